@@ -1,0 +1,98 @@
+"""Squeeze-and-excitation: channels weighted by what the whole feature map holds."""
+
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_fraction
+from keras_resnet.blocks.convolution import reseeded
+from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, spatial_axes
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class SqueezeExcite(keras.layers.Layer):
+    """Scales every channel by a gate in (0, 1) computed from the channel means.
+
+    Args:
+        ratio: width of the gate's hidden layer as a fraction of the channels, in (0, 1]; the width is rounded to a
+            multiple of 8, at least 8, as timm does, so that published weights fit.
+        kernel_initializer: any Keras initialiser, or its name, for both dense layers.
+        kernel_regularizer: any Keras regulariser, its name, or None, for both kernels.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, *space, channels)` with one to three axes of space; channels second under "channels_first".
+
+    Output shape:
+        That of the input.
+
+    Raises:
+        TypeError, ValueError: `ratio` is not in (0, 1], or the input's rank is not 1 to 3.
+
+    Source:
+        Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3; ratio 1/16 is its default.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 1 / 16,
+        *,
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.ratio = check_fraction("ratio", ratio, one_included=True, zero_included=False)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.data_format = check_data_format(data_format)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the two dense layers `reduce` and `expand`."""
+        check_rank(self, input_shape)
+        channels = input_shape[channel_axis(self.data_format)]
+        hidden = max(8, int(channels * self.ratio + 4) // 8 * 8)
+        self.reduce = self._dense("reduce", hidden, "relu")
+        self.expand = self._dense("expand", channels, "sigmoid")
+        self.reduce.build((input_shape[0], channels))
+        self.expand.build((input_shape[0], hidden))
+
+    def _dense(self, name: str, units: int, activation: str) -> keras.layers.Dense:
+        return keras.layers.Dense(
+            units,
+            activation=activation,
+            kernel_initializer=reseeded(self.kernel_initializer, name),
+            kernel_regularizer=self.kernel_regularizer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def sublayers(self) -> list[keras.layers.Layer]:
+        """Returns the layers inside, in the order of the computation."""
+        return [self.reduce, self.expand]
+
+    def call(self, inputs: Any) -> Any:
+        """Returns `inputs` scaled channel by channel."""
+        axes = spatial_axes(len(inputs.shape), self.data_format)
+        # A sum over a large map leaves float16's range, so the mean is taken in float32.
+        means = keras.ops.mean(keras.ops.cast(inputs, "float32"), axis=axes)
+        gates = self.expand(self.reduce(keras.ops.cast(means, self.compute_dtype)))
+        for axis in axes:
+            gates = keras.ops.expand_dims(gates, axis)
+        return inputs * gates
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "ratio": self.ratio,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }

@@ -1,0 +1,185 @@
+"""Convolution of any rank with symmetric padding, and the batch normalisation that follows it."""
+
+import hashlib
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_bool, check_int
+from keras_resnet.blocks.layout import (
+    channel_axis,
+    check_data_format,
+    check_rank,
+    pad_space,
+    replace_space,
+    spatial_axes,
+)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Convolution(keras.layers.Layer):
+    """Convolves 1-D, 2-D or 3-D inputs, padded by the same width on both sides.
+
+    Keras's `padding="same"` pads a strided convolution more on the far side, depending on the input size; PyTorch
+    and keras.applications' ResNets pad both sides alike. Weights trained there give their numbers only with the
+    latter, so that is the only padding here: `kernel_size // 2` zeros on each side.
+
+    Args:
+        filters: output channels, >= 1.
+        kernel_size: window size in pixels, the same along every axis; odd.
+        strides: step in pixels, the same along every axis, >= 1.
+        use_bias: whether a bias is added.
+        kernel_initializer: any Keras initialiser, or its name.
+        kernel_regularizer: any Keras regulariser, its name, or None. The bias is never regularised.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
+        channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(n / strides)`, channels become `filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, `kernel_size` is even, or the input's rank is
+            not 1 to 3.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet.blocks import Convolution
+        >>> Convolution(8, 3, strides=2)(keras.ops.ones((1, 5, 7, 3))).shape == (1, 3, 4, 8)
+        True
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        *,
+        strides: int = 1,
+        use_bias: bool = False,
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = check_int("filters", filters)
+        self.kernel_size = check_int("kernel_size", kernel_size)
+        if self.kernel_size % 2 == 0:
+            raise ValueError(
+                f"kernel_size must be odd, got {kernel_size}. An even window has no centre to pad around. "
+                f"Use {kernel_size - 1 or 1} or {kernel_size + 1}."
+            )
+        self.strides = check_int("strides", strides)
+        self.use_bias = check_bool("use_bias", use_bias)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.data_format = check_data_format(data_format)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the kernel, `(*window, channels, filters)`, and the bias."""
+        rank = check_rank(self, input_shape)
+        channels = input_shape[channel_axis(self.data_format)]
+        self.input_spec = keras.layers.InputSpec(
+            ndim=rank + 2, axes={channel_axis(self.data_format) % (rank + 2): channels}
+        )
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size,) * rank + (channels, self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the convolution of `inputs`."""
+        padding = "same"
+        if self.strides > 1:
+            # At stride 1 and an odd window "same" is already symmetric, and padding inside the op saves a copy.
+            padding = "valid"
+            if self.kernel_size > 1:
+                inputs = pad_space(inputs, self.kernel_size // 2, self.data_format)
+        outputs = keras.ops.conv(
+            inputs, self.kernel, strides=self.strides, padding=padding, data_format=self.data_format
+        )
+        if self.bias is not None:
+            shape = [1] * len(outputs.shape)
+            shape[channel_axis(self.data_format)] = self.filters
+            outputs = outputs + keras.ops.reshape(self.bias, shape)
+        return outputs
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of `call`'s result for a batched `input_shape`."""
+        axes = spatial_axes(len(input_shape), self.data_format)
+        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
+        return replace_space(input_shape, sizes, self.filters, self.data_format)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }
+
+
+def strided_size(size: int | None, strides: int) -> int | None:
+    """Returns the size after a symmetrically padded, strided window: `ceil(size / strides)`."""
+    return None if size is None else -(-size // strides)
+
+
+def batch_norm(
+    name: str, *, epsilon: float, data_format: str, dtype: Any, zero_init: bool = False
+) -> keras.layers.BatchNormalization:
+    """Returns Keras's batch normalisation over the channel axis.
+
+    Momentum 0.9, the weight of the old moving average, is PyTorch's 0.1 seen from the other side and what
+    Goyal et al. 2017 train with; Keras's own default of 0.99 takes ten times as many steps to settle.
+
+    Args:
+        name: of the layer.
+        epsilon: added to the variance.
+        data_format: "channels_last" or "channels_first".
+        dtype: policy; the statistics are computed in float32 under any 16-bit policy.
+        zero_init: start with gamma 0, so that a residual branch starts as nothing (Goyal et al. 2017, section 5.1).
+
+    Returns:
+        An unbuilt layer.
+    """
+    return keras.layers.BatchNormalization(
+        axis=channel_axis(data_format),
+        momentum=0.9,
+        epsilon=epsilon,
+        gamma_initializer="zeros" if zero_init else "ones",
+        name=name,
+        dtype=dtype,
+    )
+
+
+def reseeded(initializer: Any, index: object) -> Any:
+    """Returns a copy of a Keras initialiser with a stream of its own.
+
+    One initialiser object gives equal values to kernels of equal shape, with and without a seed. Without a seed a
+    copy draws a new one; with a seed the copy's follows from that seed and `index`, so that a network is
+    reproducible and still has no two equal kernels.
+
+    Args:
+        initializer: a Keras initialiser object.
+        index: what tells the kernels apart: the name of a block or a convolution.
+    """
+    config = initializer.get_config()
+    if isinstance(config.get("seed"), int):
+        config["seed"] = _mixed_seed(config["seed"], str(index))
+    return type(initializer).from_config(config)
+
+
+def _mixed_seed(seed: int, index: str) -> int:
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1  # Keras seeds are non-negative int32

@@ -1,0 +1,310 @@
+"""The residual blocks: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1."""
+
+from typing import Any, ClassVar
+
+import keras
+
+from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
+from keras_resnet.blocks.attention import SqueezeExcite
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
+from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, replace_space, spatial_axes
+from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
+from keras_resnet.blocks.versions import VERSIONS
+
+ATTENTION = {None: None, "se": SqueezeExcite}
+
+
+class ResidualBlock(keras.layers.Layer):
+    """What `IdentityBlock` and `BottleneckBlock` share: all but the windows and widths of their branch.
+
+    The branch's children are `conv1`, `norm1`, `conv2`, ... in the order of the computation; beside them stand
+    `shortcut` where the shapes of input and branch differ, `attention` and `drop_path` where asked for.
+    """
+
+    # The branch as (window in pixels, width in multiples of `filters`) of each convolution.
+    branch: ClassVar[tuple[tuple[int, int], ...]]
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        strides: int = 1,
+        version: str = "v1.5",
+        shortcut: str = "conv",
+        attention: str | None = None,
+        drop_path_rate: float = 0.0,
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        zero_init_residual: bool = True,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = check_int("filters", filters)
+        self.strides = check_int("strides", strides)
+        choose("version", version, VERSIONS)
+        choose("shortcut", shortcut, SHORTCUTS)
+        choose("attention", attention, ATTENTION)
+        self.version = version
+        self.shortcut_kind = shortcut
+        self.attention_kind = attention
+        self.drop_path_rate = check_fraction("drop_path_rate", drop_path_rate)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.zero_init_residual = check_bool("zero_init_residual", zero_init_residual)
+        self.data_format = check_data_format(data_format)
+        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+
+    @property
+    def output_filters(self) -> int:
+        """Channels that leave the block."""
+        return self.filters * self.branch[-1][1]
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the branch, and a shortcut where the shapes of input and branch differ."""
+        check_rank(self, input_shape)
+        conventions = VERSIONS[self.version]
+        shape = tuple(input_shape)
+        self.convolutions, self.norms = [], []
+        for index, (kernel_size, expansion) in enumerate(self.branch):
+            last = index == len(self.branch) - 1
+            conv = self._convolution(index, kernel_size, self.filters * expansion)
+            conv_shape = conv.compute_output_shape(shape)
+            norm = batch_norm(
+                f"norm{index + 1}",
+                epsilon=conventions.norm_epsilon,
+                data_format=self.data_format,
+                dtype=self.dtype_policy,
+                zero_init=last and self.zero_init_residual and not conventions.preactivation,
+            )
+            norm.build(shape if conventions.preactivation else conv_shape)
+            conv.build(shape)
+            shape = conv_shape
+            # Attributes, not only lists: weights are saved under the attribute's name.
+            setattr(self, conv.name, conv)
+            setattr(self, norm.name, norm)
+            self.convolutions.append(conv)
+            self.norms.append(norm)
+        self.shortcut = self._shortcut(input_shape)
+        self.attention = self._attention(shape)
+        self.drop_path = self._drop_path(len(input_shape))
+
+    def _convolution(self, index: int, kernel_size: int, filters: int) -> Convolution:
+        conventions = VERSIONS[self.version]
+        last = index == len(self.branch) - 1
+        strided_index = conventions.bottleneck_stride if len(self.branch) == 3 else 0
+        initializer: Any = reseeded(self.kernel_initializer, f"conv{index + 1}")
+        if last and self.zero_init_residual and conventions.preactivation:
+            # Pre-activation has no last norm to start at zero; its last kernel does (Kolesnikov et al. 2020, BiT).
+            initializer = "zeros"
+        return Convolution(
+            filters,
+            kernel_size,
+            strides=self.strides if index == strided_index else 1,
+            use_bias=conventions.has_bias(normalized=not (last and conventions.preactivation)),
+            kernel_initializer=initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name=f"conv{index + 1}",
+        )
+
+    def _shortcut(self, input_shape: tuple) -> Shortcut | None:
+        channels = input_shape[channel_axis(self.data_format)]
+        if self.strides == 1 and channels == self.output_filters:
+            return None
+        conventions = VERSIONS[self.version]
+        normalized = not conventions.preactivation
+        shortcut = Shortcut(
+            self.output_filters,
+            strides=self.strides,
+            kind=self.shortcut_kind,
+            norm_epsilon=conventions.norm_epsilon if normalized else None,
+            use_bias=conventions.has_bias(normalized=normalized),
+            kernel_initializer=reseeded(self.kernel_initializer, "shortcut"),
+            kernel_regularizer=self.kernel_regularizer,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name="shortcut",
+        )
+        shortcut.build(input_shape)
+        return shortcut
+
+    def _attention(self, branch_shape: tuple) -> keras.layers.Layer | None:
+        if self.attention_kind is None:
+            return None
+        attention = ATTENTION[self.attention_kind](
+            kernel_initializer=reseeded(self.kernel_initializer, "attention"),
+            kernel_regularizer=self.kernel_regularizer,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        attention.build(branch_shape)
+        return attention
+
+    def _drop_path(self, num_axes: int) -> keras.layers.Dropout | None:
+        if self.drop_path_rate == 0.0:
+            return None
+        # One draw per sample, kept branches scaled by 1 / (1 - rate): stochastic depth (Huang et al. 2016).
+        return keras.layers.Dropout(
+            self.drop_path_rate,
+            noise_shape=(None,) + (1,) * (num_axes - 1),
+            seed=self.seed,
+            dtype=self.dtype_policy,
+            name="drop_path",
+        )
+
+    def sublayers(self) -> list[keras.layers.Layer]:
+        """Returns the layers inside, branch first, each in the order of the computation."""
+        pairs = zip(self.convolutions, self.norms, strict=True)
+        if VERSIONS[self.version].preactivation:
+            branch = [layer for conv, norm in pairs for layer in (norm, conv)]
+        else:
+            branch = [layer for conv, norm in pairs for layer in (conv, norm)]
+        beside = [layer for layer in (self.attention, self.drop_path, self.shortcut) if layer is not None]
+        return branch + beside
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns shortcut plus branch; behind a ReLU where the version has one there."""
+        if VERSIONS[self.version].preactivation:
+            return self._call_preactivated(inputs, training)
+        x = inputs
+        for conv, norm in zip(self.convolutions, self.norms, strict=True):
+            if conv is not self.convolutions[0]:
+                x = keras.ops.relu(x)
+            x = norm(conv(x), training=training)
+        identity = self.shortcut(inputs, training=training) if self.shortcut else inputs
+        return keras.ops.relu(identity + self._regulated(x, training))
+
+    def _call_preactivated(self, inputs: Any, training: bool | None) -> Any:
+        x = inputs
+        identity = inputs
+        for conv, norm in zip(self.convolutions, self.norms, strict=True):
+            x = keras.ops.relu(norm(x, training=training))
+            if conv is self.convolutions[0] and self.shortcut:
+                # A projection reads the activated input (He et al. 2016, section 4.1); subsampling the plain one.
+                identity = self.shortcut(inputs if self.shortcut_kind == "subsample" else x, training=training)
+            x = conv(x)
+        return identity + self._regulated(x, training)
+
+    def _regulated(self, branch: Any, training: bool | None) -> Any:
+        if self.attention:
+            branch = self.attention(branch)
+        if self.drop_path:
+            branch = self.drop_path(branch, training=training)
+        return branch
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of `call`'s result for a batched `input_shape`."""
+        axes = spatial_axes(len(input_shape), self.data_format)
+        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
+        return replace_space(input_shape, sizes, self.output_filters, self.data_format)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "version": self.version,
+            "shortcut": self.shortcut_kind,
+            "attention": self.attention_kind,
+            "drop_path_rate": self.drop_path_rate,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "zero_init_residual": self.zero_init_residual,
+            "data_format": self.data_format,
+            "seed": self.seed,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class IdentityBlock(ResidualBlock):
+    """The block of ResNet-18 and -34: two 3x3 convolutions beside a shortcut.
+
+    It steps, where it does, in the first convolution.
+    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
+
+    Args:
+        filters: width of the branch, >= 1; the block returns `filters` channels.
+        strides: step in pixels along every axis, >= 1.
+        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
+        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
+        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
+        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
+            scaled by 1 / (1 - rate).
+        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
+        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
+        zero_init_residual: start as the identity: the last norm's gamma, under "v2" the last kernel, is zero.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
+        channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(n / strides)`, channels become `filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
+
+    Source:
+        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 left.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet import IdentityBlock
+        >>> IdentityBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 16)
+        True
+    """
+
+    branch = ((3, 1), (3, 1))
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class BottleneckBlock(ResidualBlock):
+    """The block of ResNet-50, -101 and -152: 1x1, 3x3 and 1x1 convolutions beside a shortcut.
+
+    It steps, where it does, in the first convolution under "v1" and in the 3x3 otherwise.
+    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
+
+    Args:
+        filters: width of the branch, >= 1; the block returns `4 * filters` channels.
+        strides: step in pixels along every axis, >= 1.
+        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
+        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
+        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
+        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
+            scaled by 1 / (1 - rate).
+        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
+        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
+        zero_init_residual: start as the identity: the last norm's gamma, under "v2" the last kernel, is zero.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
+        channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(n / strides)`, channels become `4 * filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
+
+    Source:
+        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 right.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet import BottleneckBlock
+        >>> BottleneckBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 64)
+        True
+    """
+
+    branch = ((1, 1), (3, 1), (1, 4))

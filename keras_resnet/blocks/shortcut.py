@@ -1,0 +1,151 @@
+"""What stands beside a block's branch: a projection, or the input at a coarser step."""
+
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
+from keras_resnet.blocks.layout import check_data_format, check_rank, replace_space, spatial_axes
+
+MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
+AVERAGE_POOLING = {
+    1: keras.layers.AveragePooling1D,
+    2: keras.layers.AveragePooling2D,
+    3: keras.layers.AveragePooling3D,
+}
+
+SHORTCUTS = {
+    # How a shortcut comes to the shape of the branch: pooling before, stride of the 1x1 convolution.
+    "conv": "a 1x1 convolution that steps",
+    "pool": "average pooling, then a 1x1 convolution (He et al. 2019, figure 2c)",
+    "subsample": "every stride-th pixel, without parameters; the branch must keep the channels",
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Shortcut(keras.layers.Layer):
+    """Brings a block's input to the shape of its branch.
+
+    Args:
+        filters: output channels, >= 1.
+        strides: step in pixels along every axis, >= 1.
+        kind: "conv", a 1x1 convolution that steps; "pool", average pooling and then a 1x1 convolution, which loses
+            no pixel (ResNet-D); "subsample", every `strides`-th pixel, without parameters.
+        norm_epsilon: epsilon of the norm behind the convolution; None for no norm.
+        use_bias: whether the convolution has a bias.
+        kernel_initializer: any Keras initialiser, or its name.
+        kernel_regularizer: any Keras regulariser, its name, or None.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, *space, channels)` with one to three axes of space; channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(n / strides)`, channels become `filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or "subsample" meets other channels than `filters`.
+
+    Source:
+        He et al. 2015, section 3.3 (options A and B); He et al. 2019, "Bag of Tricks", figure 2c.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        strides: int = 1,
+        kind: str = "conv",
+        norm_epsilon: float | None = 1e-5,
+        use_bias: bool = False,
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = check_int("filters", filters)
+        self.strides = check_int("strides", strides)
+        choose("kind", kind, SHORTCUTS)
+        self.kind = kind
+        self.norm_epsilon = norm_epsilon
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.data_format = check_data_format(data_format)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates the pooling, the convolution and the norm that the kind asks for."""
+        rank = check_rank(self, input_shape)
+        self.pool = self.conv = self.norm = None
+        pooled_shape = tuple(input_shape)
+        if self.kind != "conv" and self.strides > 1:
+            # A maximum over a window of one pixel is that pixel: pooling serves as the strided slice.
+            window, table = (1, MAX_POOLING) if self.kind == "subsample" else (self.strides, AVERAGE_POOLING)
+            self.pool = table[rank](
+                window,
+                strides=self.strides,
+                padding="same",
+                data_format=self.data_format,
+                dtype=self.dtype_policy,
+                name="pool",
+            )
+            self.pool.build(input_shape)
+            pooled_shape = self.pool.compute_output_shape(pooled_shape)
+        if self.kind == "subsample":
+            channels = pooled_shape[-1 if self.data_format == "channels_last" else 1]
+            if channels != self.filters:
+                raise ValueError(
+                    f"kind='subsample' received {channels} channels for filters={self.filters}. It has no parameters "
+                    "and must keep the channels. Use kind='conv' or 'pool' where they change."
+                )
+            return
+        self.conv = Convolution(
+            self.filters,
+            1,
+            strides=1 if self.pool else self.strides,
+            use_bias=self.use_bias,
+            kernel_initializer=reseeded(self.kernel_initializer, "conv"),
+            kernel_regularizer=self.kernel_regularizer,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.conv.build(pooled_shape)
+        if self.norm_epsilon is not None:
+            self.norm = batch_norm(
+                "norm", epsilon=self.norm_epsilon, data_format=self.data_format, dtype=self.dtype_policy
+            )
+            self.norm.build(self.conv.compute_output_shape(pooled_shape))
+
+    def sublayers(self) -> list[keras.layers.Layer]:
+        """Returns the layers inside, in the order of the computation."""
+        return [layer for layer in (self.pool, self.conv, self.norm) if layer is not None]
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns `inputs` in the shape of the branch."""
+        x = self.pool(inputs) if self.pool else inputs
+        x = self.conv(x) if self.conv else x
+        return self.norm(x, training=training) if self.norm else x
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of `call`'s result for a batched `input_shape`."""
+        axes = spatial_axes(len(input_shape), self.data_format)
+        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
+        return replace_space(input_shape, sizes, self.filters, self.data_format)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "kind": self.kind,
+            "norm_epsilon": self.norm_epsilon,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }

@@ -1,0 +1,171 @@
+"""The stem, stage 1 of the papers: from the image to the first residual stage."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
+from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, replace_space, spatial_axes
+from keras_resnet.blocks.shortcut import MAX_POOLING
+from keras_resnet.blocks.versions import VERSIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class StemPlan:
+    """A stem as data.
+
+    Attributes:
+        convolutions: (window in pixels, stride, width divisor) of each convolution.
+        pool: whether a 3x3 max pool of stride 2 follows.
+    """
+
+    convolutions: tuple[tuple[int, int, int], ...]
+    pool: bool
+
+    @property
+    def strides(self) -> int:
+        """The product of all strides."""
+        product = 2 if self.pool else 1
+        for _, stride, _ in self.convolutions:
+            product *= stride
+        return product
+
+
+STEMS = {
+    "conv7": StemPlan(convolutions=((7, 2, 1),), pool=True),  # He et al. 2015, table 1
+    "deep": StemPlan(convolutions=((3, 2, 2), (3, 1, 2), (3, 1, 1)), pool=True),  # He et al. 2019, figure 2b
+    "small": StemPlan(convolutions=((3, 1, 1),), pool=False),  # He et al. 2015, section 4.2
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Stem(keras.layers.Layer):
+    """Convolves the image and, but for "small", brings it to a quarter of its size.
+
+    Args:
+        filters: output channels, >= 1.
+        kind: "conv7", a 7x7 convolution and a max pool; "deep", three 3x3 convolutions and a max pool; "small", one
+            3x3 convolution at full size, for inputs under about 64 px.
+        version: "v1", "v1.5" or "v2"; under "v2" no norm and ReLU follow the last convolution, because the first
+            block begins with them.
+        kernel_initializer: any Keras initialiser, or its name.
+        kernel_regularizer: any Keras regulariser, its name, or None.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, *space, channels)` with one to three axes of space; channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(ceil(n / 2) / 2)`, or stays under "small"; channels become `filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
+
+    Source:
+        He et al. 2015, table 1 and section 4.2; He et al. 2019, "Bag of Tricks", figure 2b.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        *,
+        kind: str = "conv7",
+        version: str = "v1.5",
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = check_int("filters", filters)
+        choose("kind", kind, STEMS)
+        choose("version", version, VERSIONS)
+        self.kind = kind
+        self.version = version
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.data_format = check_data_format(data_format)
+
+    def build(self, input_shape: tuple) -> None:
+        """Creates `conv1`, `norm1`, ... and the pool."""
+        rank = check_rank(self, input_shape)
+        conventions = VERSIONS[self.version]
+        plan = STEMS[self.kind]
+        shape = tuple(input_shape)
+        self.convolutions, self.norms = [], []
+        for index, (kernel_size, strides, divisor) in enumerate(plan.convolutions, start=1):
+            normalized = not conventions.preactivation or index < len(plan.convolutions)
+            conv = Convolution(
+                max(1, self.filters // divisor),
+                kernel_size,
+                strides=strides,
+                use_bias=conventions.has_bias(normalized=normalized),
+                kernel_initializer=reseeded(self.kernel_initializer, f"conv{index}"),
+                kernel_regularizer=self.kernel_regularizer,
+                data_format=self.data_format,
+                dtype=self.dtype_policy,
+                name=f"conv{index}",
+            )
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+            setattr(self, conv.name, conv)
+            self.convolutions.append(conv)
+            if normalized:
+                norm = batch_norm(
+                    f"norm{index}",
+                    epsilon=conventions.norm_epsilon,
+                    data_format=self.data_format,
+                    dtype=self.dtype_policy,
+                )
+                norm.build(shape)
+                setattr(self, norm.name, norm)
+                self.norms.append(norm)
+        self.pool = None
+        if plan.pool:
+            self.pool = MAX_POOLING[rank](
+                3, strides=2, padding="valid", data_format=self.data_format, dtype=self.dtype_policy, name="pool"
+            )
+            self.pool.build(pad_shape(shape, 1, self.data_format))
+
+    def sublayers(self) -> list[keras.layers.Layer]:
+        """Returns the layers inside, in the order of the computation."""
+        layers: list[keras.layers.Layer] = []
+        for index, conv in enumerate(self.convolutions):
+            layers += [conv, *self.norms[index : index + 1]]
+        return layers + ([self.pool] if self.pool else [])
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the feature map for the first residual stage."""
+        x = inputs
+        for index, conv in enumerate(self.convolutions):
+            x = conv(x)
+            if index < len(self.norms):
+                x = keras.ops.relu(self.norms[index](x, training=training))
+        if self.pool:
+            # Padded by zeros on both sides, as keras.applications and timm do; behind a ReLU that equals -inf.
+            x = self.pool(pad_space(x, 1, self.data_format))
+        return x
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns the shape of `call`'s result for a batched `input_shape`."""
+        plan = STEMS[self.kind]
+        strides = [stride for _, stride, _ in plan.convolutions] + ([2] if plan.pool else [])
+        sizes = [input_shape[axis] for axis in spatial_axes(len(input_shape), self.data_format)]
+        for stride in strides:
+            sizes = [strided_size(size, stride) for size in sizes]
+        return replace_space(input_shape, sizes, self.filters, self.data_format)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kind": self.kind,
+            "version": self.version,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }

@@ -1,0 +1,187 @@
+"""The one builder: stem, stages, head."""
+
+from typing import Any
+
+import keras
+
+from keras_resnet.blocks import Stem
+from keras_resnet.blocks.convolution import batch_norm, reseeded
+from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.models import validation
+from keras_resnet.models.variants import VARIANTS
+
+AVERAGE = {
+    1: keras.layers.GlobalAveragePooling1D,
+    2: keras.layers.GlobalAveragePooling2D,
+    3: keras.layers.GlobalAveragePooling3D,
+}
+MAXIMUM = {1: keras.layers.GlobalMaxPooling1D, 2: keras.layers.GlobalMaxPooling2D, 3: keras.layers.GlobalMaxPooling3D}
+POOLING_LAYERS = {"avg": AVERAGE, "max": MAXIMUM}
+
+
+def build_resnet(
+    variant: str,
+    include_top: bool = True,
+    weights: str | None = None,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, ...] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: Any = "softmax",
+    name: str | None = None,
+    *,
+    version: str = "v1.5",
+    stem: str = "conv7",
+    shortcut: str = "conv",
+    width: int = 64,
+    attention: str | None = None,
+    drop_path_rate: float = 0.0,
+    dropout_rate: float = 0.0,
+    kernel_initializer: Any = "he_normal",
+    kernel_regularizer: Any = None,
+    zero_init_residual: bool = True,
+    data_format: str | None = None,
+    dtype: Any = None,
+) -> keras.Model:
+    """Builds a residual network as a functional Keras model.
+
+    Nothing is built or read before every argument is checked.
+
+    Args:
+        include_top: whether the classifier is part of the model.
+        weights: None for random initialisation.
+        input_tensor: a symbolic Keras tensor to build upon, such as the output of a preprocessing layer; None makes
+            an input of `input_shape`.
+        input_shape: sizes of one input, which set the rank: `(length, channels)` for signals, `(height, width,
+            channels)` for images, `(depth, height, width, channels)` for volumes; channels first under
+            "channels_first". Any channel count; None for a size not known. By default `(224, 224, 3)` with the
+            classifier, `(None, None, 3)` without. At least 32 px, or 8 px under `stem="small"`.
+        pooling: without the classifier: None for the last feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier, >= 1; 1 with `classifier_activation=None` is a regression head. Ignored
+            without the classifier.
+        classifier_activation: a Keras activation, or None for logits. Ignored without the classifier.
+        name: of the model; by default that of the variant.
+        version: "v1": stride on the first 1x1, biases, as in keras.applications; "v1.5": stride on the 3x3, as in
+            torchvision and timm; "v2": pre-activation.
+        stem: "conv7": 7x7 and max pool; "deep": three 3x3 and max pool; "small": one 3x3, no pool, for inputs under
+            about 64 px.
+        shortcut: projection shortcuts: "conv", a 1x1 convolution, or "pool", average pool then 1x1 (ResNet-D).
+        width: channels of stage 1, >= 1; stages 2 to 5 have 1, 2, 4 and 8 times as many, bottlenecks 4 times that.
+        attention: None, or "se" for squeeze-and-excitation in every block.
+        drop_path_rate: probability in [0, 1) of dropping a sample's branch in the last block; it grows linearly from
+            0 in the first.
+        dropout_rate: probability in [0, 1) of dropping an input of the classifier.
+        kernel_initializer: any Keras initialiser, or its name, for every convolution and the classifier; each kernel
+            draws from a stream of its own. "he_normal" counts the inputs of a kernel (fan in).
+        kernel_regularizer: any Keras regulariser, its name, or None, for every convolution and the classifier;
+            biases and norms are never regularised.
+        zero_init_residual: every block starts as its shortcut: the last norm's gamma, under "v2" the last kernel,
+            is zero.
+        data_format: "channels_last", "channels_first", or None for Keras's default. TensorFlow has no
+            "channels_first" on a CPU.
+        dtype: a dtype policy or its name, or None for the global one. The head computes in float32 under any
+            16-bit policy.
+
+    Input shape:
+        `(batch, *input_shape)`, values as the network was trained on them.
+
+    Output shape:
+        `(batch, classes)`; without the classifier `(batch, *sizes / 32, channels)` or, pooled, `(batch, channels)`.
+
+    Returns:
+        A functional `keras.Model` with layers "stem", "stage2_block1" to "stage5_block*", "head_pool" and
+        "predictions".
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong type or out of its range, or would have no effect.
+
+    Source:
+        He et al. 2015, "Deep Residual Learning for Image Recognition", table 1; He et al. 2016, "Identity Mappings
+        in Deep Residual Networks" (v2); Goyal et al. 2017 (v1.5, zero initialisation); He et al. 2019, "Bag of
+        Tricks" (deep stem, ResNet-D); Huang et al. 2016 (drop path).
+
+    Example:
+        >>> import keras_resnet
+        >>> model = keras_resnet.ResNet18(input_shape=(32, 32, 1), classes=10, stem="small", width=8)
+        >>> model.output_shape
+        (None, 10)
+    """
+    validation.check_head(include_top, pooling, classes, classifier_activation, dropout_rate)
+    validation.check_choices(version, stem, shortcut, attention, width, zero_init_residual)
+    initializer, regularizer = validation.check_regularisation(kernel_initializer, kernel_regularizer, drop_path_rate)
+    name = validation.check_name(name, variant)
+    policy = validation.check_dtype(dtype)
+    shape, data_format = validation.check_input(input_tensor, input_shape, data_format, stem, include_top)
+    validation.check_weights(weights)
+
+    def layer_arguments(layer_name: str) -> dict[str, Any]:
+        return {
+            "name": layer_name,
+            "kernel_initializer": reseeded(initializer, layer_name),
+            "kernel_regularizer": regularizer,
+        }
+
+    inputs = keras.Input(shape, name="image", dtype=_head_dtype(policy)) if input_tensor is None else input_tensor
+    common = {"version": version, "data_format": data_format, "dtype": policy}
+    x = Stem(width, kind=stem, **common, **layer_arguments("stem"))(inputs)
+    for plan in _block_plans(variant, width, drop_path_rate):
+        block = VARIANTS[variant].block(
+            plan["filters"],
+            strides=plan["strides"],
+            shortcut=shortcut,
+            attention=attention,
+            drop_path_rate=plan["drop_path_rate"],
+            zero_init_residual=zero_init_residual,
+            **common,
+            **layer_arguments(plan["name"]),
+        )
+        x = block(x)
+    x = _finish_features(x, version, data_format, policy)
+    if include_top:
+        x = _pool(x, "avg", data_format, policy)
+        if dropout_rate:
+            x = keras.layers.Dropout(dropout_rate, name="head_dropout", dtype=_head_dtype(policy))(x)
+        dense = keras.layers.Dense(
+            classes, activation=classifier_activation, dtype=_head_dtype(policy), **layer_arguments("predictions")
+        )
+        x = dense(x)
+    elif pooling:
+        x = _pool(x, pooling, data_format, policy)
+    sources = keras.utils.get_source_inputs(inputs)
+    return keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+
+
+def _block_plans(variant: str, width: int, drop_path_rate: float) -> list[dict[str, Any]]:
+    """Returns the blocks of all stages as data, with drop path growing linearly from 0 to its rate."""
+    depths = VARIANTS[variant].depths
+    last = sum(depths) - 1
+    plans: list[dict[str, Any]] = []
+    for stage, depth in enumerate(depths, start=2):
+        for block in range(1, depth + 1):
+            plans.append(
+                {
+                    "name": f"stage{stage}_block{block}",
+                    "filters": width * 2 ** (stage - 2),
+                    "strides": 2 if stage > 2 and block == 1 else 1,
+                    "drop_path_rate": drop_path_rate * len(plans) / last,
+                }
+            )
+    return plans
+
+
+def _finish_features(x: Any, version: str, data_format: str, policy: Any) -> Any:
+    """Returns the feature map behind the last activation; only pre-activated blocks still lack one."""
+    if not VERSIONS[version].preactivation:
+        return x
+    norm = batch_norm("head_norm", epsilon=VERSIONS[version].norm_epsilon, data_format=data_format, dtype=policy)
+    return keras.layers.Activation("relu", name="head_activation", dtype=policy)(norm(x))
+
+
+def _pool(x: Any, pooling: str, data_format: str, policy: Any) -> Any:
+    table = POOLING_LAYERS[pooling]
+    return table[len(x.shape) - 2](data_format=data_format, name="head_pool", dtype=_head_dtype(policy))(x)
+
+
+def _head_dtype(policy: Any) -> str:
+    """Returns the dtype of the head: never 16 bit, where means, logits and losses lose their small differences."""
+    return "float64" if policy.compute_dtype == "float64" else "float32"
