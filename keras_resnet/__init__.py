@@ -26,6 +26,7 @@ def _refuse_namesake() -> None:
 
 _refuse_namesake()
 
+from keras_resnet import preprocessing as preprocessing  # noqa: E402
 from keras_resnet.blocks import BottleneckBlock as BottleneckBlock  # noqa: E402
 from keras_resnet.blocks import IdentityBlock as IdentityBlock  # noqa: E402
 from keras_resnet.models import ResNet18 as ResNet18  # noqa: E402

@@ -95,6 +95,9 @@ class Convolution(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Returns the convolution of `inputs`."""
+        if inputs.shape[0] == 0:
+            # TensorFlow 2.21's oneDNN kernel gives an empty batch the shape of its input.
+            return keras.ops.zeros(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
         padding = "same"
         if self.strides > 1:
             # At stride 1 and an odd window "same" is already symmetric, and padding inside the op saves a copy.

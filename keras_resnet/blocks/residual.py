@@ -132,9 +132,10 @@ class ResidualBlock(keras.layers.Layer):
         return shortcut
 
     def _attention(self, branch_shape: tuple) -> keras.layers.Layer | None:
-        if self.attention_kind is None:
+        attention_class = ATTENTION[self.attention_kind]
+        if attention_class is None:
             return None
-        attention = ATTENTION[self.attention_kind](
+        attention = attention_class(
             kernel_initializer=reseeded(self.kernel_initializer, "attention"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,

@@ -43,7 +43,7 @@ def _constructor(
     first_line, rest = str(build.__doc__).split("\n", 1)
     construct.__doc__ = f"{first_line.replace('a residual network', name.replace('ResNet', 'ResNet-'))}\n{rest}"
     construct.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    del construct.__wrapped__  # type: ignore[attr-defined]
+    del construct.__wrapped__
     return construct
 
 

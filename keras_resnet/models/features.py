@@ -30,7 +30,8 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
             stages 2 to 5 stand at strides 4, 8, 16 and 32, with "small" at 1, 2, 4 and 8.
 
     Output shape:
-        A list with `(batch, height / stride, width / stride, channels)` for each name.
+        A list with `(batch, height / stride, width / stride, channels)` for each name; for a single name, as Keras
+        does it, that tensor alone.
 
     Returns:
         A functional `keras.Model`; training it trains the layers of `model`.

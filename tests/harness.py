@@ -1,0 +1,84 @@
+"""What every layer and every model promises, as checks that the tests of each call."""
+
+import inspect
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+
+# JAX has float64 only where the user switched it on for the whole process.
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16") + (("float64",) if keras.backend.backend() != "jax" else ())
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")))
+
+
+def random_images(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def fill(model: keras.layers.Layer) -> None:
+    """Gives every weight values that matter, the same on every backend: each is drawn by the hash of its path."""
+    for weight in model.weights:
+        draw = np.random.default_rng(zlib.crc32(weight.path.split("/", 1)[-1].encode()))
+        kind = weight.path.rsplit("/", 1)[-1]
+        if kind == "seed_generator_state":
+            continue
+        if kind == "kernel":
+            values = draw.normal(size=weight.shape) * (2 / np.prod(weight.shape[:-1])) ** 0.5
+        elif kind in ("gamma", "moving_variance"):
+            values = draw.uniform(0.5, 1.5, size=weight.shape)
+        else:
+            values = draw.normal(size=weight.shape) * 0.1
+        weight.assign(values.astype("float32"))
+
+
+def sublayers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Every layer inside `layer`, as Keras itself tracks them."""
+    return [child for child in layer._flatten_layers(include_self=False)]
+
+
+def arguments_of(cls: type) -> set[str]:
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    return {p.name for p in parameters if p.name != "self" and p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+def check_config(layer: keras.layers.Layer, inputs: np.ndarray) -> None:
+    """The config names every argument, and a layer made from it is the same layer."""
+    outputs = layer(inputs)
+    fill(layer)
+    outputs = to_numpy(layer(inputs, **_inference(layer)))
+    config = layer.get_config()
+    assert arguments_of(type(layer)) <= set(config), arguments_of(type(layer)) - set(config)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(copy) is type(layer)
+    copy(inputs)
+    assert copy.get_config() == config
+    copy.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(to_numpy(copy(inputs, **_inference(copy))), outputs)
+
+
+def _inference(layer: keras.layers.Layer) -> dict[str, bool]:
+    return {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
+
+
+def check_static_shape(layer: keras.layers.Layer, inputs: np.ndarray) -> None:
+    """The shape said before computing is the shape computed, also where sizes are unknown."""
+    outputs = layer(inputs)
+    assert tuple(outputs.shape) == tuple(layer.compute_output_shape(inputs.shape))
+    unknown = (None,) * (inputs.ndim - 1) + inputs.shape[-1:]
+    assert tuple(layer.compute_output_shape(unknown)) == (None,) * (inputs.ndim - 1) + tuple(outputs.shape[-1:])
+    symbolic = keras.Model(image := keras.Input(inputs.shape[1:]), layer(image)).output
+    assert tuple(symbolic.shape[1:]) == tuple(outputs.shape[1:])
+
+
+def check_dtypes(layer: keras.layers.Layer, inputs: np.ndarray, policy: str) -> None:
+    """Every sublayer, however deep, computes in the policy's dtype and keeps its weights in the policy's."""
+    outputs = layer(inputs)
+    expected = keras.dtype_policies.get(policy)
+    assert keras.backend.standardize_dtype(outputs.dtype) == expected.compute_dtype
+    for child in sublayers(layer):
+        assert child.compute_dtype == expected.compute_dtype, (child.path, child.compute_dtype)
+        assert child.variable_dtype == expected.variable_dtype, (child.path, child.variable_dtype)
