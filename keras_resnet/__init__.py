@@ -6,7 +6,9 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
-from typing import Any
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -24,26 +26,45 @@ def _refuse_namesake() -> None:
     )
 
 
+def _started_as_command() -> bool:
+    """Returns whether the command line is the program: it reads its options first, because Keras takes seconds."""
+    return pathlib.Path(sys.argv[0]).stem == "keras-resnet" or sys.orig_argv[1:3] == ["-m", "keras_resnet"]
+
+
 _refuse_namesake()
 
-from keras_resnet import preprocessing as preprocessing  # noqa: E402
-from keras_resnet.blocks import BottleneckBlock as BottleneckBlock  # noqa: E402
-from keras_resnet.blocks import IdentityBlock as IdentityBlock  # noqa: E402
-from keras_resnet.models import ResNet18 as ResNet18  # noqa: E402
-from keras_resnet.models import ResNet34 as ResNet34  # noqa: E402
-from keras_resnet.models import ResNet50 as ResNet50  # noqa: E402
-from keras_resnet.models import ResNet101 as ResNet101  # noqa: E402
-from keras_resnet.models import ResNet152 as ResNet152  # noqa: E402
-from keras_resnet.models import features as features  # noqa: E402
-from keras_resnet.models import list_models as list_models  # noqa: E402
-from keras_resnet.models import model_info as model_info  # noqa: E402
+# In a bare checkout tuning/ lies beside this package; setup.py maps it to keras_resnet.tuning.
+_FOLDER = pathlib.Path(__file__).resolve().parent
+if not (_FOLDER / "tuning").is_dir() and (_FOLDER.parent / "tuning" / "__init__.py").is_file():
+    __path__.append(str(_FOLDER.parent))
+
+if TYPE_CHECKING or not _started_as_command():
+    from keras_resnet import preprocessing as preprocessing
+    from keras_resnet.blocks import BottleneckBlock as BottleneckBlock
+    from keras_resnet.blocks import IdentityBlock as IdentityBlock
+    from keras_resnet.models import ResNet18 as ResNet18
+    from keras_resnet.models import ResNet34 as ResNet34
+    from keras_resnet.models import ResNet50 as ResNet50
+    from keras_resnet.models import ResNet101 as ResNet101
+    from keras_resnet.models import ResNet152 as ResNet152
+    from keras_resnet.models import features as features
+    from keras_resnet.models import list_models as list_models
+    from keras_resnet.models import model_info as model_info
 
 ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "training", "tuning")
+NAMES = {
+    **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
+    **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
+    **dict.fromkeys(("features", "list_models", "model_info"), "models"),
+}
+__all__ = ["__version__", *ROOMS, *NAMES]
 
 
 def __getattr__(name: str) -> Any:
     if name in ROOMS:
         return importlib.import_module(f"keras_resnet.{name}")
+    if name in NAMES:
+        return getattr(importlib.import_module(f"keras_resnet.{NAMES[name]}"), name)
     raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
 
 

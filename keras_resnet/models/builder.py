@@ -148,7 +148,10 @@ def build_resnet(
     elif pooling:
         x = _pool(x, pooling, data_format, policy)
     sources = keras.utils.get_source_inputs(inputs)
-    return keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+    model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+    # Keras scales the loss of a model whose own policy is mixed_float16, whatever its layers compute in.
+    model.dtype_policy = policy
+    return model
 
 
 def _block_plans(variant: str, width: int, drop_path_rate: float) -> list[dict[str, Any]]:

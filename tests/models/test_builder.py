@@ -170,6 +170,15 @@ def test_the_loss_is_computed_in_float32_under_mixed_precision():
     assert set(seen) == {"float32"}
 
 
+def test_float16_gradients_are_scaled_without_a_global_policy():
+    model = ResNet18(dtype="mixed_float16", input_shape=(16, 16, 3), **SMALL)
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    images = harness.random_images(4, 16, 16, 3)
+    assert np.isfinite(model.fit(images, np.arange(4), epochs=2, verbose=0).history["loss"]).all()
+    assert keras.backend.standardize_dtype(model(images).dtype) == "float32"
+
+
 def test_the_global_policy_is_followed():
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
