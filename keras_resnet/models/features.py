@@ -11,7 +11,14 @@ BLOCK_NAME = re.compile(r"(stage\d+)_block(\d+)")
 
 
 def stage_outputs(model: keras.Model) -> dict[str, str]:
-    """Returns the name of the last layer of every stage: {"stage1": "stem", "stage2": "stage2_block3", ...}."""
+    """Returns the name of the last layer of every stage.
+
+    Args:
+        model: a model of this package, or one that holds its layers.
+
+    Returns:
+        {"stage1": "stem", "stage2": "stage2_block3", ...}, in the order of the network.
+    """
     last: dict[str, str] = {}
     for layer in model.layers:
         if layer.name == "stem":

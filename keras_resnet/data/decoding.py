@@ -1,0 +1,128 @@
+"""From the bytes of an image file to uint8 RGB, eagerly and inside tf.data alike."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.arguments import check_bool, check_int
+from keras_resnet.data.bad_images import bad_image_error, reason_of
+from keras_resnet.data.headers import BadHeader, Header, read_header
+from keras_resnet.data.options import MAX_PIXELS
+
+# libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
+DCT_METHOD = "INTEGER_ACCURATE"
+
+
+def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, apply_exif: bool = False) -> np.ndarray:
+    """Reads one image file.
+
+    JPEG, PNG, GIF (the first frame), BMP and WebP, told apart by their content; grey, palette, CMYK and 16-bit images
+    become 8-bit RGB, and transparency is dropped.
+
+    Args:
+        path: of the file.
+        max_pixels: images with more are refused by their header, before they are decoded.
+        apply_exif: turn a photograph upright by its EXIF orientation; False returns the pixels as stored.
+
+    Returns:
+        uint8 in [0, 255], RGB, `(height, width, 3)`.
+
+    Raises:
+        BadImageError: the file is missing, too large, not an image, or damaged; the message names it.
+    """
+    check_int("max_pixels", max_pixels)
+    check_bool("apply_exif", apply_exif)
+    header = inspect(path, max_pixels)
+    if not isinstance(header, str):
+        try:
+            return oriented_image(path, header.orientation if apply_exif else 1).numpy()
+        except (tf.errors.OpError, OSError) as error:
+            header = reason_of(error)
+    raise bad_image_error([(os.fspath(path), header)], 1, "Replace the file.")
+
+
+def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
+    """Returns the header of an image file, or the reason why the file cannot be used.
+
+    A file whose end is not where it should be is decoded, once, to find out.
+    """
+    try:
+        if not pathlib.Path(path).is_file():
+            # A named pipe would block for ever, and a folder cannot be read.
+            return "not a regular file" if pathlib.Path(path).exists() else "no such file"
+        with open(path, "rb") as file:
+            header = read_header(file)
+        pixels = header.height * header.width
+        if pixels > max_pixels:
+            return f"{header.width} x {header.height} pixels, more than max_pixels={max_pixels}"
+        if header.is_doubtful:
+            oriented_image(path, 1)
+        return header
+    except (OSError, BadHeader, tf.errors.OpError) as error:
+        return reason_of(error)
+
+
+def oriented_image(path: str | os.PathLike, orientation: int) -> Any:
+    """Returns the decoded file, turned by its EXIF orientation."""
+    return decode(tf.io.read_file(os.fspath(path)), orientation)
+
+
+def decode(contents: Any, orientation: Any = 1, window: Callable[[Any, Any], tuple] | None = None) -> Any:
+    """Decodes the bytes of an image, or of a JPEG only the window that is needed.
+
+    Args:
+        contents: scalar string tensor.
+        orientation: EXIF orientation 1 to 8 to undo; 1 for none.
+        window: from height and width to `(top, left, height, width)`; None for the whole image.
+
+    Returns:
+        uint8, `(height, width, 3)`.
+    """
+    if window is None:
+        return _oriented(_decode_whole(contents), orientation)
+
+    def cut_after() -> Any:
+        image = _oriented(_decode_whole(contents), orientation)
+        shape = tf.shape(image)
+        top, left, height, width = window(shape[0], shape[1])
+        return image[top : top + height, left : left + width]
+
+    def cut_before() -> Any:
+        shape = tf.image.extract_jpeg_shape(contents)
+        crop = tf.stack(window(shape[0], shape[1]))
+        return tf.image.decode_and_crop_jpeg(contents, crop, channels=3, dct_method=DCT_METHOD)
+
+    upright_jpeg = tf.logical_and(tf.io.is_jpeg(contents), tf.equal(orientation, 1))
+    image = tf.cond(upright_jpeg, cut_before, cut_after)
+    image.set_shape((None, None, 3))
+    return image
+
+
+def _decode_whole(contents: Any) -> Any:
+    image = tf.cond(
+        tf.io.is_jpeg(contents),
+        lambda: tf.io.decode_jpeg(contents, channels=3, dct_method=DCT_METHOD),
+        # Without expand_animations=False a GIF becomes a film with four axes.
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+    )
+    image.set_shape((None, None, 3))
+    return image
+
+
+def _oriented(image: Any, orientation: Any) -> Any:
+    """Undoes an EXIF orientation: transposed from 5 on, then mirrored along the axes that the number says."""
+    if isinstance(orientation, int) and orientation == 1:
+        return image
+
+    def one_of(*orientations: int) -> Any:
+        return tf.reduce_any(tf.equal(orientation, tf.constant(orientations)))
+
+    image = tf.cond(one_of(5, 6, 7, 8), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
+    image = tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
+    image.set_shape((None, None, 3))
+    return image

@@ -1,0 +1,169 @@
+"""Examples whose images stay encoded, in files or in memory, and are decoded as they are needed."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import order, resizing
+from keras_resnet.data.arrays import ArrayExamples
+from keras_resnet.data.bad_images import reason_of
+from keras_resnet.data.decoding import decode, oriented_image
+from keras_resnet.data.plan import TrainingPlan
+
+SEARCHED_AT_ONCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedExamples:
+    """One split, encoded.
+
+    Args:
+        contents: paths of image files, or the bytes of encoded images; all of one kind.
+        labels: int32 `(examples,)`.
+        orientations: int32 `(examples,)`, the EXIF orientation to undo, 1 for none.
+        image_shape: `(height, width, 3)`, None where sizes differ.
+        identities: what tells the examples apart across runs, for the fingerprint: path and size, or a digest.
+        are_files: whether `contents` are paths.
+    """
+
+    contents: np.ndarray
+    labels: np.ndarray
+    orientations: np.ndarray
+    image_shape: tuple[int | None, ...]
+    identities: np.ndarray
+    are_files: bool
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self.labels)
+
+    def fingerprint(self) -> bytes:
+        """Returns a sha256 over identities, labels and orientations."""
+        digest = hashlib.sha256()
+        for identity in self.identities:
+            digest.update(f"{identity}\0".encode("utf-8", "surrogateescape"))
+        digest.update(self.labels.tobytes() + self.orientations.tobytes())
+        return digest.digest()
+
+    def take(self, indices: np.ndarray) -> "EncodedExamples":
+        """Returns the split that holds these examples, in this order."""
+        chosen = {name: getattr(self, name)[indices] for name in ("contents", "labels", "orientations", "identities")}
+        return dataclasses.replace(self, **chosen)
+
+    def decoded(self) -> ArrayExamples:
+        """Returns the same split decoded in memory; all images must share one size.
+
+        Raises:
+            tf.errors.OpError: an image does not decode; `find_bad` says which.
+        """
+        return ArrayExamples(*self.arrays(None))
+
+    def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels, all or the first `limit`."""
+        part = self if limit is None else self.take(np.arange(min(limit, len(self))))
+        images = np.empty((len(part), *known(self.image_shape)), "uint8")
+        first = 0
+        for batch, _ in part.finite(256, None, "none"):
+            images[first : first + len(batch)] = batch
+            first += len(batch)
+        return images, part.labels
+
+    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
+        """Returns infinite batches from `plan.start_step` on."""
+        used = plan.steps_per_epoch(len(self)) * plan.batch_size
+        image_of = self._image_reader(plan)
+
+        def example_of(sample: Any) -> tuple[Any, Any]:
+            index = order.shuffled(sample % used, sample // used, plan.seed, len(self))
+            return image_of(index, sample), index
+
+        samples = tf.data.Dataset.counter(plan.start_step * plan.batch_size)
+        return self._batched(samples.map(example_of, tf.data.AUTOTUNE, deterministic=True), plan.batch_size, True)
+
+    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
+        """Returns every example once, in order."""
+        image_of = self._image_reader(TrainingPlan(batch_size, 0, 0, image_size, crop))
+
+        def example_of(index: Any) -> tuple[Any, Any]:
+            return image_of(index, index), index
+
+        samples = tf.data.Dataset.range(len(self)).map(example_of, tf.data.AUTOTUNE, deterministic=True)
+        return self._batched(samples, batch_size, False)
+
+    def _image_reader(self, plan: TrainingPlan) -> Callable[[Any, Any], Any]:
+        """Returns a function from the index of an example and its place in the run to the image."""
+        # Made here, outside the map's graph, which would otherwise hold a copy of all paths or images.
+        all_contents, all_orientations = tf.constant(self.contents), tf.constant(self.orientations)
+        has_orientations = bool((self.orientations != 1).any())
+
+        def image_of(index: Any, sample: Any) -> Any:
+            contents = tf.gather(all_contents, index)
+            if self.are_files:
+                contents = tf.io.read_file(contents)
+            orientation = tf.gather(all_orientations, index) if has_orientations else 1
+            window = None
+            if plan.crop != "none":
+                window = functools.partial(resizing.training_window, plan=plan, sample=sample)
+            image = decode(contents, orientation, window)
+            if plan.image_size is not None:
+                return resizing.resize(image, plan.image_size, plan.antialias_above)
+            return tf.ensure_shape(image, self.image_shape)
+
+        return image_of
+
+    def _batched(self, examples: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
+        labels = tf.constant(self.labels)
+        # Labels are looked up a batch at a time: one gather instead of one a picture.
+        return examples.batch(batch_size, drop_remainder=drop_remainder).map(
+            lambda images, indices: (images, tf.gather(labels, indices))
+        )
+
+    def find_bad(self, stop_at_first: bool = False) -> list[tuple[str, str]]:
+        """Returns `(path, reason)` of the images that do not decode, by decoding them one by one.
+
+        Args:
+            stop_at_first: stop after the first group of examples that holds one.
+        """
+        bad: list[tuple[str, str]] = []
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for first in range(0, len(self), SEARCHED_AT_ONCE):
+                group = range(first, min(first + SEARCHED_AT_ONCE, len(self)))
+                bad += [found for found in pool.map(self._fault_of, group) if found]
+                if bad and stop_at_first:
+                    break
+        return bad
+
+    def _fault_of(self, index: int) -> tuple[str, str] | None:
+        contents, orientation = self.contents[index], int(self.orientations[index])
+        try:
+            image = oriented_image(contents, orientation) if self.are_files else decode(contents, orientation)
+        except (tf.errors.OpError, OSError) as error:
+            return self._name(index), reason_of(error)
+        if None not in self.image_shape and tuple(image.shape) != tuple(self.image_shape):
+            return self._name(index), f"its shape changed from {self.image_shape} to {tuple(image.shape)}"
+        return None
+
+    def _name(self, index: int) -> str:
+        return os.fsdecode(self.contents[index]) if self.are_files else str(self.identities[index])
+
+
+def known(image_shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """Returns a shape without None; only sets of one size come here."""
+    return tuple(size for size in image_shape if size is not None)
+
+
+def common_shape(shapes: Sequence[tuple[int, int]]) -> tuple[int | None, ...]:
+    """Returns `(height, width, 3)` with None where the sizes differ."""
+    heights, widths = {height for height, _ in shapes}, {width for _, width in shapes}
+    return (
+        heights.pop() if len(heights) == 1 else None,
+        widths.pop() if len(widths) == 1 else None,
+        3,
+    )

@@ -1,0 +1,196 @@
+"""The first and the last bytes of an image file: enough for its size, and to see that it was written whole."""
+
+import dataclasses
+import os
+import struct
+from typing import BinaryIO
+
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+EXIF_ORIENTATION = 0x0112
+
+
+class BadHeader(ValueError):
+    """The file is not an image that can be read; the message is the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What an image file says about itself.
+
+    Args:
+        format: "jpeg", "png", "gif", "bmp" or "webp".
+        height: pixels, as stored.
+        width: pixels, as stored.
+        orientation: EXIF orientation 1 to 8 of a JPEG, 1 where there is none.
+        is_animated: whether there are frames after the first.
+        is_doubtful: whether the end is not where it should be, so that only decoding can tell.
+    """
+
+    format: str
+    height: int
+    width: int
+    orientation: int = 1
+    is_animated: bool = False
+    is_doubtful: bool = False
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Returns the header of an open image file, by its content and not by its name.
+
+    A few kilobytes are read, whatever the image's size.
+
+    Raises:
+        BadHeader: the file is empty, of another kind, or its header is damaged.
+    """
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(32)
+    if not start:
+        raise BadHeader("the file is empty")
+    for magic, reader in _READERS.items():
+        if start.startswith(magic):
+            try:
+                header = reader(file, start, size)
+            except (struct.error, IndexError):
+                raise BadHeader("the file ends within its header") from None
+            if header.height < 1 or header.width < 1:
+                raise BadHeader(f"the header says {header.width} x {header.height} pixels")
+            return header
+    raise BadHeader(_what_it_is(start))
+
+
+def _what_it_is(start: bytes) -> str:
+    if start[:4] in (b"II*\0", b"MM\0*"):
+        return "a TIFF file, which TensorFlow cannot decode"
+    if start[4:8] == b"ftyp":
+        return "a HEIF or AVIF file, which TensorFlow cannot decode"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "a web page or XML file, not an image"
+    return "not a JPEG, PNG, GIF, BMP or WebP file"
+
+
+def _read_jpeg(file: BinaryIO, start: bytes, size: int) -> Header:
+    file.seek(2)
+    orientation, shape, is_usual = 1, None, True
+    while True:
+        code = _next_marker(file)
+        if code == 0xDA or code == 0xD9:
+            break
+        if code == 0x01 or 0xD0 <= code <= 0xD7:
+            continue
+        (length,) = struct.unpack(">H", file.read(2))
+        if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
+            precision, height, width, components = struct.unpack(">BHHB", file.read(6))
+            shape = height, width
+            # Baseline, extended and progressive with Huffman coding, 8 bits: what libjpeg surely decodes.
+            is_usual = precision == 8 and code in (0xC0, 0xC1, 0xC2) and components in (1, 3, 4)
+            file.seek(length - 8, os.SEEK_CUR)
+        elif code == 0xE1:
+            orientation = _exif_orientation(file.read(length - 2))
+        else:
+            file.seek(length - 2, os.SEEK_CUR)
+    if shape is None:
+        raise BadHeader("a JPEG file without a frame header")
+    file.seek(max(0, size - 2))
+    return Header("jpeg", *shape, orientation=orientation, is_doubtful=not is_usual or file.read(2) != b"\xff\xd9")
+
+
+def _next_marker(file: BinaryIO) -> int:
+    byte = file.read(1)
+    if byte != b"\xff":
+        raise BadHeader("the file ends within its header" if not byte else "a JPEG file with a damaged header")
+    while byte == b"\xff":
+        byte = file.read(1)
+    if not byte:
+        raise BadHeader("the file ends within its header")
+    return byte[0]
+
+
+def _exif_orientation(segment: bytes) -> int:
+    """Returns the orientation in an APP1 segment, 1 where it holds none or is damaged."""
+    if not segment.startswith(b"Exif\0\0"):
+        return 1
+    tiff = segment[6:]
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, directory)
+        for entry in range(count):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, directory + 2 + 12 * entry)
+            if tag == EXIF_ORIENTATION:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass  # EXIF is an annotation: a damaged one leaves the picture as it is stored
+    return 1
+
+
+def _read_png(file: BinaryIO, start: bytes, size: int) -> Header:
+    if start[12:16] != b"IHDR":
+        raise BadHeader("a PNG file without an IHDR chunk")
+    width, height = struct.unpack(">II", start[16:24])
+    file.seek(max(0, size - len(PNG_END)))
+    return Header("png", height, width, is_doubtful=file.read() != PNG_END)
+
+
+def _read_gif(file: BinaryIO, start: bytes, size: int) -> Header:
+    width, height, flags = struct.unpack("<HHB", start[6:11])
+    file.seek(13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
+    frames = 0
+    while frames < 2:
+        kind = file.read(1)
+        if kind == b"\x21":
+            file.seek(1, os.SEEK_CUR)
+        elif kind == b"\x2c":
+            frames += 1
+            local = struct.unpack("<HHHHB", file.read(9))[-1]
+            file.seek((3 << ((local & 7) + 1) if local & 0x80 else 0) + 1, os.SEEK_CUR)
+        else:
+            break
+        while length := ord(file.read(1) or b"\0"):
+            file.seek(length, os.SEEK_CUR)
+    if not frames:
+        raise BadHeader("a GIF file without a frame")
+    is_ended = frames == 2 or kind == b"\x3b"
+    return Header("gif", height, width, is_animated=frames > 1, is_doubtful=not is_ended)
+
+
+def _read_bmp(file: BinaryIO, start: bytes, size: int) -> Header:
+    (declared,) = struct.unpack("<I", start[2:6])
+    width, height, _, bits, compression = struct.unpack("<iiHHI", (start + file.read(8))[18:34])
+    if bits not in (24, 32) or compression not in (0, 3):
+        # TensorFlow takes the palette's indices for grey values and returns a wrong picture without an error.
+        raise BadHeader(f"a BMP file with {bits} bits a pixel and compression {compression}; save it as PNG")
+    needed = (width * bits + 31) // 32 * 4 * abs(height)
+    return Header("bmp", abs(height), width, is_doubtful=size < max(declared, needed))
+
+
+def _read_webp(file: BinaryIO, start: bytes, size: int) -> Header:
+    if start[8:12] != b"WEBP":
+        raise BadHeader("a RIFF file that is not WebP")
+    (declared,) = struct.unpack("<I", start[4:8])
+    is_doubtful = size < declared + 8
+    kind = start[12:16]
+    if kind == b"VP8X":
+        if start[20] & 0x02:
+            raise BadHeader("an animated WebP file, which TensorFlow cannot decode; save its first frame")
+        width = int.from_bytes(start[24:27], "little") + 1
+        height = int.from_bytes(start[27:30], "little") + 1
+    elif kind == b"VP8L":
+        bits = int.from_bytes(start[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = (value & 0x3FFF for value in struct.unpack("<HH", start[26:30]))
+    else:
+        raise BadHeader("a WebP file of an unknown kind")
+    return Header("webp", height, width, is_doubtful=is_doubtful)
+
+
+_READERS = {
+    b"\xff\xd8": _read_jpeg,
+    b"\x89PNG\r\n\x1a\n": _read_png,
+    b"GIF87a": _read_gif,
+    b"GIF89a": _read_gif,
+    b"BM": _read_bmp,
+    b"RIFF": _read_webp,
+}

@@ -1,0 +1,136 @@
+"""Labels checked before the first step, on every backend alike."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def check_labels(labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
+    """Returns class labels as int32 of shape `(examples,)`.
+
+    A label outside the range is an obscure error on TensorFlow, NaN weights under XLA, and a finite but wrong loss on
+    JAX; here it is one message before anything is trained.
+
+    Args:
+        labels: integers of shape `(examples,)` or `(examples, 1)`, or one-hot rows `(examples, classes)`.
+        num_classes: how many classes there are; None to take the largest label plus one.
+        where: what to call the labels in an error: "y_train of data.npz".
+
+    Raises:
+        TypeError: the labels are not numbers, or floats that are not one-hot.
+        ValueError: a label outside [0, num_classes), NaN, or rows that are not one-hot; the first such sample is
+            named by index.
+
+    Example:
+        >>> from keras_resnet.data import check_labels
+        >>> check_labels([[0, 1], [1, 0]]).tolist()
+        [1, 0]
+    """
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{where} has shape {array.shape}. Allowed is (examples,) or one-hot rows (examples, classes). "
+            "Reshape it so that the first axis counts the examples."
+        )
+    if array.ndim == 2:
+        return _from_one_hot(array, num_classes, where)
+    _check_integers(array, num_classes, where)
+    if not len(array):
+        return array.astype("int32")
+    if num_classes is None:
+        num_classes = int(array.max()) + 1
+    outside = np.flatnonzero((array < 0) | (array >= num_classes))
+    if len(outside):
+        _refuse(where, outside, array[outside[0]], f"an integer from 0 to {num_classes - 1}")
+    return array.astype("int32")
+
+
+def check_targets(targets: Any, *, where: str = "targets") -> np.ndarray:
+    """Returns regression targets as float32 of shape `(examples,)` or `(examples, outputs)`.
+
+    Args:
+        targets: numbers, one or several an example.
+        where: what to call them in an error.
+
+    Raises:
+        TypeError: they are not numbers.
+        ValueError: NaN, infinity or a number beyond float32; the first such sample is named by index.
+    """
+    array = np.asarray(targets)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"{where} has dtype {array.dtype}. Allowed for regression are numbers. Convert it, with .astype('float32')."
+        )
+    if array.ndim not in (1, 2):
+        raise ValueError(f"{where} has shape {array.shape}. Allowed is (examples,) or (examples, outputs). Reshape it.")
+    with np.errstate(over="ignore"):
+        array = array.astype("float32")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    # One number an example, or several: the product of the empty shape is 1, and -1 would not do for no examples.
+    rows = array.reshape(len(array), math.prod(array.shape[1:]))
+    outside = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(outside):
+        _refuse(where, outside, array[outside[0]], "a finite float32 number")
+    return array
+
+
+def count_classes(labels: np.ndarray, class_names: Sequence[str], where: str) -> int:
+    """Returns the number of classes: the names given, or the labels 0 to the largest, of which each must occur."""
+    if class_names:
+        return len(class_names)
+    present = np.unique(labels)
+    num_classes = int(present[-1]) + 1
+    if len(present) < num_classes:
+        missing = int(np.flatnonzero(~np.isin(np.arange(len(present) + 1), present))[0])
+        index = int(np.flatnonzero(labels == present[-1])[0])
+        raise ValueError(
+            f"{where}[{index}]={num_classes - 1} is the largest label, but label {missing} never occurs. "
+            f"Allowed are the labels 0 to {len(present) - 1} for {len(present)} classes. "
+            "Renumber them, or give class_names, which says how many classes there are."
+        )
+    return num_classes
+
+
+def _check_integers(array: np.ndarray, num_classes: int | None, where: str) -> None:
+    if array.dtype.kind in "iu":
+        return
+    allowed = "an integer >= 0" if num_classes is None else f"an integer from 0 to {num_classes - 1}"
+    if array.dtype.kind == "f":
+        broken = np.flatnonzero(~(np.isfinite(array) & (array == np.round(array))))
+        if len(broken):
+            _refuse(where, broken, array[broken[0]], allowed)
+    value = repr(array[:1].tolist()[0]) if len(array) else "nothing"
+    raise TypeError(
+        f"{where}[0]={value} has dtype {array.dtype}. Allowed is {allowed}. "
+        "Use .astype('int64') for class labels, or task='regression' for numbers to predict."
+    )
+
+
+def _from_one_hot(array: np.ndarray, num_classes: int | None, where: str) -> np.ndarray:
+    width = array.shape[1]
+    if num_classes is not None and width != num_classes:
+        raise ValueError(
+            f"{where}[0]={array[0].tolist() if len(array) else []} is a row of {width} values, and there are "
+            f"{num_classes} classes. Allowed are {num_classes} values a row, or integers from 0 to {num_classes - 1}. "
+            "Encode the labels again for these classes."
+        )
+    if array.dtype.kind not in "iufb":
+        raise TypeError(
+            f"{where} has dtype {array.dtype}. Allowed are one-hot rows of 0 and 1. Convert the labels to integers."
+        )
+    is_one_hot = ((array == 0) | (array == 1)).all(axis=1) & (array.sum(axis=1) == 1)
+    broken = np.flatnonzero(~is_one_hot)
+    if len(broken):
+        _refuse(where, broken, array[broken[0]], f"one 1 among {width - 1} zeros")
+    return array.argmax(axis=1).astype("int32")
+
+
+def _refuse(where: str, indices: np.ndarray, value: Any, allowed: str) -> None:
+    shown = np.asarray(value).tolist()
+    more = f" ({len(indices)} such samples)" if len(indices) > 1 else ""
+    raise ValueError(f"{where}[{indices[0]}]={shown}{more}. Allowed is {allowed}. Correct or drop these samples.")

@@ -1,0 +1,193 @@
+"""Which files of a folder are images, and of which class: nothing is left out in silence."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+
+from keras_resnet.data.options import LoadOptions
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"})
+SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+@dataclasses.dataclass
+class ClassFolders:
+    """The image files of one split.
+
+    Args:
+        root: its folder.
+        files: paths by class name, classes and paths in alphabetical order.
+    """
+
+    root: pathlib.Path
+    files: dict[str, list[str]]
+
+
+@dataclasses.dataclass
+class _Ignored:
+    """What is not read, counted for the report."""
+
+    extensions: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    hidden: int = 0
+    nested: int = 0
+    loops: int = 0
+
+    def lines(self, root: pathlib.Path) -> list[str]:
+        """Returns a line of the report for each kind."""
+        lines = [
+            f"ignored {count} files with extension {extension or 'none'} in {root}"
+            for extension, count in sorted(self.extensions.items())
+        ]
+        if self.hidden:
+            lines.append(f"ignored {self.hidden} hidden files and folders in {root}")
+        if self.nested:
+            lines.append(f"{self.nested} image files lie in folders within class folders of {root}; they are included")
+        if self.loops:
+            lines.append(f"ignored {self.loops} links in {root} to folders that were already read")
+        return lines
+
+
+def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path]:
+    """Returns the folder of each split: of `train/`, `val/` or `validation/`, `test/`, or `root` itself as "train".
+
+    Raises:
+        ValueError: `root` is not a folder, or holds both `val/` and `validation/`.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise ValueError(
+            f"folder:{root} {what}. Allowed is a folder that holds one folder a class. Check the path and --data-dir."
+        )
+    names = [entry.name for entry in _visible(root) if entry.is_dir()]
+    # A class may be called "train": as a split it holds class folders, as a class it holds pictures.
+    if "train" not in names or not any(entry.is_dir() for entry in _visible(root / "train")):
+        return {"train": root}
+    splits: dict[str, pathlib.Path] = {}
+    for name in sorted(names):
+        if name not in SPLIT_FOLDERS:
+            report.append(f"ignored folder {root / name}, which is not one of train, val, validation, test")
+        elif SPLIT_FOLDERS[name] in splits:
+            raise ValueError(
+                f"folder:{root} holds both 'val' and 'validation'. Allowed is one of them. Rename or merge them."
+            )
+        else:
+            splits[SPLIT_FOLDERS[name]] = root / name
+    return splits
+
+
+def list_classes(root: pathlib.Path, report: list[str]) -> ClassFolders:
+    """Returns the image files of the class folders in `root`.
+
+    Raises:
+        ValueError: there are fewer than two classes, a class is empty, or its name cannot be shown on a line.
+    """
+    ignored = _Ignored()
+    files: dict[str, list[str]] = {}
+    loose = 0
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            ignored.hidden += 1
+        elif not entry.is_dir():
+            suffix = pathlib.Path(entry.name).suffix.lower()
+            loose += suffix in EXTENSIONS
+            ignored.extensions[suffix] += suffix not in EXTENSIONS
+        else:
+            files[entry.name] = _walk(pathlib.Path(entry.path), ignored)
+    ignored.extensions += collections.Counter()  # drops the zeros
+    if loose and files:
+        report.append(f"ignored {loose} image files in {root} that lie in no class folder")
+    report.extend(ignored.lines(root))
+    _check_classes(root, files, loose, ignored)
+    return ClassFolders(root, files)
+
+
+def check_same_classes(classes: dict[str, ClassFolders], report: list[str]) -> tuple[str, ...]:
+    """Returns the class names of the training split.
+
+    Raises:
+        ValueError: another split has a class that training lacks.
+    """
+    names = tuple(classes["train"].files)
+    for split, found in classes.items():
+        unknown = sorted(set(found.files) - set(names))
+        if unknown:
+            raise ValueError(
+                f"{found.root} holds class folders {unknown} that {classes['train'].root} lacks. "
+                f"Allowed are the {len(names)} classes of training. Rename or move these folders."
+            )
+        missing = sorted(set(names) - set(found.files))
+        if missing:
+            report.append(f"split {split!r} has no images of the classes {missing}")
+    return names
+
+
+def class_counts(split: str, classes: ClassFolders) -> str:
+    """Returns a line of the report: how many images of each class."""
+    counts = ", ".join(f"{name} {len(paths)}" for name, paths in classes.files.items())
+    return f"split {split!r}: {len(classes.files)} classes: {counts}"
+
+
+def _visible(folder: pathlib.Path) -> list[os.DirEntry]:
+    return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+
+
+def _walk(top: pathlib.Path, ignored: _Ignored) -> list[str]:
+    """Returns the image files under `top`, links followed, no folder read twice."""
+    found = []
+    waiting, seen = [top], set()
+    while waiting:
+        folder = waiting.pop()
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            ignored.loops += 1
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in os.scandir(folder):
+            suffix = pathlib.Path(entry.name).suffix.lower()
+            if entry.name.startswith("."):
+                ignored.hidden += 1
+            elif entry.is_dir():
+                waiting.append(pathlib.Path(entry.path))
+            elif suffix in EXTENSIONS:
+                found.append(entry.path)
+                ignored.nested += folder != top
+            else:
+                ignored.extensions[suffix] += 1
+    return sorted(found)
+
+
+def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, ignored: _Ignored) -> None:
+    if not files:
+        found = f"{loose} image files and no class folder" if loose else "no class folder"
+        raise ValueError(
+            f"{root} holds {found}. Allowed is one folder a class, with the images of the class in it. "
+            "Move the images into folders named after their classes."
+        )
+    odd = [name for name in files if not name.isprintable()]
+    if odd:
+        raise ValueError(
+            f"{root} holds class folders with unprintable characters in their names: {odd!r}. "
+            "Allowed are letters, digits, spaces and signs of any script on one line. Rename them."
+        )
+    empty = [name for name, paths in files.items() if not paths]
+    if empty:
+        extensions = ", ".join(sorted(EXTENSIONS))
+        others = (
+            f" ({sum(ignored.extensions.values())} files of other kinds were ignored)" if ignored.extensions else ""
+        )
+        raise ValueError(
+            f"{root} holds class folders without images: {empty}{others}. "
+            f"Allowed is at least one file with extension {extensions} in each. Fill or delete these folders."
+        )
+    if len(files) < 2:
+        raise ValueError(
+            f"{root} holds one class, {next(iter(files))!r}. Allowed are two or more classes. "
+            "Add the folders of the other classes, or point to the folder above."
+        )
+
+
+def resolve(argument: str, options: LoadOptions) -> pathlib.Path:
+    """Returns the path of a spec; a relative one starts from `data_dir` where that is given."""
+    path = pathlib.Path(argument).expanduser()
+    return options.data_dir / path if options.data_dir is not None else path

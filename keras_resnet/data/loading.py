@@ -1,0 +1,107 @@
+"""From a spec such as "digits" or "folder:photos" to a dataset."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from keras_resnet.arguments import choose
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.digits import load_digits
+from keras_resnet.data.folder import load_folder
+from keras_resnet.data.npz import load_npz
+from keras_resnet.data.options import IN_MEMORY_LIMIT, MAX_PIXELS, LoadOptions, check_options
+from keras_resnet.data.tfds import load_tfds
+
+Loader = Callable[[str, str, LoadOptions], Dataset]
+
+SOURCES: dict[str, Loader] = {
+    "digits": load_digits,
+    "folder": load_folder,
+    "npz": load_npz,
+    "tfds": load_tfds,
+}
+
+
+def load(
+    spec: str = "digits",
+    *,
+    data_dir: str | os.PathLike | None = None,
+    task: str = "classification",
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    split_seed: int = 0,
+    on_bad_image: str = "error",
+    max_skipped_fraction: float = 0.01,
+    max_pixels: int = MAX_PIXELS,
+    apply_exif: bool = False,
+    in_memory_limit: int = IN_MEMORY_LIMIT,
+    manifest: str | os.PathLike | None = None,
+) -> Dataset:
+    """Finds a dataset, checks it, and returns it with its splits.
+
+    Everything that can be known before training is checked here: labels, class names, headers and ends of image
+    files. A split that the source lacks is taken from the training split: seeded, stratified by class, disjoint.
+
+    Args:
+        spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder a class, or `train/`, `val/` or
+            `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like.
+        data_dir: where prepared TFDS sets lie; the root of relative paths for "folder:" and "npz:".
+        task: "classification", or "regression" ("npz:" only).
+        validation_fraction: share of the training split for validation where the source has none, in [0, 1);
+            0 for no validation split.
+        test_fraction: share of a source without any splits for test, in [0, 1); 0 for no test split.
+        split_seed: of these divisions, >= 0.
+        on_bad_image: "error" names the bad files and stops; "skip" leaves them out and lists them in the report.
+        max_skipped_fraction: share of bad files from which "skip" is an error after all, in [0, 1].
+        max_pixels: images with more pixels are refused by their header, before they are decoded.
+        apply_exif: turn photographs upright by their EXIF orientation; False reads the pixels as stored.
+        in_memory_limit: bytes of decoded images that are held in memory; larger sets are read as they are needed.
+        manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or the data is not fit to train on; the message names
+            the file, the sample or the class.
+        ImportError: the source needs a package that is not installed.
+
+    Example:
+        >>> from keras_resnet import data
+        >>> digits = data.load("digits")
+        >>> digits.sizes
+        {'train': 1293, 'validation': 144, 'test': 360}
+    """
+    options = check_options(
+        data_dir=data_dir,
+        task=task,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        on_bad_image=on_bad_image,
+        max_skipped_fraction=max_skipped_fraction,
+        max_pixels=max_pixels,
+        apply_exif=apply_exif,
+        in_memory_limit=in_memory_limit,
+        manifest=manifest,
+    )
+    source, argument = split_spec(spec)
+    return choose("data source", source, SOURCES)(spec, argument, options)
+
+
+def split_spec(spec: Any) -> tuple[str, str]:
+    """Returns the name of the source and what follows the colon.
+
+    Raises:
+        TypeError: the spec is not a string.
+        ValueError: it is empty, or lacks what its source needs.
+    """
+    if not isinstance(spec, str):
+        raise TypeError(
+            f"spec must be a string, got {spec!r} of type {type(spec).__name__}. "
+            "Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass one of them."
+        )
+    source, _, argument = spec.partition(":")
+    if source in SOURCES and source != "digits" and not argument:
+        raise ValueError(
+            f"spec={spec!r} lacks what follows the colon. Allowed are 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. "
+            "Add the name or the path."
+        )
+    return source, argument

@@ -1,0 +1,162 @@
+"""Arrays in an .npz file: images, signals and volumes, with class labels or numbers to predict."""
+
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.arguments import suggestion
+from keras_resnet.data.arrays import ArrayExamples, as_images, check_same_length
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.labels import check_labels, check_targets, count_classes
+from keras_resnet.data.listing import resolve
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.splits import with_test, with_validation
+
+# Suffix in the file -> split.
+SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
+KEYS = ("x", "y", *(f"{axis}_{suffix}" for suffix in SUFFIXES for axis in "xy"), "class_names")
+# What numpy, zipfile and zlib raise for files that are cut, corrupted, encrypted or of another kind.
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
+ALLOWED = "x_train, y_train, x_test, y_test, optionally x_val, y_val and class_names; or x, y and class_names"
+
+
+def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
+    """Returns the arrays of a file, checked; pickled objects in it are refused and never run."""
+    path = resolve(argument, options)
+    arrays = _read(path)
+    pairs = _pairs(path, arrays)
+    class_names = () if options.is_regression else _class_names(path, arrays.get("class_names"))
+    # Training first: where the file gives no class names, its labels say how many classes there are.
+    labels: dict[str, np.ndarray] = {}
+    num_outputs = len(class_names) or None
+    for split in sorted(pairs, key=lambda name: name != "train"):
+        x_key, y_key = pairs[split]
+        where = f"{y_key} of {path}"
+        if options.is_regression:
+            labels[split] = check_targets(arrays[y_key], where=where)
+            width = 1 if labels[split].ndim == 1 else labels[split].shape[1]
+        else:
+            labels[split] = check_labels(arrays[y_key], num_outputs, where=where)
+            width = num_outputs or _num_classes(arrays[y_key], labels[split], where)
+        check_same_length(arrays[x_key], labels[split], f"{x_key}, {y_key} of {path}")
+        if num_outputs not in (None, width):
+            raise ValueError(
+                f"{where} holds {width} numbers an example and training {num_outputs}. "
+                "Allowed is the same number in every split. Correct the arrays."
+            )
+        num_outputs = width
+    splits = {
+        split: ArrayExamples(as_images(arrays[pairs[split][0]], f"{pairs[split][0]} of {path}"), labels[split])
+        for split in pairs
+    }
+    _check_same_shape(path, splits)
+    if set(splits) == {"train"}:
+        splits = with_test(splits, options)
+    if not options.is_regression and not class_names:
+        class_names = tuple(str(label) for label in range(num_outputs or 0))
+    return Dataset(
+        spec,
+        dict(with_validation(splits, options)),
+        class_names=class_names,
+        num_outputs=num_outputs or 1,
+        report=_report(splits, class_names),
+    )
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        # Opened here, because numpy leaves a file open that it fails to read.
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            arrays = {}
+            for key in file.files:
+                try:
+                    arrays[key] = file[key]
+                except ValueError as error:
+                    raise ValueError(f"its array {key!r} cannot be read ({error})") from None
+            return arrays
+    except UNREADABLE as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(
+            f"npz:{path} cannot be read: {reason}. Allowed is a file written by numpy.savez, with arrays of "
+            f"numbers and no pickled objects: {ALLOWED}. Check the path, or write the file again."
+        ) from None
+
+
+def _pairs(path: pathlib.Path, arrays: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Returns the keys of images and labels of each split."""
+    unknown = [key for key in arrays if key not in KEYS]
+    if unknown:
+        raise ValueError(
+            f"npz:{path} holds arrays called {unknown}. {suggestion(unknown[0], KEYS)}Allowed are {ALLOWED}. "
+            "Rename them."
+        )
+    pairs = {split: (f"x_{suffix}", f"y_{suffix}") for suffix, split in SUFFIXES.items()}
+    if "x" in arrays or "y" in arrays:
+        pairs = {"train": ("x", "y")}
+        mixed = [key for key in arrays if "_" in key and key != "class_names"]
+        if mixed:
+            raise ValueError(
+                f"npz:{path} holds 'x' or 'y' beside {mixed}. Allowed are {ALLOWED}. Keep one of the two forms."
+            )
+    present = {split: keys for split, keys in pairs.items() if keys[0] in arrays or keys[1] in arrays}
+    incomplete = [key for keys in present.values() for key in keys if key not in arrays]
+    if "train" not in present or incomplete:
+        missing = incomplete or ["x_train", "y_train"]
+        raise ValueError(f"npz:{path} lacks {missing}. Allowed are {ALLOWED}. Add the missing arrays.")
+    return present
+
+
+def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < max(2, len(names)):
+        raise ValueError(
+            f"class_names of {path} has dtype {names.dtype} and shape {names.shape}. "
+            "Allowed is a list of two or more different strings, such as numpy.array(['cat', 'dog']). Write it again."
+        )
+    return tuple(names.tolist())
+
+
+def _num_classes(raw: np.ndarray, labels: np.ndarray, where: str) -> int:
+    """Returns the width of one-hot rows, or what the labels say."""
+    if raw.ndim == 2 and raw.shape[1] > 1:
+        return int(raw.shape[1])
+    if not len(labels):
+        raise ValueError(f"{where} is empty. Allowed is at least one label. Check how the array was made.")
+    num_classes = count_classes(labels, (), where)
+    if num_classes < 2:
+        raise ValueError(
+            f"{where} holds one class. Allowed are two or more. Add examples of the others, or use task='regression'."
+        )
+    return num_classes
+
+
+def _check_same_shape(path: pathlib.Path, splits: dict[str, ArrayExamples]) -> None:
+    shapes = {split: examples.image_shape for split, examples in splits.items()}
+    dtypes = {split: examples.image_dtype for split, examples in splits.items()}
+    if len(set(shapes.values())) > 1 or len(set(dtypes.values())) > 1:
+        raise ValueError(
+            f"npz:{path} holds images of different shapes or types: {shapes}, {dtypes}. "
+            "Allowed is one shape and one type in all splits. Convert the arrays."
+        )
+
+
+def _report(splits: dict[str, ArrayExamples], class_names: tuple[str, ...]) -> list[str]:
+    report = []
+    for split, examples in splits.items():
+        if class_names:
+            counts = np.bincount(examples.labels, minlength=len(class_names))
+            report.append(
+                f"split {split!r}: "
+                + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))
+            )
+            absent = [name for name, count in zip(class_names, counts, strict=True) if not count]
+            if absent:
+                report.append(f"split {split!r} has no examples of the classes {absent}")
+    return report

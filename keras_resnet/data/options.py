@@ -1,0 +1,77 @@
+"""The options of `load`, checked once and handed to every source."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
+
+TASKS = {"classification": "classification", "regression": "regression"}
+BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
+# Pillow's limit: what fits 1 GiB at 3 bytes a pixel, halved for a copy.
+MAX_PIXELS = 178_956_970
+IN_MEMORY_LIMIT = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadOptions:
+    """The arguments of `load` after their checks; see there."""
+
+    data_dir: pathlib.Path | None
+    task: str
+    validation_fraction: float
+    test_fraction: float
+    split_seed: int
+    on_bad_image: str
+    max_skipped_fraction: float
+    max_pixels: int
+    apply_exif: bool
+    in_memory_limit: int
+    manifest: pathlib.Path | None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the labels are numbers to predict."""
+        return self.task == "regression"
+
+
+def check_options(
+    *,
+    data_dir: Any,
+    task: Any,
+    validation_fraction: Any,
+    test_fraction: Any,
+    split_seed: Any,
+    on_bad_image: Any,
+    max_skipped_fraction: Any,
+    max_pixels: Any,
+    apply_exif: Any,
+    in_memory_limit: Any,
+    manifest: Any,
+) -> LoadOptions:
+    """Returns the options, or raises TypeError or ValueError naming the argument."""
+    return LoadOptions(
+        data_dir=_check_path("data_dir", data_dir),
+        task=choose("task", task, TASKS),
+        validation_fraction=check_fraction("validation_fraction", validation_fraction),
+        test_fraction=check_fraction("test_fraction", test_fraction),
+        split_seed=check_int("split_seed", split_seed, minimum=0),
+        on_bad_image=choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES),
+        max_skipped_fraction=check_fraction("max_skipped_fraction", max_skipped_fraction, one_included=True),
+        max_pixels=check_int("max_pixels", max_pixels),
+        apply_exif=check_bool("apply_exif", apply_exif),
+        in_memory_limit=check_int("in_memory_limit", in_memory_limit, minimum=0),
+        manifest=_check_path("manifest", manifest),
+    )
+
+
+def _check_path(argument: str, value: Any) -> pathlib.Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(
+            f"{argument} must be a path, got {value!r} of type {type(value).__name__}. "
+            "Allowed are a string and a pathlib.Path. Pass one."
+        )
+    return pathlib.Path(value).expanduser()

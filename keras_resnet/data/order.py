@@ -1,0 +1,35 @@
+"""Where every example goes: a pure function of (seed, epoch), computed position by position."""
+
+import hashlib
+from typing import Any
+
+import tensorflow as tf
+
+
+def derived_seed(seed: int, use: str) -> int:
+    """Returns a seed in [0, 2**31) for one `use` of a run's seed, unlike that of any other use."""
+    digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def shuffled(positions: Any, epoch: Any, seed: int, size: int) -> Any:
+    """Returns the examples at `positions` of an epoch's order.
+
+    The order is a permutation computed by a block cipher, so that any position is found at once and nothing of the
+    length of the dataset is kept.
+
+    Args:
+        positions: int64 tensor, values in [0, size).
+        epoch: int64 scalar, >= 0.
+        seed: of the run.
+        size: number of examples.
+    """
+    seeds = tf.stack([tf.constant(derived_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
+    return tf.random.experimental.index_shuffle(positions, seeds, tf.constant(size - 1, tf.int64))
+
+
+def epoch_and_positions(step: Any, batch_size: int, steps_per_epoch: int) -> tuple[Any, Any]:
+    """Returns the epoch of a global `step`, and the `batch_size` positions within that epoch's order."""
+    epoch = step // steps_per_epoch
+    start = (step % steps_per_epoch) * batch_size
+    return epoch, start + tf.range(batch_size, dtype=tf.int64)

@@ -1,0 +1,150 @@
+"""Examples in TFRecord files that are too large to hold: read in order, shuffled by shard and by buffer."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import order, resizing
+from keras_resnet.data.bad_images import reason_of
+from keras_resnet.data.plan import TrainingPlan
+
+# Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
+SHUFFLED_BYTES = 2**28
+SHARDS_AT_ONCE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A run of records in one file: `take` of them after the first `skip`."""
+
+    path: str
+    skip: int
+    take: int
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamedExamples:
+    """One split, in files.
+
+    Args:
+        name: dataset and split, for errors.
+        shards: where the records lie, in order.
+        parse: from a record to `(encoded image, label)`.
+        decode: from an encoded image to its pixels; with a second argument, only of that window.
+        image_shape: `(height, width, channels)`, None where sizes differ.
+        record_bytes: mean size of a record.
+    """
+
+    name: str
+    shards: tuple[Shard, ...]
+    parse: Callable[[Any], tuple[Any, Any]]
+    decode: Callable[..., Any]
+    image_shape: tuple[int | None, ...]
+    record_bytes: int
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return sum(shard.take for shard in self.shards)
+
+    def fingerprint(self) -> bytes:
+        """Returns a sha256 over the name and the numbers of records; the records themselves carry check sums."""
+        shards = [(shard.path.rpartition("/")[2], shard.skip, shard.take) for shard in self.shards]
+        return hashlib.sha256(repr((self.name, shards, self.record_bytes)).encode()).digest()
+
+    def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels, all or the first `limit`."""
+        batches = self.finite(256, None, "none").unbatch().take(-1 if limit is None else limit)
+        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        return np.stack(images), np.stack(labels)
+
+    def records(self) -> tf.data.Dataset:
+        """Returns the records in order."""
+        return self._shard_numbers(tf.range(len(self.shards), dtype=tf.int64)).flat_map(self._reader())
+
+    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
+        """Returns infinite batches from `plan.start_step` on; what comes before is skipped without decoding."""
+        steps_per_epoch = plan.steps_per_epoch(len(self))
+        used = steps_per_epoch * plan.batch_size
+        num_shards = len(self.shards)
+        reader = self._reader()
+
+        def epoch_of(epoch: Any) -> tf.data.Dataset:
+            numbers = order.shuffled(tf.range(num_shards, dtype=tf.int64), epoch, plan.seed, num_shards)
+            records = self._shard_numbers(numbers).interleave(
+                reader,
+                cycle_length=min(SHARDS_AT_ONCE, num_shards),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+            # A file that lost its end would shorten the epoch and shift every step after it.
+            records = records.apply(tf.data.experimental.assert_cardinality(len(self)))
+            return self._shuffled(records, epoch, plan.seed).take(used)
+
+        records = tf.data.Dataset.counter(plan.start_step // steps_per_epoch).flat_map(epoch_of)
+        records = records.skip(plan.start_step % steps_per_epoch * plan.batch_size)
+        examples = records.enumerate(plan.start_step * plan.batch_size).map(
+            functools.partial(self._example, plan=plan), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        batches = examples.batch(plan.batch_size, drop_remainder=True)
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
+        """Returns every example once, in order."""
+        plan = TrainingPlan(batch_size, 0, 0, image_size, crop)
+        records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
+        examples = records.enumerate().map(
+            functools.partial(self._example, plan=plan), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return examples.batch(batch_size)
+
+    def explain(self) -> str | None:
+        """Returns why the records cannot be read, by reading and decoding all of them; None if they can."""
+        try:
+            records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
+            for _ in records.map(lambda record: self.decode(self.parse(record)[0])):
+                pass
+        except tf.errors.OpError as error:
+            return reason_of(error)
+        return None
+
+    def _example(self, sample: Any, record: Any, plan: TrainingPlan) -> tuple[Any, Any]:
+        contents, label = self.parse(record)
+        if plan.crop == "none":
+            image = self.decode(contents)
+        else:
+            image = self.decode(contents, functools.partial(resizing.training_window, plan=plan, sample=sample))
+        if plan.image_size is not None:
+            image = resizing.resize(image, plan.image_size, plan.antialias_above)
+        return image, label
+
+    def _shard_numbers(self, numbers: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(numbers)
+
+    def _reader(self) -> Callable[[Any], tf.data.Dataset]:
+        paths = tf.constant([shard.path for shard in self.shards])
+        skips = tf.constant([shard.skip for shard in self.shards], tf.int64)
+        takes = tf.constant([shard.take for shard in self.shards], tf.int64)
+
+        def read(number: Any) -> tf.data.Dataset:
+            return tf.data.TFRecordDataset(paths[number]).skip(skips[number]).take(takes[number])
+
+        return read
+
+    def _shuffled(self, records: tf.data.Dataset, epoch: Any, seed: int) -> tf.data.Dataset:
+        # Dataset.shuffle mixes its seed with TensorFlow's global one; the op itself takes the two seeds it is given.
+        spec = tf.TensorSpec((), tf.string)
+        variant = tf.raw_ops.ShuffleDataset(
+            input_dataset=tf.data.experimental.to_variant(records),
+            buffer_size=tf.constant(max(1, SHUFFLED_BYTES // max(1, self.record_bytes)), tf.int64),
+            seed=tf.constant(order.derived_seed(seed, "shuffle") + 1, tf.int64),
+            seed2=tf.cast(epoch, tf.int64) + 1,  # two zeros would mean "draw a random seed"
+            output_types=[spec.dtype],
+            output_shapes=[spec.shape],
+            reshuffle_each_iteration=False,
+        )
+        return tf.data.experimental.from_variant(variant, spec)

@@ -1,0 +1,280 @@
+"""Sets prepared by TensorFlow Datasets: read from disk, never downloaded."""
+
+import dataclasses
+import hashlib
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.arrays import ArrayExamples
+from keras_resnet.data.bad_images import BadImageError, reason_of, unreadable
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.decoding import decode
+from keras_resnet.data.encoded import EncodedExamples, known
+from keras_resnet.data.labels import check_labels
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.splits import rounded_count, with_test, with_validation
+from keras_resnet.data.streamed import Shard, StreamedExamples
+
+SPLITS = ("train", "validation", "test")
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+
+
+def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
+    """Returns a prepared set: decoded in memory, encoded in memory, or streamed, whichever fits."""
+    if options.is_regression:
+        raise ValueError(
+            f"task='regression' was given with spec={spec!r}. Allowed is task='classification'. "
+            "Use an npz: spec for regression."
+        )
+    try:
+        import tensorflow_datasets
+    except ImportError:
+        raise ImportError(
+            f"spec={spec!r} needs tensorflow-datasets, which is not installed. Run: pip install tensorflow-datasets"
+        ) from None
+    folder = find_prepared(spec, argument, options.data_dir)
+    try:
+        info = tensorflow_datasets.builder_from_directory(folder).info
+    except Exception as error:  # whatever a damaged description makes TFDS raise
+        raise ValueError(
+            f"{spec} in {folder} cannot be opened: {error}. Allowed is a folder that TFDS finished preparing. "
+            "Delete it and prepare the set again."
+        ) from error
+    report: list[str] = []
+    streams = _streams(spec, info, report)
+    labels = info.features[_keys(spec, info)[1]]
+    names = tuple(labels.names) if labels.names else tuple(str(label) for label in range(labels.num_classes))
+    splits = _held(streams, len(names), options, report)
+    return Dataset(spec, splits, class_names=names, num_outputs=len(names), report=report)
+
+
+def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pathlib.Path:
+    """Returns the folder of a prepared set, of the newest version where the spec names none.
+
+    Raises:
+        ValueError: it is not there; the message says what is, and how to prepare it.
+    """
+    root = (data_dir or pathlib.Path(DEFAULT_DATA_DIR)).expanduser()
+    name, _, version = argument.partition(":")
+    if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", name) or ".." in name:
+        raise ValueError(
+            f"spec={spec!r} does not name a dataset. Allowed is 'tfds:NAME', 'tfds:NAME/CONFIG' or "
+            "'tfds:NAME:VERSION'. Correct the name."
+        )
+    folders = [path.parent for path in (root / name).glob("*/dataset_info.json")]
+    prepared = sorted((folder for folder in folders if _version(folder)), key=_version)
+    for folder in reversed(prepared):
+        if version in ("", folder.name):
+            return folder
+    found = [folder.name for folder in prepared]
+    half = [path.name for path in (root / name).glob("incomplete*")] if (root / name).is_dir() else []
+    if found:
+        what = f"versions {found}"
+    elif half:
+        what = f"an unfinished preparation, {half[0]}"
+    else:
+        others = sorted({path.parents[1].relative_to(root).as_posix() for path in root.glob("*/*/dataset_info.json")})
+        what = f"only {others}" if others else "no prepared set"
+    suffix = f":{version}" if version else ""
+    raise ValueError(
+        f"{spec} is not prepared in data_dir={str(root)!r}, which holds {what}. Nothing is downloaded here. Prepare it "
+        f'once with: python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}{suffix}', data_dir='{root}').download_and_prepare()\" "
+        "or pass the data_dir where it is."
+    )
+
+
+def _version(folder: pathlib.Path) -> tuple[int, ...]:
+    match = re.fullmatch(r"(\d+)\.(\d+)\.(\d+)", folder.name)
+    return tuple(int(part) for part in match.groups()) if match else ()
+
+
+def _keys(spec: str, info: Any) -> tuple[str, str]:
+    """Returns the names of the image and the label feature.
+
+    Raises:
+        ValueError: there is no image, or no class label.
+    """
+    import tensorflow_datasets as tfds
+
+    keys = info.supervised_keys or ("image", "label")
+    features = info.features
+    fits = (
+        len(keys) == 2
+        and all(isinstance(key, str) and key in features for key in keys)
+        and isinstance(features[keys[0]], tfds.features.Image)
+        and isinstance(features[keys[1]], tfds.features.ClassLabel)
+        and features[keys[0]].dtype == np.uint8
+        and features[keys[1]].num_classes is not None
+    )
+    if not fits:
+        raise ValueError(
+            f"{spec} has the features {dict(features)}. Allowed are sets with a uint8 image and a class label. "
+            "Convert it to folder: or npz:, or choose another set."
+        )
+    return keys
+
+
+def _streams(spec: str, info: Any, report: list[str]) -> dict[str, StreamedExamples]:
+    """Returns a reader of each split; a split that holds no labels is left out and reported."""
+    image_key, label_key = _keys(spec, info)
+    if "train" not in info.splits:
+        raise ValueError(
+            f"{spec} has the splits {sorted(info.splits)}. Allowed are sets with a 'train' split. Choose another set."
+        )
+    report.extend(f"ignored split {name!r} of {spec}" for name in sorted(set(info.splits) - set(SPLITS)))
+    streams = {}
+    for name in SPLITS:
+        if name not in info.splits or not info.splits[name].num_examples:
+            continue
+        stream = _stream(f"{spec} split {name!r}", info, info.splits[name], image_key, label_key)
+        if int(next(iter(_named(stream, stream.records().map(stream.parse))))[1]) < 0:
+            report.append(f"ignored split {name!r} of {spec}, which holds no labels")
+            continue
+        streams[name] = stream
+    return streams
+
+
+def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) -> StreamedExamples:
+    import tensorflow_datasets as tfds
+
+    features, image_feature = info.features, info.features[image_key]
+    num_classes = features[label_key].num_classes
+    partial = tfds.decode.PartialDecoding({image_key: features[image_key], label_key: features[label_key]})
+    wanted = partial.extract_features(features)
+    shards = tuple(Shard(str(part.filename), part.skip, part.take) for part in split.file_instructions)
+    missing = [shard.path for shard in shards if not pathlib.Path(shard.path).is_file()]
+    if missing:
+        raise BadImageError(
+            f"{name} lacks {len(missing)} of {len(shards)} files, the first is {missing[0]}. "
+            "Allowed is a folder that TFDS finished preparing. Prepare the set again."
+        )
+
+    def parse(record: Any) -> tuple[Any, Any]:
+        example = wanted.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
+        label = tf.cast(example[label_key], tf.int32)
+        in_range = tf.logical_and(label >= -1, label < num_classes)
+        checked = tf.debugging.Assert(in_range, [f"{name} holds a label outside 0 to {num_classes - 1}:", label])
+        with tf.control_dependencies([checked] if checked is not None else []):
+            return example[image_key], tf.identity(label)
+
+    shape = tuple(image_feature.shape)
+    is_fixed = None not in shape
+
+    def pixels(contents: Any, window: Any = None) -> Any:
+        # Sets of one size keep their own channels, one for grey; others are read as RGB, as files are.
+        if not is_fixed:
+            return decode(contents, 1, window)
+        image = image_feature.decode_example(contents)
+        if window is None:
+            return image
+        top, left, height, width = window(shape[0], shape[1])
+        return image[top : top + height, left : left + width]
+
+    return StreamedExamples(
+        name,
+        shards,
+        parse,
+        pixels,
+        shape if is_fixed else (*shape[:2], 3),
+        -(-split.num_bytes // split.num_examples),
+    )
+
+
+def _held(
+    streams: dict[str, StreamedExamples], num_classes: int, options: LoadOptions, report: list[str]
+) -> dict[str, Any]:
+    """Returns the splits in the quickest form that fits in memory, divided where one is missing."""
+    decoded = sum(
+        len(stream) * int(np.prod([size or 2**31 for size in stream.image_shape], dtype="float64"))
+        for stream in streams.values()
+    )
+    encoded = sum(len(stream) * stream.record_bytes for stream in streams.values())
+    if decoded > options.in_memory_limit and encoded > options.in_memory_limit:
+        return _divided(streams, options, report)
+    read = _decoded if decoded <= options.in_memory_limit else _encoded
+    splits = {name: read(stream, num_classes) for name, stream in streams.items()}
+    if set(splits) == {"train"}:
+        splits = with_test(splits, options)
+    return with_validation(splits, options)
+
+
+def _decoded(stream: StreamedExamples, num_classes: int) -> ArrayExamples:
+    images = np.empty((len(stream), *known(stream.image_shape)), "uint8")
+    labels = np.empty(len(stream), "int32")
+    first = 0
+    for image_batch, label_batch in _named(stream, stream.finite(512, None, "none")):
+        images[first : first + len(label_batch)] = image_batch
+        labels[first : first + len(label_batch)] = label_batch
+        first += len(label_batch)
+    return ArrayExamples(images, check_labels(labels, num_classes, where=f"labels of {stream.name}"))
+
+
+def _encoded(stream: StreamedExamples, num_classes: int) -> EncodedExamples:
+    pairs = list(_named(stream, stream.records().map(stream.parse).apply(_counted(len(stream)))))
+    contents = np.empty(len(pairs), object)
+    contents[:] = [image.numpy() for image, _ in pairs]
+    labels = np.array([int(label) for _, label in pairs], "int32")
+    identities = [
+        f"{stream.name}[{index}], sha256 {hashlib.sha256(image).hexdigest()[:16]}"
+        for index, image in enumerate(contents)
+    ]
+    return EncodedExamples(
+        contents,
+        check_labels(labels, num_classes, where=f"labels of {stream.name}"),
+        np.ones(len(pairs), "int32"),
+        stream.image_shape,
+        np.array(identities, object),
+        are_files=False,
+    )
+
+
+def _counted(count: int) -> Any:
+    return tf.data.experimental.assert_cardinality(count)
+
+
+def _named(stream: StreamedExamples, dataset: tf.data.Dataset) -> Any:
+    """Iterates over `dataset`; an error says of which dataset and split it is."""
+    try:
+        yield from dataset
+    except tf.errors.OpError as error:
+        raise unreadable(stream.name, reason_of(error)) from error
+
+
+def _divided(
+    streams: dict[str, StreamedExamples], options: LoadOptions, report: list[str]
+) -> dict[str, StreamedExamples]:
+    """Takes missing splits from the end of the training records, which TFDS has shuffled when it wrote them."""
+    splits = dict(streams)
+    wanted = [("validation", options.validation_fraction)]
+    if set(streams) == {"train"}:
+        wanted.insert(0, ("test", options.test_fraction))
+    for name, fraction in wanted:
+        train = splits["train"]
+        if name in splits or not fraction:
+            continue
+        count = rounded_count(fraction, len(train))
+        if not 0 < count < len(train):
+            raise ValueError(
+                f"{name}_fraction={fraction:g} takes {count} of {len(train)} examples. "
+                "Allowed is at least one example on each side. Use another fraction."
+            )
+        splits["train"] = _part(train, 0, len(train) - count)
+        splits[name] = _part(train, len(train) - count, len(train))
+        report.append(f"split {name!r} is the last {count} training records; it is not stratified by class")
+    return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def _part(stream: StreamedExamples, first: int, last: int) -> StreamedExamples:
+    """Returns the records from `first` up to `last`."""
+    shards, start = [], 0
+    for shard in stream.shards:
+        low, high = max(first - start, 0), min(last - start, shard.take)
+        if low < high:
+            shards.append(Shard(shard.path, shard.skip + low, high - low))
+        start += shard.take
+    return dataclasses.replace(stream, shards=tuple(shards))

@@ -1,0 +1,270 @@
+"""Random changes of training images, each a pure function of the images and a seed."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_resnet.arguments import check_bool, check_float, check_int, choose
+from keras_resnet.blocks.layout import DATA_FORMATS
+
+
+class Augmenter(Protocol):
+    """What a step of an `Augmentation` offers: the protocol of Keras's own image augmentation layers."""
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        """Draws what is to happen to each image."""
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        """Does it."""
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class PadAndCrop(keras.layers.Layer):
+    """Shifts each image by a random whole number of pixels, and fills the border.
+
+    The same as padding by `pixels` on all sides and cropping the original size at random, which is how networks are
+    trained on CIFAR. Keras's RandomCrop takes one window for the whole batch, and its RandomTranslation blurs by
+    interpolation; here every image has its own window of unchanged pixels.
+
+    Args:
+        pixels: the furthest shift along height and width, in pixels, >= 1.
+        fill_value: of the border, in the units of the images.
+        seed: int, or None for a random one.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or `(batch, channels, height, width)` under "channels_first".
+
+    Output shape:
+        That of the input.
+
+    Source:
+        He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
+    """
+
+    def __init__(
+        self,
+        pixels: int,
+        fill_value: float = 0.0,
+        seed: int | None = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.pixels = check_int("pixels", pixels)
+        self.fill_value = check_float("fill_value", fill_value)
+        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+        self.data_format = choose("data_format", data_format or keras.config.image_data_format(), DATA_FORMATS)
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        """Draws an int32 window origin `(row, column)` an image, in [0, 2 * pixels]."""
+        if not training:
+            return None
+        shape = (keras.ops.shape(data)[0], 2)
+        draws = keras.random.uniform(shape, seed=self.generator if seed is None else seed)
+        # uniform() excludes 1 but float32 may round up to the end of the range, hence the minimum.
+        origins = keras.ops.floor(draws * (2 * self.pixels + 1))
+        return keras.ops.cast(keras.ops.minimum(origins, 2 * self.pixels), "int32")
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        """Returns the window of every image."""
+        images = keras.ops.cast(images, self.compute_dtype)
+        if not training or transformation is None:
+            return images
+        if self.data_format == "channels_first":
+            images = keras.ops.transpose(images, (0, 2, 3, 1))
+        batch, height, width, channels = keras.ops.shape(images)
+        border = (self.pixels, self.pixels)
+        padded = keras.ops.pad(images, [(0, 0), border, border, (0, 0)], constant_values=self.fill_value)
+        padded_height, padded_width = height + 2 * self.pixels, width + 2 * self.pixels
+        # One gather over the flattened batch: whole pixels are copied, and nothing is looped over.
+        starts = keras.ops.arange(batch, dtype="int32") * padded_height
+        rows = (starts + transformation[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
+        columns = transformation[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
+        positions = rows[:, :, None] * padded_width + columns[:, None, :]
+        pixels = keras.ops.take(keras.ops.reshape(padded, (-1, channels)), positions, axis=0)
+        if self.data_format == "channels_first":
+            pixels = keras.ops.transpose(pixels, (0, 3, 1, 2))
+        return pixels
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns shifted images when `training`, and the images themselves otherwise."""
+        training = bool(training)
+        return self.transform_images(images, self.get_random_transformation(images, training), training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "pixels": self.pixels,
+            "fill_value": self.fill_value,
+            "seed": self.seed,
+            "data_format": self.data_format,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Augmentation(keras.layers.Layer):
+    """Applies augmentation layers in turn, as a layer or as a pure function of `(images, seed)`.
+
+    `layer(images, training=True)` draws from a generator of its own. `apply(images, seed)` draws from nothing but
+    the seed it is given, so that a `tf.data` map gives the same images whatever its parallelism, and a resumed
+    run the same as an uninterrupted one.
+
+    Args:
+        layers: Keras's RandomFlip, RandomRotation, RandomZoom, RandomTranslation, this package's PadAndCrop, or any
+            layer with the methods `get_random_transformation` and `transform_images`.
+        seed: int, or None for a random one; `apply` does not use it.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, height, width, channels)`, values of any range, any dtype.
+
+    Output shape:
+        That of the input, in the compute dtype (float32 unless the layers say otherwise), in the input's range.
+
+    Raises:
+        TypeError, ValueError: a layer lacks one of the two methods, or there is none.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet.preprocessing import Augmentation, PadAndCrop
+        >>> layer = Augmentation([keras.layers.RandomFlip("horizontal"), PadAndCrop(4)])
+        >>> images = keras.ops.ones((2, 32, 32, 3))
+        >>> tuple(layer.apply(images, [7, 1]).shape)
+        (2, 32, 32, 3)
+    """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not layers:
+            raise ValueError("layers is empty. Expected at least one augmentation layer. Use None for no augmentation.")
+        for layer in layers:
+            if not (hasattr(layer, "get_random_transformation") and hasattr(layer, "transform_images")):
+                raise TypeError(
+                    f"layers holds {layer!r}, which has no get_random_transformation() and transform_images(). "
+                    "Allowed are Keras's Random* image layers and PadAndCrop. Use one of them."
+                )
+        self.layers = list(layers)
+        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def apply(self, images: Any, seed: Any) -> Any:
+        """Returns augmented images: a pure function of both arguments.
+
+        Args:
+            images: `(batch, height, width, channels)`.
+            seed: two integers, a list or an int32 or uint32 tensor of shape `(2,)`; for instance a seed and a step.
+        """
+        draws = _Draws(seed)
+        for layer in self.layers:
+            transformation = layer.get_random_transformation(images, training=True, seed=draws)
+            images = layer.transform_images(images, transformation, training=True)
+        return images
+
+    def build(self, input_shape: tuple) -> None:
+        """Builds the layers inside; augmentation keeps every shape."""
+        for layer in self.layers:
+            if not layer.built:
+                layer.build(input_shape)
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns augmented images when `training`, and the images themselves otherwise."""
+        if not training:
+            return keras.ops.cast(images, self.compute_dtype)
+        return self.apply(images, self.generator.next())
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        return {**super().get_config(), "layers": layers, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Augmentation":
+        """Returns the layer that `get_config` describes."""
+        layers = [keras.saving.deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
+        return cls(**{**config, "layers": layers})
+
+
+def augmentation(
+    flip: bool = False,
+    pad_and_crop: int = 0,
+    rotation: float = 0.0,
+    zoom: float = 0.0,
+    translation: float = 0.0,
+) -> Augmentation | None:
+    """Builds the augmentation of a recipe.
+
+    Args:
+        flip: left-right, half of the images.
+        pad_and_crop: furthest shift in whole pixels, 0 for none.
+        rotation: furthest turn to either side in degrees, [0, 180].
+        zoom: furthest change of size as a fraction, [0, 1): 0.1 is 90 % to 110 %.
+        translation: furthest shift as a fraction of height and width, [0, 1].
+
+    Returns:
+        The layers in that order, the cheap and exact ones first; None when nothing is asked for.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range.
+
+    Example:
+        >>> from keras_resnet.preprocessing import augmentation
+        >>> [layer.name for layer in augmentation(flip=True, rotation=15.0).layers]
+        ['flip', 'rotation']
+    """
+    check_bool("flip", flip)
+    check_int("pad_and_crop", pad_and_crop, minimum=0)
+    check_float("rotation", rotation, minimum=0.0, maximum=180.0)
+    check_float("zoom", zoom, minimum=0.0, maximum=1.0, maximum_included=False)
+    check_float("translation", translation, minimum=0.0, maximum=1.0)
+    # float32 under any policy: the pixels of a 16-bit policy are rounded by the model, once, and not here.
+    layers: list[keras.layers.Layer] = []
+    if flip:
+        layers.append(keras.layers.RandomFlip("horizontal", dtype="float32", name="flip"))
+    if pad_and_crop:
+        layers.append(PadAndCrop(pad_and_crop, dtype="float32", name="pad_and_crop"))
+    if rotation:
+        layers.append(keras.layers.RandomRotation(rotation / 360, dtype="float32", name="rotation"))
+    if zoom:
+        layers.append(keras.layers.RandomZoom(zoom, dtype="float32", name="zoom"))
+    if translation:
+        layers.append(keras.layers.RandomTranslation(translation, translation, dtype="float32", name="translation"))
+    return Augmentation(layers, dtype="float32") if layers else None
+
+
+class _Draws(keras.random.SeedGenerator):
+    """A seed generator without state: the n-th draw is a function of the seed given and n.
+
+    Keras's layers accept nothing but an int or a SeedGenerator, and its own keeps a variable that parallel calls
+    would race for.
+    """
+
+    # Odd multipliers near 2**32 times the golden ratio and similar irrationals, as in Weyl sequences: neighbouring
+    # seeds and steps, and the draws of one step, land far apart. PyTorch's generator sees only the sum of the pair.
+    _MULTIPLIERS = np.array([0x9E3779B1, 0x85EBCA77], "uint32").view("int32")
+    _STRIDES = np.array([0xC2B2AE3D, 0x27D4EB2F], "uint32")
+
+    def __init__(self, seed: Any) -> None:
+        # The parent's constructor makes the variable that this class is there to avoid.
+        self._seed = keras.ops.cast(keras.ops.convert_to_tensor(seed), "int32")
+        self._draws = 0
+
+    def next(self, ordered: bool = True) -> Any:
+        """Returns the next seed, int32 or uint32, of shape `(2,)`; sums and products wrap around."""
+        self._draws += 1
+        offset = (self._STRIDES.astype("uint64") * self._draws).astype("uint32").view("int32")
+        seed = self._seed * keras.ops.convert_to_tensor(self._MULTIPLIERS) + keras.ops.convert_to_tensor(offset)
+        return keras.ops.cast(seed, "uint32") if keras.config.backend() == "jax" else seed
