@@ -90,7 +90,7 @@ def model_info(model: str | keras.Model, *, input_shape: tuple[int, ...] | None 
         >>> import keras_resnet
         >>> info = keras_resnet.model_info("resnet18", input_shape=(32, 32, 3), stem="small", width=8)
         >>> info.trainable_parameters, info.stages[0].name, info.stages[0].output_shape
-        (183632, 'stem', (32, 32, 8))
+        (240752, 'stem', (32, 32, 8))
     """
     if isinstance(model, str):
         choose("model", model, VARIANTS)

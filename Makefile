@@ -1,0 +1,89 @@
+# Everything starts from Python 3.11 or later, make and the package registry. `make` alone lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+WORKERS ?= 2
+RUNS ?= runs
+SEEDS ?= 0 1 2
+# A script that lays out real data: `python prepare.py DEST` writes DEST/cifar10 and DEST/tfds.
+DATA_SOURCE ?= ../shared/data/prepare.py
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+BIN := .venv/bin
+TEST_DATA := .test-data
+PYTEST := $(BIN)/python -m pytest
+CORE_TESTS := tests/blocks tests/models tests/preprocessing
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-data lint types clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
+
+# A stamp is written when its environment is complete, and removed before anything in it changes. Where it is missing,
+# the environment is made again from nothing, so that an interrupted installation never passes for a finished one.
+define environment
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed, '$(PYTHON)' is not. Install one, or run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -e $(1)/complete || { rm -rf $(1) && "$(PYTHON)" -m venv $(1); }
+	@rm -f $(1)/complete $(2)
+endef
+
+.venv/complete: setup.py pyproject.toml
+	$(call environment,.venv,.venv/complete-dev)
+	@echo "installing into .venv (about a minute)"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/complete-dev: .venv/complete
+	@rm -f .venv/complete $@
+	@echo "installing the tools of the tests into .venv"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch .venv/complete $@
+
+# The environments of the other backends hold no TensorFlow: what the core needs, then this package without the rest.
+.venv-%/complete: setup.py pyproject.toml .ci/core_requirements.py
+	$(call environment,.venv-$*)
+	@echo "installing into .venv-$*"
+	@.venv-$*/bin/python -m pip install --quiet --no-deps --editable .
+	@.venv-$*/bin/python .ci/core_requirements.py $* dev > .venv-$*/requirements.txt
+	@.venv-$*/bin/python -m pip install --quiet --no-warn-conflicts --requirement .venv-$*/requirements.txt
+	@touch $@
+.PRECIOUS: .venv-%/complete
+
+quickstart: .venv/complete  ## install, train ResNet-18 on the digits, evaluate, predict one image
+	@sh examples/quickstart.sh $(BIN) $(RUNS)/quickstart
+
+sweep: .venv/complete  ## the quickstart's training over several seeds (SEEDS="0 1 2"), with each test accuracy
+	@sh examples/seeds.sh $(BIN) $(RUNS)/seeds $(SEEDS)
+
+test: .venv/complete-dev  ## the default tier, offline
+	$(PYTEST) -n $(WORKERS)
+
+test-slow: .venv/complete-dev  ## the tests that take longer, some of which install into empty environments
+	$(PYTEST) -n $(WORKERS) -m "slow and not data"
+
+test-backends: test-jax test-torch  ## blocks, models and preprocessing on JAX and on PyTorch, without TensorFlow
+
+test-jax test-torch: test-%: .venv-%/complete
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -n $(WORKERS) $(CORE_TESTS)
+
+test-data: .venv/complete-dev  ## the tests on the real CIFAR-10, where DATA_SOURCE lays it out
+	@if [ -n "$$KERAS_RESNET_TEST_DATA" ]; then \
+	  echo "real data: $$KERAS_RESNET_TEST_DATA" && $(PYTEST) -n $(WORKERS) -m data; \
+	elif [ -f "$(DATA_SOURCE)" ]; then \
+	  $(BIN)/python "$(DATA_SOURCE)" $(TEST_DATA) && \
+	  KERAS_RESNET_TEST_DATA="$(CURDIR)/$(TEST_DATA)" $(PYTEST) -n $(WORKERS) -m data; \
+	else \
+	  echo "No real data: DATA_SOURCE=$(DATA_SOURCE) does not exist. The tests marked 'data' were not run."; \
+	fi
+
+lint: .venv/complete-dev  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/complete-dev  ## mypy
+	$(BIN)/mypy
+
+clean:  ## remove what make made, and keep the runs
+	rm -rf .venv .venv-jax .venv-torch $(TEST_DATA) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,58 @@
+"""The command line `keras-resnet`: parse, call the library, print.
+
+Exit status: 0 done; 2 a mistake of the user, told in one message on stderr; 130 interrupted, and the run resumable.
+Anything else is a bug, and shows its traceback.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from keras_resnet.cli.errors import is_users_mistake
+from keras_resnet.cli.options import NOT_AVAILABLE, parse
+from keras_resnet.cli.startup import quiet_startup
+
+DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: what follows the name of the program; by default `sys.argv[1:]`.
+
+    Returns:
+        The exit status: 0 done, 2 a mistake of the user, 130 interrupted.
+
+    Raises:
+        SystemExit: for `--help`, `--version` and options that do not parse, as argparse does.
+
+    Example:
+        >>> from keras_resnet.cli import main
+        >>> main(["info", "resnet18", "--input-shape", "8,8,1", "--set", "model.stem=small", "--set", "model.width=4"])
+        ... # doctest: +ELLIPSIS, +NORMALIZE_WHITESPACE
+        resnet18, input 8x8x1
+        ...
+        0
+    """
+    options = parse(argv)
+    try:
+        if options.command in NOT_AVAILABLE:
+            raise NotImplementedError(
+                "not available yet. This version lists, trains, evaluates and predicts. Run `keras-resnet --help`."
+            )
+        with quiet_startup():
+            from keras_resnet.cli import commands
+        commands.COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not is_users_mistake(error):
+            raise
+        print(f"keras-resnet {options.command}: {error}", file=sys.stderr)
+        return USERS_MISTAKE
+    return DONE

@@ -1,0 +1,151 @@
+"""One function a command: read the options, call the library, print."""
+
+import argparse
+import json
+import os
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import keras_resnet.models as models
+from keras_resnet.arguments import choose
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """Prints the table of variants."""
+    print(f"{'model':<12}{'parameters':>14}{'multiply-adds':>16}")
+    for name in models.list_models():
+        info = models.model_info(name)
+        print(f"{name:<12}{info.trainable_parameters:>14,}{info.multiply_adds:>16,}")
+    print("Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image.")
+
+
+def info(options: argparse.Namespace) -> None:
+    """Prints a model stage by stage."""
+    shape = _shape(options.input_shape)
+    if os.path.exists(options.model):
+        from keras_resnet import evaluation
+
+        if options.set:
+            raise ValueError(
+                f"--set {options.set[0]} was given with a trained model. It describes a model to be built from a name. "
+                "Leave it out."
+            )
+        print(models.model_info(evaluation.load_model(options.model), input_shape=shape))
+        return
+    choose("MODEL", options.model, models.VARIANTS)
+    # The values of the weights do not matter for counting, and zeros are the cheapest to make.
+    arguments = {"kernel_initializer": "zeros", **_model_arguments(options.set)}
+    print(models.model_info(models.build(options.model, input_shape=shape or (224, 224, 3), **arguments)))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains by a recipe, or shows what would be trained."""
+    from keras_resnet import training
+
+    overrides = _overrides(options.set)
+    for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
+        if value is not None:
+            overrides[field] = str(value)
+    # What was not given keeps the default that it has in `fit`.
+    given = {name: getattr(options, name) for name in ("recipe", "model", "data") if getattr(options, name) is not None}
+    run = training.fit(
+        **given,
+        data_dir=options.data_dir,
+        out=options.out,
+        resume=options.resume,
+        seed=options.seed,
+        overrides=overrides,
+        dry_run=options.dry_run,
+    )
+    if options.dry_run:
+        print(f"{run.recipe.to_toml()}\n{models.model_info(run.model)}\n")
+    print(run)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Prints the scores of a trained model."""
+    from keras_resnet import evaluation
+
+    scores = evaluation.evaluate(options.trained, options.data, data_dir=options.data_dir, split=options.split)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    for name, value in scores.items():
+        if isinstance(value, (int, float)):
+            print(f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}")
+    if scores.get("per_class"):
+        _print_classes(scores["per_class"])
+
+
+def _print_classes(rows: list[dict[str, Any]]) -> None:
+    width = max(len("class"), *(len(row["name"]) for row in rows))
+    print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}")
+    for row in rows:
+        figures = f"{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
+        print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Prints the most probable classes of images."""
+    from keras_resnet import evaluation
+
+    predictions = evaluation.predict(options.trained, options.images, top=options.top)
+    if options.json:
+        print(json.dumps(predictions))
+        return
+    for prediction in predictions:
+        print(prediction["image"])
+        for best in prediction.get("classes", []):
+            print(f"  {best['probability']:7.2%}  {best['name']}")
+        if "values" in prediction:
+            print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
+
+
+COMMANDS: dict[str, Command] = {
+    "list": list_models,
+    "info": info,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+}
+
+
+def _overrides(settings: list[str]) -> dict[str, str]:
+    """Returns {"a.b": "v"} for words such as "a.b=v"."""
+    overrides = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or "." not in name:
+            raise ValueError(
+                f"--set {setting} is not of the form section.field=value. Allowed is for example --set model.width=16. "
+                "Write it so, without spaces."
+            )
+        overrides[name.strip()] = value.strip()
+    return overrides
+
+
+def _model_arguments(settings: list[str]) -> dict[str, Any]:
+    """Returns {"width": 16} for "model.width=16": values as TOML writes them, and bare words as strings."""
+    arguments = {}
+    for name, text in _overrides(settings).items():
+        section, _, argument = name.partition(".")
+        if section != "model":
+            raise ValueError(f"--set {name} has no effect here. Allowed is model.NAME=value. Leave it out.")
+        try:
+            arguments[argument] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            arguments[argument] = text
+    return arguments
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    """Returns (8, 8, 1) for "8,8,1"."""
+    if text is None:
+        return None
+    sizes = text.replace("x", ",").split(",")
+    if not all(size.strip().isdigit() for size in sizes):
+        raise ValueError(f"--input-shape {text} is not a list of sizes. Allowed is for example 224,224,3. Write it so.")
+    return tuple(int(size) for size in sizes)

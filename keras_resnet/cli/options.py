@@ -1,0 +1,205 @@
+"""The commands and their options, as data for argparse. Loads neither Keras nor a backend, so that --help is quick."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from keras_resnet.arguments import suggestion
+
+SPEC = "digits, tfds:NAME[:VERSION], folder:PATH or npz:FILE"
+DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
+EPILOG = """\
+first steps:
+  keras-resnet train --out runs/digits            ResNet-18 on scikit-learn's handwritten digits, about a minute
+  keras-resnet evaluate runs/digits               accuracy on the test split, class by class
+  keras-resnet predict runs/digits image.png      the classes of one image, the most probable first
+
+exit status: 0 done; 2 a mistake in what was asked, told in one message; 130 interrupted, and the run resumable.
+"""
+
+Option = tuple[tuple[str, ...], dict[str, Any]]
+
+
+def _option(*names: str, **arguments: Any) -> Option:
+    return names, arguments
+
+
+DATA = _option("--data", metavar="SPEC", help=f"the data: {SPEC}")
+DATA_DIR = _option("--data-dir", metavar="DIR", help="where TFDS finds its prepared data sets")
+JSON = _option("--json", action="store_true", help="print one JSON object instead of a table")
+RESUME = _option("--resume", action="store_true", help="go on where the folder stands; start where it is empty")
+SEED = _option("--seed", type=int, metavar="N", help="of weights, order and augmentation")
+SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set one value of the recipe; repeatable")
+EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
+BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images a step")
+TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
+IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files")
+NOT_YET = "(not available yet)"
+
+# A row a command: what it does, and its options.
+COMMANDS: dict[str, tuple[str, list[Option]]] = {
+    "list": ("the models, with their parameters and multiply-adds", []),
+    "info": (
+        "a model stage by stage: shapes, parameters, multiply-adds, memory",
+        [
+            _option("model", metavar="MODEL", help="a name that `list` prints, a run folder or a .keras file"),
+            _option("--input-shape", metavar="H,W,C", help="of one input, such as 224,224,3"),
+            _option("--set", action="append", default=[], metavar="model.b=v", help="such as model.stem=small"),
+        ],
+    ),
+    "train": (
+        "train a model by a recipe and leave a run folder",
+        [
+            DATA,
+            DATA_DIR,
+            _option("--model", metavar="NAME", help="a name that `list` prints"),
+            _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file"),
+            EPOCHS,
+            BATCH_SIZE,
+            _option("--out", metavar="RUN", help="the run folder to make"),
+            RESUME,
+            SEED,
+            SET,
+            _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
+        ],
+    ),
+    "evaluate": (
+        "score a trained model; every example is counted once",
+        [
+            TRAINED,
+            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder remembers its own"),
+            DATA_DIR,
+            _option("--split", default="test", help="train, validation or test (default: %(default)s)"),
+            JSON,
+        ],
+    ),
+    "predict": (
+        "the most probable classes of image files",
+        [
+            TRAINED,
+            IMAGES,
+            _option("--top", type=int, default=5, metavar="N", help="classes to print (default: %(default)s)"),
+            JSON,
+        ],
+    ),
+    "explain": (
+        f"class activation maps over images {NOT_YET}",
+        [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go")],
+    ),
+    "tune": (
+        f"search for a better recipe {NOT_YET}",
+        [
+            _option("--data", metavar="SPEC", required=True, help=f"the data: {SPEC}"),
+            DATA_DIR,
+            _option("--model", metavar="NAME", required=True, help="a name that `list` prints"),
+            _option(
+                "--algorithm", choices=["random", "bayesian", "hyperband", "grid"], required=True, help="of search"
+            ),
+            _option("--trials", type=int, metavar="N", required=True, help="how many recipes to try"),
+            _option("--out", metavar="DIR", required=True, help="where trials.csv and best.toml go"),
+            EPOCHS,
+            _option("--workers", type=int, metavar="K", help="trials at a time"),
+            RESUME,
+            SEED,
+            SET,
+        ],
+    ),
+    "export": (
+        f"write a model for serving {NOT_YET}",
+        [
+            TRAINED,
+            _option("--format", choices=["savedmodel", "onnx", "openvino", "litert"], required=True, help="to write"),
+            _option("--quantize", choices=["int8"], help="store weights in fewer bits"),
+            _option("--calibration", metavar="SPEC", help="the data that int8 is calibrated on"),
+            _option("--out", metavar="PATH", required=True, help="the file or folder to make"),
+        ],
+    ),
+    "convert": (
+        f"turn foreign weights into ours {NOT_YET}",
+        [
+            _option("source", metavar="SOURCE", help="a file of weights"),
+            _option("--model", metavar="NAME", required=True, help="a name that `list` prints"),
+            _option("--out", metavar="FILE", required=True, help="the file to make"),
+        ],
+    ),
+    "report": (
+        f"one HTML page of a run or a search {NOT_YET}",
+        [
+            _option("source", metavar="RUN|SEARCH", help="a run folder or the folder of a search"),
+            _option("--out", metavar="FILE.html", required=True, help="the file to make"),
+        ],
+    ),
+    "benchmark": (
+        f"images a second on this machine {NOT_YET}",
+        [
+            _option("--model", metavar="NAME", help="a name that `list` prints"),
+            _option("--input-size", type=int, metavar="N", help="side of the image in pixels"),
+            BATCH_SIZE,
+            _option("--mode", choices=["train", "infer", "data"], help="what to time"),
+            JSON,
+        ],
+    ),
+}
+NOT_AVAILABLE = tuple(name for name, (summary, _) in COMMANDS.items() if summary.endswith(NOT_YET))
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line that names the help, without the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. Run `{self.prog} --help`.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    from keras_resnet import __version__
+
+    top = _Parser(
+        prog="keras-resnet",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"keras-resnet {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, (summary, options) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=f"keras-resnet {name}: {summary}.", allow_abbrev=False
+        )
+        for names, arguments in options:
+            command.add_argument(*names, **arguments)
+    return top
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parses a command line.
+
+    Args:
+        argv: what follows the name of the program; by default `sys.argv[1:]`.
+
+    Returns:
+        One attribute for `command` and for each of its options.
+
+    Raises:
+        SystemExit: with status 0 after `--help` and `--version`, with 2 after one line about an option that is unknown,
+            missing or of the wrong type.
+
+    Example:
+        >>> from keras_resnet.cli.options import parse
+        >>> parse(["train", "--epochs", "3"]).epochs
+        3
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    top = parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        top.error(f"there is no command {words[0]!r}. {suggestion(words[0], COMMANDS)}The commands are: {known}")
+    options, unknown = top.parse_known_args(words)
+    if unknown:
+        names = [name for names, _ in COMMANDS[options.command][1] for name in names if name.startswith("-")]
+        hint = suggestion(unknown[0], names) if unknown[0].startswith("-") else ""
+        takes = ", ".join(names) or "no options"
+        top.error(f"{options.command} does not take {unknown[0]!r}. {hint}It takes: {takes}")
+    return options

@@ -1,0 +1,240 @@
+"""Scores of a trained model on a data set, and the classes of image files."""
+
+import dataclasses
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.training import Run, scores
+from keras_resnet.training.run import load_data
+
+# What undoes the last activation of a classifier: the logarithm of a probability is a logit.
+SMALLEST = np.finfo("float32").tiny
+LOGITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda outputs: outputs,
+    "softmax": lambda outputs: np.log(np.maximum(outputs, SMALLEST)),
+    "sigmoid": lambda outputs: np.log(np.maximum(outputs, SMALLEST)) - np.log(np.maximum(1 - outputs, SMALLEST)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """A model, and the run that it comes from where there is one."""
+
+    model: keras.Model
+    run: Run | None
+
+
+def evaluate(
+    run_or_model: Run | keras.Model | str | os.PathLike,
+    data: str | datasets.Dataset | None = None,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    split: str = "test",
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Scores a trained model; every example is counted once.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`. The model takes images in [0, 255];
+            it may end in logits or in probabilities.
+        data: a spec such as "digits" or "folder:photos", or a loaded dataset. None for the data of the run.
+        data_dir: where TFDS finds its prepared data sets.
+        split: "train", "validation" or "test".
+        batch_size: examples at a time; it does not change the scores.
+
+    Returns:
+        For a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more than 5 classes),
+        `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For a regression
+        `examples`, `mse`, `mae` and `r2`.
+
+    Raises:
+        ValueError: the model and the data disagree on the number of classes, their names or the channels; or a path
+            holds no model.
+        TypeError: `run_or_model` is none of those.
+
+    Example:
+        >>> import keras_resnet
+        >>> from keras_resnet import evaluation
+        >>> model = keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=10)
+        >>> evaluation.evaluate(model, "digits")["examples"]
+        360
+    """
+    check_int("batch_size", batch_size)
+    trained = _open(run_or_model)
+    dataset = _dataset(trained, data, data_dir)
+    _check_agreement(trained, dataset)
+    batches = dataset.batches(split, batch_size, image_size=_image_size(trained.model, dataset))
+    outputs, labels = scores.predict_all(trained.model, batches)
+    if not dataset.class_names:
+        return scores.regression(outputs, labels)
+    return scores.classification(_logits(trained.model, outputs), labels, dataset.class_names)
+
+
+def predict(
+    run_or_model: Run | keras.Model | str | os.PathLike,
+    image_paths: str | os.PathLike | Iterable[str | os.PathLike],
+    top: int = 5,
+) -> list[dict[str, Any]]:
+    """Reads image files and returns their most probable classes.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
+        image_paths: image files, or one.
+        top: classes to return for each image, the most probable first; at most as many as there are.
+
+    Returns:
+        For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
+        `{"image": path, "values": [...]}`. A model without a run has its indices for names.
+
+    Raises:
+        ValueError: a path holds no model, a file is no image, or the model takes neither 1 nor 3 channels.
+    """
+    check_int("top", top)
+    paths = [image_paths] if isinstance(image_paths, (str, os.PathLike)) else list(image_paths)
+    trained = _open(run_or_model)
+    images = [_read_for(trained, path) for path in paths]
+    outputs = np.concatenate([trained.model.predict_on_batch(image[None]) for image in images])
+    names = trained.run.class_names if trained.run else ()
+    if trained.run and not names:
+        return [
+            {"image": os.fspath(path), "values": [float(value) for value in row]}
+            for path, row in zip(paths, outputs, strict=True)
+        ]
+    probabilities = _softmax(_logits(trained.model, outputs))
+    names = names or tuple(str(index) for index in range(probabilities.shape[1]))
+    return [
+        {"image": os.fspath(path), "classes": _best(row, names, top)}
+        for path, row in zip(paths, probabilities, strict=True)
+    ]
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Returns the model of a run folder or of a `.keras` file.
+
+    Args:
+        path: the folder or the file.
+
+    Raises:
+        ValueError: there is no model.
+    """
+    return _open(path).model
+
+
+def _open(run_or_model: Any) -> _Trained:
+    if isinstance(run_or_model, keras.Model):
+        return _Trained(run_or_model, None)
+    if isinstance(run_or_model, Run):
+        return _Trained(run_or_model.model, run_or_model)
+    if not isinstance(run_or_model, (str, os.PathLike)):
+        raise TypeError(
+            f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
+        )
+    path = pathlib.Path(run_or_model).expanduser()
+    if path.is_dir():
+        run = Run.load(path)
+        return _Trained(run.model, run)
+    if not zipfile.is_zipfile(path):
+        found = "a file, but not a Keras model" if path.exists() else "not there"
+        raise ValueError(
+            f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder and a .keras file. "
+            "Pass the folder that `train` printed, or a file that `model.save` wrote."
+        )
+    try:
+        return _Trained(keras.saving.load_model(path, compile=False), None)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
+            "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
+        ) from error
+
+
+def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
+    """Returns the data: a run's own, or other data divided into splits as the run divided its own."""
+    if isinstance(data, datasets.Dataset):
+        return data
+    run = trained.run
+    if run is not None:
+        if data is None and data_dir is None:
+            return run.dataset
+        return load_data(data or run.description["data"], None if data_dir is None else os.fspath(data_dir), run.recipe)
+    if data is None:
+        raise ValueError("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
+    return datasets.load(data, data_dir=data_dir)
+
+
+def _check_agreement(trained: _Trained, dataset: datasets.Dataset) -> None:
+    """Raises ValueError where the model and the data disagree on classes or channels."""
+    num_outputs = trained.model.output_shape[-1]
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2
+    if num_outputs != dataset.num_outputs and not is_binary:
+        raise ValueError(
+            f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} classes. "
+            "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
+        )
+    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
+    if channels is not None and channels != given:
+        raise ValueError(
+            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
+            "Evaluate on data with as many channels."
+        )
+    trained_on = trained.run.class_names if trained.run else ()
+    if trained_on and trained_on != tuple(dataset.class_names):
+        raise ValueError(
+            f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
+            f"{list(trained_on)}. Names and order must be equal. Rename the folders, or pass the model file alone."
+        )
+
+
+def _image_size(model: keras.Model, dataset: datasets.Dataset) -> tuple[int, int] | None:
+    """Returns what images are resized to, or None where they fit as they are."""
+    wanted = tuple(model.input_shape[1:-1])
+    if wanted == tuple(dataset.image_shape[:-1]) or None in wanted:
+        return None
+    return wanted
+
+
+def _logits(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
+    """Returns `(examples, classes)` logits, whatever the last activation is; one output stands for two classes."""
+    last = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    activation = keras.activations.serialize(getattr(last, "activation", keras.activations.linear))
+    logits = choose("The last activation of the model", activation, LOGITS)(outputs.astype("float64"))
+    return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _best(probabilities: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]
+
+
+def _read_for(trained: _Trained, path: str | os.PathLike) -> np.ndarray:
+    """Returns the pixels of a file as the model takes them, cut and resized as `evaluate` does."""
+    *size, channels = trained.model.input_shape[1:]
+    image = datasets.read_image(path)
+    if channels == 1:
+        # ITU-R BT.601, as Pillow and the decoders of grey images do.
+        image = np.round(image @ np.array([[0.299], [0.587], [0.114]])).astype("uint8")
+    elif channels not in (3, None):
+        raise ValueError(
+            f"The model takes {channels} channels. Image files are read with 3 channels, or with 1 as grey. "
+            "Call the model on your own array."
+        )
+    if None in size or tuple(size) == image.shape[:2]:
+        return image
+    # A run on images that share one size saw them whole; on photographs, their centre.
+    whole = trained.run is not None and None not in trained.run.description["image_shape"]
+    return np.asarray(datasets.resize_for_evaluation(image, tuple(size), **({"crop_fraction": 1.0} if whole else {})))

@@ -1,0 +1,123 @@
+import pytest
+
+from keras_resnet.cli.options import COMMANDS, NOT_AVAILABLE, parse
+
+TRAINING = {"--epochs", "--resume", "--seed", "--set"}
+# The interface, frozen: a new option is a decision, and this table is where it shows.
+OPTIONS = {
+    "list": set(),
+    "info": {"model", "--input-shape", "--set"},
+    "train": {"--data", "--data-dir", "--model", "--recipe", "--batch-size", "--out", "--dry-run", *TRAINING},
+    "evaluate": {"trained", "--data", "--data-dir", "--split", "--json"},
+    "predict": {"trained", "images", "--top", "--json"},
+    "explain": {"trained", "images", "--out"},
+    "tune": {"--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", *TRAINING},
+    "export": {"trained", "--format", "--quantize", "--calibration", "--out"},
+    "convert": {"source", "--model", "--out"},
+    "report": {"source", "--out"},
+    "benchmark": {"--model", "--input-size", "--batch-size", "--mode", "--json"},
+}
+EXAMPLES = {
+    "explain": ["explain", "run", "a.png", "b.png", "--out", "maps"],
+    "tune": [
+        *("tune", "--data", "digits", "--data-dir", "d", "--model", "resnet18", "--algorithm", "hyperband"),
+        *(
+            "--trials",
+            "3",
+            "--out",
+            "s",
+            "--epochs",
+            "2",
+            "--workers",
+            "2",
+            "--resume",
+            "--seed",
+            "1",
+            "--set",
+            "a.b=c",
+        ),
+    ],
+    "export": ["export", "run", "--format", "onnx", "--quantize", "int8", "--calibration", "digits", "--out", "m"],
+    "convert": ["convert", "weights.safetensors", "--model", "resnet50", "--out", "m.weights.h5"],
+    "report": ["report", "run", "--out", "report.html"],
+    "benchmark": [
+        "benchmark",
+        "--model",
+        "resnet50",
+        "--input-size",
+        "224",
+        "--batch-size",
+        "8",
+        "--mode",
+        "train",
+        "--json",
+    ],
+}
+
+
+def refused(capsys, *words):
+    """The one line that a command line that does not parse leaves."""
+    with pytest.raises(SystemExit) as exit_info:
+        parse(words)
+    assert exit_info.value.code == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1
+    return err
+
+
+def test_the_commands_and_options_are_those_of_the_table():
+    assert {name: {names[0] for names, _ in options} for name, (_, options) in COMMANDS.items()} == OPTIONS
+
+
+@pytest.mark.parametrize("command", NOT_AVAILABLE)
+def test_the_options_of_a_command_to_come_parse(command):
+    assert parse(EXAMPLES[command]).command == command
+
+
+def test_training_has_the_types_and_defaults_of_its_options():
+    options = vars(parse(["train", "--epochs", "3", "--set", "a.b=1", "--set", "c.d=e"]))
+    given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"]}
+    flags = {"resume": False, "dry_run": False}
+    unset = dict.fromkeys(("data", "data_dir", "model", "recipe", "batch_size", "out", "seed"))
+    assert options == unset | flags | given
+
+
+def test_settings_of_one_command_line_do_not_reach_the_next():
+    parse(["train", "--set", "a.b=1"])
+    assert parse(["train"]).set == []
+
+
+def test_an_unknown_command_is_refused_with_the_closest(capsys):
+    message = refused(capsys, "trian", "--epochs", "3")
+    assert "no command 'trian'" in message and "Did you mean 'train'?" in message and "benchmark" in message
+
+
+def test_an_unknown_option_is_refused_with_the_closest(capsys):
+    message = refused(capsys, "train", "--epoch", "3")
+    assert "train does not take '--epoch'" in message and "Did you mean '--epochs'?" in message
+
+
+def test_an_option_of_another_command_is_refused(capsys):
+    assert "list does not take '--json'. It takes: no options" in refused(capsys, "list", "--json")
+
+
+def test_an_option_of_the_wrong_type_is_refused(capsys):
+    assert "argument --epochs: invalid int value: 'many'" in refused(capsys, "train", "--epochs", "many")
+
+
+def test_a_missing_argument_is_refused(capsys):
+    assert "the following arguments are required: IMAGE" in refused(capsys, "predict", "run")
+
+
+def test_no_command_is_refused(capsys):
+    assert "the following arguments are required: COMMAND" in refused(capsys)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_every_command_explains_itself(capsys, command):
+    with pytest.raises(SystemExit) as exit_info:
+        parse([command, "--help"])
+    assert exit_info.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: keras-resnet {command}")
+    assert all(name in text for name in OPTIONS[command] if name.startswith("-"))

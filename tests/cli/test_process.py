@@ -1,0 +1,90 @@
+"""The command line as a real process: what a shell sees."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import keras_resnet
+
+ROOT = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
+
+
+def start(*words, cwd, **environment):
+    """Starts `python -m keras_resnet` as a user without settings of TensorFlow would."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_resnet", *map(str, words)],
+        cwd=cwd,
+        env={**clean, "PYTHONPATH": paths, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*words, cwd, **environment):
+    process = start(*words, cwd=cwd, **environment)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def test_help_comes_without_loading_keras(tmp_path):
+    code = (
+        "import runpy, sys; sys.orig_argv[1:3] = ['-m', 'keras_resnet']; sys.argv[1:] = ['--help']\n"
+        "try: runpy.run_module('keras_resnet', run_name='__main__')\n"
+        "except SystemExit as done: print(done.code, 'keras' in sys.modules, 'tensorflow' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 False False", done.stderr
+
+
+def test_help_is_quick(tmp_path):
+    started = time.monotonic()
+    status, out, err = run("--help", cwd=tmp_path)
+    # Measured 0.1 s; loading Keras takes 4 s. The rest is room for a busy machine.
+    assert time.monotonic() - started < 2.5
+    assert (status, err) == (0, "")
+    assert "keras-resnet train --out" in out
+
+
+def test_a_command_leaves_nothing_on_stderr(tmp_path):
+    status, out, err = run("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert out.startswith("resnet18, input 32x32x3\n")
+
+
+def test_the_start_up_lines_of_tensorflow_show_where_the_user_asks_for_them(tmp_path):
+    status, _, err = run("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path, TF_CPP_MIN_LOG_LEVEL="0")
+    assert status == 0
+    assert "oneDNN" in err or "CUDA" in err.upper()
+
+
+def test_a_mistake_is_one_message_and_status_2(tmp_path):
+    status, out, err = run("info", "resnet19", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err.startswith("keras-resnet info: MODEL='resnet19' is not known.") and err.count("\n") == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    process = start("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path)
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_bug_shows_its_traceback(tmp_path):
+    # A file of the package is shadowed by one that fails in a way that nobody foresaw.
+    code = (
+        "import sys; from keras_resnet.cli import commands, main\n"
+        "commands.COMMANDS['list'] = lambda options: {}['missing']\n"
+        "main(['list'])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "KeyError: 'missing'" in done.stderr

@@ -1,0 +1,65 @@
+import importlib
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import keras_resnet
+
+ROOT = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
+NAMES = (
+    *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "IdentityBlock", "BottleneckBlock"),
+    *("features", "list_models", "model_info", "__version__"),
+)
+ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "training", "tuning")
+
+
+def run(code, *, cwd, path=()):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))}
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_there(name):
+    assert hasattr(keras_resnet, name)
+    assert name in dir(keras_resnet)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_there_as_an_attribute_and_as_a_module(room):
+    assert getattr(keras_resnet, room) is importlib.import_module(f"keras_resnet.{room}")
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="ResNet19"):
+        keras_resnet.ResNet19  # noqa: B018
+
+
+def test_the_checkout_alone_imports_its_tuning(tmp_path):
+    # Without the finder of an editable installation, which would map tuning/ by itself.
+    code = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)]; "
+        "import keras_resnet.tuning as t; print(t.__name__, t.__file__)"
+    )
+    done = run(code, cwd=tmp_path)
+    assert done.stdout.split() == ["keras_resnet.tuning", str(ROOT / "tuning" / "__init__.py")], done.stderr
+
+
+def test_searching_says_that_it_is_not_available_yet():
+    from keras_resnet import tuning
+
+    with pytest.raises(NotImplementedError, match="not available yet"):
+        tuning.search()
+
+
+def test_the_abandoned_distribution_of_the_same_import_name_is_refused(tmp_path):
+    folder = tmp_path / "keras_resnet-0.2.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: keras-resnet\nVersion: 0.2.0\n")
+    done = run("import keras_resnet", cwd=tmp_path, path=[tmp_path])
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: The distribution 'keras-resnet' is installed")
+    assert "pip uninstall keras-resnet" in message

@@ -1,0 +1,165 @@
+"""What the whole package promises about itself: direction of imports, weight of an import, sizes, docstrings."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "keras_resnet"
+
+# A room may import from those with a lower number, never from its neighbours.
+LEVELS = {
+    "arguments": 0,
+    "files": 0,
+    "blocks": 1,
+    "models": 2,
+    "weights": 3,
+    "preprocessing": 4,
+    "data": 5,
+    "training": 6,
+    "evaluation": 7,
+    "export": 7,
+    "explain": 7,
+    "benchmark": 7,
+    "report": 8,
+    "tuning": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+CORE = ("arguments", "files", "blocks", "models", "weights", "preprocessing")
+PYTHON_FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
+MODULES = [path for path in PYTHON_FILES if path != PACKAGE / "__init__.py"]
+TEXTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def dotted(path):
+    """The name under which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "keras_resnet" else ("keras_resnet", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(path):
+    return dotted(path).split(".")[1]
+
+
+def imports(path, tree):
+    """Yields the dotted names that a file imports, relative ones resolved."""
+    package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parts, base] if base else parts)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_inward(path):
+    here = room(path)
+    for name in imports(path, ast.parse(path.read_text("utf-8"))):
+        parts = name.split(".")
+        if parts[0] != "keras_resnet" or name == "keras_resnet.__version__":
+            continue
+        assert len(parts) > 1, "import a room by its name, not the whole package"
+        assert parts[1] in LEVELS, f"{name}: {parts[1]!r} is no room; import from the room that defines it"
+        inward = parts[1] == here or LEVELS[parts[1]] < LEVELS[here]
+        assert inward, f"{here} imports {name}, which lies further out"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) in CORE], ids=name_of)
+def test_the_core_does_not_import_tensorflow_when_it_is_imported(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    tree.body = [node for node in tree.body if not isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    assert not [name for name in imports(path, tree) if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")]
+
+
+def test_importing_the_package_loads_nothing_from_elsewhere_beyond_keras():
+    code = (
+        "import sys, keras; before = set(sys.modules); import keras_resnet; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "keras_resnet" in loaded
+    assert loaded - {"keras_resnet"} <= sys.stdlib_module_names
+
+
+@pytest.mark.slow
+def test_importing_the_package_adds_at_most_a_tenth_of_a_second_to_keras():
+    code = "import time, keras; start = time.process_time(); import keras_resnet; print(time.process_time() - start)"
+    # Processor time, and the best of three, because other processes slow an import down and nothing speeds it up.
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) <= 0.1, times
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
+def test_a_module_is_at_most_320_lines(path):
+    assert len(path.read_text("utf-8").splitlines()) <= 320
+
+
+def test_no_file_is_a_drawer():
+    drawers = {"utils", "util", "common", "helpers", "misc"}
+    assert not [name_of(path) for path in [*PYTHON_FILES, *(ROOT / "tests").rglob("*.py")] if path.stem in drawers]
+
+
+@pytest.mark.parametrize(
+    "folder", [path for path in PACKAGE.rglob("*") if (path / "__init__.py").is_file()], ids=name_of
+)
+def test_a_folder_holds_more_than_one_file(folder):
+    assert len([path for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]) >= 1
+
+
+@pytest.mark.parametrize("path", [*PYTHON_FILES, *TEXTS, *(ROOT / "examples").rglob("*.*")], ids=name_of)
+def test_no_path_of_one_machine_stands_in_the_sources(path):
+    assert not re.findall(r"(?<![\w.])/(?:work|home|root|tmp|Users|opt)/\S*", path.read_text("utf-8"))
+
+
+ROOMS = ["", *(f".{name}" for name in LEVELS if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file())]
+
+
+def unnamed_arguments(thing, documentation):
+    try:
+        parameters = inspect.signature(thing).parameters.values()
+    except ValueError:  # a class whose constructor is not written in Python
+        return []
+    names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    return [name for name in names if name != "self" and not re.search(rf"\b{name}\b", documentation)]
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in (".__main__", ".arguments", ".files")])
+def test_public_docstrings_name_every_argument(room):
+    module = importlib.import_module(f"keras_resnet{room}")
+    missing = {}
+    for name, thing in sorted(vars(module).items()):
+        if (
+            name.startswith("_")
+            or not callable(thing)
+            or not getattr(thing, "__module__", "").startswith(module.__name__)
+        ):
+            continue
+        # A dataclass documents its fields where it defines them.
+        classes = inspect.getmro(thing) if inspect.isclass(thing) else (thing,)
+        ours = [part for part in classes if part.__module__.startswith("keras_resnet")]
+        missing[name] = unnamed_arguments(thing, "\n".join(inspect.getdoc(part) or "" for part in ours))
+        for key, method in vars(thing).items() if inspect.isclass(thing) else ():
+            documentation = inspect.getdoc(method) or ""
+            if inspect.isfunction(method) and "Args:" in documentation:
+                missing[f"{name}.{key}"] = unnamed_arguments(method, documentation)
+    assert not {name: arguments for name, arguments in missing.items() if arguments}

@@ -1,0 +1,83 @@
+"""What the documentation says is run: examples, commands, figures, links."""
+
+import doctest
+import importlib
+import pathlib
+import re
+import shlex
+
+import pytest
+
+import keras_resnet
+from keras_resnet.cli.options import COMMANDS, parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PYTHON_FILES = [path for path in (ROOT / "keras_resnet").rglob("*.py") if path.name != "__main__.py"]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in PYTHON_FILES
+)
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (script,) = blocks(ROOT / "README.md", "python")
+    assert len(script.splitlines()) <= 12
+    exec(compile(script, "README.md", "exec"), {})
+    accuracy = float(re.findall(r"'accuracy': ([\d.]+)", capsys.readouterr().out)[-1])
+    assert accuracy > 0.5  # three epochs are enough to be far above the 0.1 of guessing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_command_in_the_documentation_parses(page):
+    for line in "".join(blocks(page, "bash")).splitlines():
+        if line.startswith("keras-resnet "):
+            parse(shlex.split(line, comments=True)[1:])
+
+
+def test_the_readme_gives_the_models_as_they_are_counted():
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \| ([\d,]+) \| ([\d.]+) G \|$", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
+    assert [row[1] for row in rows] == keras_resnet.list_models()
+    for constructor, name, parameters, multiply_adds in rows:
+        info = keras_resnet.model_info(name)
+        assert hasattr(keras_resnet, constructor)
+        assert parameters == f"{info.trainable_parameters:,}"
+        assert multiply_adds == f"{info.multiply_adds / 1e9:.2f}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_between_the_pages_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_page_of_the_command_line_names_every_command_and_option():
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    for command, (_, options) in COMMANDS.items():
+        section = re.search(rf"(^## {command}\b.*?(?=^## )|^\| `{command}\b.*?$)", text, re.MULTILINE | re.DOTALL)
+        assert section, f"no section about {command}"
+        for names, _ in options:
+            assert not names[0].startswith("-") or re.search(rf"`{names[0]}\b", section[0]), f"{command} {names[0]}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_examples_of_a_module_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(module), optionflags=FLAGS).failed == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testfile(str(page), module_relative=False, optionflags=FLAGS, encoding="utf-8").failed == 0
