@@ -108,7 +108,7 @@ def _keys(spec: str, info: Any) -> tuple[str, str]:
         and all(isinstance(key, str) and key in features for key in keys)
         and isinstance(features[keys[0]], tfds.features.Image)
         and isinstance(features[keys[1]], tfds.features.ClassLabel)
-        and features[keys[0]].dtype == np.uint8
+        and features[keys[0]].np_dtype == np.uint8
         and features[keys[1]].num_classes is not None
     )
     if not fits:

@@ -1,0 +1,123 @@
+"""Learning rate schedules: Keras's where Keras has them."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_float, check_int, choose
+
+# Smith & Topin 2017 as PyTorch's OneCycleLR sets it: where the cycle starts and ends, as fractions of its peak.
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises to a peak and falls far below the start, both along a half cosine.
+
+    Args:
+        peak: the highest learning rate, > 0.
+        steps: optimizer steps of the whole cycle, >= 2; the last value holds afterwards.
+        peak_at: where the peak stands, as a fraction of the steps, in (0, 1).
+        name: of the schedule.
+
+    Source:
+        Smith and Topin 2017, "Super-Convergence"; the shape and the constants are those of PyTorch's OneCycleLR.
+
+    Example:
+        >>> from keras_resnet.training import OneCycle
+        >>> schedule = OneCycle(peak=1.0, steps=101, peak_at=0.3)
+        >>> round(float(schedule(0)), 4), round(float(schedule(29)), 3), round(float(schedule(100)), 7)
+        (0.04, 1.0, 4e-06)
+    """
+
+    def __init__(self, peak: float, steps: int, peak_at: float = 0.3, name: str = "OneCycle") -> None:
+        super().__init__()
+        self.peak = check_float("peak", peak, minimum=0.0, minimum_included=False)
+        self.steps = check_int("steps", steps, minimum=2)
+        self.peak_at = check_float(
+            "peak_at", peak_at, minimum=0.0, maximum=1.0, minimum_included=False, maximum_included=False
+        )
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of an optimizer step, counted from 0."""
+        # As PyTorch counts: the peak falls on step `peak_at * steps - 1`, the end on step `steps - 1`.
+        rise = max(self.peak_at * self.steps - 1, 0.5)
+        position = keras.ops.minimum(keras.ops.cast(step, "float32"), self.steps - 1.0)
+        rising = _half_cosine(ONE_CYCLE_START, 1.0, position / rise)
+        falling = _half_cosine(1.0, ONE_CYCLE_END, (position - rise) / (self.steps - 1 - rise))
+        return self.peak * keras.ops.where(position <= rise, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"peak": self.peak, "steps": self.steps, "peak_at": self.peak_at, "name": self.name}
+
+
+def _half_cosine(start: float, end: float, fraction: Any) -> Any:
+    return end + (start - end) * 0.5 * (1 + keras.ops.cos(math.pi * fraction))
+
+
+def _constant(schedule: Any, peak: float, steps: int) -> Any:
+    return peak
+
+
+def _step(schedule: Any, peak: float, steps: int) -> Any:
+    # Keras keeps a value up to and including its boundary; the lower rate is to begin with the step itself.
+    boundaries = [max(round(milestone * steps) - 1, 0) for milestone in schedule.milestones]
+    values = [peak * schedule.step_factor**power for power in range(len(boundaries) + 1)]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+
+
+def _cosine(schedule: Any, peak: float, steps: int) -> Any:
+    warmup_steps = round(schedule.warmup * steps)
+    decay_steps = max(steps - warmup_steps, 1)
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(peak, decay_steps, alpha=schedule.final_fraction)
+    # The first step already moves: at 0 it would be a step for nothing.
+    return keras.optimizers.schedules.CosineDecay(
+        peak / warmup_steps,
+        decay_steps,
+        alpha=schedule.final_fraction,
+        warmup_target=peak,
+        warmup_steps=warmup_steps,
+    )
+
+
+def _cosine_restarts(schedule: Any, peak: float, steps: int) -> Any:
+    return keras.optimizers.schedules.CosineDecayRestarts(
+        peak,
+        max(round(schedule.first_cycle * steps), 1),
+        t_mul=schedule.cycle_growth,
+        alpha=schedule.final_fraction,
+    )
+
+
+def _one_cycle(schedule: Any, peak: float, steps: int) -> Any:
+    return OneCycle(peak, max(steps, 2), schedule.peak_at)
+
+
+SCHEDULES: dict[str, Callable[[Any, float, int], Any]] = {
+    "constant": _constant,
+    "step": _step,
+    "cosine": _cosine,
+    "cosine_restarts": _cosine_restarts,
+    "one_cycle": _one_cycle,
+}
+
+
+def build_schedule(schedule: Any, peak: float, steps: int) -> Any:
+    """Returns what a Keras optimizer takes as learning rate.
+
+    Args:
+        schedule: the section of a recipe.
+        peak: the highest learning rate, > 0.
+        steps: optimizer steps of the whole run, >= 1.
+
+    Returns:
+        A float for "constant", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
+    """
+    check_int("steps", steps)
+    return choose("schedule.name", schedule.name, SCHEDULES)(schedule, peak, steps)

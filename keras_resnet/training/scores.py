@@ -1,0 +1,171 @@
+"""Scores of predictions in NumPy, and predictions in which every example counts once."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a model's outputs and the labels for every example of finite batches, each once and in order.
+
+    Args:
+        model: takes images as the batches hold them.
+        batches: `(images, labels)` pairs, such as `dataset.batches("test", 64)`.
+
+    Returns:
+        `(outputs, labels)`: float32 `(examples, outputs)`, and the labels as they come.
+
+    Raises:
+        ValueError: there is no example.
+    """
+    outputs, labels = [], []
+    size = 0
+    for images, batch_labels in batches:
+        images, batch_labels = np.asarray(images), np.asarray(batch_labels)
+        examples = len(images)
+        size = size or examples
+        if examples < size:
+            # A smaller last batch is filled up and cut again: one shape means one compiled function.
+            images = np.concatenate([images, np.repeat(images[:1], size - examples, axis=0)])
+        outputs.append(np.asarray(model.predict_on_batch(images))[:examples].astype("float32"))
+        labels.append(batch_labels)
+    if not outputs:
+        raise ValueError("batches holds no example. A score needs at least one. Choose another split.")
+    return np.concatenate(outputs), np.concatenate(labels)
+
+
+def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, Any]:
+    """Scores a classifier.
+
+    Args:
+        logits: `(examples, classes)`; for two classes also `(examples, 1)`, the logit of the second.
+        labels: integers `(examples,)` in [0, classes).
+        class_names: one a class.
+
+    Returns:
+        `examples`; `loss`, the mean cross-entropy in nats without label smoothing; `accuracy`; `top5` where there are
+        more than 5 classes; `expected_calibration_error` over 15 bins of equal width; `per_class`, a dict a class
+        with `name`, `support`, `precision`, `recall`, `f1` (0 where nothing was predicted or nothing is there);
+        `confusion`, a row a true class. Plain numbers and lists, ready for JSON.
+
+    Raises:
+        ValueError: the shapes do not fit, or an output is not finite.
+
+    Source:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
+
+    Example:
+        >>> from keras_resnet.training import scores
+        >>> scores.classification([[2.0, 0.0], [2.0, 0.0]], [0, 1], ("cat", "dog"))["accuracy"]
+        0.5
+    """
+    logits, labels = np.asarray(logits, "float64"), np.asarray(labels).astype("int64").reshape(-1)
+    if logits.ndim == 2 and logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+    examples, classes = len(labels), len(class_names)
+    _check(logits, (examples, classes))
+    log_probabilities = logits - _log_sum_exp(logits)
+    probabilities = np.exp(log_probabilities)
+    guesses = logits.argmax(axis=1)
+    right = guesses == labels
+    confusion = np.zeros((classes, classes), "int64")
+    np.add.at(confusion, (labels, guesses), 1)
+    result: dict[str, Any] = {
+        "examples": examples,
+        "loss": float(-log_probabilities[np.arange(examples), labels].mean()),
+        "accuracy": float(right.mean()),
+    }
+    if classes > 5:
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+        result["top5"] = float((best == labels[:, None]).any(axis=1).mean())
+    return result | {
+        "expected_calibration_error": calibration_error(probabilities.max(axis=1), right),
+        "per_class": _per_class(confusion, class_names),
+        "confusion": confusion.tolist(),
+    }
+
+
+def regression(outputs: Any, targets: Any) -> dict[str, Any]:
+    """Scores a regression.
+
+    Args:
+        outputs: `(examples, outputs)`, or `(examples,)`.
+        targets: as many numbers.
+
+    Returns:
+        `examples`, `mse`, `mae`, and `r2`: 1 minus the squared errors over those of the mean target, averaged over
+        outputs; 0 for an output whose target is constant.
+
+    Raises:
+        ValueError: the shapes do not fit, or an output is not finite.
+    """
+    targets = np.asarray(targets, "float64")
+    targets = targets.reshape(len(targets), -1)
+    outputs = np.asarray(outputs, "float64")
+    outputs = outputs.reshape(len(outputs), -1)
+    _check(outputs, targets.shape)
+    errors = outputs - targets
+    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    r2 = np.where(spread > 0, 1 - (errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
+    return {
+        "examples": len(targets),
+        "mse": float((errors**2).mean()),
+        "mae": float(np.abs(errors).mean()),
+        "r2": float(r2.mean()),
+    }
+
+
+def calibration_error(confidences: Any, right: Any) -> float:
+    """Returns the expected calibration error: mean gap between confidence and accuracy, bin by bin.
+
+    Args:
+        confidences: the probability of each guess, in [0, 1].
+        right: whether each guess is right.
+    """
+    confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
+    # Bins are open below and closed above, as in the paper; 0 goes to the first.
+    bins = np.clip(np.ceil(confidences * CALIBRATION_BINS).astype("int64") - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=right - confidences, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    hits = confusion.diagonal()
+    support, guessed = confusion.sum(axis=1), confusion.sum(axis=0)
+    return [
+        {
+            "name": name,
+            "support": int(support[index]),
+            "precision": _ratio(hits[index], guessed[index]),
+            "recall": _ratio(hits[index], support[index]),
+            "f1": _ratio(2 * hits[index], guessed[index] + support[index]),
+        }
+        for index, name in enumerate(class_names)
+    ]
+
+
+def _ratio(part: Any, whole: Any) -> float:
+    return float(part / whole) if whole else 0.0
+
+
+def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
+    top = logits.max(axis=1, keepdims=True)
+    return top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
+
+
+def _check(outputs: np.ndarray, shape: tuple[int, ...]) -> None:
+    if outputs.shape != shape or not shape[0]:
+        raise ValueError(
+            f"The outputs have shape {outputs.shape}, and the labels ask for {shape}. They must be equal, with at "
+            "least one example. Use the model and the data of one run."
+        )
+    if not np.isfinite(outputs).all():
+        index = int(np.flatnonzero(~np.isfinite(outputs).all(axis=1))[0])
+        raise ValueError(
+            f"The model's output for example {index} is not finite: {outputs[index][:5].tolist()}. Scores need finite "
+            "numbers. Look for NaN in the weights and in the data."
+        )

@@ -1,0 +1,66 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import ResNet18, training
+
+LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]], "float32")
+LABELS = np.array([0, 1])
+ONE_HOT = np.eye(3, dtype="float32")[LABELS]
+
+
+def by_hand(smoothing):
+    log_probabilities = LOGITS - np.log(np.exp(LOGITS).sum(axis=1, keepdims=True))
+    targets = ONE_HOT * (1 - smoothing) + smoothing / 3
+    return -(targets * log_probabilities).sum(axis=1).mean()
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], ONE_HOT], ids=["integers", "column", "one-hot"])
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_the_formula_whatever_the_labels(labels, from_logits, smoothing):
+    loss = training.CrossEntropy(smoothing, from_logits=from_logits)
+    loss = keras.losses.deserialize(keras.losses.serialize(loss))
+    outputs = LOGITS if from_logits else np.exp(LOGITS) / np.exp(LOGITS).sum(axis=1, keepdims=True)
+    assert float(loss(labels, outputs)) == pytest.approx(by_hand(smoothing), rel=1e-5)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_compile_args_fit_integer_and_one_hot_labels(one_hot):
+    recipe = training.Recipe().replace({"loss.label_smoothing": 0.1})
+    model = keras.Sequential([keras.layers.Dense(3, use_bias=False, kernel_initializer="identity")])
+    model.compile(**recipe.compile_args(steps_per_epoch=1, from_logits=True))
+    loss, accuracy = model.evaluate(LOGITS, ONE_HOT if one_hot else LABELS, verbose=0)
+    assert (loss, accuracy) == (pytest.approx(by_hand(0.1), rel=1e-5), 0.5)
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_binary_accuracy_has_its_threshold_where_the_outputs_have_theirs(from_logits):
+    recipe = training.Recipe().replace({"loss.name": "binary_cross_entropy"})
+    metric = recipe.compile_args(steps_per_epoch=1, from_logits=from_logits)["metrics"][0]
+    outputs = np.array([[0.3], [-0.3], [2.0]]) if from_logits else np.array([[0.6], [0.4], [0.9]])
+    assert float(metric(np.array([[1.0], [0.0], [0.0]]), outputs)) == pytest.approx(2 / 3)
+
+
+def network(activation):
+    return ResNet18(input_shape=(8, 8, 1), stem="small", width=1, classes=2, classifier_activation=activation)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize(("activation", "from_logits"), [("softmax", True), (None, False)])
+def test_probabilities_under_a_loss_of_logits_and_the_reverse_are_refused_before_the_first_step(
+    tmp_path, loss, activation, from_logits
+):
+    recipe = training.Recipe().replace({"loss.name": loss})
+    model = network(activation)
+    model.compile(**recipe.compile_args(steps_per_epoch=1, from_logits=from_logits))
+    with pytest.raises(ValueError, match="They must agree"):
+        model.fit(np.zeros((4, 8, 8, 1)), np.zeros((4, 2)), callbacks=recipe.callbacks(tmp_path / "run"), verbose=0)
+    assert int(model.optimizer.iterations) == 0
+
+
+@pytest.mark.parametrize(("activation", "from_logits"), [("softmax", False), (None, True)])
+def test_outputs_that_fit_the_loss_pass(activation, from_logits):
+    model = network(activation)
+    model.compile(**training.Recipe().compile_args(steps_per_epoch=1, from_logits=from_logits))
+    training.check_outputs(model)

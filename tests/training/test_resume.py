@@ -1,0 +1,169 @@
+import hashlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import training
+from keras_resnet.training import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Everything that has a state of its own: dropout, drop path, augmentation, averages, a schedule, a shuffled order.
+WORDS = {
+    "model.width": "4",
+    "model.dropout_rate": "0.2",
+    "model.drop_path_rate": "0.1",
+    "optimizer.ema_momentum": "0.9",
+    "train.epochs": "4",
+    "train.batch_size": "128",
+    "train.early_stopping_patience": "3",
+}
+# With a word in argv, the process stops in the middle of the third epoch and says so.
+CHILD = """
+import sys, time, keras
+from keras_resnet import training
+class Wait(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None): self.epoch = epoch
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 2 and batch == 4:
+            print("here", flush=True); time.sleep(600)
+words = dict(word.split("=") for word in sys.argv[3:])
+extra = [Wait()] if sys.argv[2] == "wait" else []
+training.fit("quick", out=sys.argv[1], resume=True, overrides=words, callbacks=extra, verbose=0)
+"""
+
+
+def start(folder, wait, words):
+    settings = [f"{name}={value}" for name, value in words.items()]
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), wait, *settings],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+
+
+def digest(folder):
+    """A hash over every variable: weights, statistics, seed generators, optimizer, averages, loss scale."""
+    description, values = checkpoint.read_newest(folder / "last")
+    whole = hashlib.sha256(repr(description["variables"]).encode())
+    for value in values:
+        whole.update(value.tobytes())
+    return whole.hexdigest()
+
+
+def figures(history):
+    return {name: values for name, values in history.items() if not name.endswith(("_seconds", "_per_second"))}
+
+
+def check_same(killed, whole):
+    assert digest(killed.path) == digest(whole.path)
+    assert figures(killed.history) == figures(whole.history)
+    assert killed.metrics == whole.metrics
+    assert killed.description["best_epoch"] == whole.description["best_epoch"]
+    for name in ("best.keras", "final.keras"):
+        one, other = (keras.saving.load_model(run.path / name, compile=False) for run in (killed, whole))
+        assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return training.fit("quick", out=tmp_path_factory.mktemp("whole") / "run", overrides=WORDS, verbose=0)
+
+
+def test_a_killed_process_resumes_to_the_same_bits(whole, tmp_path):
+    process = start(tmp_path / "run", "wait", WORDS)
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert checkpoint.read_newest(tmp_path / "run" / "last")[0]["epochs"] == 2
+    resumed = training.fit("quick", out=tmp_path / "run", resume=True, overrides=WORDS, verbose=0)
+    assert len(resumed.history["loss"]) == 4
+    check_same(resumed, whole)
+
+
+def test_the_state_holds_the_seed_generators_and_the_counters(whole):
+    description, values = checkpoint.read_newest(whole.path / "last")
+    names = [row[0] for row in description["variables"]]
+    assert sum("seed_generator_state" in name for name in names) >= 2  # dropout and drop path
+    assert "iteration" in names
+    assert set(description["best"]) == {"best", "best_epoch", "waited", "stopped"}
+    assert int(values[names.index("iteration")]) == whole.description["optimizer_steps"] == 40
+
+
+def states(folder):
+    return sorted((folder / "last").iterdir())
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of the last states, to be broken."""
+    (tmp_path / "last").mkdir()
+    for path in states(whole.path):
+        (tmp_path / "last" / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "zeros"])
+def test_a_damaged_state_is_found_and_the_one_before_is_used(copied, damage):
+    newest = states(copied)[-1]
+    content = bytearray(newest.read_bytes())
+    middle = len(content) // 2
+    if damage == "flip":
+        content[middle] ^= 1
+    if damage == "zeros":
+        content[middle : middle + 4096] = bytes(4096)
+    newest.write_bytes({"cut": content[:middle], "empty": b""}.get(damage, content))
+    with pytest.warns(UserWarning, match=r"Not usable: .*epoch-000004\.state .*Going on from .*epoch-000003\.state"):
+        assert checkpoint.read_newest(copied / "last")[0]["epochs"] == 3
+
+
+def test_where_no_state_is_whole_there_is_one_error(copied):
+    for path in states(copied):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(training.CheckpointError, match=r"No saved state is whole: .*000004.*000003"):
+        checkpoint.read_newest(copied / "last")
+
+
+def test_a_state_of_other_variables_is_refused_and_changes_nothing(whole):
+    description, values = checkpoint.read_newest(whole.path / "last")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
+    before = [np.array(weight) for weight in model.weights]
+    with pytest.raises(training.CheckpointError, match="variables and the model"):
+        checkpoint.restore(model, description, values)
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.weights, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_kills_at_random_moments_change_nothing(tmp_path, precision):
+    words = {**WORDS, "train.precision": precision, "train.epochs": "6"}
+    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
+    rng = random.Random(5)
+    for _ in range(4):
+        known = len(list((tmp_path / "run" / "last").glob("*"))) if (tmp_path / "run").exists() else 0
+        process = start(tmp_path / "run", "go", words)
+        # Wait for the first epoch of this process, so that every round does some work, then strike anywhere after it.
+        newest = max(map(str, (tmp_path / "run" / "last").glob("epoch-*")), default="") if known else ""
+        while process.poll() is None:
+            now = max(map(str, (tmp_path / "run" / "last").glob("epoch-*")), default="")
+            if now > newest:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.communicate()
+    resumed = training.fit("quick", out=tmp_path / "run", resume=True, overrides=words, verbose=0)
+    check_same(resumed, whole)

@@ -1,0 +1,74 @@
+import math
+
+import keras
+import pytest
+
+from keras_resnet import training
+from keras_resnet.training.schedules import build_schedule
+
+STEPS = 200
+PEAK = 0.4
+
+
+def rates(**fields):
+    """The learning rate of every step of a run, and the schedule after its config has been through JSON."""
+    recipe = training.Recipe().replace({f"schedule.{name}": value for name, value in fields.items()})
+    schedule = build_schedule(recipe.schedule, PEAK, STEPS)
+    if not isinstance(schedule, float):
+        schedules = keras.optimizers.schedules
+        schedule = schedules.deserialize(schedules.serialize(schedule))
+        return [float(schedule(step)) for step in range(STEPS)]
+    return [schedule] * STEPS
+
+
+def test_constant_is_constant():
+    assert set(rates(name="constant")) == {PEAK}
+
+
+def test_steps_fall_at_their_milestones():
+    expected = [PEAK] * 100 + [PEAK * 0.2] * 60 + [PEAK * 0.04] * 40
+    assert rates(name="step", milestones=(0.5, 0.8), step_factor=0.2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_cosine_rises_linearly_and_falls_along_half_a_cosine():
+    got = rates(name="cosine", warmup=0.1, final_fraction=0.01)
+    assert got[:20] == pytest.approx([PEAK / 20 + (PEAK - PEAK / 20) * step / 20 for step in range(20)], rel=1e-5)
+    fall = [PEAK * (0.99 * 0.5 * (1 + math.cos(math.pi * (step - 20) / 180)) + 0.01) for step in range(20, STEPS)]
+    assert got[20:] == pytest.approx(fall, rel=1e-4)
+
+
+def test_cosine_without_warmup_begins_at_its_peak():
+    got = rates(name="cosine")
+    assert got == pytest.approx(
+        [PEAK * 0.5 * (1 + math.cos(math.pi * step / STEPS)) for step in range(STEPS)], abs=1e-6
+    )
+
+
+def test_restarts_begin_again_at_the_peak():
+    got = rates(name="cosine_restarts", first_cycle=0.25)
+    one = [PEAK * 0.5 * (1 + math.cos(math.pi * step / 50)) for step in range(50)]
+    assert got == pytest.approx(one * 4, abs=1e-4 * PEAK)
+    growing = rates(name="cosine_restarts", first_cycle=0.25, cycle_growth=2.0)
+    assert growing[55] == pytest.approx(PEAK * 0.5 * (1 + math.cos(math.pi * 5 / 100)), rel=1e-3)
+
+
+def test_one_cycle_is_that_of_pytorch():
+    # torch.optim.lr_scheduler.OneCycleLR(max_lr=0.4, total_steps=200, pct_start=0.3), its formula written out.
+    def anneal(start, end, fraction):
+        return end + (start - end) / 2 * (1 + math.cos(math.pi * fraction))
+
+    start, end, top = PEAK / 25, PEAK / 25 / 1e4, 0.3 * STEPS - 1
+    expected = [
+        anneal(start, PEAK, step / top) if step <= top else anneal(PEAK, end, (step - top) / (STEPS - 1 - top))
+        for step in range(STEPS)
+    ]
+    assert rates(name="one_cycle") == pytest.approx(expected, abs=1e-6)
+    assert max(rates(name="one_cycle")) == pytest.approx(PEAK)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"), [({"peak": 0.0}, ValueError), ({"steps": 1}, ValueError), ({"peak_at": "0.3"}, TypeError)]
+)
+def test_a_bad_cycle_is_refused(arguments, error):
+    with pytest.raises(error, match=next(iter(arguments))):
+        training.OneCycle(**{"peak": 0.1, "steps": 10, **arguments})
