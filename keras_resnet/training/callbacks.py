@@ -92,6 +92,23 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
             weight.assign(value)
 
 
+def save_model(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes a model without its optimizer, which a run keeps in `last/`.
+
+    Keras forgets which weights an optimizer spares from decay when it saves one: a model saved with it would decay
+    norms and biases in later training, in silence. The file is also a half to two thirds smaller.
+
+    Args:
+        model: a functional or sequential model; another kind is saved as it is.
+        path: ends in `.keras`.
+    """
+    if getattr(model, "inputs", None):
+        policy = model.dtype_policy
+        model = keras.Model(model.input, model.output, name=model.name)
+        model.dtype_policy = policy
+    model.save(path)
+
+
 class ValidateAveraged(keras.callbacks.Callback):
     """Validates with averaged weights, where the optimizer keeps them."""
 
@@ -172,7 +189,7 @@ class BestModel(keras.callbacks.Callback):
             )
         if self.state["best"] is None or loss < self.state["best"]:
             with averaged_weights(self.model):
-                files.write_atomically(self.path, self.model.save)
+                files.write_atomically(self.path, lambda path: save_model(self.model, path))
             self.state |= {"best": loss, "best_epoch": epoch + 1, "waited": 0}
             return
         self.state["waited"] += 1

@@ -12,9 +12,24 @@ from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, choose
 from keras_resnet.training import scores
 from keras_resnet.training.building import build_model, image_size_of, steps_of
-from keras_resnet.training.callbacks import BestModel, FiniteLoss, HistoryFile, make_writable, run_callbacks
+from keras_resnet.training.callbacks import (
+    BestModel,
+    FiniteLoss,
+    HistoryFile,
+    make_writable,
+    run_callbacks,
+    save_model,
+)
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
-from keras_resnet.training.opening import IDENTITY, check_folder, check_same, describe, new_folder, resolve
+from keras_resnet.training.opening import (
+    check_folder,
+    check_same,
+    describe,
+    identity,
+    new_folder,
+    remembered,
+    resolve,
+)
 from keras_resnet.training.optimizers import inner_optimizer
 from keras_resnet.training.plots import draw_confusion
 from keras_resnet.training.recipe import Recipe
@@ -29,10 +44,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 def fit(
-    recipe: Recipe | str | os.PathLike = "quick",
+    recipe: Recipe | str | os.PathLike | None = None,
     *,
-    model: str = "resnet18",
-    data: str = "digits",
+    model: str | None = None,
+    data: str | None = None,
     data_dir: str | os.PathLike | None = None,
     out: str | os.PathLike | None = None,
     resume: bool = False,
@@ -47,9 +62,10 @@ def fit(
     Everything that can be checked is checked before the first epoch and before the folder is made.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
-        model: a name from `keras_resnet.list_models()`.
-        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE".
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default. A run that goes on
+            remembers its recipe, model and data.
+        model: a name from `keras_resnet.list_models()`; "resnet18" by default.
+        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE"; "digits" by default.
         data_dir: where TFDS finds its prepared data sets.
         out: the run folder; None for `runs/<recipe>-<model>-<time>`.
         resume: go on where the folder stands, and start where it is empty; a finished run is returned as it is.
@@ -74,15 +90,17 @@ def fit(
         >>> run.recipe.model.width, len(run.class_names)
         (8, 10)
     """
-    recipe = resolve(recipe, seed, overrides)
-    choose("model", model, models.VARIANTS)
     check_bool("resume", resume)
     check_bool("dry_run", dry_run)
     if resume and out is None:
         raise ValueError("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
-    dataset = load_data(data, None if data_dir is None else os.fspath(data_dir), recipe)
+    asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
+    recipe, model, data = resolve(asked["recipe"], seed, overrides), str(asked["model"]), str(asked["data"])
+    data_dir = None if asked["data_dir"] is None else os.fspath(asked["data_dir"])
+    choose("model", model, models.VARIANTS)
+    dataset = load_data(data, data_dir, recipe)
     description = describe(recipe, model, data, data_dir, dataset)
     if found is not None and folder is not None:
         check_same(folder, found, description)
@@ -124,7 +142,7 @@ def _train(
     history = next(callback for callback in own if isinstance(callback, HistoryFile))
     counter = next(callback for callback in own if isinstance(callback, FiniteLoss))
     (folder / "last").mkdir(exist_ok=True)
-    saver = SaveState(folder / "last", best, history, {key: description[key] for key in IDENTITY})
+    saver = SaveState(folder / "last", best, history, identity(description))
     _restore(folder, network, saver)
     begun = saver.epochs
     if begun == 0:
@@ -221,7 +239,7 @@ def _finish(
     dataset: datasets.Dataset,
     saver: SaveState,
 ) -> Run:
-    files.write_atomically(folder / "final.keras", network.save)
+    files.write_atomically(folder / "final.keras", lambda path: save_model(network, path))
     run = Run(folder, description, dataset=dataset)
     size = image_size_of(recipe, dataset)
     metrics: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Losses and metrics from a recipe, for integer and one-hot labels, and the check that they fit the model."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +47,9 @@ class CrossEntropy(keras.losses.Loss):
         classes = y_pred.shape[-1]
         if len(y_true.shape) == 1 or y_true.shape[-1] == 1 != classes:
             labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
-            y_true = keras.ops.one_hot(labels, classes, dtype=y_pred.dtype)
+            # A label that names no class would have the target zero and the loss zero; NaN stops the training.
+            known = keras.ops.expand_dims(keras.ops.logical_and(labels >= 0, labels < classes), -1)
+            y_true = keras.ops.where(known, keras.ops.one_hot(labels, classes, dtype=y_pred.dtype), math.nan)
         return keras.losses.categorical_crossentropy(
             y_true, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
         )

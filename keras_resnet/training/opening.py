@@ -15,6 +15,18 @@ from keras_resnet.training.run import COMPLETE, differences, read_description
 
 # What must be the same for a resumed run to end as an uninterrupted one.
 IDENTITY = ("recipe", "model", "data", "fingerprint")
+DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
+
+
+def remembered(found: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns recipe, model, data and folder of data: as given, else as the run in the folder has them, else defaults.
+
+    Args:
+        found: what run.json of a run that goes on holds, or None.
+        given: the arguments of `fit`, None for what was not given.
+    """
+    known = DEFAULTS if found is None else {**found, "recipe": Recipe.from_dict(found["recipe"])}
+    return {name: known[name] if given[name] is None else given[name] for name in DEFAULTS}
 
 
 def resolve(recipe: Any, seed: int | None, overrides: Mapping[str, Any] | None) -> Recipe:
@@ -38,9 +50,15 @@ def check_folder(folder: pathlib.Path | None, resume: bool) -> dict[str, Any] | 
     return found
 
 
+def identity(description: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a run has in common with itself when it goes on; what its recipe says about itself may change."""
+    recipe = {key: value for key, value in description["recipe"].items() if key not in ("name", "about")}
+    return {**{key: description.get(key) for key in IDENTITY}, "recipe": recipe}
+
+
 def check_same(folder: pathlib.Path, found: dict[str, Any], description: dict[str, Any]) -> None:
     """Raises ValueError where a folder holds a run of another recipe, model or data; warns of other versions."""
-    changed = differences({key: found.get(key) for key in IDENTITY}, {key: description[key] for key in IDENTITY})
+    changed = differences(identity(found), identity(description))
     if changed:
         raise ValueError(
             f"out={os.fspath(folder)!r} holds another run. A resume needs the same recipe, model and data; differing: "

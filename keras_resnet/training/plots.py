@@ -34,7 +34,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
             axes.legend(frameon=False)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)

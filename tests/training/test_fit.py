@@ -105,6 +105,20 @@ def test_a_finished_run_is_complete_and_stays_as_it_is(run, capsys):
     assert again.metrics == run.metrics and contents(run.path) == before
 
 
+def test_a_run_that_goes_on_remembers_recipe_model_and_data(run, capsys):
+    again = training.fit(out=run.path, resume=True)
+    assert "already complete" in capsys.readouterr().out
+    assert (again.recipe, again.description["model"]) == (run.recipe, run.description["model"])
+
+
+def test_saved_models_carry_no_optimizer(run):
+    # Keras forgets which weights an optimizer spares from decay.
+    for name in ("best", "final"):
+        model = keras.saving.load_model(run.path / f"{name}.keras")
+        assert not model.compiled
+        assert model.dtype_policy == run.model.dtype_policy
+
+
 def test_a_folder_with_a_run_is_refused_without_resume(run):
     before = contents(run.path)
     with pytest.raises(ValueError, match=r"holds a run already \(complete\).*--resume"):

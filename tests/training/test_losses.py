@@ -25,6 +25,12 @@ def test_cross_entropy_is_the_formula_whatever_the_labels(labels, from_logits, s
     assert float(loss(labels, outputs)) == pytest.approx(by_hand(smoothing), rel=1e-5)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_names_no_class_makes_the_loss_nan_instead_of_zero(label):
+    loss = training.CrossEntropy(from_logits=True)
+    assert np.isnan(float(loss(np.array([0, label]), LOGITS)))
+
+
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_compile_args_fit_integer_and_one_hot_labels(one_hot):
     recipe = training.Recipe().replace({"loss.label_smoothing": 0.1})
