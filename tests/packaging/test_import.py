@@ -47,11 +47,12 @@ def test_the_checkout_alone_imports_its_tuning(tmp_path):
     assert done.stdout.split() == ["keras_resnet.tuning", str(ROOT / "tuning" / "__init__.py")], done.stderr
 
 
-def test_searching_says_that_it_is_not_available_yet():
-    from keras_resnet import tuning
+def test_what_is_not_available_yet_says_so():
+    from keras_resnet import export, tuning
 
-    with pytest.raises(NotImplementedError, match="not available yet"):
-        tuning.search()
+    for call in (tuning.search, export, keras_resnet.list_weights):
+        with pytest.raises(NotImplementedError, match="not available yet"):
+            call("resnet50")
 
 
 def test_the_abandoned_distribution_of_the_same_import_name_is_refused(tmp_path):
