@@ -71,9 +71,7 @@ if __name__ == "__main__":
     print(f"{'':<14}{'tried':>8}{'passed':>8}")
     print(f"{'bad files':<14}{figures['bad_tried']:>8}{figures['bad_refused_by_name']:>8}")
     print(f"{'odd files':<14}{figures['odd_tried']:>8}{figures['odd_read_right']:>8}")
-    print(
-        f"slowest bomb {figures['slowest_bomb_seconds'] * 1000:.1f} ms, {figures['bomb_memory_mib']:.1f} MiB more memory"
-    )
+    print(f"slowest bomb {figures['slowest_bomb_seconds'] * 1000:.1f} ms, {figures['bomb_memory_mib']:.1f} MiB more")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=1)
