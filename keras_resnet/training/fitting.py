@@ -155,8 +155,8 @@ def _train(
             network.optimizer.finalize_variable_values(network.trainable_variables)
     except KeyboardInterrupt:
         raise Interrupted(
-            f"Interrupted after {saver.epochs} of {recipe.train.epochs} epochs, which are saved. To go on, repeat the "
-            f"call with resume=True, on the command line: --out {folder} --resume"
+            f"Interrupted after {saver.epochs} of {recipe.train.epochs} epochs, which are saved. To go on: "
+            f"keras-resnet train --out {folder} --resume (in Python: out={os.fspath(folder)!r}, resume=True)"
         ) from None
     _check_steps(network, counter.steps, (saver.epochs - begun) * steps, saver.epochs * steps)
     return _finish(folder, description, recipe, network, dataset, saver)
