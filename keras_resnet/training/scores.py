@@ -53,7 +53,7 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
         `confusion`, a row a true class. Plain numbers and lists, ready for JSON.
 
     Raises:
-        ValueError: the shapes do not fit, or an output is not finite.
+        ValueError: the shapes do not fit, a label names no class, or an output is not finite.
 
     Source:
         Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
@@ -68,6 +68,12 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     examples, classes = len(labels), len(class_names)
     _check(logits, (examples, classes))
+    if labels.min() < 0 or labels.max() >= classes:
+        index = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
+        raise ValueError(
+            f"The label of example {index} is {labels[index]}. Labels must lie in [0, {classes}), one a class name. "
+            "Correct the labels."
+        )
     log_probabilities = logits - _log_sum_exp(logits)
     probabilities = np.exp(log_probabilities)
     guesses = logits.argmax(axis=1)

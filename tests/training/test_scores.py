@@ -93,3 +93,9 @@ def test_every_example_is_predicted_once_and_in_order():
     assert found.tolist() == list(range(10))
     with pytest.raises(ValueError, match="no example"):
         scores.predict_all(model, [])
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_names_no_class_is_refused_with_its_example(label):
+    with pytest.raises(ValueError, match=rf"label of example 1 is {label}.*\[0, 2\)"):
+        scores.classification([[2.0, 0.0], [2.0, 0.0]], [0, label], ("cat", "dog"))
