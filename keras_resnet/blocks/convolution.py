@@ -6,14 +6,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_int
-from keras_resnet.blocks.layout import (
-    channel_axis,
-    check_data_format,
-    check_rank,
-    pad_space,
-    replace_space,
-    spatial_axes,
-)
+from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, pad_space, strided_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -115,9 +108,7 @@ class Convolution(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""
-        axes = spatial_axes(len(input_shape), self.data_format)
-        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
-        return replace_space(input_shape, sizes, self.filters, self.data_format)
+        return strided_shape(input_shape, self.strides, self.filters, self.data_format)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
@@ -131,11 +122,6 @@ class Convolution(keras.layers.Layer):
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "data_format": self.data_format,
         }
-
-
-def strided_size(size: int | None, strides: int) -> int | None:
-    """Returns the size after a symmetrically padded, strided window: `ceil(size / strides)`."""
-    return None if size is None else -(-size // strides)
 
 
 def batch_norm(

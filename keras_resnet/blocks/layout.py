@@ -39,8 +39,11 @@ def spatial_axes(num_axes: int, data_format: str) -> tuple[int, ...]:
     return tuple(range(1, num_axes - 1)) if data_format == "channels_last" else tuple(range(2, num_axes))
 
 
-def replace_space(shape: tuple, sizes: list, channels: int, data_format: str) -> tuple:
-    """Returns `shape` with other spatial `sizes` and `channels`."""
+def strided_shape(shape: tuple, strides: int, channels: int, data_format: str) -> tuple:
+    """Returns `shape` after a symmetrically padded window with a step: each size n becomes `ceil(n / strides)`."""
+    sizes = [
+        None if shape[axis] is None else -(-shape[axis] // strides) for axis in spatial_axes(len(shape), data_format)
+    ]
     if data_format == "channels_last":
         return (shape[0], *sizes, channels)
     return (shape[0], channels, *sizes)

@@ -6,8 +6,8 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
-from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, replace_space, spatial_axes
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.blocks.versions import VERSIONS
 
@@ -199,9 +199,7 @@ class ResidualBlock(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""
-        axes = spatial_axes(len(input_shape), self.data_format)
-        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
-        return replace_space(input_shape, sizes, self.output_filters, self.data_format)
+        return strided_shape(input_shape, self.strides, self.output_filters, self.data_format)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

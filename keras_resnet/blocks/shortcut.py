@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
-from keras_resnet.blocks.layout import check_data_format, check_rank, replace_space, spatial_axes
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
 
 MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
 AVERAGE_POOLING = {
@@ -132,9 +132,7 @@ class Shortcut(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""
-        axes = spatial_axes(len(input_shape), self.data_format)
-        sizes = [strided_size(input_shape[axis], self.strides) for axis in axes]
-        return replace_space(input_shape, sizes, self.filters, self.data_format)
+        return strided_shape(input_shape, self.strides, self.filters, self.data_format)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

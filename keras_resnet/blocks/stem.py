@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded, strided_size
-from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, replace_space, spatial_axes
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
 from keras_resnet.blocks.shortcut import MAX_POOLING
 from keras_resnet.blocks.versions import VERSIONS
 
@@ -151,12 +151,10 @@ class Stem(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""
-        plan = STEMS[self.kind]
-        strides = [stride for _, stride, _ in plan.convolutions] + ([2] if plan.pool else [])
-        sizes = [input_shape[axis] for axis in spatial_axes(len(input_shape), self.data_format)]
-        for stride in strides:
-            sizes = [strided_size(size, stride) for size in sizes]
-        return replace_space(input_shape, sizes, self.filters, self.data_format)
+        shape = tuple(input_shape)
+        for _, strides, _ in STEMS[self.kind].convolutions:
+            shape = strided_shape(shape, strides, self.filters, self.data_format)
+        return strided_shape(shape, 2, self.filters, self.data_format) if STEMS[self.kind].pool else shape
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
