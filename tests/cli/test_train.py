@@ -174,12 +174,16 @@ def test_a_run_that_is_interrupted_exits_with_130_and_can_be_resumed(tmp_path, r
     process = start("train", *many, "--out", folder, cwd=tmp_path)
     history = folder / "history.csv"
     deadline = time.monotonic() + 120
-    while not (history.exists() and len(history.read_text().splitlines()) >= 3):  # a header and two epochs
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    try:
+        while not (history.exists() and len(history.read_text().splitlines()) >= 3):  # a header and two epochs
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 130
     assert "--resume" in err and "Traceback" not in err
 
