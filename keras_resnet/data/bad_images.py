@@ -51,7 +51,7 @@ def settle(files: Sequence[tuple[str, str]], total: int, options: LoadOptions, r
     if not files:
         return
     if options.on_bad_image == "error":
-        advice = "Replace or delete them, or pass on_bad_image='skip' to leave them out."
+        advice = "Replace or delete them, or pass on_bad_image='skip' (--set data.on_bad_image=skip) to leave them out."
         raise bad_image_error(files, total, advice)
     if len(files) > options.max_skipped_fraction * total:
         raise bad_image_error(

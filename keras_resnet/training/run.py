@@ -121,7 +121,13 @@ class Run:
 def load_data(spec: str, data_dir: str | None, recipe: Recipe) -> datasets.Dataset:
     """Returns the dataset as a recipe wants it."""
     task = "regression" if recipe.loss.name == "mean_squared_error" else "classification"
-    return datasets.load(spec, data_dir=data_dir, task=task, validation_fraction=recipe.data.validation_fraction)
+    return datasets.load(
+        spec,
+        data_dir=data_dir,
+        task=task,
+        validation_fraction=recipe.data.validation_fraction,
+        on_bad_image=recipe.data.on_bad_image,
+    )
 
 
 def read_description(folder: pathlib.Path) -> dict[str, Any] | None:

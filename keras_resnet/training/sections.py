@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.training import fields
 from keras_resnet.training.losses import LOSSES
 from keras_resnet.training.optimizers import OPTIMIZERS
@@ -86,6 +87,7 @@ class Data(fields.Section):
     crop: str = fields.choice("auto", CROPS)
     normalization: str = fields.choice("unit", NORMALIZATIONS)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
+    on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_resnet import data, preprocessing, training
 from keras_resnet.training import checkpoint
@@ -185,6 +186,22 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, messa
         training.fit(**{"out": tmp_path / "run", **arguments})
     assert message in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_recipe_says_what_happens_to_bad_images(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for index in range(60):
+            Image.new("L", (8, 8), index).save(tmp_path / "photos" / name / f"{index}.png")
+    (tmp_path / "photos" / "cat" / "broken.png").write_bytes(b"")
+    arguments = {"data": f"folder:{tmp_path / 'photos'}", "dry_run": True}
+    with pytest.raises(data.BadImageError, match="broken.png.*--set data.on_bad_image=skip"):
+        training.fit("quick", overrides=SMALL, **arguments)
+    planned = training.fit(
+        "quick", overrides={**SMALL, "train.batch_size": 8, "data.on_bad_image": "skip"}, **arguments
+    )
+    assert sum(planned.dataset.sizes.values()) == 120
+    assert any("broken.png" in line for line in planned.dataset.report)
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
