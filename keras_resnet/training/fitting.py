@@ -22,6 +22,7 @@ from keras_resnet.training.callbacks import (
 )
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.opening import (
+    anchored,
     check_folder,
     check_same,
     describe,
@@ -97,8 +98,8 @@ def fit(
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
     asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
-    recipe, model, data = resolve(asked["recipe"], seed, overrides), str(asked["model"]), str(asked["data"])
-    data_dir = None if asked["data_dir"] is None else os.fspath(asked["data_dir"])
+    recipe, model = resolve(asked["recipe"], seed, overrides), asked["model"]
+    data, data_dir = anchored(str(asked["data"]), asked["data_dir"])
     choose("model", model, models.VARIANTS)
     dataset = load_data(data, data_dir, recipe)
     description = describe(recipe, model, data, data_dir, dataset)

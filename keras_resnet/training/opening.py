@@ -29,6 +29,21 @@ def remembered(found: dict[str, Any] | None, given: dict[str, Any]) -> dict[str,
     return {name: known[name] if given[name] is None else given[name] for name in DEFAULTS}
 
 
+def anchored(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | None]:
+    """Returns spec and folder of data with absolute paths, so that a run finds its data from any working directory.
+
+    Args:
+        spec: such as "digits" or "folder:photos".
+        data_dir: the root of relative paths in the spec, or None for the working directory.
+    """
+    source, _, path = spec.partition(":")
+    if data_dir is not None:
+        return spec, os.path.abspath(os.path.expanduser(data_dir))
+    if source in ("folder", "npz") and path:
+        return f"{source}:{os.path.abspath(os.path.expanduser(path))}", None
+    return spec, None
+
+
 def resolve(recipe: Any, seed: int | None, overrides: Mapping[str, Any] | None) -> Recipe:
     """Returns the recipe of that name, file or object, with the overrides and the seed in it."""
     resolved = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)

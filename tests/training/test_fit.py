@@ -188,6 +188,19 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, messa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_finds_its_data_from_any_working_directory(tmp_path, monkeypatch):
+    labels = np.arange(120) % 2
+    images = np.random.default_rng(0).integers(0, 200, (120, 8, 8, 1), "uint8") + labels[:, None, None, None] * 50
+    np.savez(tmp_path / "set.npz", x=images.astype("uint8"), y=labels)
+    monkeypatch.chdir(tmp_path)
+    overrides = {**SMALL, "train.epochs": 1, "train.batch_size": 32}
+    training.fit("quick", data="npz:set.npz", out="run", overrides=overrides, verbose=0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert training.Run.load(tmp_path / "run").dataset.sizes["test"] > 0
+    assert training.fit(data=f"npz:{tmp_path / 'set.npz'}", out=tmp_path / "run", resume=True).path == tmp_path / "run"
+
+
 def test_the_recipe_says_what_happens_to_bad_images(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
