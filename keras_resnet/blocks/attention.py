@@ -76,9 +76,8 @@ class SqueezeExcite(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Returns `inputs` scaled channel by channel."""
         axes = spatial_axes(len(inputs.shape), self.data_format)
-        # A sum over a large map leaves float16's range, so the mean is taken in float32.
-        means = keras.ops.mean(keras.ops.cast(inputs, "float32"), axis=axes)
-        gates = self.expand(self.reduce(keras.ops.cast(means, self.compute_dtype)))
+        # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.
+        gates = self.expand(self.reduce(keras.ops.mean(inputs, axis=axes)))
         for axis in axes:
             gates = keras.ops.expand_dims(gates, axis)
         return inputs * gates
