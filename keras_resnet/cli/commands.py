@@ -36,9 +36,7 @@ def info(options: argparse.Namespace) -> None:
         print(models.model_info(evaluation.load_model(options.model), input_shape=shape))
         return
     choose("MODEL", options.model, models.VARIANTS)
-    # The values of the weights do not matter for counting, and zeros are the cheapest to make.
-    arguments = {"kernel_initializer": "zeros", **_model_arguments(options.set)}
-    print(models.model_info(models.build(options.model, input_shape=shape or (224, 224, 3), **arguments)))
+    print(models.model_info(options.model, input_shape=shape, **_model_arguments(options.set)))
 
 
 def train(options: argparse.Namespace) -> None:

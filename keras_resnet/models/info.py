@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet.arguments import choose
 from keras_resnet.blocks import Convolution
-from keras_resnet.models.builder import build_resnet
+from keras_resnet.models.constructors import build
 from keras_resnet.models.variants import VARIANTS
 
 
@@ -96,7 +96,7 @@ def model_info(model: str | keras.Model, *, input_shape: tuple[int, ...] | None 
         choose("model", model, VARIANTS)
         # Values do not matter for counting, and zeros are the cheapest to make.
         arguments = {"kernel_initializer": "zeros", **arguments}
-        model = build_resnet(model, input_shape=input_shape, **arguments)
+        model = build(model, input_shape=input_shape, **arguments)
     elif not isinstance(model, keras.Model):
         raise TypeError(f"model must be a name or a Keras model, got {type(model).__name__}. Pass e.g. 'resnet50'.")
     elif arguments:

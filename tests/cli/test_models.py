@@ -3,18 +3,6 @@ import re
 import pytest
 
 import keras_resnet
-from keras_resnet.cli import main
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command in this process; returns the status, stdout and stderr."""
-
-    def run(*words):
-        status = main([str(word) for word in words])
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_list_prints_every_model_with_its_parameters_and_multiply_adds(run):

@@ -19,17 +19,6 @@ from tests.cli.test_process import start
 SMALL = ("--data", "digits", "--set", "model.width=4", "--batch-size", "32", "--epochs", "1", "--seed", "5")
 
 
-@pytest.fixture
-def run(capsys):
-    """Runs a command in this process; returns the status, stdout and stderr of that command alone."""
-
-    def run(*words):
-        status = main([str(word) for word in words])
-        return status, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run folder that the command line made."""

@@ -60,5 +60,7 @@ def test_what_is_no_model_is_refused():
         keras_resnet.model_info("resnet49")
     with pytest.raises(TypeError, match="model must be a name or a Keras model, got int"):
         keras_resnet.model_info(50)
+    with pytest.raises(TypeError, match="unexpected keyword 'widht'. Did you mean 'width'"):
+        keras_resnet.model_info("resnet18", widht=8)
     with pytest.raises(TypeError, match="were given with a built model"):
         keras_resnet.model_info(ResNet18(input_shape=(32, 32, 3), width=4), width=8)
