@@ -1,0 +1,91 @@
+"""The convolution that layers call: windows cut to what they can reach, gradients by the form that is fastest."""
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet.blocks.kernels import gradients, selection
+from keras_resnet.blocks.kernels.gradients import Geometry
+
+
+def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
+    """Returns the convolution of `inputs`, padded by `window // 2` zeros on both sides.
+
+    Args:
+        inputs: `(batch, *space, channels)` with one to three axes of space; not an empty batch.
+        kernel: `(*window, channels, filters)`, odd windows.
+        strides: step in pixels along every axis.
+        training: whether gradients are likely to be asked for. Without, TensorFlow's own gradients serve, and the
+            graph holds plain operations alone, which TensorFlow can fuse with their neighbours.
+    """
+    inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+    rank = len(inputs.shape) - 2
+    if rank == 1:
+        outputs = _convolve(inputs[:, tf.newaxis], kernel[tf.newaxis], (1, strides), training)
+        return tf.squeeze(outputs, axis=1)
+    return _convolve(inputs, kernel, (strides,) * rank, training)
+
+
+def _convolve(inputs: Any, kernel: Any, strides: tuple[int, ...], training: bool) -> Any:
+    kernel, geometry = live_part(kernel, inputs.shape[1:-1].as_list(), strides)
+    if not training:
+        return gradients.convolve(inputs, kernel, geometry)
+    return _with_fast_gradients(inputs, kernel, geometry)
+
+
+def live_part(kernel: Any, sizes: list[int | None], strides: tuple[int, ...]) -> tuple[Any, Geometry]:
+    """Returns the part of the kernel that ever meets a pixel, and the padding that is left for it.
+
+    On feature maps of 1 or 2 pixels most of a window lies over padding: at 1x1 pixels only the middle of a 3x3 window
+    does not, which is a ninth of the work.
+
+    Args:
+        kernel: `(*window, channels, filters)`.
+        sizes: of the input along every axis of space, in pixels; None where unknown.
+        strides: step along every axis, in pixels.
+    """
+    window = kernel.shape[: len(strides)].as_list()
+    starts, window_left, pads, steps = [], [], [], []
+    for size, width, stride in zip(sizes, window, strides, strict=True):
+        before = width // 2
+        if size is None:
+            starts.append(0)
+            window_left.append(width)
+            pads.append((before, before))
+            steps.append(stride)
+            continue
+        last = (-(-size // stride) - 1) * stride  # where the last window starts, in padded pixels
+        first_tap = max(0, before - last)
+        last_tap = min(width - 1, size - 1 + before)
+        before -= first_tap
+        left = last_tap - first_tap + 1
+        starts.append(first_tap)
+        window_left.append(left)
+        pads.append((before, max(0, last + left - before - size)))
+        steps.append(1 if sum(pads[-1]) + size == left else stride)  # a single window takes no step
+    if window_left != window:
+        # Not kernel[...]: the gradient of that operation is several times slower.
+        kernel = tf.slice(kernel, [*starts, 0, 0], [*window_left, *kernel.shape[-2:]])
+    return kernel, Geometry(tuple(steps), tuple(pads))
+
+
+def _with_fast_gradients(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
+    window, channels = tuple(kernel.shape[: geometry.rank].as_list()), kernel.shape[-2]
+
+    @tf.custom_gradient
+    def convolution(inputs: Any, kernel: Any) -> tuple[Any, Any]:
+        outputs = gradients.convolve(inputs, kernel, geometry)
+        sizes = outputs.shape[1:-1].as_list()
+        side = math.inf if None in sizes else math.sqrt(math.prod(sizes))
+
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            chosen = window, geometry.strides, side, channels
+            by_input = gradients.INPUT_GRADIENTS[selection.choose_form(selection.INPUT_FORMS, *chosen)]
+            by_filter = gradients.FILTER_GRADIENTS[selection.choose_form(selection.FILTER_FORMS, *chosen)]
+            tensors = inputs, kernel, upstream, geometry
+            return by_input(*tensors), by_filter(*tensors)
+
+        return outputs, gradient
+
+    return convolution(inputs, kernel)

@@ -1,0 +1,101 @@
+"""Which form of a convolution's gradients is used for which shape, as a table."""
+
+import dataclasses
+import functools
+import math
+
+ENDLESS = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A form and the convolutions that it is for. The first row that fits decides.
+
+    Attributes:
+        form: name of a function in `gradients`.
+        windows: the sizes that a window may have along its longest axis, in pixels.
+        strides: step in pixels along that axis; None for any.
+        sides: the smallest and largest output sizes, in pixels: the square root of the number of output pixels.
+        channels: the smallest and largest number of input channels.
+    """
+
+    form: str
+    windows: tuple[int, ...] = ()
+    strides: int | None = None
+    sides: tuple[float, float] = (0, ENDLESS)
+    channels: tuple[float, float] = (0, ENDLESS)
+
+    def fits(self, window: int, strides: int, side: float, channels: int) -> bool:
+        """Returns whether the row is for a convolution of these sizes."""
+        return (
+            (not self.windows or window in self.windows)
+            and self.strides in (None, strides)
+            and self.sides[0] <= side <= self.sides[1]
+            and self.channels[0] <= channels <= self.channels[1]
+        )
+
+
+# Measured by `python -m benchmarks.kernel_forms`, on two cores of an AMD EPYC with AVX-512 (2026-11-23), over the
+# shapes of ResNet-18 and -50 at 8 to 224 px. "onednn" is TensorFlow with oneDNN, its default on CPUs with AVX-512 VNNI
+# or newer; "eigen" is TensorFlow without, its default on older ones, whose gradients of the input are far slower than
+# its forward pass.
+INPUT_FORMS: dict[str, tuple[Row, ...]] = {
+    "onednn": (
+        Row("scatter", windows=(1,), strides=2, sides=(0, 7)),
+        Row("phases", windows=(2, 3), strides=2, sides=(0, 7)),
+        Row("stock"),
+    ),
+    "eigen": (
+        Row("matmul", windows=(1,), strides=1),
+        Row("scatter", windows=(1,), strides=2, channels=(128, ENDLESS)),
+        Row("flip", strides=1),
+        Row("phases", windows=(2, 3, 5, 7), strides=2, channels=(65, ENDLESS)),
+        Row("stock"),
+    ),
+    "gpu": (Row("stock"),),
+}
+FILTER_FORMS: dict[str, tuple[Row, ...]] = {
+    "onednn": (
+        Row("matmul", windows=(1,), strides=1),
+        Row("matmul", windows=(1,), strides=2, sides=(0, 1)),
+        Row("taps", windows=(2, 3), sides=(0, 2), channels=(128, ENDLESS)),
+        Row("taps", windows=(3,), strides=1, sides=(0, 7), channels=(256, ENDLESS)),
+        Row("explicit", windows=(2, 3), strides=2, sides=(0, 7)),
+        Row("explicit", windows=(3,), strides=2, channels=(128, ENDLESS)),
+        Row("stock"),
+    ),
+    "eigen": (
+        Row("matmul", windows=(1,), strides=1),
+        Row("taps", windows=(2, 3), sides=(0, 1), channels=(128, ENDLESS)),
+        Row("forward", windows=(2, 3), strides=1, sides=(0, 32)),
+        Row("explicit"),
+    ),
+    "gpu": (Row("stock"),),
+}
+
+
+@functools.cache
+def engine() -> str:
+    """Returns what computes convolutions in this process: "onednn", "eigen" or "gpu"."""
+    import tensorflow as tf
+    from tensorflow.python.util import _pywrap_util_port  # no public name tells whether oneDNN is on
+
+    if tf.config.list_physical_devices("GPU"):
+        return "gpu"
+    return "onednn" if _pywrap_util_port.IsMklEnabled() else "eigen"
+
+
+def choose_form(
+    table: dict[str, tuple[Row, ...]], window: tuple[int, ...], strides: tuple[int, ...], side: float, channels: int
+) -> str:
+    """Returns the name of the form that `table` has for a convolution.
+
+    Args:
+        table: `INPUT_FORMS` or `FILTER_FORMS`.
+        window: size along every axis, in pixels.
+        strides: step along every axis, in pixels.
+        side: square root of the number of the output's pixels, whatever its rank.
+        channels: of the input.
+    """
+    rows = table[engine()]
+    return next(row.form for row in rows if row.fits(max(window), max(strides), side, channels))
