@@ -6,7 +6,9 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
+import os
 import pathlib
+import platform
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,7 +33,19 @@ def _started_as_command() -> bool:
     return pathlib.Path(sys.argv[0]).stem == "keras-resnet" or sys.orig_argv[1:3] == ["-m", "keras_resnet"]
 
 
+def _prefer_onednn() -> None:
+    """Asks TensorFlow, where it is not loaded yet, for the oneDNN operations that it keeps for the newest CPUs.
+
+    On a CPU with AVX2 alone they train a ResNet-50 about a third faster than TensorFlow's default ones
+    (docs/performance.md). `TF_ENABLE_ONEDNN_OPTS=0` or `KERAS_RESNET_KERNELS=0` in the environment leaves the default.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if x86 and "tensorflow" not in sys.modules and os.environ.get("KERAS_RESNET_KERNELS") != "0":
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
 _refuse_namesake()
+_prefer_onednn()
 
 # In a bare checkout tuning/ lies beside this package; setup.py maps it to keras_resnet.tuning.
 _FOLDER = pathlib.Path(__file__).resolve().parent

@@ -1,6 +1,7 @@
 import importlib
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -64,3 +65,31 @@ def test_the_abandoned_distribution_of_the_same_import_name_is_refused(tmp_path)
     message = done.stderr.splitlines()[-1]
     assert message.startswith("ImportError: The distribution 'keras-resnet' is installed")
     assert "pip uninstall keras-resnet" in message
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is for x86-64 CPUs here")
+@pytest.mark.parametrize(
+    ("before", "environment", "expected"),
+    [
+        ("", {}, "1"),
+        ("", {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0"),
+        ("", {"KERAS_RESNET_KERNELS": "0"}, "None"),
+        ("sys.modules['tensorflow'] = None;", {}, "None"),
+    ],
+    ids=["by default", "unless the user chose", "unless kernels are off", "unless TensorFlow is loaded"],
+)
+def test_onednn_is_asked_for(tmp_path, before, environment, expected):
+    unset = {name: value for name, value in os.environ.items() if name not in ("TF_ENABLE_ONEDNN_OPTS",)}
+    # Keras itself is not needed to see the choice, and takes seconds.
+    code = (
+        f"import sys, os; sys.argv = ['keras-resnet']; {before} "
+        "import keras_resnet; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**unset, "PYTHONPATH": str(ROOT), **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == [expected], done.stderr

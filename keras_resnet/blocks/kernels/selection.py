@@ -41,8 +41,10 @@ class Row:
 # its forward pass.
 INPUT_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
-        Row("scatter", windows=(1,), strides=2, sides=(0, 7)),
-        Row("phases", windows=(2, 3), strides=2, sides=(0, 7)),
+        Row("matmul", windows=(1,), strides=1, sides=(0, 1)),
+        Row("matmul", windows=(1,), strides=1, channels=(2048, ENDLESS)),
+        Row("scatter", windows=(1,), strides=2, sides=(0, 8)),
+        Row("phases", windows=(2, 3), strides=2, sides=(0, 8), channels=(128, ENDLESS)),
         Row("stock"),
     ),
     "eigen": (
@@ -58,9 +60,9 @@ FILTER_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
         Row("matmul", windows=(1,), strides=1),
         Row("matmul", windows=(1,), strides=2, sides=(0, 1)),
-        Row("taps", windows=(2, 3), sides=(0, 2), channels=(128, ENDLESS)),
-        Row("taps", windows=(3,), strides=1, sides=(0, 7), channels=(256, ENDLESS)),
-        Row("explicit", windows=(2, 3), strides=2, sides=(0, 7)),
+        Row("forward", windows=(2, 3), strides=1, sides=(0, 1), channels=(128, ENDLESS)),
+        Row("forward", windows=(3,), strides=1, sides=(4, 7), channels=(128, ENDLESS)),
+        Row("explicit", windows=(2, 3), strides=2, sides=(0, 4)),
         Row("explicit", windows=(3,), strides=2, channels=(128, ENDLESS)),
         Row("stock"),
     ),

@@ -1,0 +1,244 @@
+"""What runs inside the process of one contestant: builds a network, then takes steps whenever it is asked to.
+
+    python -m benchmarks.contestants NAME --mode train --model resnet50 --size 224 --width 64 --batch 16
+
+Reads the number of steps from standard input, a line at a time, and answers with a line of JSON: the seconds of each
+step. The first answer comes unasked, when the network is built and warm. Nothing of this package is imported for the
+networks of others.
+"""
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Steps = Callable[[int], list[float]]
+CLASSES = 1000
+
+
+def matrix_peak(product: Callable[[int], Callable[[], Any]]) -> float:
+    """Returns the fastest float32 matrix product, in GFLOP/s, of three sizes and five calls each."""
+    best = 0.0
+    for side in (1024, 2048, 4096):
+        call = product(side)
+        call()
+        for _ in range(5):
+            start = time.perf_counter()
+            call()
+            best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def tensorflow_product(side: int) -> Callable[[], Any]:
+    """Returns a call of TensorFlow's product of two square matrices."""
+    import tensorflow as tf
+
+    left, right = tf.random.normal([side, side]), tf.random.normal([side, side])
+    return lambda: tf.matmul(left, right)
+
+
+def torch_product(side: int) -> Callable[[], Any]:
+    """Returns a call of PyTorch's product of two square matrices."""
+    import torch
+
+    left, right = torch.randn(side, side), torch.randn(side, side)
+    return lambda: left @ right
+
+
+def keras_resnet(options: argparse.Namespace) -> Any:
+    """Returns this package's network."""
+    import keras_resnet as package
+
+    stem = "small" if options.size < 64 else "conv7"
+    shape = (options.size, options.size, 3)
+    return package.models.build(options.model, input_shape=shape, width=options.width, stem=stem, classes=CLASSES)
+
+
+def keras_resnet_fused(options: argparse.Namespace) -> Any:
+    """Returns this package's network with its batch norms folded."""
+    import keras_resnet as package
+
+    return package.fuse(keras_resnet(options))
+
+
+def keras_applications(options: argparse.Namespace) -> Any:
+    """Returns ResNet-50 of keras.applications."""
+    import keras
+
+    return keras.applications.ResNet50(weights=None, input_shape=(options.size, options.size, 3))
+
+
+def keras_hub(options: argparse.Namespace) -> Any:
+    """Returns keras-hub's network, with the same head."""
+    import keras
+    import keras_hub as hub
+
+    depths, block = {
+        "resnet18": ([2, 2, 2, 2], "basic_block"),
+        "resnet50": ([3, 4, 6, 3], "bottleneck_block"),
+    }[options.model]
+    backbone = hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 128, 256, 512],
+        stackwise_num_blocks=depths,
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type=block,
+        image_shape=(options.size, options.size, 3),
+    )
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    return keras.Model(backbone.input, keras.layers.Dense(CLASSES, activation="softmax")(pooled))
+
+
+def keras_steps(build: Callable[[argparse.Namespace], Any], options: argparse.Namespace) -> Steps:
+    """Returns steps of `model.fit` or batches of `model.predict`."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    class Clock(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.times = [time.perf_counter()]
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.times.append(time.perf_counter())
+
+    draw = np.random.default_rng(0)
+    images = draw.random((options.batch, options.size, options.size, 3), dtype="float32")
+    labels = draw.integers(0, CLASSES, options.batch)
+    model = build(options)
+    if options.mode == "infer":
+
+        def predict(steps: int) -> list[float]:
+            batches = tf.data.Dataset.from_tensors(images).repeat(steps)
+            start = time.perf_counter()
+            model.predict(batches, verbose=0)
+            return [(time.perf_counter() - start) / steps] * steps
+
+        return predict
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=options.xla)
+
+    def fit(steps: int) -> list[float]:
+        clock = Clock()
+        batches = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
+        model.fit(batches, verbose=0, shuffle=False, callbacks=[clock])
+        # The first step of each request starts the loop, too.
+        return [after - before for before, after in zip(clock.times, clock.times[1:], strict=False)][1:]
+
+    return fit
+
+
+def timm_network(options: argparse.Namespace) -> Any:
+    """Returns timm's network; with one 3x3 convolution as its stem for images under 64 px, as here."""
+    from benchmarks.peers import without_torchvision
+
+    without_torchvision()
+    import torch
+    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+
+    block, depths = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet50": (Bottleneck, (3, 4, 6, 3))}[options.model]
+    model = ResNet(block, depths, num_classes=CLASSES, channels=tuple(options.width * 2**stage for stage in range(4)))
+    if options.size < 64:
+        model.conv1 = torch.nn.Conv2d(3, options.width, 3, 1, 1, bias=False)
+        model.bn1, model.maxpool = torch.nn.BatchNorm2d(options.width), torch.nn.Identity()
+        if options.width != 64:  # timm's stem has 64 channels, which its first block would have to project
+            model.layer1[0] = block(options.width, options.width)
+    return model
+
+
+def timm_steps(form: str, options: argparse.Namespace) -> Steps:
+    """Returns steps of the usual loop in PyTorch, or passes in inference mode."""
+    model = timm_network(options)
+    import torch
+
+    images = torch.rand(options.batch, 3, options.size, options.size)
+    labels = torch.randint(0, CLASSES, (options.batch,))
+    if form != "eager":
+        model, images = (thing.to(memory_format=torch.channels_last) for thing in (model, images))
+    model.train(options.mode == "train")
+    run = torch.compile(model) if form == "compiled" else model
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+    def once() -> None:
+        if options.mode == "infer":
+            with torch.inference_mode():
+                run(images)
+            return
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(run(images), labels).backward()
+        optimizer.step()
+
+    def steps(count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            once()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return steps
+
+
+KERAS_CONTESTANTS = {
+    "keras_resnet": keras_resnet,
+    "keras_resnet_stock": keras_resnet,  # its environment turns the kernels off
+    "keras_resnet_fused": keras_resnet_fused,
+    "keras_applications": keras_applications,
+    "keras_hub": keras_hub,
+}
+TIMM_CONTESTANTS = {"timm_eager": "eager", "timm_channels_last": "channels_last", "timm_compiled": "compiled"}
+NAMES = (*KERAS_CONTESTANTS, *TIMM_CONTESTANTS)
+
+
+def peak_memory() -> float:
+    """Returns the largest resident memory of this process so far, in MiB."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what this process has loaded."""
+    names = ("tensorflow", "keras", "keras_hub", "torch", "timm", "numpy")
+    return {name: importlib.import_module(name).__version__ for name in names if name in sys.modules}
+
+
+def main() -> None:
+    """Builds, warms up, and answers."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--mode", choices=("train", "infer"), default="train")
+    parser.add_argument("--model", choices=("resnet18", "resnet50"), default="resnet50")
+    parser.add_argument("--xla", action="store_true", help="jit_compile=True (Keras)")
+    for option, default in (("--size", 224), ("--width", 64), ("--batch", 16), ("--warm-up", 3)):
+        parser.add_argument(option, type=int, default=default)
+    options = parser.parse_args()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever else prints does not answer
+    start = time.perf_counter()
+    if options.name in KERAS_CONTESTANTS:
+        steps, product = keras_steps(KERAS_CONTESTANTS[options.name], options), tensorflow_product
+    else:
+        steps, product = timm_steps(TIMM_CONTESTANTS[options.name], options), torch_product
+    empty = peak_memory()
+    steps(options.warm_up)
+    ready = {"ready_seconds": time.perf_counter() - start, "built_mebibytes": empty, "peak_mebibytes": peak_memory()}
+    print(json.dumps({**ready, "versions": versions()}), file=answers)
+    with contextlib.suppress(KeyboardInterrupt):
+        for line in sys.stdin:
+            request = line.strip()
+            if request == "peak":
+                print(json.dumps({"gflops": matrix_peak(product)}), file=answers)
+                continue
+            seconds = steps(int(request))
+            print(json.dumps({"seconds": seconds, "median": statistics.median(seconds)}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
