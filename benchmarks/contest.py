@@ -59,7 +59,7 @@ class Row:
 class Contestant:
     """A process that answers with the seconds of its steps."""
 
-    def __init__(self, name: str, row: Row, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, row: Row, options: argparse.Namespace, warm_up: int = 3) -> None:
         self.name = name
         self.seconds: list[float] = []
         self.failure = ""
@@ -77,6 +77,7 @@ class Contestant:
         if name == "keras_resnet_stock":
             environment["KERAS_RESNET_KERNELS"] = "0"
         command = [options.python if ours else options.peers, "-m", "benchmarks.contestants", name]
+        command += ["--warm-up", str(warm_up)]
         for field in ("mode", "model", "size", "width", "batch"):
             command += [f"--{field}", str(getattr(row, field))]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process

@@ -62,6 +62,7 @@ if TYPE_CHECKING or not _started_as_command():
     from keras_resnet.models import ResNet101 as ResNet101
     from keras_resnet.models import ResNet152 as ResNet152
     from keras_resnet.models import features as features
+    from keras_resnet.models import fuse as fuse
     from keras_resnet.models import list_models as list_models
     from keras_resnet.models import model_info as model_info
 
@@ -69,7 +70,7 @@ ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "training", 
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
-    **dict.fromkeys(("features", "list_models", "model_info"), "models"),
+    **dict.fromkeys(("features", "fuse", "list_models", "model_info"), "models"),
 }
 __all__ = ["__version__", "export", "list_weights", *ROOMS, *NAMES]
 

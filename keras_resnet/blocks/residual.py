@@ -1,4 +1,4 @@
-"""The residual blocks: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1."""
+"""What the residual blocks share: a branch of convolutions beside a shortcut."""
 
 from typing import Any, ClassVar
 
@@ -6,7 +6,8 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
+from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.blocks.versions import VERSIONS
@@ -18,7 +19,8 @@ class ResidualBlock(keras.layers.Layer):
     """What `IdentityBlock` and `BottleneckBlock` share: all but the windows and widths of their branch.
 
     The branch's children are `conv1`, `norm1`, `conv2`, ... in the order of the computation; beside them stand
-    `shortcut` where the shapes of input and branch differ, `attention` and `drop_path` where asked for.
+    `shortcut` where the shapes of input and branch differ, `attention` and `drop_path` where asked for. A fused block
+    lacks each norm that follows a convolution: all of them, under "v2" all but `norm1`.
     """
 
     # The branch as (window in pixels, width in multiples of `filters`) of each convolution.
@@ -38,6 +40,7 @@ class ResidualBlock(keras.layers.Layer):
         zero_init_residual: bool = True,
         data_format: str | None = None,
         seed: int | None = None,
+        fused: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,6 +58,7 @@ class ResidualBlock(keras.layers.Layer):
         self.zero_init_residual = check_bool("zero_init_residual", zero_init_residual)
         self.data_format = check_data_format(data_format)
         self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+        self.fused = check_bool("fused", fused)
 
     @property
     def output_filters(self) -> int:
@@ -64,45 +68,55 @@ class ResidualBlock(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         """Creates the branch, and a shortcut where the shapes of input and branch differ."""
         check_rank(self, input_shape)
-        conventions = VERSIONS[self.version]
         shape = tuple(input_shape)
         self.convolutions, self.norms = [], []
         for index, (kernel_size, expansion) in enumerate(self.branch):
-            last = index == len(self.branch) - 1
             conv = self._convolution(index, kernel_size, self.filters * expansion)
             conv_shape = conv.compute_output_shape(shape)
-            norm = batch_norm(
-                f"norm{index + 1}",
-                epsilon=conventions.norm_epsilon,
-                data_format=self.data_format,
-                dtype=self.dtype_policy,
-                zero_init=last and self.zero_init_residual and not conventions.preactivation,
-            )
-            norm.build(shape if conventions.preactivation else conv_shape)
+            norm = self._norm(index)
             conv.build(shape)
-            shape = conv_shape
             # Attributes, not only lists: weights are saved under the attribute's name.
             setattr(self, conv.name, conv)
-            setattr(self, norm.name, norm)
+            if norm is not None:
+                norm.build(shape if VERSIONS[self.version].preactivation else conv_shape)
+                setattr(self, norm.name, norm)
+            shape = conv_shape
             self.convolutions.append(conv)
             self.norms.append(norm)
         self.shortcut = self._shortcut(input_shape)
         self.attention = self._attention(shape)
         self.drop_path = self._drop_path(len(input_shape))
+        hand_down_trainable(self)
+
+    def _norm(self, index: int) -> BatchNorm | None:
+        """Returns the norm of the branch's convolution `index`; None where it is folded into the one before it."""
+        conventions = VERSIONS[self.version]
+        follows_convolution = index > 0 or not conventions.preactivation
+        if self.fused and follows_convolution:
+            return None
+        last = index == len(self.branch) - 1
+        return batch_norm(
+            f"norm{index + 1}",
+            epsilon=conventions.norm_epsilon,
+            data_format=self.data_format,
+            dtype=self.dtype_policy,
+            zero_init=last and self.zero_init_residual and not conventions.preactivation,
+        )
 
     def _convolution(self, index: int, kernel_size: int, filters: int) -> Convolution:
         conventions = VERSIONS[self.version]
         last = index == len(self.branch) - 1
+        normalized = not (last and conventions.preactivation)
         strided_index = conventions.bottleneck_stride if len(self.branch) == 3 else 0
         initializer: Any = reseeded(self.kernel_initializer, f"conv{index + 1}")
-        if last and self.zero_init_residual and conventions.preactivation:
-            # Pre-activation has no last norm to start at zero; its last kernel does (Kolesnikov et al. 2020, BiT).
+        if last and self.zero_init_residual and (conventions.preactivation or self.fused):
+            # Without a last norm to start at zero the last kernel does (Kolesnikov et al. 2020, BiT).
             initializer = "zeros"
         return Convolution(
             filters,
             kernel_size,
             strides=self.strides if index == strided_index else 1,
-            use_bias=conventions.has_bias(normalized=not (last and conventions.preactivation)),
+            use_bias=self.fused or conventions.has_bias(normalized=normalized),
             kernel_initializer=initializer,
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
@@ -120,8 +134,8 @@ class ResidualBlock(keras.layers.Layer):
             self.output_filters,
             strides=self.strides,
             kind=self.shortcut_kind,
-            norm_epsilon=conventions.norm_epsilon if normalized else None,
-            use_bias=conventions.has_bias(normalized=normalized),
+            norm_epsilon=conventions.norm_epsilon if normalized and not self.fused else None,
+            use_bias=self.fused or conventions.has_bias(normalized=normalized),
             kernel_initializer=reseeded(self.kernel_initializer, "shortcut"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
@@ -164,18 +178,21 @@ class ResidualBlock(keras.layers.Layer):
             branch = [layer for conv, norm in pairs for layer in (norm, conv)]
         else:
             branch = [layer for conv, norm in pairs for layer in (conv, norm)]
-        beside = [layer for layer in (self.attention, self.drop_path, self.shortcut) if layer is not None]
-        return branch + beside
+        return [layer for layer in (*branch, self.attention, self.drop_path, self.shortcut) if layer is not None]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""
+        if self.fused and training:
+            warn_of_training()
         if VERSIONS[self.version].preactivation:
             return self._call_preactivated(inputs, training)
         x = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             if conv is not self.convolutions[0]:
                 x = keras.ops.relu(x)
-            x = norm(conv(x), training=training)
+            x = conv(x)
+            if norm is not None:
+                x = norm(x, training=training)
         identity = self.shortcut(inputs, training=training) if self.shortcut else inputs
         return keras.ops.relu(identity + self._regulated(x, training))
 
@@ -183,7 +200,10 @@ class ResidualBlock(keras.layers.Layer):
         x = inputs
         identity = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
-            x = keras.ops.relu(norm(x, training=training))
+            if norm is not None:
+                # The norms of a fused block, also the one left, are for inference.
+                x = norm(x, training=training and not self.fused)
+            x = keras.ops.relu(x)
             if conv is self.convolutions[0] and self.shortcut:
                 # A projection reads the activated input (He et al. 2016, section 4.1); subsampling the plain one.
                 identity = self.shortcut(inputs if self.shortcut_kind == "subsample" else x, training=training)
@@ -216,94 +236,5 @@ class ResidualBlock(keras.layers.Layer):
             "zero_init_residual": self.zero_init_residual,
             "data_format": self.data_format,
             "seed": self.seed,
+            "fused": self.fused,
         }
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class IdentityBlock(ResidualBlock):
-    """The block of ResNet-18 and -34: two 3x3 convolutions beside a shortcut.
-
-    It steps, where it does, in the first convolution.
-    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
-
-    Args:
-        filters: width of the branch, >= 1; the block returns `filters` channels.
-        strides: step in pixels along every axis, >= 1.
-        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
-        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
-        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
-        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
-            scaled by 1 / (1 - rate).
-        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
-        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
-        zero_init_residual: start as the identity: the last norm's gamma, under "v2" the last kernel, is zero.
-        data_format: "channels_last", "channels_first", or None for Keras's default.
-        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Input shape:
-        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
-        channels second under "channels_first".
-
-    Output shape:
-        Each size n becomes `ceil(n / strides)`, channels become `filters`.
-
-    Raises:
-        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
-
-    Source:
-        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 left.
-
-    Example:
-        >>> import keras
-        >>> from keras_resnet import IdentityBlock
-        >>> IdentityBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 16)
-        True
-    """
-
-    branch = ((3, 1), (3, 1))
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class BottleneckBlock(ResidualBlock):
-    """The block of ResNet-50, -101 and -152: 1x1, 3x3 and 1x1 convolutions beside a shortcut.
-
-    It steps, where it does, in the first convolution under "v1" and in the 3x3 otherwise.
-    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
-
-    Args:
-        filters: width of the branch, >= 1; the block returns `4 * filters` channels.
-        strides: step in pixels along every axis, >= 1.
-        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
-        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
-        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
-        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
-            scaled by 1 / (1 - rate).
-        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
-        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
-        zero_init_residual: start as the identity: the last norm's gamma, under "v2" the last kernel, is zero.
-        data_format: "channels_last", "channels_first", or None for Keras's default.
-        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Input shape:
-        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
-        channels second under "channels_first".
-
-    Output shape:
-        Each size n becomes `ceil(n / strides)`, channels become `4 * filters`.
-
-    Raises:
-        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
-
-    Source:
-        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 right.
-
-    Example:
-        >>> import keras
-        >>> from keras_resnet import BottleneckBlock
-        >>> BottleneckBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 64)
-        True
-    """
-
-    branch = ((1, 1), (3, 1), (1, 4))

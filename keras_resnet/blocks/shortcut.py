@@ -6,6 +6,7 @@ import keras
 
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.folding import hand_down_trainable
 from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
 
 MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
@@ -119,6 +120,7 @@ class Shortcut(keras.layers.Layer):
                 "norm", epsilon=self.norm_epsilon, data_format=self.data_format, dtype=self.dtype_policy
             )
             self.norm.build(self.conv.compute_output_shape(pooled_shape))
+        hand_down_trainable(self)
 
     def sublayers(self) -> list[keras.layers.Layer]:
         """Returns the layers inside, in the order of the computation."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import keras
 
-from keras_resnet.arguments import check_int, choose
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.arguments import check_bool, check_int, choose
+from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
+from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
 from keras_resnet.blocks.shortcut import MAX_POOLING
 from keras_resnet.blocks.versions import VERSIONS
@@ -53,6 +54,8 @@ class Stem(keras.layers.Layer):
         kernel_initializer: any Keras initialiser, or its name.
         kernel_regularizer: any Keras regulariser, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
+            did; made by `keras_resnet.fuse`, for inference (see there).
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -77,6 +80,7 @@ class Stem(keras.layers.Layer):
         kernel_initializer: Any = "he_normal",
         kernel_regularizer: Any = None,
         data_format: str | None = None,
+        fused: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -88,6 +92,7 @@ class Stem(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.data_format = check_data_format(data_format)
+        self.fused = check_bool("fused", fused)
 
     def build(self, input_shape: tuple) -> None:
         """Creates `conv1`, `norm1`, ... and the pool."""
@@ -102,7 +107,7 @@ class Stem(keras.layers.Layer):
                 max(1, self.filters // divisor),
                 kernel_size,
                 strides=strides,
-                use_bias=conventions.has_bias(normalized=normalized),
+                use_bias=self.fused or conventions.has_bias(normalized=normalized),
                 kernel_initializer=reseeded(self.kernel_initializer, f"conv{index}"),
                 kernel_regularizer=self.kernel_regularizer,
                 data_format=self.data_format,
@@ -114,36 +119,43 @@ class Stem(keras.layers.Layer):
             setattr(self, conv.name, conv)
             self.convolutions.append(conv)
             if normalized:
-                norm = batch_norm(
-                    f"norm{index}",
-                    epsilon=conventions.norm_epsilon,
-                    data_format=self.data_format,
-                    dtype=self.dtype_policy,
-                )
-                norm.build(shape)
-                setattr(self, norm.name, norm)
-                self.norms.append(norm)
+                self.norms.append(self._norm(f"norm{index}", shape))
         self.pool = None
         if plan.pool:
             self.pool = MAX_POOLING[rank](
                 3, strides=2, padding="valid", data_format=self.data_format, dtype=self.dtype_policy, name="pool"
             )
             self.pool.build(pad_shape(shape, 1, self.data_format))
+        hand_down_trainable(self)
+
+    def _norm(self, name: str, shape: tuple) -> BatchNorm | None:
+        """Returns a built norm; None where it is folded into the convolution before it."""
+        if self.fused:
+            return None
+        norm = batch_norm(
+            name, epsilon=VERSIONS[self.version].norm_epsilon, data_format=self.data_format, dtype=self.dtype_policy
+        )
+        norm.build(shape)
+        setattr(self, name, norm)
+        return norm
 
     def sublayers(self) -> list[keras.layers.Layer]:
         """Returns the layers inside, in the order of the computation."""
-        layers: list[keras.layers.Layer] = []
+        layers: list[keras.layers.Layer | None] = []
         for index, conv in enumerate(self.convolutions):
             layers += [conv, *self.norms[index : index + 1]]
-        return layers + ([self.pool] if self.pool else [])
+        return [layer for layer in (*layers, self.pool) if layer is not None]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the feature map for the first residual stage."""
+        if self.fused and training:
+            warn_of_training()
         x = inputs
         for index, conv in enumerate(self.convolutions):
             x = conv(x)
             if index < len(self.norms):
-                x = keras.ops.relu(self.norms[index](x, training=training))
+                norm = self.norms[index]
+                x = keras.ops.relu(x if norm is None else norm(x, training=training))
         if self.pool:
             # Padded by zeros on both sides, as keras.applications and timm do; behind a ReLU that equals -inf.
             x = self.pool(pad_space(x, 1, self.data_format))
@@ -166,4 +178,5 @@ class Stem(keras.layers.Layer):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "data_format": self.data_format,
+            "fused": self.fused,
         }

@@ -8,6 +8,7 @@ from keras_resnet.models.constructors import ResNet152 as ResNet152
 from keras_resnet.models.constructors import build as build
 from keras_resnet.models.features import features as features
 from keras_resnet.models.features import stage_outputs as stage_outputs
+from keras_resnet.models.fusion import fuse as fuse
 from keras_resnet.models.info import Cost as Cost
 from keras_resnet.models.info import ModelInfo as ModelInfo
 from keras_resnet.models.info import model_info as model_info

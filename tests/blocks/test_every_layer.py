@@ -1,5 +1,7 @@
 """The promises of every layer in the blocks, checked by one harness over one table of cases."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -18,11 +20,16 @@ CASES = {
     "stem-conv7": (Stem, {"filters": 8}),
     "stem-deep-v2": (Stem, {"filters": 8, "kind": "deep", "version": "v2"}),
     "stem-small-v1": (Stem, {"filters": 8, "kind": "small", "version": "v1"}),
+    "stem-deep-fused": (Stem, {"filters": 8, "kind": "deep", "fused": True}),
+    "stem-small-v2-fused": (Stem, {"filters": 8, "kind": "small", "version": "v2", "fused": True}),
     "identity": (IdentityBlock, {"filters": 4}),
     "identity-v2": (IdentityBlock, {"filters": 8, "strides": 2, "version": "v2", "attention": "se", "seed": 3}),
     "bottleneck-v1": (BottleneckBlock, {"filters": 2, "strides": 2, "version": "v1", "drop_path_rate": 0.3}),
     "bottleneck": (BottleneckBlock, {"filters": 2, "strides": 2, "shortcut": "pool", "zero_init_residual": False}),
     "bottleneck-v2": (BottleneckBlock, {"filters": 1, "strides": 2, "version": "v2", "shortcut": "subsample"}),
+    "identity-fused": (IdentityBlock, {"filters": 4, "fused": True, "drop_path_rate": 0.3, "seed": 3}),
+    "identity-v2-fused": (IdentityBlock, {"filters": 8, "strides": 2, "version": "v2", "fused": True}),
+    "bottleneck-fused": (BottleneckBlock, {"filters": 2, "strides": 2, "shortcut": "pool", "fused": True}),
 }
 SHAPES = {1: (2, 11, 4), 2: (2, 9, 12, 4), 3: (2, 7, 8, 5, 4)}
 
@@ -78,6 +85,20 @@ def test_kernels_are_regularised_and_nothing_else(case):
     kernels = [weight for weight in layer.weights if weight.name == "kernel"]
     expected = sum(0.25 * float(np.sum(harness.to_numpy(kernel) ** 2)) for kernel in kernels)
     assert float(sum(map(harness.to_numpy, layer.losses))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:A fused layer was called with training=True")
+def test_a_frozen_layer_changes_nothing_in_training(case):
+    cls, arguments = case
+    layer = cls(**arguments, trainable=False)
+    images = harness.random_images(*SHAPES[2])
+    layer(images)
+    before = [harness.to_numpy(weight) for weight in layer.weights]
+    layer(images, training=True) if "training" in inspect.signature(layer.call).parameters else layer(images)
+    assert not layer.trainable_weights
+    assert not [child.path for child in harness.sublayers(layer) if child.trainable and child.name.startswith("norm")]
+    for weight, values in zip(layer.weights, before, strict=True):
+        np.testing.assert_array_equal(harness.to_numpy(weight), values, err_msg=weight.path)
 
 
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 3, 3, 3, 4)], ids=["no space", "four axes of space"])

@@ -1,0 +1,154 @@
+"""A network for inference: every batch norm that follows a convolution folded into that convolution."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Shortcut, Stem
+from keras_resnet.blocks.folding import folded
+
+FUSED_CLASSES = (Stem, IdentityBlock, BottleneckBlock)
+# Exact classes: a subclass may compute something else, and is copied with its norms.
+FOLDABLE = (*FUSED_CLASSES, Shortcut)
+
+
+def fuse(model: keras.Model) -> keras.Model:
+    """Returns a copy of `model` for inference that computes the same with fewer operations.
+
+    In inference a batch norm multiplies and shifts each channel by constants. Where it follows a convolution, the
+    copy holds them in that convolution's kernel and bias (computed in float64, stored in the weights' dtype) and has
+    no norm there. Under "v1" and "v1.5" that is every norm. Under "v2" the first norm of a block, and `head_norm`,
+    read a sum of branch and shortcut and stay; `norm2` and `norm3` are folded into the convolution before them.
+
+    The copy is for inference. It is not compiled and all of it is frozen (`trainable=False`), because the folded
+    norms can neither take the statistics of a batch nor learn: called with `training=True`, as `fit` does, it
+    computes with the constants, and warns. Train the original, then fuse again.
+
+    Args:
+        model: a functional or sequential Keras model with layers of this package, also in models nested in it; what
+            `ResNet50()`, `features()` or `keras.saving.load_model` return. It stays as it is and shares no variable
+            with the copy. Other layers, subclasses of the blocks among them, are copied as they are.
+
+    Input shape:
+        That of `model`.
+
+    Output shape:
+        That of `model`.
+
+    Returns:
+        A functional `keras.Model` named `<name of the model>_fused`, whose layers have the names and dtype policies
+        of the original's. In float64 its outputs differ by less than 1e-11 of the largest output. In float32 they
+        are as near as rounding allows: within 1e-5 where each block adds a small branch to its shortcut, as trained
+        blocks do, and farther (1e-3) only where random weights make the original's own float32 outputs differ as much
+        from its float64 ones. It is saved and loaded as any model of this package.
+
+    Raises:
+        TypeError: `model` is no Keras model.
+        ValueError: it is not built, is neither functional nor sequential, holds no stem, block or shortcut of this
+            package, or is fused already.
+
+    Source:
+        Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
+
+    Example:
+        >>> import keras_resnet
+        >>> model = keras_resnet.ResNet18(input_shape=(32, 32, 3), width=8, classes=10)
+        >>> fused = keras_resnet.fuse(model)
+        >>> fused.name, len(fused.weights), len(model.weights)
+        ('resnet18_fused', 42, 102)
+    """
+    _check(model)
+    copies: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+
+    def copy(node: Any) -> Any:
+        counterpart = _without_norms(node)
+        if isinstance(node, keras.layers.Layer):  # and not a bare operation of keras.ops
+            copies.append((node, counterpart))
+        return counterpart
+
+    # A model of its own on the same graph: it has the new name and no optimizer, losses and metrics to copy.
+    is_sequential = isinstance(model, keras.Sequential)
+    inputs, outputs = (model.inputs[0], model.outputs[0]) if is_sequential else (model.input, model.output)
+    graph = keras.Model(inputs, outputs, name=f"{model.name}_fused")
+    fused = keras.models.clone_model(graph, clone_function=copy, recursive=True)
+    for original, counterpart in copies:
+        transfer = _fold_weights if type(original) in FOLDABLE else _copy_weights
+        transfer(original, counterpart)
+    fused.dtype_policy = model.dtype_policy
+    fused.trainable = False
+    return fused
+
+
+def _check(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"model must be a Keras model, got {type(model).__name__}. Only models hold layers to fuse. "
+            "Pass for example ResNet50(), or what keras.saving.load_model returns."
+        )
+    if not model.built:
+        raise ValueError(
+            f"model {model.name!r} is not built. Only a built model has weights to fold. Build it, train it or load "
+            "its weights first."
+        )
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"model {model.name!r} is a {type(model).__name__}, whose graph is not known. Allowed are functional and "
+            "sequential models. Fuse the functional model inside it."
+        )
+    layers = [layer for layer in _layers(model) if type(layer) in FOLDABLE and getattr(layer, "norm", True)]
+    if not layers:
+        raise ValueError(
+            f"model {model.name!r} holds no layer of keras_resnet with norms to fold. Allowed are models with its "
+            "stem and blocks. Pass for example ResNet50()."
+        )
+    fused = [layer.name for layer in layers if getattr(layer, "fused", False)]
+    if fused:
+        raise ValueError(
+            f"model {model.name!r} is fused already: its layer {fused[0]!r} has no norms left to fold. A model is "
+            "fused once. Use it as it is, or fuse the original again."
+        )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of a model and of the models nested in it."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer
+
+
+def _without_norms(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a new layer, not built yet, of the same configuration but for its norms."""
+    config = layer.get_config()
+    if type(layer) in FUSED_CLASSES:
+        config["fused"] = True
+    elif type(layer) is Shortcut:
+        config.update(norm_epsilon=None, use_bias=True)
+    return type(layer).from_config(config)
+
+
+def _fold_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Gives the copy of a stem, block or shortcut its weights; the norms that it lacks go into its convolutions."""
+    targets = {child.name: child for child in copy.sublayers()}
+    for child, following in itertools.pairwise([*layer.sublayers(), None]):
+        if isinstance(child, Convolution):
+            is_folded = following is not None and following.name not in targets
+            kernel, bias = folded(child, following if is_folded else None)
+            targets[child.name].kernel.assign(kernel)
+            targets[child.name].bias.assign(bias)
+        elif isinstance(child, Shortcut):
+            _fold_weights(child, targets[child.name])
+        elif child.name in targets:
+            targets[child.name].set_weights(child.get_weights())
+
+
+def _copy_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
+    """Gives the copy of any other layer its weights."""
+    copy.set_weights(layer.get_weights())
+    # As in a load, for layers that derive from their weights what they compute with (keras.layers.Normalization).
+    store: dict[str, Any] = {}
+    layer.save_own_variables(store)
+    copy.load_own_variables(store)
