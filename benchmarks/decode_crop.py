@@ -21,7 +21,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import data, files
-from keras_resnet.data import decoding, encoded
+from keras_resnet.data.examples import encoded
+from keras_resnet.data.images import decoding
 
 HEIGHT, WIDTH, IMAGE_SIZE, BATCH_SIZE, REPEATS = 375, 500, 224, 32, 5
 

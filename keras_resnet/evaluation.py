@@ -237,4 +237,4 @@ def _read_for(trained: _Trained, path: str | os.PathLike) -> np.ndarray:
         return image
     # A run on images that share one size saw them whole; on photographs, their centre.
     whole = trained.run is not None and None not in trained.run.description["image_shape"]
-    return np.asarray(datasets.resize_for_evaluation(image, tuple(size), **({"crop_fraction": 1.0} if whole else {})))
+    return np.asarray(datasets.resize_for_evaluation(image, tuple(size), crop_fraction=1.0 if whole else 0.875))

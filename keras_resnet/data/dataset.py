@@ -1,38 +1,22 @@
 """The one interface behind every source."""
 
+import dataclasses
 import hashlib
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.data import order
-from keras_resnet.data.plan import TrainingPlan, check_crop, check_image_size
-from keras_resnet.data.resizing import TRAINING_ANTIALIAS_ABOVE
+from keras_resnet.data.examples import operations
+from keras_resnet.data.examples.operations import BatchOperation
+from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
+from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
 
-
-class Examples(Protocol):
-    """One split of a source."""
-
-    def __len__(self) -> int:
-        """Returns the number of examples."""
-
-    @property
-    def image_shape(self) -> tuple[int | None, ...]:
-        """`(*space, channels)`, None where sizes differ."""
-
-    def fingerprint(self) -> bytes:
-        """Returns a digest that changes with the data."""
-
-    def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images and labels, all or the first `limit`."""
-
-    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
-        """Returns infinite batches from `plan.start_step` on."""
-
-    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
-        """Returns every example once, in order."""
+# A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
+IMBALANCE = 5.0
 
 
 class Dataset:
@@ -53,7 +37,7 @@ class Dataset:
     def __init__(
         self,
         spec: str,
-        splits: dict[str, Examples],
+        splits: Mapping[str, Examples],
         *,
         class_names: tuple[str, ...],
         num_outputs: int,
@@ -63,8 +47,9 @@ class Dataset:
         self.splits = splits
         self.class_names = class_names
         self.num_outputs = num_outputs
-        self.report = report
+        self.report = list(report)
         self.sizes = {name: len(examples) for name, examples in splits.items()}
+        self.report += _imbalance(splits["train"], class_names)
         shapes = [examples.image_shape for examples in splits.values()]
         self.image_shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
         digest = hashlib.sha256(repr((class_names, num_outputs, sorted(self.sizes.items()))).encode())
@@ -98,6 +83,35 @@ class Dataset:
             )
         return self.sizes["train"] // batch_size
 
+    def class_weights(self) -> dict[int, float]:
+        """Returns a weight for each class by which all classes count alike, for `model.fit(class_weight=...)`.
+
+        It is examples / (classes * examples of the class), as scikit-learn's "balanced"; their mean over the training
+        split is 1.
+
+        Raises:
+            ValueError: the labels are numbers to predict, stand in files that are streamed, or a class has no example.
+
+        Example:
+            >>> from keras_resnet import data
+            >>> round(data.load("digits").class_weights()[0], 3)
+            1.01
+        """
+        labels = self.split("train").labels
+        if labels is None or not self.class_names:
+            what = "numbers to predict" if not self.class_names else "labels in files that are streamed"
+            raise ValueError(
+                f"data={self.spec!r} has {what}. Weights are for class labels that are in memory. Pass class_weight "
+                "yourself, or leave it out."
+            )
+        counts = np.bincount(labels, minlength=len(self.class_names))
+        if not counts.all():
+            raise ValueError(
+                f"data={self.spec!r} has no training example of the class {self.class_names[int(counts.argmin())]!r}. "
+                "A weight needs one of each class. Add examples, or leave the class out."
+            )
+        return {label: float(len(labels) / (len(counts) * count)) for label, count in enumerate(counts)}
+
     def training_batches(
         self,
         batch_size: int,
@@ -107,6 +121,8 @@ class Dataset:
         image_size: int | tuple[int, int] | None = None,
         augmentation: Any = None,
         crop: str | None = None,
+        operations: Sequence[BatchOperation] = (),
+        shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Returns infinite training batches, from any step on.
 
@@ -114,13 +130,18 @@ class Dataset:
         that do not fill its last batch are left out of it.
 
         Args:
-            batch_size: examples a batch.
-            seed: of order, crops and augmentation, in [0, 2**31).
+            batch_size: examples a batch, of all shards together.
+            seed: of order, crops, augmentation and operations, in [0, 2**31).
             start_step: the first global step, >= 0. Sources with random access start at once.
             image_size: side in pixels or `(height, width)`; None keeps the size that all images share.
             augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
             crop: "random" (scale 0.08 to 1, ratio 3/4 to 4/3), "center", "none" (the whole image, stretched); None
                 for "random" where images differ in size, "none" elsewhere.
+            operations: functions `(images, labels, seed) -> (images, labels)` of a whole batch, such as MixUp, applied
+                in turn after the augmentation; `seed` is an int32 tensor of two numbers, another for every operation
+                and step.
+            shard: `(index, count)`: this process makes the index-th of count equal parts of every batch. What the
+                parts hold together is the batch that one process makes.
 
         Returns:
             Batches `(images, labels)`: images uint8 or float32, `(batch, *space, channels)`, in [0, 255] for image
@@ -131,21 +152,30 @@ class Dataset:
         """
         self.steps_per_epoch(batch_size)
         size = check_image_size(image_size, self.image_shape)
-        plan = TrainingPlan(
+        index, count = shard
+        plan = Plan(
             batch_size=batch_size,
             seed=check_int("seed", seed, minimum=0, maximum=2**31 - 1),
             start_step=check_int("start_step", start_step, minimum=0),
             image_size=size,
             crop=check_crop(crop, size, self.image_shape, default="random"),
             antialias_above=TRAINING_ANTIALIAS_ABOVE,
+            shard=index,
+            num_shards=count,
         )
-        batches = self.splits["train"].training(plan)
-        if augmentation is not None:
-            batches = _augmented(batches, augmentation, plan, self.image_shape)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return _training(self.splits["train"], plan, self.image_shape, augmentation, operations).prefetch(
+            tf.data.AUTOTUNE
+        )
 
     def batches(
-        self, split: str, batch_size: int, *, image_size: int | tuple[int, int] | None = None, crop: str | None = None
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        image_size: int | tuple[int, int] | None = None,
+        crop: str | None = None,
+        crop_fraction: float = CROP_FRACTION,
+        interpolation: str = "bilinear",
     ) -> tf.data.Dataset:
         """Returns every example of a split once, in order; the last batch may be smaller.
 
@@ -155,6 +185,8 @@ class Dataset:
             image_size: side in pixels or `(height, width)`; None keeps the size that all images share.
             crop: "center" (see `resize_for_evaluation`), "none" (the whole image, stretched); None for "center" where
                 images differ in size, "none" elsewhere.
+            crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
+            interpolation: "bilinear" or "bicubic".
 
         Raises:
             TypeError, ValueError: an argument is out of its range, or there is no such split.
@@ -168,7 +200,8 @@ class Dataset:
                 "crop='random' was given for evaluation. Allowed are 'center' and 'none'. "
                 "Use training_batches for random crops."
             )
-        return examples.finite(batch_size, size, crop).prefetch(tf.data.AUTOTUNE)
+        plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
+        return examples.finite(plan).prefetch(tf.data.AUTOTUNE)
 
     def arrays(self, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels of a split as arrays, for sets that fit in memory.
@@ -185,26 +218,37 @@ class Dataset:
         return examples.arrays(limit if limit is None else check_int("limit", limit))
 
 
-def _augmented(
-    batches: tf.data.Dataset, augmentation: Any, plan: TrainingPlan, image_shape: tuple[int | None, ...]
+def _training(
+    examples: Examples,
+    plan: Plan,
+    image_shape: tuple[int | None, ...],
+    augmentation: Any,
+    further: Sequence[BatchOperation],
 ) -> tf.data.Dataset:
-    import keras
+    steps = {} if augmentation is None else {"augmentation": operations.augmenting(augmentation, image_shape)}
+    steps |= {f"operation {number}": operation for number, operation in enumerate(further, start=1)}
+    if not steps:
+        return examples.training(plan)
+    # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
+    whole = dataclasses.replace(plan, shard=0, num_shards=1)
+    batches = operations.applied(examples.training(whole), steps, plan.seed, plan.start_step)
+    if plan.num_shards == 1:
+        return batches
+    mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)
+    return batches.map(lambda images, labels: (images[mine], labels[mine]))
 
-    if len(image_shape) != 3:
-        raise ValueError(
-            f"augmentation was given for examples of shape {image_shape}. Only images (height, width, channels) can be "
-            "augmented. Leave it out."
-        )
-    if keras.config.backend() != "tensorflow":
-        raise ValueError(
-            f"augmentation was given under the Keras backend {keras.config.backend()!r}. Inside a tf.data pipeline it "
-            "needs TensorFlow. Set KERAS_BACKEND=tensorflow, or augment the batches yourself with augmentation.apply."
-        )
-    stream = order.derived_seed(plan.seed, "augmentation")
 
-    def augment(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        images, labels = batch
-        seed = tf.stack([tf.constant(stream, tf.int32), tf.cast(step % 2**31, tf.int32)])
-        return augmentation.apply(images, seed), labels
-
-    return batches.enumerate(plan.start_step).map(augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+def _imbalance(train: Examples, class_names: tuple[str, ...]) -> list[str]:
+    """Returns a line of the report where the largest class of the training split is many times the smallest."""
+    if train.labels is None or len(class_names) < 2:
+        return []
+    counts = np.bincount(train.labels, minlength=len(class_names))
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    if counts[largest] < IMBALANCE * counts[smallest]:
+        return []
+    times = f"{counts[largest] / counts[smallest]:.0f} times as many" if counts[smallest] else "none of the other"
+    return [
+        f"unbalanced: the training split has {counts[largest]} examples of {class_names[largest]!r} and "
+        f"{counts[smallest]} of {class_names[smallest]!r}, {times}. Accuracy hides a class that is never predicted: "
+        "look at recall class by class, and see class_weights()"
+    ]

@@ -5,10 +5,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from keras_resnet.data.bad_images import BadImageError, bad_image_error, unreadable
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.encoded import EncodedExamples
-from keras_resnet.data.streamed import StreamedExamples
+from keras_resnet.data.images.bad_images import BadImageError
 
 
 @contextlib.contextmanager
@@ -47,13 +45,5 @@ def explain(dataset: Dataset, error: tf.errors.OpError) -> BadImageError | None:
     # Every error of a pipeline passes through the op that takes the next element.
     if "IteratorGetNext" not in str(error.message):
         return None
-    for examples in dataset.splits.values():
-        if isinstance(examples, EncodedExamples):
-            bad = examples.find_bad(stop_at_first=True)
-            if bad:
-                return bad_image_error(bad, len(examples), "Replace or delete them, and load the dataset again.")
-        elif isinstance(examples, StreamedExamples):
-            reason = examples.explain()
-            if reason is not None:
-                return unreadable(examples.name, reason)
-    return None
+    faults = (examples.explain() for examples in dataset.splits.values())
+    return next((fault for fault in faults if fault is not None), None)

@@ -6,11 +6,11 @@ from typing import Any
 
 from keras_resnet.arguments import choose
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.digits import load_digits
-from keras_resnet.data.folder import load_folder
-from keras_resnet.data.npz import load_npz
 from keras_resnet.data.options import IN_MEMORY_LIMIT, MAX_PIXELS, LoadOptions, check_options
-from keras_resnet.data.tfds import load_tfds
+from keras_resnet.data.sources.digits import load_digits
+from keras_resnet.data.sources.folder import load_folder
+from keras_resnet.data.sources.npz import load_npz
+from keras_resnet.data.sources.tfds import load_tfds
 
 Loader = Callable[[str, str, LoadOptions], Dataset]
 

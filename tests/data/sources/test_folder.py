@@ -77,7 +77,7 @@ def test_files_with_other_extensions_are_counted(tmp_path):
 
 
 def test_every_listed_extension_is_read(tmp_path):
-    from keras_resnet.data.listing import EXTENSIONS
+    from keras_resnet.data.sources.listing import EXTENSIONS
 
     class_folders(tmp_path, per_class=10)
     for extension in EXTENSIONS:

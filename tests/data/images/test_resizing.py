@@ -7,8 +7,8 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
-from keras_resnet.data import resizing  # noqa: E402
-from keras_resnet.data.decoding import decode  # noqa: E402
+from keras_resnet.data.images import resizing  # noqa: E402
+from keras_resnet.data.images.decoding import decode  # noqa: E402
 from tests.data import image_files  # noqa: E402
 
 

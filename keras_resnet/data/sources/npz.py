@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.arguments import suggestion
-from keras_resnet.data.arrays import ArrayExamples, as_images, check_same_length
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.labels import check_labels, check_targets, count_classes
-from keras_resnet.data.listing import resolve
+from keras_resnet.data.examples.arrays import ArrayExamples, as_images, check_same_length
+from keras_resnet.data.examples.splits import with_test, with_validation
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.splits import with_test, with_validation
+from keras_resnet.data.sources.labels import check_labels, check_targets, count_classes
+from keras_resnet.data.sources.listing import resolve
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import order, resizing
-from keras_resnet.data.plan import TrainingPlan
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.images import resizing
+from keras_resnet.data.images.bad_images import BadImageError
 
 
 class ArrayExamples:
@@ -54,54 +55,51 @@ class ArrayExamples:
         """Returns images and labels, all or the first `limit`."""
         return self._images.numpy()[:limit], self.labels[:limit]
 
-    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
+    def training(self, plan: Plan) -> tf.data.Dataset:
         """Returns infinite batches from `plan.start_step` on."""
         steps = tf.data.Dataset.counter(plan.start_step)
 
-        def indices_of(step: Any) -> Any:
-            epoch, positions = order.epoch_and_positions(step, plan.batch_size, plan.steps_per_epoch(len(self)))
-            return order.shuffled(positions, epoch, plan.seed, len(self))
-
-        if plan.crop in ("random", "center"):
-            return self._cropped(steps, indices_of, plan)
-
         def batch_of(step: Any) -> tuple[Any, Any]:
-            indices = indices_of(step)
-            images = resizing.stretch(tf.gather(self._images, indices), plan.image_size, plan.antialias_above)
+            samples = plan.samples(step)
+            indices = plan.examples_of(samples, len(self))
+            if plan.crop == "none":
+                images = plan.resized(tf.gather(self._images, indices))
+            else:
+                images = self._cropped(indices, samples, plan)
             return images, tf.gather(self._labels, indices)
 
         return steps.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
-    def _cropped(self, steps: tf.data.Dataset, indices_of: Any, plan: TrainingPlan) -> tf.data.Dataset:
+    def _cropped(self, indices: Any, samples: Any, plan: Plan) -> Any:
+        """Returns the images at `indices`, each cut by a window of its own."""
         height, width = plan.image_size or self._images.shape[1:3]
         one_image = tf.TensorSpec((height, width, self._images.shape[-1]), tf.float32)
 
-        def batch_of(step: Any) -> tuple[Any, Any]:
-            indices = indices_of(step)
-            samples = step * plan.batch_size + tf.range(plan.batch_size, dtype=tf.int64)
+        def image_of(index_and_sample: tuple[Any, Any]) -> Any:
+            image = self._images[index_and_sample[0]]
+            top, left, rows, columns = plan.window(image.shape[0], image.shape[1], index_and_sample[1])
+            window = image[top : top + rows, left : left + columns]
+            return resizing.resize(window, (height, width), plan.antialias_above, plan.interpolation)
 
-            def image_of(index_and_sample: tuple[Any, Any]) -> Any:
-                index, sample = index_and_sample
-                return resizing.training_image(self._images[index], plan, sample)
+        return tf.map_fn(image_of, (indices, samples), fn_output_signature=one_image)
 
-            images = tf.map_fn(image_of, (indices, samples), fn_output_signature=one_image)
-            return images, tf.gather(self._labels, indices)
-
-        return steps.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
+    def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
 
         def batch_of(first: Any) -> tuple[Any, Any]:
-            window = slice(first, tf.minimum(first + batch_size, len(self)))
+            window = slice(first, tf.minimum(first + plan.batch_size, len(self)))
             images = self._images[window]
-            if crop == "center":
-                images = resizing.center_crop(images, image_size)
-            return resizing.stretch(images, image_size), self._labels[window]
+            if plan.crop == "center":
+                images = resizing.center_crop(images, plan.image_size, plan.crop_fraction)
+            return plan.resized(images), self._labels[window]
 
-        return tf.data.Dataset.range(0, len(self), batch_size).map(
+        return tf.data.Dataset.range(0, len(self), plan.batch_size).map(
             batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
+
+    def explain(self) -> BadImageError | None:
+        """Returns None: what is in memory has been read."""
+        return None
 
 
 def as_images(images: Any, where: str) -> np.ndarray:

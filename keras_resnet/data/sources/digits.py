@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from keras_resnet.data.arrays import ArrayExamples
 from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.examples.arrays import ArrayExamples
+from keras_resnet.data.examples.splits import split_off, with_validation
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.splits import split_off, with_validation
 
 TEST_EXAMPLES = 360
 

@@ -11,7 +11,7 @@ tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from keras_resnet import data, preprocessing  # noqa: E402
-from keras_resnet.data.plan import TrainingPlan  # noqa: E402
+from keras_resnet.data.examples.plan import Plan  # noqa: E402
 
 NAMES = ["ant", "bee", "cow"]
 
@@ -138,7 +138,7 @@ def test_records_of_one_file_are_shuffled_by_epoch_and_seed(prepared):
     one_file = dataclasses.replace(stream, shards=stream.shards[:1])
 
     def epochs(seed):
-        plan = TrainingPlan(batch_size=15, seed=seed, start_step=0, image_size=None, crop="none")
+        plan = Plan(batch_size=15, seed=seed, start_step=0, image_size=None, crop="none")
         return [tuple(images[:, 0, 0, 0]) for images, _ in one_file.training(plan).take(3).as_numpy_iterator()]
 
     orders = {*epochs(0), *epochs(1), tuple(range(15))}
@@ -247,3 +247,22 @@ def test_the_real_cifar_10_is_read(real_data):
     assert np.bincount(labels).tolist() == [1000] * 10
     # The channel means of the test images, as published with many CIFAR-10 recipes: 0.494, 0.485, 0.450.
     np.testing.assert_allclose(images.mean(axis=(0, 1, 2)) / 255, [0.494, 0.485, 0.450], atol=1e-3)
+
+
+def test_the_shards_of_streamed_batches_are_the_batches_of_one_process(prepared):
+    dataset = data.load("tfds:many_sizes", data_dir=prepared, in_memory_limit=0)
+    options = {"seed": 3, "start_step": 1, "image_size": 12, "crop": "random"}
+    whole = dataset.training_batches(4, **options).take(4).as_numpy_iterator()
+    parts = [dataset.training_batches(4, shard=(k, 2), **options).take(4).as_numpy_iterator() for k in range(2)]
+    for (images, labels), *shards in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in shards]), images)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in shards]), labels)
+
+
+def test_streamed_examples_are_taken_as_a_run_of_neighbours(prepared):
+    stream = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=0).splits["train"]
+    whole, part = stream.arrays(None), stream.take(np.arange(5, 17)).arrays(None)
+    assert stream.labels is None
+    np.testing.assert_array_equal(part[0], whole[0][5:17])
+    with pytest.raises(ValueError, match="Allowed is a run of neighbours"):
+        stream.take(np.array([1, 3]))

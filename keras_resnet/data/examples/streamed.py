@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import order, resizing
-from keras_resnet.data.bad_images import reason_of
-from keras_resnet.data.plan import TrainingPlan
+from keras_resnet.data.examples import order
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
 SHUFFLED_BYTES = 2**28
@@ -56,9 +56,34 @@ class StreamedExamples:
         shards = [(shard.path.rpartition("/")[2], shard.skip, shard.take) for shard in self.shards]
         return hashlib.sha256(repr((self.name, shards, self.record_bytes)).encode()).digest()
 
+    @property
+    def labels(self) -> None:
+        """None: they stand in the files."""
+        return None
+
+    def take(self, indices: np.ndarray) -> "StreamedExamples":
+        """Returns the split that holds these examples, which must follow each other.
+
+        Raises:
+            ValueError: they do not; records in files cannot be picked one by one.
+        """
+        first, last = int(indices[0]), int(indices[-1]) + 1
+        if len(indices) != last - first or (np.diff(indices) != 1).any():
+            raise ValueError(
+                f"{self.name} is streamed from files, and {len(indices)} examples between {first} and {last - 1} were "
+                "asked for. Allowed is a run of neighbours. Raise in_memory_limit to pick single examples."
+            )
+        shards, start = [], 0
+        for shard in self.shards:
+            low, high = max(first - start, 0), min(last - start, shard.take)
+            if low < high:
+                shards.append(Shard(shard.path, shard.skip + low, high - low))
+            start += shard.take
+        return dataclasses.replace(self, shards=tuple(shards))
+
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""
-        batches = self.finite(256, None, "none").unbatch().take(-1 if limit is None else limit)
+        batches = self.finite(Plan(256)).unbatch().take(-1 if limit is None else limit)
         images, labels = zip(*batches.as_numpy_iterator(), strict=True)
         return np.stack(images), np.stack(labels)
 
@@ -66,7 +91,7 @@ class StreamedExamples:
         """Returns the records in order."""
         return self._shard_numbers(tf.range(len(self.shards), dtype=tf.int64)).flat_map(self._reader())
 
-    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
+    def training(self, plan: Plan) -> tf.data.Dataset:
         """Returns infinite batches from `plan.start_step` on; what comes before is skipped without decoding."""
         steps_per_epoch = plan.steps_per_epoch(len(self))
         used = steps_per_epoch * plan.batch_size
@@ -87,40 +112,45 @@ class StreamedExamples:
 
         records = tf.data.Dataset.counter(plan.start_step // steps_per_epoch).flat_map(epoch_of)
         records = records.skip(plan.start_step % steps_per_epoch * plan.batch_size)
-        examples = records.enumerate(plan.start_step * plan.batch_size).map(
-            functools.partial(self._example, plan=plan), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        if plan.num_shards > 1:
+            mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)
+            records = records.batch(plan.batch_size, drop_remainder=True).map(lambda batch: batch[mine]).unbatch()
+
+        def example_of(place: Any, record: Any) -> tuple[Any, Any]:
+            step, within = place // plan.shard_size, place % plan.shard_size
+            return self._example(step * plan.batch_size + plan.first_of_shard + within, record, plan)
+
+        examples = records.enumerate(plan.start_step * plan.shard_size).map(
+            example_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        batches = examples.batch(plan.batch_size, drop_remainder=True)
+        batches = examples.batch(plan.shard_size, drop_remainder=True)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
-    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
+    def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
-        plan = TrainingPlan(batch_size, 0, 0, image_size, crop)
         records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
         examples = records.enumerate().map(
             functools.partial(self._example, plan=plan), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )
-        return examples.batch(batch_size)
+        return examples.batch(plan.batch_size)
 
-    def explain(self) -> str | None:
-        """Returns why the records cannot be read, by reading and decoding all of them; None if they can."""
+    def explain(self) -> BadImageError | None:
+        """Returns the error that says why the records cannot be read, by reading all of them; None if they can."""
         try:
             records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
             for _ in records.map(lambda record: self.decode(self.parse(record)[0])):
                 pass
         except tf.errors.OpError as error:
-            return reason_of(error)
+            return unreadable(self.name, reason_of(error))
         return None
 
-    def _example(self, sample: Any, record: Any, plan: TrainingPlan) -> tuple[Any, Any]:
+    def _example(self, sample: Any, record: Any, plan: Plan) -> tuple[Any, Any]:
         contents, label = self.parse(record)
         if plan.crop == "none":
             image = self.decode(contents)
         else:
-            image = self.decode(contents, functools.partial(resizing.training_window, plan=plan, sample=sample))
-        if plan.image_size is not None:
-            image = resizing.resize(image, plan.image_size, plan.antialias_above)
-        return image, label
+            image = self.decode(contents, functools.partial(plan.window, sample=sample))
+        return plan.resized(image), label
 
     def _shard_numbers(self, numbers: Any) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(numbers)

@@ -8,15 +8,22 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.bad_images import bad_image_error, settle
 from keras_resnet.data.dataset import Dataset, Examples
-from keras_resnet.data.decoding import inspect
-from keras_resnet.data.encoded import EncodedExamples, common_shape, known
-from keras_resnet.data.headers import Header
-from keras_resnet.data.listing import ClassFolders, check_same_classes, class_counts, find_splits, list_classes, resolve
-from keras_resnet.data.manifest import check_manifest
+from keras_resnet.data.examples.encoded import EncodedExamples, common_shape, known
+from keras_resnet.data.examples.splits import with_test, with_validation
+from keras_resnet.data.images.bad_images import bad_image_error, settle
+from keras_resnet.data.images.decoding import inspect
+from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.splits import with_test, with_validation
+from keras_resnet.data.sources.listing import (
+    ClassFolders,
+    check_same_classes,
+    class_counts,
+    find_splits,
+    list_classes,
+    resolve,
+)
+from keras_resnet.data.sources.manifest import check_manifest
 
 SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data import order, resizing
-from keras_resnet.data.arrays import ArrayExamples
-from keras_resnet.data.bad_images import reason_of
-from keras_resnet.data.decoding import decode, oriented_image
-from keras_resnet.data.plan import TrainingPlan
+from keras_resnet.data.examples.arrays import ArrayExamples
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
+from keras_resnet.data.images.decoding import decode, oriented_image
 
 SEARCHED_AT_ONCE = 256
 
@@ -70,34 +69,35 @@ class EncodedExamples:
         part = self if limit is None else self.take(np.arange(min(limit, len(self))))
         images = np.empty((len(part), *known(self.image_shape)), "uint8")
         first = 0
-        for batch, _ in part.finite(256, None, "none"):
+        for batch, _ in part.finite(Plan(256)):
             images[first : first + len(batch)] = batch
             first += len(batch)
         return images, part.labels
 
-    def training(self, plan: TrainingPlan) -> tf.data.Dataset:
+    def training(self, plan: Plan) -> tf.data.Dataset:
         """Returns infinite batches from `plan.start_step` on."""
-        used = plan.steps_per_epoch(len(self)) * plan.batch_size
         image_of = self._image_reader(plan)
 
-        def example_of(sample: Any) -> tuple[Any, Any]:
-            index = order.shuffled(sample % used, sample // used, plan.seed, len(self))
+        def example_of(place: Any) -> tuple[Any, Any]:
+            step, within = place // plan.shard_size, place % plan.shard_size
+            sample = step * plan.batch_size + plan.first_of_shard + within
+            index = plan.examples_of(sample, len(self))
             return image_of(index, sample), index
 
-        samples = tf.data.Dataset.counter(plan.start_step * plan.batch_size)
-        return self._batched(samples.map(example_of, tf.data.AUTOTUNE, deterministic=True), plan.batch_size, True)
+        places = tf.data.Dataset.counter(plan.start_step * plan.shard_size)
+        return self._batched(places.map(example_of, tf.data.AUTOTUNE, deterministic=True), plan.shard_size, True)
 
-    def finite(self, batch_size: int, image_size: tuple[int, int] | None, crop: str) -> tf.data.Dataset:
+    def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
-        image_of = self._image_reader(TrainingPlan(batch_size, 0, 0, image_size, crop))
+        image_of = self._image_reader(plan)
 
         def example_of(index: Any) -> tuple[Any, Any]:
             return image_of(index, index), index
 
         samples = tf.data.Dataset.range(len(self)).map(example_of, tf.data.AUTOTUNE, deterministic=True)
-        return self._batched(samples, batch_size, False)
+        return self._batched(samples, plan.batch_size, False)
 
-    def _image_reader(self, plan: TrainingPlan) -> Callable[[Any, Any], Any]:
+    def _image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:
         """Returns a function from the index of an example and its place in the run to the image."""
         # Made here, outside the map's graph, which would otherwise hold a copy of all paths or images.
         all_contents, all_orientations = tf.constant(self.contents), tf.constant(self.orientations)
@@ -110,11 +110,9 @@ class EncodedExamples:
             orientation = tf.gather(all_orientations, index) if has_orientations else 1
             window = None
             if plan.crop != "none":
-                window = functools.partial(resizing.training_window, plan=plan, sample=sample)
+                window = functools.partial(plan.window, sample=sample)
             image = decode(contents, orientation, window)
-            if plan.image_size is not None:
-                return resizing.resize(image, plan.image_size, plan.antialias_above)
-            return tf.ensure_shape(image, self.image_shape)
+            return tf.ensure_shape(image, self.image_shape) if plan.image_size is None else plan.resized(image)
 
         return image_of
 
@@ -124,6 +122,11 @@ class EncodedExamples:
         return examples.batch(batch_size, drop_remainder=drop_remainder).map(
             lambda images, indices: (images, tf.gather(labels, indices))
         )
+
+    def explain(self) -> BadImageError | None:
+        """Returns the error that names files which do not decode, by decoding all of them; None if they do."""
+        bad = self.find_bad(stop_at_first=True)
+        return bad_image_error(bad, len(self), "Replace or delete them, and load the dataset again.") if bad else None
 
     def find_bad(self, stop_at_first: bool = False) -> list[tuple[str, str]]:
         """Returns `(path, reason)` of the images that do not decode, by decoding them one by one.

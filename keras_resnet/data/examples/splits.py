@@ -1,10 +1,14 @@
 """Splits that are seeded, stratified, disjoint and never empty."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
+from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.options import LoadOptions
+
+Held = TypeVar("Held", bound=Examples)
 
 
 def split_off(
@@ -67,28 +71,30 @@ def rounded_count(fraction: float, total: int) -> int:
     return int(np.floor(fraction * total + 0.5))
 
 
-def with_validation(splits: dict[str, Any], options: LoadOptions) -> dict[str, Any]:
+def with_validation(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
     """Returns the splits with "validation" taken from "train" where there is none, in the usual order."""
     return _carved(splits, "validation", options.validation_fraction, options, "validation_fraction")
 
 
-def with_test(splits: dict[str, Any], options: LoadOptions) -> dict[str, Any]:
+def with_test(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
     """Returns the splits with "test" taken from "train" where there is none, in the usual order."""
     return _carved(splits, "test", options.test_fraction, options, "test_fraction")
 
 
-def _carved(splits: dict[str, Any], name: str, fraction: float, options: LoadOptions, argument: str) -> dict[str, Any]:
-    splits = dict(splits)
-    if name not in splits and fraction > 0:
-        train = splits["train"]
+def _carved(
+    splits: Mapping[str, Held], name: str, fraction: float, options: LoadOptions, argument: str
+) -> dict[str, Held]:
+    held = dict(splits)
+    if name not in held and fraction > 0:
+        train = held["train"]
         # Test and validation are drawn by different seeds: equal ones would rank the examples alike.
         seed = options.split_seed * 2 + (name == "test")
         staying, leaving = split_off(
-            train.labels,
+            np.zeros(len(train)) if train.labels is None else train.labels,
             rounded_count(fraction, len(train)),
             seed=seed,
-            stratified=not options.is_regression,
+            stratified=not options.is_regression and train.labels is not None,
             argument=f"{argument}={fraction:g}",
         )
-        splits["train"], splits[name] = train.take(staying), train.take(leaving)
-    return {key: splits[key] for key in ("train", "validation", "test") if key in splits}
+        held["train"], held[name] = train.take(staying), train.take(leaving)
+    return {key: held[key] for key in ("train", "validation", "test") if key in held}

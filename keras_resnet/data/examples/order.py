@@ -26,10 +26,3 @@ def shuffled(positions: Any, epoch: Any, seed: int, size: int) -> Any:
     """
     seeds = tf.stack([tf.constant(derived_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
     return tf.random.experimental.index_shuffle(positions, seeds, tf.constant(size - 1, tf.int64))
-
-
-def epoch_and_positions(step: Any, batch_size: int, steps_per_epoch: int) -> tuple[Any, Any]:
-    """Returns the epoch of a global `step`, and the `batch_size` positions within that epoch's order."""
-    epoch = step // steps_per_epoch
-    start = (step % steps_per_epoch) * batch_size
-    return epoch, start + tf.range(batch_size, dtype=tf.int64)

@@ -1,6 +1,5 @@
 """Sets prepared by TensorFlow Datasets: read from disk, never downloaded."""
 
-import dataclasses
 import hashlib
 import pathlib
 import re
@@ -9,15 +8,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.arrays import ArrayExamples
-from keras_resnet.data.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.decoding import decode
-from keras_resnet.data.encoded import EncodedExamples, known
-from keras_resnet.data.labels import check_labels
+from keras_resnet.data.examples.arrays import ArrayExamples
+from keras_resnet.data.examples.encoded import EncodedExamples, known
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.splits import rounded_count, with_test, with_validation
+from keras_resnet.data.examples.streamed import Shard, StreamedExamples
+from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
+from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.splits import rounded_count, with_test, with_validation
-from keras_resnet.data.streamed import Shard, StreamedExamples
+from keras_resnet.data.sources.labels import check_labels
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
@@ -207,7 +207,7 @@ def _decoded(stream: StreamedExamples, num_classes: int) -> ArrayExamples:
     images = np.empty((len(stream), *known(stream.image_shape)), "uint8")
     labels = np.empty(len(stream), "int32")
     first = 0
-    for image_batch, label_batch in _named(stream, stream.finite(512, None, "none")):
+    for image_batch, label_batch in _named(stream, stream.finite(Plan(512))):
         images[first : first + len(label_batch)] = image_batch
         labels[first : first + len(label_batch)] = label_batch
         first += len(label_batch)
@@ -263,18 +263,7 @@ def _divided(
                 f"{name}_fraction={fraction:g} takes {count} of {len(train)} examples. "
                 "Allowed is at least one example on each side. Use another fraction."
             )
-        splits["train"] = _part(train, 0, len(train) - count)
-        splits[name] = _part(train, len(train) - count, len(train))
+        splits["train"] = train.take(np.arange(len(train) - count))
+        splits[name] = train.take(np.arange(len(train) - count, len(train)))
         report.append(f"split {name!r} is the last {count} training records; it is not stratified by class")
     return {name: splits[name] for name in SPLITS if name in splits}
-
-
-def _part(stream: StreamedExamples, first: int, last: int) -> StreamedExamples:
-    """Returns the records from `first` up to `last`."""
-    shards, start = [], 0
-    for shard in stream.shards:
-        low, high = max(first - start, 0), min(last - start, shard.take)
-        if low < high:
-            shards.append(Shard(shard.path, shard.skip + low, high - low))
-        start += shard.take
-    return dataclasses.replace(stream, shards=tuple(shards))

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
-from keras_resnet.data.splits import split_off  # noqa: E402
+from keras_resnet.data.examples.splits import split_off  # noqa: E402
 
 BAD_LABELS = {
     "too large": ([0, 1, 7, 2], 3, ValueError, r"labels\[2\]=7. Allowed is an integer from 0 to 2"),

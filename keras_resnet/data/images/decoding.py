@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_bool, check_int
-from keras_resnet.data.bad_images import bad_image_error, reason_of
-from keras_resnet.data.headers import BadHeader, Header, read_header
+from keras_resnet.data.images.bad_images import bad_image_error, reason_of
+from keras_resnet.data.images.headers import BadHeader, Header, read_header
 from keras_resnet.data.options import MAX_PIXELS
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.

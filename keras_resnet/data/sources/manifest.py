@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Iterable
 
 from keras_resnet import files
-from keras_resnet.data.bad_images import bad_image_error
-from keras_resnet.data.listing import find_splits, list_classes
+from keras_resnet.data.images.bad_images import bad_image_error
+from keras_resnet.data.sources.listing import find_splits, list_classes
 
 MANIFEST_NAME = "SHA256SUMS"
 

@@ -1,31 +1,37 @@
-"""The two croppings of the ImageNet papers, of decoded and of encoded images."""
+"""The two croppings of the ImageNet papers, and resizing."""
 
 from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet.arguments import check_fraction, check_int
-from keras_resnet.data import order
-from keras_resnet.data.plan import TrainingPlan
+from keras_resnet.arguments import check_fraction, check_int, choose
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 CROP_FRACTION = 0.875
+INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
 # Antialiasing takes a training pipeline from 1650 to 560 images/s (500 x 375 pixels to 224, 2 cores). A crop that
 # shrinks by less than 2 loses little without it; evaluation, where each image counts once, always has it.
 TRAINING_ANTIALIAS_ABOVE = 2.0
 
 
-def resize_for_evaluation(image: Any, image_size: int | tuple[int, int], crop_fraction: float = CROP_FRACTION) -> Any:
+def resize_for_evaluation(
+    image: Any,
+    image_size: int | tuple[int, int],
+    crop_fraction: float | None = CROP_FRACTION,
+    interpolation: str = "bilinear",
+) -> Any:
     """Resizes the shorter side to `image_size / crop_fraction` and takes the centre.
 
     The centre is cut before it is resized, which gives the same picture to within half an input pixel and resizes
-    only what is kept. Bilinear with antialiasing, as Pillow and torchvision do.
+    only what is kept. With antialiasing, as Pillow and torchvision do.
 
     Args:
         image: `(height, width, channels)` or `(batch, height, width, channels)`, values in [0, 255].
         image_size: side in pixels, or `(height, width)`.
-        crop_fraction: part of the shorter side that is kept, in (0, 1]; 0.875 is 224 of 256.
+        crop_fraction: part of the shorter side that is kept, in (0, 1]; 0.875 is 224 of 256. None stretches the whole
+            image instead.
+        interpolation: "bilinear" or "bicubic".
 
     Returns:
         float32 in [0, 255], `(..., *image_size, channels)`.
@@ -42,16 +48,21 @@ def resize_for_evaluation(image: Any, image_size: int | tuple[int, int], crop_fr
     """
     height, width = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     size = (check_int("image_size", height), check_int("image_size", width))
-    check_fraction("crop_fraction", crop_fraction, one_included=True, zero_included=False)
+    choose("interpolation", interpolation, INTERPOLATIONS)
     image = tf.convert_to_tensor(image)
-    return resize(center_crop(image, size, crop_fraction), size)
+    if crop_fraction is not None:
+        check_fraction("crop_fraction", crop_fraction, one_included=True, zero_included=False)
+        image = center_crop(image, size, crop_fraction)
+    return resize(image, size, interpolation=interpolation)
 
 
-def stretch(images: Any, image_size: tuple[int, int] | None, antialias_above: float = 1.0) -> Any:
+def stretch(
+    images: Any, image_size: tuple[int, int] | None, antialias_above: float = 1.0, interpolation: str = "bilinear"
+) -> Any:
     """Resizes whole images to `image_size`, or leaves them as they are where that is their size or None."""
     if image_size is None or tuple(images.shape[-3:-1]) == tuple(image_size):
         return images
-    return resize(images, image_size, antialias_above)
+    return resize(images, image_size, antialias_above, interpolation)
 
 
 def center_crop(images: Any, image_size: tuple[int, int] | None, crop_fraction: float = CROP_FRACTION) -> Any:
@@ -98,30 +109,14 @@ def random_window(height: Any, width: Any, seed: Any) -> tuple:
     return begin[0], begin[1], size[0], size[1]
 
 
-def training_window(height: Any, width: Any, plan: TrainingPlan, sample: Any) -> tuple:
-    """Returns the window that `plan.crop` cuts for the global `sample`."""
-    if plan.crop == "random":
-        seed = tf.stack([tf.constant(order.derived_seed(plan.seed, "crop"), tf.int64), sample])
-        return random_window(height, width, seed)
-    if plan.crop == "center":
-        return center_window(height, width, plan.image_size or (1, 1), CROP_FRACTION)
-    return tf.constant(0), tf.constant(0), height, width
-
-
-def training_image(image: Any, plan: TrainingPlan, sample: Any) -> Any:
-    """Returns the crop of a decoded image, resized."""
-    shape = tf.shape(image)
-    top, left, height, width = training_window(shape[0], shape[1], plan, sample)
-    window = image[top : top + height, left : left + width]
-    return window if plan.image_size is None else resize(window, plan.image_size, plan.antialias_above)
-
-
-def resize(images: Any, image_size: tuple[int, int], antialias_above: float = 1.0) -> Any:
-    """Returns float32 images of `image_size`, bilinear, with antialiasing where they shrink by more than a factor."""
+def resize(
+    images: Any, image_size: tuple[int, int], antialias_above: float = 1.0, interpolation: str = "bilinear"
+) -> Any:
+    """Returns float32 images of `image_size`, with antialiasing where they shrink by more than a factor."""
     shape = tf.shape(images)
     shrinking = tf.maximum(shape[-3] / image_size[0], shape[-2] / image_size[1])
     return tf.cond(
         shrinking > antialias_above,
-        lambda: tf.image.resize(images, image_size, method="bilinear", antialias=True),
-        lambda: tf.image.resize(images, image_size, method="bilinear"),
+        lambda: tf.image.resize(images, image_size, method=interpolation, antialias=True),
+        lambda: tf.image.resize(images, image_size, method=interpolation),
     )

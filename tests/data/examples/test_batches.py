@@ -6,9 +6,9 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data, preprocessing  # noqa: E402
-from keras_resnet.data import order  # noqa: E402
-from keras_resnet.data.arrays import ArrayExamples  # noqa: E402
 from keras_resnet.data.dataset import Dataset  # noqa: E402
+from keras_resnet.data.examples import order  # noqa: E402
+from keras_resnet.data.examples.arrays import ArrayExamples  # noqa: E402
 
 
 def numbered(count: int = 50, size: int = 8) -> Dataset:

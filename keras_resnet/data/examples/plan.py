@@ -1,0 +1,144 @@
+"""What a pipeline is asked for, checked once, and the window that it cuts from each image."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet.arguments import check_fraction, check_int, choose
+from keras_resnet.data.examples import order
+from keras_resnet.data.images import resizing
+
+# What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
+CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The arguments of `Dataset.training_batches` or `Dataset.batches`, after their checks.
+
+    Args:
+        batch_size: examples a batch, of all shards together.
+        seed: of the run, in [0, 2**31).
+        start_step: the first global step.
+        image_size: `(height, width)` in pixels, or None to keep the size.
+        crop: "random", "center" or "none".
+        crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
+        interpolation: a row of `resizing.INTERPOLATIONS`.
+        antialias_above: factor of shrinking above which a resize filters first.
+        shard: which part of every batch is made here, 0-based.
+        num_shards: how many parts a batch is cut into; it divides `batch_size`.
+    """
+
+    batch_size: int
+    seed: int = 0
+    start_step: int = 0
+    image_size: tuple[int, int] | None = None
+    crop: str = "none"
+    crop_fraction: float = resizing.CROP_FRACTION
+    interpolation: str = "bilinear"
+    antialias_above: float = 1.0
+    shard: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        """Checks that the shards are equal."""
+        check_int("num_shards", self.num_shards)
+        check_int("shard", self.shard, minimum=0, maximum=self.num_shards - 1)
+        if self.batch_size % self.num_shards:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of num_shards={self.num_shards}. Every shard makes an "
+                "equal part of a batch. Use another batch size."
+            )
+
+    @property
+    def shard_size(self) -> int:
+        """The examples of a batch that are made here."""
+        return self.batch_size // self.num_shards
+
+    @property
+    def first_of_shard(self) -> int:
+        """The place in the whole batch of the first of them."""
+        return self.shard * self.shard_size
+
+    def steps_per_epoch(self, size: int) -> int:
+        """Returns the number of full batches in `size` examples."""
+        return size // self.batch_size
+
+    def samples(self, step: Any) -> Any:
+        """Returns the global numbers, int64, of the examples of a step that are made here."""
+        return step * self.batch_size + self.first_of_shard + tf.range(self.shard_size, dtype=tf.int64)
+
+    def examples_of(self, samples: Any, size: int) -> Any:
+        """Returns which of `size` examples stand at these global numbers; one number or several of one epoch."""
+        used = self.steps_per_epoch(size) * self.batch_size
+        first = samples if samples.shape.rank == 0 else samples[0]
+        return order.shuffled(samples % used, first // used, self.seed, size)
+
+    def window(self, height: Any, width: Any, sample: Any) -> tuple:
+        """Returns `(top, left, height, width)` of what is cut from the image of the global `sample`."""
+        if self.crop == "random":
+            seed = tf.stack([tf.constant(order.derived_seed(self.seed, "crop"), tf.int64), sample])
+            return resizing.random_window(height, width, seed)
+        if self.crop == "center":
+            return resizing.center_window(height, width, self.image_size or (1, 1), self.crop_fraction)
+        return tf.constant(0), tf.constant(0), height, width
+
+    def resized(self, images: Any) -> Any:
+        """Returns images in the size of the plan."""
+        return resizing.stretch(images, self.image_size, self.antialias_above, self.interpolation)
+
+
+def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tuple[int, int] | None:
+    """Returns `(height, width)` for an int, a pair or None.
+
+    Raises:
+        TypeError, ValueError: not an int >= 1 or a pair of them; given for signals or volumes; None although the
+            images differ in size.
+    """
+    if image_size is None:
+        if None in image_shape:
+            raise ValueError(
+                "image_size=None was given, and the images of this dataset differ in size. "
+                "Allowed is an int or (height, width) in pixels. Pass one, for instance image_size=224."
+            )
+        return None
+    if len(image_shape) != 3:
+        raise ValueError(
+            f"image_size={image_size!r} was given for examples of shape {image_shape}. "
+            "Only images (height, width, channels) can be resized. Leave image_size out."
+        )
+    if isinstance(image_size, (tuple, list)):
+        if len(image_size) != 2:
+            raise ValueError(
+                f"image_size={image_size!r} has {len(image_size)} values. Allowed is an int or (height, width). "
+                "Pass two values."
+            )
+        height, width = image_size
+    else:
+        height = width = image_size
+    return check_int("image_size", height), check_int("image_size", width)
+
+
+def check_crop(crop: Any, image_size: tuple[int, int] | None, image_shape: tuple[int | None, ...], default: str) -> str:
+    """Returns the kind of crop; None stands for `default` where images differ in size and "none" elsewhere.
+
+    Raises:
+        ValueError: an unknown kind, or a crop without an image size to resize it to.
+    """
+    choose("crop", crop, CROPS)
+    if crop is None:
+        return default if None in image_shape else "none"
+    if crop != "none" and image_size is None:
+        raise ValueError(
+            f"crop={crop!r} was given without image_size. A crop is resized to image_size. "
+            "Pass image_size, or crop='none'."
+        )
+    return str(crop)
+
+
+def check_fit(crop_fraction: Any, interpolation: Any) -> dict[str, Any]:
+    """Returns how a picture is cut and resized for evaluation, as arguments of a `Plan`."""
+    choose("interpolation", interpolation, resizing.INTERPOLATIONS)
+    fraction = check_fraction("crop_fraction", crop_fraction, one_included=True, zero_included=False)
+    return {"crop_fraction": fraction, "interpolation": interpolation}

@@ -1,0 +1,42 @@
+"""What one split of a source offers, whatever form its examples are held in."""
+
+from typing import Protocol, Self
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.images.bad_images import BadImageError
+
+
+class Examples(Protocol):
+    """One split of a source."""
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int32 `(examples,)`, or float32 for regression; None where they stand in files that are streamed."""
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """`(*space, channels)`, None where sizes differ."""
+
+    def fingerprint(self) -> bytes:
+        """Returns a digest that changes with the data."""
+
+    def take(self, indices: np.ndarray) -> Self:
+        """Returns the split that holds these examples, in this order."""
+
+    def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels, all or the first `limit`."""
+
+    def training(self, plan: Plan) -> tf.data.Dataset:
+        """Returns infinite batches from `plan.start_step` on."""
+
+    def finite(self, plan: Plan) -> tf.data.Dataset:
+        """Returns every example once, in order."""
+
+    def explain(self) -> BadImageError | None:
+        """Returns the error that names what cannot be read, by reading everything; None if all of it can."""
