@@ -52,15 +52,19 @@ setup(
     python_requires=">=3.11",
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    # tuning/ lies at the top of the checkout and is imported as keras_resnet.tuning.
+    # tuning/ lies at the top of the checkout and is imported as keras_resnet.tuning; keras_resnet/tuning is a link to
+    # it, for a checkout that is not installed.
     packages=[
-        *find_packages(include=["keras_resnet", "keras_resnet.*"]),
+        *find_packages(
+            include=["keras_resnet", "keras_resnet.*"], exclude=["keras_resnet.tuning", "keras_resnet.tuning.*"]
+        ),
         "keras_resnet.tuning",
         *(f"keras_resnet.tuning.{name}" for name in find_packages("tuning")),
     ],
+    py_modules=["keras_resnet_command"],
     package_dir={"keras_resnet": "keras_resnet", "keras_resnet.tuning": "tuning"},
     package_data={"keras_resnet": ["py.typed"], "keras_resnet.training": ["recipes/*.toml"]},
-    entry_points={"console_scripts": ["keras-resnet = keras_resnet.cli:main"]},
+    entry_points={"console_scripts": ["keras-resnet = keras_resnet_command:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",

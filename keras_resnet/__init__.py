@@ -6,11 +6,10 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
-import os
-import pathlib
-import platform
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from keras_resnet.errors import NotAvailable
 
 __version__ = "0.1.0"
 
@@ -28,31 +27,11 @@ def _refuse_namesake() -> None:
     )
 
 
-def _started_as_command() -> bool:
-    """Returns whether the command line is the program: it reads its options first, because Keras takes seconds."""
-    return pathlib.Path(sys.argv[0]).stem == "keras-resnet" or sys.orig_argv[1:3] == ["-m", "keras_resnet"]
-
-
-def _prefer_onednn() -> None:
-    """Asks TensorFlow, where it is not loaded yet, for the oneDNN operations that it keeps for the newest CPUs.
-
-    On a CPU with AVX2 alone they train a ResNet-50 about a third faster than TensorFlow's default ones
-    (docs/performance.md). `TF_ENABLE_ONEDNN_OPTS=0` or `KERAS_RESNET_KERNELS=0` in the environment leaves the default.
-    """
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    if x86 and "tensorflow" not in sys.modules and os.environ.get("KERAS_RESNET_KERNELS") != "0":
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-
 _refuse_namesake()
-_prefer_onednn()
 
-# In a bare checkout tuning/ lies beside this package; setup.py maps it to keras_resnet.tuning.
-_FOLDER = pathlib.Path(__file__).resolve().parent
-if not (_FOLDER / "tuning").is_dir() and (_FOLDER.parent / "tuning" / "__init__.py").is_file():
-    __path__.append(str(_FOLDER.parent))
-
-if TYPE_CHECKING or not _started_as_command():
+# The layers are registered with Keras here, for `keras.saving.load_model`. The program `keras-resnet` reads its options
+# first, because Keras takes seconds; it loads what a command needs.
+if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet import preprocessing as preprocessing
     from keras_resnet.blocks import BottleneckBlock as BottleneckBlock
     from keras_resnet.blocks import IdentityBlock as IdentityBlock
@@ -84,7 +63,7 @@ def list_weights(model: str | None = None) -> NoReturn:
     Raises:
         NotImplementedError: always, in this version.
     """
-    raise NotImplementedError(
+    raise NotAvailable(
         "list_weights is not available yet: this version has no published weights. Models start from random weights, "
         "weights=None. To reuse a model trained here, load its file with keras.saving.load_model."
     )
@@ -100,7 +79,7 @@ def export(*arguments: Any, **options: Any) -> NoReturn:
     Raises:
         NotImplementedError: always, in this version.
     """
-    raise NotImplementedError(
+    raise NotAvailable(
         "export is not available yet. This version saves models as .keras files, preprocessing included. "
         "To serve one as a SavedModel now, load it with keras.saving.load_model and call its export method."
     )

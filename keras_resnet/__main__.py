@@ -1,4 +1,4 @@
-"""`python -m keras_resnet` is `keras-resnet`."""
+"""`python -m keras_resnet` runs the commands of `keras-resnet` in a process that has loaded Keras already."""
 
 import sys
 

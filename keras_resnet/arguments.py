@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from keras_resnet.errors import BadType, BadValue
+
 Choice = TypeVar("Choice")
 
 
@@ -33,7 +35,7 @@ def choose(argument: str, value: Any, table: Mapping[Any, Choice]) -> Choice:
         pass
     names = [name for name in table if name is not None]
     allowed = ", ".join(repr(name) for name in table)
-    raise ValueError(f"{argument}={value!r} is not known. {suggestion(value, names)}Use one of: {allowed}.")
+    raise BadValue(f"{argument}={value!r} is not known. {suggestion(value, names)}Use one of: {allowed}.")
 
 
 def check_int(argument: str, value: Any, *, minimum: int = 1, maximum: int | None = None) -> int:
@@ -41,12 +43,12 @@ def check_int(argument: str, value: Any, *, minimum: int = 1, maximum: int | Non
     allowed = f"an int >= {minimum}" if maximum is None else f"an int from {minimum} to {maximum}"
     is_int = hasattr(value, "__index__") and not isinstance(value, bool)
     if not is_int:
-        raise TypeError(
+        raise BadType(
             f"{argument} must be {allowed}, got {value!r} of type {type(value).__name__}. Pass {allowed} instead."
         )
     number = int(value)
     if number < minimum or (maximum is not None and number > maximum):
-        raise ValueError(f"{argument} must be {allowed}, got {value!r}. Pass a value in that range.")
+        raise BadValue(f"{argument} must be {allowed}, got {value!r}. Pass a value in that range.")
     return number
 
 
@@ -62,7 +64,7 @@ def check_float(
     """Returns `value` as a finite float in the interval; a bool or a string is refused."""
     interval = f"{'[' if minimum_included else '('}{minimum:g}, {maximum:g}{']' if maximum_included else ')'}"
     if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
-        raise TypeError(
+        raise BadType(
             f"{argument} must be a number in {interval}, got {value!r} of type {type(value).__name__}. "
             "Pass a float or an int."
         )
@@ -70,7 +72,7 @@ def check_float(
     above = number >= minimum if minimum_included else number > minimum
     below = number <= maximum if maximum_included else number < maximum
     if not (math.isfinite(number) and above and below):
-        raise ValueError(f"{argument} must be a number in {interval}, got {value!r}. Pass a value in that range.")
+        raise BadValue(f"{argument} must be a number in {interval}, got {value!r}. Pass a value in that range.")
     return number
 
 
@@ -90,6 +92,6 @@ def check_bool(argument: str, value: Any) -> bool:
     """Returns `value` if it is True or False; 0, 1 and strings are refused."""
     if isinstance(value, bool):
         return value
-    raise TypeError(
+    raise BadType(
         f"{argument} must be True or False, got {value!r} of type {type(value).__name__}. Pass a bool instead."
     )

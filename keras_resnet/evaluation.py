@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training import Run, scores
 from keras_resnet.training.run import load_data
 
@@ -134,7 +135,7 @@ def _open(run_or_model: Any) -> _Trained:
     if isinstance(run_or_model, Run):
         return _Trained(run_or_model.model, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
-        raise TypeError(
+        raise BadType(
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
         )
     path = pathlib.Path(run_or_model).expanduser()
@@ -143,14 +144,14 @@ def _open(run_or_model: Any) -> _Trained:
         return _Trained(run.model, run)
     if not zipfile.is_zipfile(path):
         found = "a file, but not a Keras model" if path.exists() else "not there"
-        raise ValueError(
+        raise BadValue(
             f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder and a .keras file. "
             "Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
     try:
         return _Trained(keras.saving.load_model(path, compile=False), None)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
+        raise BadValue(
             f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
             "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
         ) from error
@@ -166,7 +167,7 @@ def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
             return run.dataset
         return load_data(data or run.description["data"], None if data_dir is None else os.fspath(data_dir), run.recipe)
     if data is None:
-        raise ValueError("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
+        raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     return datasets.load(data, data_dir=data_dir)
 
 
@@ -175,19 +176,19 @@ def _check_agreement(trained: _Trained, dataset: datasets.Dataset) -> None:
     num_outputs = trained.model.output_shape[-1]
     is_binary = num_outputs == 1 and dataset.num_outputs == 2
     if num_outputs != dataset.num_outputs and not is_binary:
-        raise ValueError(
+        raise BadValue(
             f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} classes. "
             "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
         )
     channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
     if channels is not None and channels != given:
-        raise ValueError(
+        raise BadValue(
             f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
             "Evaluate on data with as many channels."
         )
     trained_on = trained.run.class_names if trained.run else ()
     if trained_on and trained_on != tuple(dataset.class_names):
-        raise ValueError(
+        raise BadValue(
             f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
             f"{list(trained_on)}. Names and order must be equal. Rename the folders, or pass the model file alone."
         )
@@ -229,7 +230,7 @@ def _read_for(trained: _Trained, path: str | os.PathLike) -> np.ndarray:
         # ITU-R BT.601, as Pillow and the decoders of grey images do.
         image = np.round(image @ np.array([[0.299], [0.587], [0.114]])).astype("uint8")
     elif channels not in (3, None):
-        raise ValueError(
+        raise BadValue(
             f"The model takes {channels} channels. Image files are read with 3 channels, or with 1 as grey. "
             "Call the model on your own array."
         )

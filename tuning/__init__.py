@@ -2,6 +2,8 @@
 
 from typing import Any, NoReturn
 
+from keras_resnet.errors import NotAvailable
+
 __all__ = ["search"]
 
 
@@ -15,7 +17,7 @@ def search(*arguments: Any, **options: Any) -> NoReturn:
     Raises:
         NotImplementedError: always, in this version.
     """
-    raise NotImplementedError(
+    raise NotAvailable(
         "tuning.search is not available yet. This version trains, evaluates and predicts. "
         "To compare settings now, call training.fit once for each, with overrides."
     )

@@ -8,6 +8,7 @@ import keras
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.blocks import kernels
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, pad_space, strided_shape
+from keras_resnet.errors import BadValue
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -62,7 +63,7 @@ class Convolution(keras.layers.Layer):
         self.filters = check_int("filters", filters)
         self.kernel_size = check_int("kernel_size", kernel_size)
         if self.kernel_size % 2 == 0:
-            raise ValueError(
+            raise BadValue(
                 f"kernel_size must be odd, got {kernel_size}. An even window has no centre to pad around. "
                 f"Use {kernel_size - 1 or 1} or {kernel_size + 1}."
             )

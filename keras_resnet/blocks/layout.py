@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import choose
+from keras_resnet.errors import BadValue
 
 DATA_FORMATS = {"channels_last": "channels_last", "channels_first": "channels_first"}
 
@@ -22,7 +23,7 @@ def check_data_format(data_format: str | None) -> str:
         import tensorflow as tf
 
         if not tf.config.list_physical_devices("GPU"):
-            raise ValueError(
+            raise BadValue(
                 "data_format='channels_first' cannot be convolved by TensorFlow on a CPU. "
                 "Allowed here is 'channels_last'. Use it, or the JAX or PyTorch backend (KERAS_BACKEND=jax or torch)."
             )
@@ -71,7 +72,7 @@ def check_rank(layer: keras.layers.Layer, input_shape: tuple) -> int:
     """
     rank = len(input_shape) - 2
     if rank not in (1, 2, 3):
-        raise ValueError(
+        raise BadValue(
             f"{type(layer).__name__} {layer.name!r} received an input of shape {tuple(input_shape)}. "
             "Expected 3 to 5 axes: batch, one to three axes of space, and channels. Reshape the input."
         )

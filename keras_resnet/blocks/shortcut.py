@@ -8,6 +8,7 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable
 from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
+from keras_resnet.errors import BadValue
 
 MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
 AVERAGE_POOLING = {
@@ -98,7 +99,7 @@ class Shortcut(keras.layers.Layer):
         if self.kind == "subsample":
             channels = pooled_shape[-1 if self.data_format == "channels_last" else 1]
             if channels != self.filters:
-                raise ValueError(
+                raise BadValue(
                     f"kind='subsample' received {channels} channels for filters={self.filters}. It has no parameters "
                     "and must keep the channels. Use kind='conv' or 'pool' where they change."
                 )

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from keras_resnet.cli.errors import is_users_mistake
 from keras_resnet.cli.options import NOT_AVAILABLE, parse
-from keras_resnet.cli.startup import quiet_startup
+from keras_resnet.cli.startup import load_quietly
+from keras_resnet.errors import NotAvailable
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -38,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     try:
         if options.command in NOT_AVAILABLE:
-            raise NotImplementedError(
+            raise NotAvailable(
                 "not available yet. This version lists, trains, evaluates and predicts. Run `keras-resnet --help`."
             )
-        with quiet_startup():
-            from keras_resnet.cli import commands
+        from keras_resnet.cli import commands
+
+        if options.command not in commands.LIGHT:
+            load_quietly()
         commands.COMMANDS[options.command](options)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:

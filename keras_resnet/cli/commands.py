@@ -9,6 +9,7 @@ from typing import Any
 
 import keras_resnet.models as models
 from keras_resnet.arguments import choose
+from keras_resnet.errors import BadValue
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -16,9 +17,8 @@ Command = Callable[[argparse.Namespace], None]
 def list_models(options: argparse.Namespace) -> None:
     """Prints the table of variants."""
     print(f"{'model':<12}{'parameters':>14}{'multiply-adds':>16}")
-    for name in models.list_models():
-        info = models.model_info(name)
-        print(f"{name:<12}{info.trainable_parameters:>14,}{info.multiply_adds:>16,}")
+    for name, variant in models.VARIANTS.items():
+        print(f"{name:<12}{variant.parameters:>14,}{variant.multiply_adds:>16,}")
     print("Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image.")
 
 
@@ -29,7 +29,7 @@ def info(options: argparse.Namespace) -> None:
         from keras_resnet import evaluation
 
         if options.set:
-            raise ValueError(
+            raise BadValue(
                 f"--set {options.set[0]} was given with a trained model. It describes a model to be built from a name. "
                 "Leave it out."
             )
@@ -102,6 +102,8 @@ def predict(options: argparse.Namespace) -> None:
             print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
 
 
+# These load no Keras.
+LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
     "list": list_models,
     "info": info,
@@ -117,7 +119,7 @@ def _overrides(settings: list[str]) -> dict[str, str]:
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or "." not in name:
-            raise ValueError(
+            raise BadValue(
                 f"--set {setting} is not of the form section.field=value. Allowed is for example --set model.width=16. "
                 "Write it so, without spaces."
             )
@@ -131,7 +133,7 @@ def _model_arguments(settings: list[str]) -> dict[str, Any]:
     for name, text in _overrides(settings).items():
         section, _, argument = name.partition(".")
         if section != "model":
-            raise ValueError(f"--set {name} has no effect here. Allowed is model.NAME=value. Leave it out.")
+            raise BadValue(f"--set {name} has no effect here. Allowed is model.NAME=value. Leave it out.")
         try:
             arguments[argument] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -145,5 +147,5 @@ def _shape(text: str | None) -> tuple[int, ...] | None:
         return None
     sizes = text.replace("x", ",").split(",")
     if not all(size.strip().isdigit() for size in sizes):
-        raise ValueError(f"--input-shape {text} is not a list of sizes. Allowed is for example 224,224,3. Write it so.")
+        raise BadValue(f"--input-shape {text} is not a list of sizes. Allowed is for example 224,224,3. Write it so.")
     return tuple(int(size) for size in sizes)

@@ -1,24 +1,12 @@
 """Tells a user's mistake from a bug."""
 
-import dis
+from keras_resnet.errors import UserError
 
 
 def is_users_mistake(error: Exception) -> bool:
-    """Returns True for an error that this package raised on purpose, and for the system's about a named file.
-
-    An error that a `raise` statement of this package raised carries a message written for the user. One that came out
-    of any other place, such as an operator in this package or a call of Keras, nobody foresaw: a bug.
+    """Returns True for an error that was written for the user, and for the system's about a named file.
 
     Args:
-        error: as caught, with its traceback.
+        error: as caught.
     """
-    if isinstance(error, OSError) and error.filename is not None:
-        return True
-    traceback = error.__traceback__
-    if traceback is None:
-        return False
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    frame = traceback.tb_frame
-    in_this_package = str(frame.f_globals.get("__name__")).partition(".")[0] == "keras_resnet"
-    return in_this_package and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None)

@@ -1,11 +1,9 @@
 """Loads Keras and its backend without the backend's chatter."""
 
-import contextlib
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
 
 # What TensorFlow 2.21 writes while it loads, whatever TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442): lines such
 # as "I0000 00:00:1795442865.472058 4733 port.cc:153] oneDNN custom operations are on", and one about these lines.
@@ -14,21 +12,18 @@ CHATTER = re.compile(
 )
 
 
-@contextlib.contextmanager
-def quiet_startup() -> Iterator[None]:
-    """Loads the backend at entry, and keeps its start-up lines off stderr until the block ends.
+def load_quietly() -> None:
+    """Loads Keras and its backend, and keeps the backend's start-up lines off stderr.
 
-    Other lines are written when the block ends. With TF_CPP_MIN_LOG_LEVEL at 0 or 1 the user asks for the lines, and
+    Other lines are written when it has loaded. With TF_CPP_MIN_LOG_LEVEL at 0 or 1 the user asks for the lines, and
     nothing is held back.
 
     Example:
-        >>> from keras_resnet.cli.startup import quiet_startup
-        >>> with quiet_startup():
-        ...     import keras
+        >>> from keras_resnet.cli.startup import load_quietly
+        >>> load_quietly()
     """
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if level in ("0", "1") or "keras" in sys.modules:
-        yield
         return
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
@@ -37,7 +32,6 @@ def quiet_startup() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             _load_backend()
-            yield
         finally:
             sys.stderr.flush()
             os.dup2(original, 2)

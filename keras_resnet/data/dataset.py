@@ -14,6 +14,7 @@ from keras_resnet.data.examples.operations import BatchOperation
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
+from keras_resnet.errors import BadValue
 
 # A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
 IMBALANCE = 5.0
@@ -77,7 +78,7 @@ class Dataset:
         """
         check_int("batch_size", batch_size)
         if batch_size > self.sizes["train"]:
-            raise ValueError(
+            raise BadValue(
                 f"batch_size={batch_size} is more than the {self.sizes['train']} training examples. "
                 "Allowed is at most one epoch. Use a smaller batch."
             )
@@ -100,13 +101,13 @@ class Dataset:
         labels = self.split("train").labels
         if labels is None or not self.class_names:
             what = "numbers to predict" if not self.class_names else "labels in files that are streamed"
-            raise ValueError(
+            raise BadValue(
                 f"data={self.spec!r} has {what}. Weights are for class labels that are in memory. Pass class_weight "
                 "yourself, or leave it out."
             )
         counts = np.bincount(labels, minlength=len(self.class_names))
         if not counts.all():
-            raise ValueError(
+            raise BadValue(
                 f"data={self.spec!r} has no training example of the class {self.class_names[int(counts.argmin())]!r}. "
                 "A weight needs one of each class. Add examples, or leave the class out."
             )
@@ -196,7 +197,7 @@ class Dataset:
         size = check_image_size(image_size, self.image_shape)
         crop = check_crop(crop, size, self.image_shape, default="center")
         if crop == "random":
-            raise ValueError(
+            raise BadValue(
                 "crop='random' was given for evaluation. Allowed are 'center' and 'none'. "
                 "Use training_batches for random crops."
             )

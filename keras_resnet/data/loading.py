@@ -11,6 +11,7 @@ from keras_resnet.data.sources.digits import load_digits
 from keras_resnet.data.sources.folder import load_folder
 from keras_resnet.data.sources.npz import load_npz
 from keras_resnet.data.sources.tfds import load_tfds
+from keras_resnet.errors import BadType, BadValue
 
 Loader = Callable[[str, str, LoadOptions], Dataset]
 
@@ -94,13 +95,13 @@ def split_spec(spec: Any) -> tuple[str, str]:
         ValueError: it is empty, or lacks what its source needs.
     """
     if not isinstance(spec, str):
-        raise TypeError(
+        raise BadType(
             f"spec must be a string, got {spec!r} of type {type(spec).__name__}. "
             "Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass one of them."
         )
     source, _, argument = spec.partition(":")
     if source in SOURCES and source != "digits" and not argument:
-        raise ValueError(
+        raise BadValue(
             f"spec={spec!r} lacks what follows the colon. Allowed are 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. "
             "Add the name or the path."
         )

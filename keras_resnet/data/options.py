@@ -6,6 +6,7 @@ import pathlib
 from typing import Any
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
+from keras_resnet.errors import BadType
 
 TASKS = {"classification": "classification", "regression": "regression"}
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
@@ -70,7 +71,7 @@ def _check_path(argument: str, value: Any) -> pathlib.Path | None:
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(
+        raise BadType(
             f"{argument} must be a path, got {value!r} of type {type(value).__name__}. "
             "Allowed are a string and a pathlib.Path. Pass one."
         )

@@ -1,16 +1,46 @@
-"""ResNet-18, -34, -50, -101 and -152: a table of variants and one builder."""
+"""ResNet-18, -34, -50, -101 and -152: a table of variants and one builder.
 
-from keras_resnet.models.constructors import ResNet18 as ResNet18
-from keras_resnet.models.constructors import ResNet34 as ResNet34
-from keras_resnet.models.constructors import ResNet50 as ResNet50
-from keras_resnet.models.constructors import ResNet101 as ResNet101
-from keras_resnet.models.constructors import ResNet152 as ResNet152
-from keras_resnet.models.constructors import build as build
-from keras_resnet.models.features import features as features
-from keras_resnet.models.features import stage_outputs as stage_outputs
-from keras_resnet.models.fusion import fuse as fuse
-from keras_resnet.models.info import Cost as Cost
-from keras_resnet.models.info import ModelInfo as ModelInfo
-from keras_resnet.models.info import model_info as model_info
+The table is plain data, and reading it loads neither Keras nor a backend; the other names load what they need when they
+are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_resnet.models.variants import VARIANTS as VARIANTS
 from keras_resnet.models.variants import list_models as list_models
+
+if TYPE_CHECKING:
+    from keras_resnet.models.constructors import ResNet18 as ResNet18
+    from keras_resnet.models.constructors import ResNet34 as ResNet34
+    from keras_resnet.models.constructors import ResNet50 as ResNet50
+    from keras_resnet.models.constructors import ResNet101 as ResNet101
+    from keras_resnet.models.constructors import ResNet152 as ResNet152
+    from keras_resnet.models.constructors import build as build
+    from keras_resnet.models.fusion import fuse as fuse
+    from keras_resnet.models.info import Cost as Cost
+    from keras_resnet.models.info import ModelInfo as ModelInfo
+    from keras_resnet.models.info import model_info as model_info
+    from keras_resnet.models.stages import features as features
+    from keras_resnet.models.stages import stage_outputs as stage_outputs
+
+# Module -> the public names that it defines.
+HOMES = {
+    "constructors": ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "build"),
+    "stages": ("features", "stage_outputs"),
+    "fusion": ("fuse",),
+    "info": ("Cost", "ModelInfo", "model_info"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"keras_resnet.models.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'keras_resnet.models' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for names in HOMES.values() for name in names)})

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec
 import keras
 
 from keras_resnet.arguments import choose, suggestion
+from keras_resnet.errors import BadType
 from keras_resnet.models.builder import build_resnet
 
 Arguments = ParamSpec("Arguments")
@@ -25,7 +26,7 @@ def _constructor(
     def construct(*args: Arguments.args, **kwargs: Arguments.kwargs) -> keras.Model:
         for key in kwargs:
             if key not in names:
-                raise TypeError(
+                raise BadType(
                     f"{name}() got an unexpected keyword {key!r}. {suggestion(key, names)}"
                     f"Use one of: {', '.join(names)}."
                 )

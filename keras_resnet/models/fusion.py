@@ -8,6 +8,7 @@ import keras
 
 from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Shortcut, Stem
 from keras_resnet.blocks.folding import folded
+from keras_resnet.errors import BadType, BadValue
 
 FUSED_CLASSES = (Stem, IdentityBlock, BottleneckBlock)
 # Exact classes: a subclass may compute something else, and is copied with its norms.
@@ -83,29 +84,29 @@ def fuse(model: keras.Model) -> keras.Model:
 
 def _check(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):
-        raise TypeError(
+        raise BadType(
             f"model must be a Keras model, got {type(model).__name__}. Only models hold layers to fuse. "
             "Pass for example ResNet50(), or what keras.saving.load_model returns."
         )
     if not model.built:
-        raise ValueError(
+        raise BadValue(
             f"model {model.name!r} is not built. Only a built model has weights to fold. Build it, train it or load "
             "its weights first."
         )
     if not getattr(model, "inputs", None):
-        raise ValueError(
+        raise BadValue(
             f"model {model.name!r} is a {type(model).__name__}, whose graph is not known. Allowed are functional and "
             "sequential models. Fuse the functional model inside it."
         )
     layers = [layer for layer in _layers(model) if type(layer) in FOLDABLE and getattr(layer, "norm", True)]
     if not layers:
-        raise ValueError(
+        raise BadValue(
             f"model {model.name!r} holds no layer of keras_resnet with norms to fold. Allowed are models with its "
             "stem and blocks. Pass for example ResNet50()."
         )
     fused = [layer.name for layer in layers if getattr(layer, "fused", False)]
     if fused:
-        raise ValueError(
+        raise BadValue(
             f"model {model.name!r} is fused already: its layer {fused[0]!r} has no norms left to fold. A model is "
             "fused once. Use it as it is, or fuse the original again."
         )

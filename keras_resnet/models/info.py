@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_resnet.arguments import choose
 from keras_resnet.blocks import Convolution
+from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.constructors import build
 from keras_resnet.models.variants import VARIANTS
 
@@ -98,9 +99,9 @@ def model_info(model: str | keras.Model, *, input_shape: tuple[int, ...] | None 
         arguments = {"kernel_initializer": "zeros", **arguments}
         model = build(model, input_shape=input_shape, **arguments)
     elif not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a name or a Keras model, got {type(model).__name__}. Pass e.g. 'resnet50'.")
+        raise BadType(f"model must be a name or a Keras model, got {type(model).__name__}. Pass e.g. 'resnet50'.")
     elif arguments:
-        raise TypeError(
+        raise BadType(
             f"{sorted(arguments)} were given with a built model, where they have no effect. "
             "They describe a model to be built from a name. Leave them out."
         )
@@ -108,7 +109,7 @@ def model_info(model: str | keras.Model, *, input_shape: tuple[int, ...] | None 
         model = keras.models.clone_model(model, input_tensors=keras.Input(input_shape, dtype=model.inputs[0].dtype))
     shape = tuple(model.inputs[0].shape[1:])
     if any(size is None for size in shape):
-        raise ValueError(
+        raise BadValue(
             f"The input shape {shape} of model {model.name!r} is not fully known. Costs are counted for known sizes. "
             "Pass input_shape=, for example (224, 224, 3)."
         )

@@ -10,6 +10,7 @@ from keras_resnet.blocks.layout import check_data_format
 from keras_resnet.blocks.residual import ATTENTION
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.errors import BadType, BadValue
 
 POOLINGS = {None: None, "avg": "average", "max": "max"}
 MODEL_SHORTCUTS = {"conv": "conv", "pool": "pool"}
@@ -24,12 +25,12 @@ def check_head(include_top: Any, pooling: Any, classes: Any, classifier_activati
     check_int("classes", classes)
     check_fraction("dropout_rate", dropout_rate)
     if include_top and pooling is not None:
-        raise ValueError(
+        raise BadValue(
             f"pooling={pooling!r} was given with include_top=True, where it has no effect. "
             "The classifier averages the last feature map. Pass include_top=False to get pooled features."
         )
     if not include_top and dropout_rate:
-        raise ValueError(
+        raise BadValue(
             f"dropout_rate={dropout_rate!r} was given with include_top=False, where it has no effect. "
             "It drops inputs of the classifier. Pass include_top=True, or dropout_rate=0."
         )
@@ -38,14 +39,14 @@ def check_head(include_top: Any, pooling: Any, classes: Any, classifier_activati
 
 def _check_activation(activation: Any) -> None:
     if callable(activation) and getattr(activation, "__name__", "") == "<lambda>":
-        raise ValueError(
+        raise BadValue(
             "classifier_activation is a lambda, which no saved model could hold. Allowed are the name of a Keras "
             "activation, a registered function or None. Use keras.saving.register_keras_serializable on a function."
         )
     try:
         keras.activations.get(activation)
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise BadValue(
             f"classifier_activation={activation!r} is not a Keras activation. Allowed are names such as 'softmax' and "
             "'sigmoid', functions, and None for logits. Pass one of these."
         ) from error
@@ -59,7 +60,7 @@ def check_regularisation(kernel_initializer: Any, kernel_regularizer: Any, drop_
         if initializer is None or not hasattr(initializer, "get_config"):
             raise ValueError("not an Initializer")
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise BadValue(
             f"kernel_initializer={kernel_initializer!r} is not a Keras initialiser. Allowed are names such as "
             "'he_normal' and 'glorot_uniform', and keras.initializers objects. Pass one of these."
         ) from error
@@ -68,7 +69,7 @@ def check_regularisation(kernel_initializer: Any, kernel_regularizer: Any, drop_
         if regularizer is not None and not hasattr(regularizer, "get_config"):
             raise ValueError("not a Regularizer")
     except (ValueError, TypeError) as error:
-        raise ValueError(
+        raise BadValue(
             f"kernel_regularizer={kernel_regularizer!r} is not a Keras regulariser. Allowed are 'l1', 'l2', 'l1l2', "
             "keras.regularizers objects and None. Pass for example keras.regularizers.L2(1e-4)."
         ) from error
@@ -90,9 +91,9 @@ def check_name(name: Any, default: str) -> str:
     if name is None:
         return default
     if not isinstance(name, str):
-        raise TypeError(f"name must be a string or None, got {name!r} of type {type(name).__name__}. Pass a string.")
+        raise BadType(f"name must be a string or None, got {name!r} of type {type(name).__name__}. Pass a string.")
     if not re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_.>\\-]*", name):
-        raise ValueError(
+        raise BadValue(
             f"name={name!r} cannot name a model. Allowed are letters, digits, '_', '.' and '-', with at least one. "
             f"Pass a name such as {default!r}, or None."
         )
@@ -109,7 +110,7 @@ def check_dtype(dtype: Any) -> Any:
             raise ValueError(policy.compute_dtype)
         return policy
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise BadValue(
             f"dtype={dtype!r} is not a floating dtype policy. Allowed are 'float32', 'float64', 'bfloat16', 'float16', "
             "'mixed_bfloat16', 'mixed_float16', keras.DTypePolicy objects and None. Pass one of these."
         ) from error
@@ -120,11 +121,11 @@ def check_weights(weights: Any) -> None:
     if weights is None:
         return
     if not isinstance(weights, str) and not hasattr(weights, "__fspath__"):
-        raise TypeError(
+        raise BadType(
             f"weights must be None, a tag or a path, got {weights!r} of type {type(weights).__name__}. "
             "Pass weights=None for random initialisation."
         )
-    raise ValueError(
+    raise BadValue(
         f"weights={str(weights)!r} cannot be loaded: published weights and weight files are not available yet. "
         "Allowed here is None, for random initialisation. Load files that this model wrote with "
         "model.load_weights(path) or keras.saving.load_model(path)."
@@ -139,7 +140,7 @@ def check_input(
     if input_tensor is not None:
         shape = _shape_of_tensor(input_tensor)
         if input_shape is not None and tuple(input_shape) != shape:
-            raise ValueError(
+            raise BadValue(
                 f"input_shape={tuple(input_shape)} was given with an input_tensor of shape {shape}. "
                 "They must be equal. Pass one of them."
             )
@@ -157,12 +158,12 @@ def check_input(
 
 def _shape_of_tensor(input_tensor: Any) -> tuple[int | None, ...]:
     if not keras.backend.is_keras_tensor(input_tensor):
-        raise TypeError(
+        raise BadType(
             f"input_tensor must be a symbolic Keras tensor, got {type(input_tensor).__name__}. "
             "It is what keras.Input(shape) or a layer called on one returns. Call the finished model on data instead."
         )
     if not str(input_tensor.dtype).startswith(("float", "bfloat")):
-        raise TypeError(
+        raise BadType(
             f"input_tensor has dtype {input_tensor.dtype}. Convolutions take floating dtypes only. "
             "Put a preprocessing layer in between, such as keras_resnet.preprocessing.InputNormalization."
         )
@@ -171,14 +172,14 @@ def _shape_of_tensor(input_tensor: Any) -> tuple[int | None, ...]:
 
 def _shape_of_argument(input_shape: Any) -> tuple[int | None, ...]:
     if not isinstance(input_shape, (tuple, list)):
-        raise TypeError(
+        raise BadType(
             f"input_shape must be a tuple (height, width, channels), got {input_shape!r} of type "
             f"{type(input_shape).__name__}. For 1-D nets it is (length, channels), for 3-D nets (depth, height, width, "
             "channels). Pass such a tuple, without the batch axis."
         )
     for size in input_shape:
         if size is not None and (isinstance(size, bool) or not hasattr(size, "__index__")):
-            raise TypeError(
+            raise BadType(
                 f"input_shape={tuple(input_shape)} holds {size!r}. Its sizes must be integers or None. "
                 "Pass whole numbers of pixels."
             )
@@ -187,7 +188,7 @@ def _shape_of_argument(input_shape: Any) -> tuple[int | None, ...]:
 
 def _check_sizes(shape: tuple[int | None, ...], data_format: str, stem: str, source: str) -> None:
     if len(shape) not in (2, 3, 4):
-        raise ValueError(
+        raise BadValue(
             f"{source} has length {len(shape)}: {shape}. Allowed are length 2 (length, channels), length 3 (height, "
             "width, channels) and length 4 (depth, height, width, channels). Leave out the batch axis."
         )
@@ -197,7 +198,7 @@ def _check_sizes(shape: tuple[int | None, ...], data_format: str, stem: str, sou
         f"({AXES[len(sizes)]}, channels)" if data_format == "channels_last" else f"(channels, {AXES[len(sizes)]})"
     )
     if channels is None or channels < 1:
-        raise ValueError(
+        raise BadValue(
             f"{source}={shape} has {channels} channels. channels must be >= 1 in {expected}, the order of "
             f"data_format={data_format!r}. Pass the number of channels."
         )
@@ -213,7 +214,7 @@ def _check_sizes(shape: tuple[int | None, ...], data_format: str, stem: str, sou
     smaller = (
         "" if stem == "small" else f", or stem='small' for inputs of at least {STEMS['small'].strides * STAGE_STRIDES}"
     )
-    raise ValueError(
+    raise BadValue(
         f"{source}={shape} is too small: an input of {size} is smaller than the minimum of {minimum} that "
         f"stem={stem!r} reduces to one pixel.{hint} Pass larger inputs{smaller}."
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resnet.arguments import check_bool, check_float, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
+from keras_resnet.errors import BadType, BadValue
 
 
 class Augmenter(Protocol):
@@ -146,10 +147,10 @@ class Augmentation(keras.layers.Layer):
     def __init__(self, layers: Sequence[keras.layers.Layer], seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not layers:
-            raise ValueError("layers is empty. Expected at least one augmentation layer. Use None for no augmentation.")
+            raise BadValue("layers is empty. Expected at least one augmentation layer. Use None for no augmentation.")
         for layer in layers:
             if not (hasattr(layer, "get_random_transformation") and hasattr(layer, "transform_images")):
-                raise TypeError(
+                raise BadType(
                     f"layers holds {layer!r}, which has no get_random_transformation() and transform_images(). "
                     "Allowed are Keras's Random* image layers and PadAndCrop. Use one of them."
                 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resnet.arguments import choose
 from keras_resnet.blocks.layout import DATA_FORMATS, channel_axis
+from keras_resnet.errors import BadType, BadValue
 
 # (mean, standard deviation) a channel in units of [0, 255], in the order in which the network sees the channels.
 # "caffe" sees BGR. None stands for the values given to the constructor.
@@ -84,7 +85,7 @@ class InputNormalization(keras.layers.Layer):
         if constants is not None:
             for argument, value in (("mean", mean), ("std", std)):
                 if value is not None:
-                    raise ValueError(
+                    raise BadValue(
                         f"{argument}={value!r} was given with scheme={scheme!r}, which has its own. "
                         f"Only scheme='dataset' takes {argument}. Leave it out, or use scheme='dataset'."
                     )
@@ -94,12 +95,12 @@ class InputNormalization(keras.layers.Layer):
             self.mean = self._mean = _per_channel("mean", mean)
             self.std = self._std = _per_channel("std", std)
             if min(self._std) <= 0:
-                raise ValueError(
+                raise BadValue(
                     f"std={std!r} holds a value that is not positive. Allowed are values > 0, one a channel. "
                     "Use 1 for a channel that never varies."
                 )
             if len(self._mean) != len(self._std):
-                raise ValueError(
+                raise BadValue(
                     f"mean has {len(self._mean)} values and std has {len(self._std)}. "
                     "Allowed is one value a channel in both. Give both the same length."
                 )
@@ -130,13 +131,13 @@ class InputNormalization(keras.layers.Layer):
     def build(self, input_shape: tuple) -> None:
         """Checks the number of channels."""
         if len(input_shape) not in (3, 4, 5):
-            raise ValueError(
+            raise BadValue(
                 f"{self.name!r} received an input of shape {tuple(input_shape)}. Expected 3 to 5 axes: batch, one to "
                 "three axes of space, and channels. Add the axis that is missing, for one image `image[None]`."
             )
         channels = input_shape[channel_axis(self.data_format)]
         if len(self._mean) > 1 and channels != len(self._mean):
-            raise ValueError(
+            raise BadValue(
                 f"{self.name!r} received an input of shape {tuple(input_shape)} with {channels} channels. "
                 f"scheme={self.scheme!r} here needs {len(self._mean)} channels. "
                 "Convert the images, or use scheme='unit', which takes any number."
@@ -193,7 +194,7 @@ def for_model(model: keras.Model) -> InputNormalization:
                 return for_model(layer)
             except ValueError:
                 continue
-    raise ValueError(
+    raise BadValue(
         f"model {model.name!r} holds no InputNormalization layer. Only models that were built or trained with one "
         "carry their preprocessing. Put keras_resnet.preprocessing.InputNormalization(scheme) first in the model."
     )
@@ -201,19 +202,19 @@ def for_model(model: keras.Model) -> InputNormalization:
 
 def _per_channel(argument: str, values: Any) -> tuple[float, ...]:
     if values is None:
-        raise ValueError(
+        raise BadValue(
             f"{argument}=None was given with scheme='dataset'. Expected one value a channel. "
             "Pass it, or use InputNormalization.adapted(training_images), which computes it."
         )
     try:
         numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values)))
     except (TypeError, ValueError):
-        raise TypeError(
+        raise BadType(
             f"{argument}={values!r} is not a list of numbers. Expected one float a channel. "
             "Pass a list such as [120.0, 115.0, 104.0]."
         ) from None
     if not numbers or not np.isfinite(numbers).all():
-        raise ValueError(
+        raise BadValue(
             f"{argument}={values!r} is empty or not finite. Expected one finite float a channel. "
             "Look for NaN in the training data."
         )
@@ -238,7 +239,7 @@ def _moments(batches: Iterable[Any], axis: int) -> tuple[list[float], list[float
         mean = mean + shift * (len(pixels) / total)
         count = total
     if not count:
-        raise ValueError(
+        raise BadValue(
             "images holds no example to adapt to. Expected an array or an iterable of batches with at least one image. "
             "Pass the training split."
         )

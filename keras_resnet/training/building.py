@@ -6,6 +6,7 @@ import keras
 
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
+from keras_resnet.errors import BadValue
 
 DEFAULT_IMAGE_SIZE_PX = 224
 STATISTICS_BATCH_SIZE = 256
@@ -22,7 +23,7 @@ def image_size_of(recipe: Any, dataset: datasets.Dataset) -> int | None:
     if size == "auto":
         return DEFAULT_IMAGE_SIZE_PX if None in space else None
     if len(space) != 2:
-        raise ValueError(
+        raise BadValue(
             f"data.image_size={size} was given for examples of shape {dataset.image_shape}. Only images can be "
             "resized. Leave it 'auto'."
         )
@@ -56,13 +57,13 @@ def build_model(recipe: Any, name: str, dataset: datasets.Dataset) -> keras.Mode
     outputs = dataset.num_outputs
     if recipe.loss.name == "binary_cross_entropy":
         if outputs != 2:
-            raise ValueError(
+            raise BadValue(
                 f"loss.name='binary_cross_entropy' was given for data={dataset.spec!r} with {outputs} classes. It "
                 "takes two. Use loss.name='cross_entropy'."
             )
         outputs = 1
     elif recipe.loss.name == "cross_entropy" and outputs < 2:
-        raise ValueError(
+        raise BadValue(
             f"data={dataset.spec!r} has {outputs} class. A classifier needs two. Add another class, or use "
             "loss.name='mean_squared_error' for numbers to predict."
         )

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_resnet import files
+from keras_resnet.errors import BadValue
 from keras_resnet.training.losses import check_outputs
 from keras_resnet.training.optimizers import inner_optimizer
 from keras_resnet.training.plots import draw_curves
@@ -20,7 +21,7 @@ from keras_resnet.training.plots import draw_curves
 SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
 
 
-class TrainingDiverged(ValueError):
+class TrainingDiverged(BadValue):
     """The loss is not finite, or the loss scale of 16-bit floats has collapsed."""
 
 
@@ -236,7 +237,7 @@ def recording_callbacks(recipe: Any, out: str | os.PathLike) -> list[keras.callb
     """Returns the callbacks of `Recipe.callbacks`; see there."""
     folder = make_writable(out)
     if (folder / "history.csv").exists():
-        raise ValueError(
+        raise BadValue(
             f"out={os.fspath(out)!r} holds the history of another run. Allowed is a folder without one. "
             "Choose another folder, or move that run away."
         )
@@ -269,7 +270,7 @@ def make_writable(out: str | os.PathLike) -> pathlib.Path:
         files.write_text(folder / ".writable", "")
         (folder / ".writable").unlink()
     except OSError as error:
-        raise ValueError(
+        raise BadValue(
             f"out={os.fspath(out)!r} cannot be written: {error.strerror}. A run needs a folder it may write to. "
             "Choose another one, or change its permissions."
         ) from error

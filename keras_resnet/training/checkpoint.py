@@ -16,12 +16,13 @@ import keras
 import numpy as np
 
 from keras_resnet import files
+from keras_resnet.errors import BadValue
 
 MAGIC = b"keras_resnet state 1 "
 KEPT = 2
 
 
-class CheckpointError(ValueError):
+class CheckpointError(BadValue):
     """No saved state can be used."""
 
 

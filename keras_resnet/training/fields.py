@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_resnet.arguments import check_bool, check_float, check_int, choose, suggestion
+from keras_resnet.errors import BadType, BadValue
 
 
 def integer(default: int, *, minimum: int = 0, maximum: int | None = None) -> Any:
@@ -61,7 +62,7 @@ def integer_or(word: str, *, minimum: int = 1) -> Any:
         if value == word:
             return value
         if isinstance(value, str):
-            raise ValueError(f"{name}={value!r} is not known. Use {word!r} or an int >= {minimum}. Pass one of them.")
+            raise BadValue(f"{name}={value!r} is not known. Use {word!r} or an int >= {minimum}. Pass one of them.")
         return check_int(name, value, minimum=minimum)
 
     return _field(word, parse, check)
@@ -75,15 +76,13 @@ def fractions(default: tuple[float, ...]) -> Any:
 
     def check(name: str, value: Any) -> tuple[float, ...]:
         if not isinstance(value, (list, tuple)):
-            raise TypeError(
-                f"{name}={value!r} is not a list. Allowed are fractions in (0, 1). Pass such as [0.5, 0.75]."
-            )
+            raise BadType(f"{name}={value!r} is not a list. Allowed are fractions in (0, 1). Pass such as [0.5, 0.75].")
         numbers = tuple(
             check_float(name, part, minimum=0, maximum=1, minimum_included=False, maximum_included=False)
             for part in value
         )
         if not numbers or list(numbers) != sorted(set(numbers)):
-            raise ValueError(f"{name}={value!r} is empty or does not rise. Each must exceed the one before. Sort them.")
+            raise BadValue(f"{name}={value!r} is empty or does not rise. Each must exceed the one before. Sort them.")
         return numbers
 
     return _field(default, parse, check)
@@ -94,7 +93,7 @@ def text(default: str) -> Any:
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str):
-            raise TypeError(f"{name} must be a string, got {value!r} of type {type(value).__name__}. Put it in quotes.")
+            raise BadType(f"{name} must be a string, got {value!r} of type {type(value).__name__}. Put it in quotes.")
         return value
 
     return _field(default, lambda name, given: given, check)
@@ -121,7 +120,7 @@ def make(section: type, values: Any) -> Any:
     """
     title = section.title  # type: ignore[attr-defined]
     if not isinstance(values, Mapping):
-        raise TypeError(f"{title}={values!r} is not a table. Allowed are keys and values. Write them under [{title}].")
+        raise BadType(f"{title}={values!r} is not a table. Allowed are keys and values. Write them under [{title}].")
     names = [field.name for field in dataclasses.fields(section)]
     for key in values:
         if key not in names:
@@ -140,7 +139,7 @@ def parsed(section: type, name: str, value: Any) -> Any:
 
 def unknown_key(key: str, names: list[str]) -> ValueError:
     """Returns the error for a key that no section has."""
-    return ValueError(f"The recipe key {key!r} is not known. {suggestion(key, names)}Use one of: {', '.join(names)}.")
+    return BadValue(f"The recipe key {key!r} is not known. {suggestion(key, names)}Use one of: {', '.join(names)}.")
 
 
 WORDS_OF_BOOL = {"true": True, "false": False}
@@ -159,11 +158,11 @@ def _int_of(name: str, word: str) -> int:
     try:
         return int(word)
     except ValueError:
-        raise ValueError(f"{name}={word!r} is not a whole number. Allowed is such as 16. Write digits alone.") from None
+        raise BadValue(f"{name}={word!r} is not a whole number. Allowed is such as 16. Write digits alone.") from None
 
 
 def _float_of(name: str, word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        raise ValueError(f"{name}={word!r} is not a number. Allowed is such as 0.1 or 1e-3. Write it so.") from None
+        raise BadValue(f"{name}={word!r} is not a number. Allowed is such as 0.1 or 1e-3. Write it so.") from None

@@ -10,6 +10,7 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, choose
+from keras_resnet.errors import BadValue
 from keras_resnet.training import scores
 from keras_resnet.training.building import build_model, image_size_of, steps_of
 from keras_resnet.training.callbacks import (
@@ -94,7 +95,7 @@ def fit(
     check_bool("resume", resume)
     check_bool("dry_run", dry_run)
     if resume and out is None:
-        raise ValueError("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
+        raise BadValue("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
     asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
@@ -170,7 +171,7 @@ def _restore(folder: pathlib.Path, network: keras.Model, saver: SaveState) -> No
     saved, values = newest
     changed = differences(saved["identity"], saver.identity)
     if changed:
-        raise ValueError(
+        raise BadValue(
             f"{os.fspath(folder / 'last')!r} holds the state of another run; differing: {'; '.join(changed)}. A resume "
             "needs the same recipe, model and data. Give the same as before, or choose another folder."
         )

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, choose
+from keras_resnet.errors import BadValue
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -115,12 +116,12 @@ def check_outputs(model: keras.Model) -> None:
     if from_logits is None or activation is None:
         return
     if from_logits and activation in PROBABILITIES:
-        raise ValueError(
+        raise BadValue(
             f"The model ends in {activation!r}, that is in probabilities, and the loss takes logits. They must agree. "
             "Use recipe.compile_args(from_logits=False), or build the model with classifier_activation=None."
         )
     if not from_logits and activation == "linear":
-        raise ValueError(
+        raise BadValue(
             "The model ends in logits (classifier_activation=None), and the loss takes probabilities. They must agree. "
             "Use recipe.compile_args(from_logits=True), or build the model with classifier_activation='softmax'."
         )

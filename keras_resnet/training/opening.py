@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_resnet import data as datasets
+from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import COMPLETE, differences, read_description
 
@@ -55,10 +56,10 @@ def check_folder(folder: pathlib.Path | None, resume: bool) -> dict[str, Any] | 
     if folder is None or not folder.exists():
         return None
     if not folder.is_dir():
-        raise ValueError(f"out={os.fspath(folder)!r} is a file. A run needs a folder. Choose another path.")
+        raise BadValue(f"out={os.fspath(folder)!r} is a file. A run needs a folder. Choose another path.")
     found = read_description(folder)
     if found is not None and not resume:
-        raise ValueError(
+        raise BadValue(
             f"out={os.fspath(folder)!r} holds a run already ({found['status']}). A new run needs a folder of its own. "
             "Choose another, or go on with it: resume=True, on the command line --resume."
         )
@@ -75,7 +76,7 @@ def check_same(folder: pathlib.Path, found: dict[str, Any], description: dict[st
     """Raises ValueError where a folder holds a run of another recipe, model or data; warns of other versions."""
     changed = differences(identity(found), identity(description))
     if changed:
-        raise ValueError(
+        raise BadValue(
             f"out={os.fspath(folder)!r} holds another run. A resume needs the same recipe, model and data; differing: "
             f"{'; '.join(changed)}. Give the same as before, or choose another folder."
         )

@@ -13,6 +13,7 @@ import tomli_w
 
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training import sections
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import make, parsed, unknown_key
@@ -73,12 +74,12 @@ class Recipe:
     def __post_init__(self) -> None:
         """Checks the name and the types of the sections."""
         if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0"):
-            raise ValueError(
+            raise BadValue(
                 f"name={self.name!r} is no name of a recipe. Allowed is a string without slashes. Name it like a file."
             )
         for title, section in {"about": sections.About, **sections.SECTIONS}.items():
             if not isinstance(getattr(self, title), section):
-                raise TypeError(
+                raise BadType(
                     f"{title} must be a {section.__name__}, got {getattr(self, title)!r}. Recipe.from_dict takes "
                     "plain tables. Use it, or Recipe.load."
                 )
@@ -112,17 +113,17 @@ class Recipe:
             TypeError, ValueError: there is no such recipe or file, or the file is not a valid recipe.
         """
         if not isinstance(source, (str, os.PathLike)):
-            raise TypeError(f"recipe must be a name or a path, got {source!r}. Pass such as 'quick' or 'my.toml'.")
+            raise BadType(f"recipe must be a name or a path, got {source!r}. Pass such as 'quick' or 'my.toml'.")
         path = pathlib.Path(source)
         if path.suffix != ".toml":
             text = choose("recipe", os.fspath(source), _packaged()).read_text(encoding="utf-8")
             return cls.from_dict(tomllib.loads(text), name=os.fspath(source))
         if not path.is_file():
-            raise ValueError(f"recipe={os.fspath(source)!r} is not a file. Allowed is a TOML file. Check the path.")
+            raise BadValue(f"recipe={os.fspath(source)!r} is not a file. Allowed is a TOML file. Check the path.")
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
+            raise BadValue(
                 f"recipe={os.fspath(source)!r} is not valid TOML: {error}. Allowed are [section] tables of "
                 "key = value. Correct that line."
             ) from error
@@ -213,7 +214,7 @@ class Recipe:
         title, _, name = decisive.partition(".")
         chosen = getattr(getattr(self, title), name)
         if chosen not in choices:
-            raise ValueError(
+            raise BadValue(
                 f"{key} has no effect with {decisive}={chosen!r}. It is read with {', '.join(map(repr, choices))}. "
                 f"Leave it out, or set {decisive}."
             )

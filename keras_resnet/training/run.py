@@ -15,6 +15,7 @@ import keras_resnet.models  # noqa: F401  registers the layers that a saved mode
 import keras_resnet.preprocessing  # noqa: F401  the same
 from keras_resnet import data as datasets
 from keras_resnet import files
+from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import Recipe
 
 COMPLETE = "complete"
@@ -63,7 +64,7 @@ class Run:
         folder = pathlib.Path(path).expanduser()
         description = read_description(folder)
         if description is None:
-            raise ValueError(
+            raise BadValue(
                 f"path={os.fspath(path)!r} holds no run: there is no run.json. Allowed is a folder that training made. "
                 "Check the path."
             )
@@ -75,7 +76,7 @@ class Run:
         if self._model is None:
             path = self._folder / "best.keras"
             if not path.is_file():
-                raise ValueError(
+                raise BadValue(
                     f"{os.fspath(path)!r} does not exist: no epoch of this run was finished. A run has a model after "
                     "its first epoch. Train it with resume=True."
                 )
@@ -88,7 +89,7 @@ class Run:
         if self._dataset is None:
             dataset = load_data(self.description["data"], self.description["data_dir"], self.recipe)
             if dataset.fingerprint != self.description["fingerprint"]:
-                raise ValueError(
+                raise BadValue(
                     f"data={self.description['data']!r} is not what this run was trained on: its fingerprint changed. "
                     "Scores would mix training and test examples. Restore the files, or name other data."
                 )
@@ -98,7 +99,7 @@ class Run:
     @property
     def _folder(self) -> pathlib.Path:
         if self.path is None:
-            raise ValueError("This run was planned with dry_run=True. It has no folder. Train without dry_run.")
+            raise BadValue("This run was planned with dry_run=True. It has no folder. Train without dry_run.")
         return self.path
 
     def __repr__(self) -> str:
@@ -143,7 +144,7 @@ def read_description(folder: pathlib.Path) -> dict[str, Any] | None:
         description = json.loads(path.read_text(encoding="utf-8"))
         description["recipe"], description["class_names"], description["status"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise BadValue(
             f"{os.fspath(path)!r} cannot be read as a run ({error!r}). Allowed is a file that training wrote. Restore "
             "it, or use another folder."
         ) from error
@@ -180,7 +181,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise ValueError(
+            raise BadValue(
                 f"out={os.fspath(folder)!r} is in use by {holder}. One process may write to a run. Wait for it, or "
                 "choose another folder."
             ) from None

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.errors import BadValue
+
 CALIBRATION_BINS = 15
 
 
@@ -34,7 +36,7 @@ def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray,
         outputs.append(np.asarray(model.predict_on_batch(images))[:examples].astype("float32"))
         labels.append(batch_labels)
     if not outputs:
-        raise ValueError("batches holds no example. A score needs at least one. Choose another split.")
+        raise BadValue("batches holds no example. A score needs at least one. Choose another split.")
     return np.concatenate(outputs), np.concatenate(labels)
 
 
@@ -70,7 +72,7 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
     _check(logits, (examples, classes))
     if labels.min() < 0 or labels.max() >= classes:
         index = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise ValueError(
+        raise BadValue(
             f"The label of example {index} is {labels[index]}. Labels must lie in [0, {classes}), one a class name. "
             "Correct the labels."
         )
@@ -165,13 +167,13 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
 
 def _check(outputs: np.ndarray, shape: tuple[int, ...]) -> None:
     if outputs.shape != shape or not shape[0]:
-        raise ValueError(
+        raise BadValue(
             f"The outputs have shape {outputs.shape}, and the labels ask for {shape}. They must be equal, with at "
             "least one example. Use the model and the data of one run."
         )
     if not np.isfinite(outputs).all():
         index = int(np.flatnonzero(~np.isfinite(outputs).all(axis=1))[0])
-        raise ValueError(
+        raise BadValue(
             f"The model's output for example {index} is not finite: {outputs[index][:5].tolist()}. Scores need finite "
             "numbers. Look for NaN in the weights and in the data."
         )

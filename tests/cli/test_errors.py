@@ -40,6 +40,14 @@ def test_a_file_that_is_not_there_is_the_users_mistake(tmp_path):
     assert is_users_mistake(caught(pathlib.Path(tmp_path / "none").read_text))
 
 
+def test_a_broken_invariant_of_the_package_is_a_bug():
+    def raise_in_the_package():
+        code = compile("raise RuntimeError('9 steps of 8')", "fit.py", "exec")
+        exec(code, {"__name__": "keras_resnet.training.fit"})
+
+    assert not is_users_mistake(caught(raise_in_the_package))
+
+
 def test_an_error_without_a_traceback_is_a_bug():
     assert not is_users_mistake(ValueError("never raised"))
 

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 import keras_resnet
 
 ROOT = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
 
 
 def start(*words, cwd, **environment):
-    """Starts `python -m keras_resnet` as a user without settings of TensorFlow would."""
+    """Starts `keras-resnet` as a user without settings of TensorFlow would."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return subprocess.Popen(
-        [sys.executable, "-m", "keras_resnet", *map(str, words)],
+        [sys.executable, "-m", "keras_resnet_command", *map(str, words)],
         cwd=cwd,
         env={**clean, "PYTHONPATH": paths, **environment},
         stdout=subprocess.PIPE,
@@ -33,10 +35,11 @@ def run(*words, cwd, **environment):
     return process.returncode, out, err
 
 
-def test_help_comes_without_loading_keras(tmp_path):
+@pytest.mark.parametrize("words", [["--help"], ["list"]], ids=" ".join)
+def test_help_and_list_come_without_loading_keras(tmp_path, words):
     code = (
-        "import runpy, sys; sys.orig_argv[1:3] = ['-m', 'keras_resnet']; sys.argv[1:] = ['--help']\n"
-        "try: runpy.run_module('keras_resnet', run_name='__main__')\n"
+        f"import sys; sys.argv[1:] = {words!r}; import keras_resnet_command\n"
+        "try: raise SystemExit(keras_resnet_command.main())\n"
         "except SystemExit as done: print(done.code, 'keras' in sys.modules, 'tensorflow' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -87,3 +90,10 @@ def test_a_bug_shows_its_traceback(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "KeyError: 'missing'" in done.stderr
+
+
+def test_the_package_as_a_program_runs_the_same_commands(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "keras_resnet", "list"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == run("list", cwd=tmp_path)[:2]

@@ -64,3 +64,11 @@ def test_what_is_no_model_is_refused():
         keras_resnet.model_info("resnet18", widht=8)
     with pytest.raises(TypeError, match="were given with a built model"):
         keras_resnet.model_info(ResNet18(input_shape=(32, 32, 3), width=4), width=8)
+
+
+def test_counting_by_name_draws_no_random_weights(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("a random number was drawn")
+
+    monkeypatch.setattr(keras.initializers.HeNormal, "__call__", refuse)
+    assert keras_resnet.model_info("resnet18", width=4).parameters > 0

@@ -39,7 +39,8 @@ def test_the_table_holds_the_depths_of_the_paper():
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_v15_has_the_parameters_of_torchvision_and_the_published_multiply_adds(name):
     info = keras_resnet.model_info(name)
-    assert info.trainable_parameters == TORCHVISION[name]
+    assert info.trainable_parameters == TORCHVISION[name] == VARIANTS[name].parameters
+    assert info.multiply_adds == VARIANTS[name].multiply_adds
     assert round(info.multiply_adds / 1e9, 2) == MULTIPLY_ADDS[name]
 
 

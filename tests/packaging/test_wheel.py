@@ -95,7 +95,7 @@ def test_the_installed_versions_are_within_the_requirements(metadata):
 def test_the_command_is_installed(wheel):
     scripts = configparser.ConfigParser()
     scripts.read_string(metadata_file(wheel, "entry_points.txt"))
-    assert dict(scripts["console_scripts"]) == {"keras-resnet": "keras_resnet.cli:main"}
+    assert dict(scripts["console_scripts"]) == {"keras-resnet": "keras_resnet_command:main"}
 
 
 def test_the_unpacked_wheel_imports_with_its_tuning(wheel, tmp_path):

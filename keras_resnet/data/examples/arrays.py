@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images import resizing
 from keras_resnet.data.images.bad_images import BadImageError
+from keras_resnet.errors import BadType, BadValue
 
 
 class ArrayExamples:
@@ -111,16 +112,16 @@ def as_images(images: Any, where: str) -> np.ndarray:
     """
     array = np.asarray(images)
     if array.dtype.kind not in "iufb":
-        raise TypeError(
+        raise BadType(
             f"{where} has dtype {array.dtype}. Allowed are numbers: uint8 in [0, 255], or floats. Convert the array."
         )
     if array.ndim not in (3, 4, 5):
-        raise ValueError(
+        raise BadValue(
             f"{where} has shape {array.shape}. Allowed are (examples, length, channels), (examples, height, width, "
             "channels) and (examples, depth, height, width, channels). Add the channel axis with array[..., None]."
         )
     if 0 in array.shape:
-        raise ValueError(
+        raise BadValue(
             f"{where} has shape {array.shape}. Allowed is at least one example and one value along each axis. "
             "Check how the array was made."
         )
@@ -130,7 +131,7 @@ def as_images(images: Any, where: str) -> np.ndarray:
     finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     if not finite.all():
         index = int(np.flatnonzero(~finite)[0])
-        raise ValueError(
+        raise BadValue(
             f"{where}[{index}] holds NaN or infinity ({int((~finite).sum())} such examples). "
             "Allowed are finite numbers. Correct or drop these examples."
         )
@@ -140,7 +141,7 @@ def as_images(images: Any, where: str) -> np.ndarray:
 def check_same_length(images: np.ndarray, labels: np.ndarray, where: str) -> None:
     """Raises ValueError when there are not as many labels as images."""
     if len(images) != len(labels):
-        raise ValueError(
+        raise BadValue(
             f"{where} holds {len(images)} images and {len(labels)} labels. "
             "Allowed is one label an image. Check how the arrays were made."
         )

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.examples import order
+from keras_resnet.errors import BadValue
 
 
 class BatchOperation(Protocol):
@@ -23,12 +24,12 @@ def augmenting(augmentation: Any, image_shape: tuple[int | None, ...]) -> BatchO
         ValueError: the examples are no images, or Keras does not run on TensorFlow.
     """
     if len(image_shape) != 3:
-        raise ValueError(
+        raise BadValue(
             f"augmentation was given for examples of shape {image_shape}. Only images (height, width, channels) can be "
             "augmented. Leave it out."
         )
     if keras.config.backend() != "tensorflow":
-        raise ValueError(
+        raise BadValue(
             f"augmentation was given under the Keras backend {keras.config.backend()!r}. Inside a tf.data pipeline it "
             "needs TensorFlow. Set KERAS_BACKEND=tensorflow, or augment the batches yourself with augmentation.apply."
         )

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_resnet.arguments import check_fraction, check_int, choose
 from keras_resnet.data.examples import order
 from keras_resnet.data.images import resizing
+from keras_resnet.errors import BadValue
 
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
@@ -46,7 +47,7 @@ class Plan:
         check_int("num_shards", self.num_shards)
         check_int("shard", self.shard, minimum=0, maximum=self.num_shards - 1)
         if self.batch_size % self.num_shards:
-            raise ValueError(
+            raise BadValue(
                 f"batch_size={self.batch_size} is not a multiple of num_shards={self.num_shards}. Every shard makes an "
                 "equal part of a batch. Use another batch size."
             )
@@ -98,19 +99,19 @@ def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tu
     """
     if image_size is None:
         if None in image_shape:
-            raise ValueError(
+            raise BadValue(
                 "image_size=None was given, and the images of this dataset differ in size. "
                 "Allowed is an int or (height, width) in pixels. Pass one, for instance image_size=224."
             )
         return None
     if len(image_shape) != 3:
-        raise ValueError(
+        raise BadValue(
             f"image_size={image_size!r} was given for examples of shape {image_shape}. "
             "Only images (height, width, channels) can be resized. Leave image_size out."
         )
     if isinstance(image_size, (tuple, list)):
         if len(image_size) != 2:
-            raise ValueError(
+            raise BadValue(
                 f"image_size={image_size!r} has {len(image_size)} values. Allowed is an int or (height, width). "
                 "Pass two values."
             )
@@ -130,7 +131,7 @@ def check_crop(crop: Any, image_size: tuple[int, int] | None, image_shape: tuple
     if crop is None:
         return default if None in image_shape else "none"
     if crop != "none" and image_size is None:
-        raise ValueError(
+        raise BadValue(
             f"crop={crop!r} was given without image_size. A crop is resized to image_size. "
             "Pass image_size, or crop='none'."
         )

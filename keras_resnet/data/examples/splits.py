@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue
 
 Held = TypeVar("Held", bound=Examples)
 
@@ -34,7 +35,7 @@ def split_off(
     """
     total = len(labels)
     if not 0 < count < total:
-        raise ValueError(
+        raise BadValue(
             f"{argument} takes {count} of {total} examples, which leaves {total - count}. "
             "Allowed is at least one example on each side. Use another fraction, or more data."
         )

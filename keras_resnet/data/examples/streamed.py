@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.data.examples import order
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
+from keras_resnet.errors import BadValue
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
 SHUFFLED_BYTES = 2**28
@@ -69,7 +70,7 @@ class StreamedExamples:
         """
         first, last = int(indices[0]), int(indices[-1]) + 1
         if len(indices) != last - first or (np.diff(indices) != 1).any():
-            raise ValueError(
+            raise BadValue(
                 f"{self.name} is streamed from files, and {len(indices)} examples between {first} and {last - 1} were "
                 "asked for. Allowed is a run of neighbours. Raise in_memory_limit to pick single examples."
             )

@@ -4,11 +4,12 @@ import os
 from collections.abc import Sequence
 
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue
 
 NAMED_AT_MOST = 20
 
 
-class BadImageError(ValueError):
+class BadImageError(BadValue):
     """Image files, or records of a dataset, cannot be used.
 
     Args:

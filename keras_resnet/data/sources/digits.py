@@ -6,6 +6,7 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.examples.splits import split_off, with_validation
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue, MissingPackage
 
 TEST_EXAMPLES = 360
 
@@ -13,18 +14,18 @@ TEST_EXAMPLES = 360
 def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns 1797 digits of 8x8 pixels: 360 for test, the others for training and validation."""
     if argument:
-        raise ValueError(
+        raise BadValue(
             f"spec={spec!r} has something after 'digits'. Allowed is 'digits' alone. Leave {argument!r} out."
         )
     if options.task != "classification":
-        raise ValueError(
+        raise BadValue(
             f"task={options.task!r} was given with spec='digits', whose labels are classes. "
             "Allowed is task='classification'. Use an npz: spec for regression."
         )
     try:
         from sklearn.datasets import load_digits as bundled
     except ImportError:
-        raise ImportError(
+        raise MissingPackage(
             "spec='digits' needs scikit-learn, which is not installed. Run: pip install scikit-learn"
         ) from None
     pixels, labels = bundled(return_X_y=True)

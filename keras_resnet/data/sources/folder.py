@@ -24,6 +24,7 @@ from keras_resnet.data.sources.listing import (
     resolve,
 )
 from keras_resnet.data.sources.manifest import check_manifest
+from keras_resnet.errors import BadValue
 
 SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
 
@@ -31,7 +32,7 @@ SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it
 def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the images of class folders."""
     if options.is_regression:
-        raise ValueError(
+        raise BadValue(
             f"task='regression' was given with spec={spec!r}, whose labels are folders. "
             "Allowed is task='classification'. Use an npz: spec for regression."
         )

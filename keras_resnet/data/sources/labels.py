@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.errors import BadType, BadValue
+
 
 def check_labels(labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
     """Returns class labels as int32 of shape `(examples,)`.
@@ -32,7 +34,7 @@ def check_labels(labels: Any, num_classes: int | None = None, *, where: str = "l
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim not in (1, 2):
-        raise ValueError(
+        raise BadValue(
             f"{where} has shape {array.shape}. Allowed is (examples,) or one-hot rows (examples, classes). "
             "Reshape it so that the first axis counts the examples."
         )
@@ -62,11 +64,11 @@ def check_targets(targets: Any, *, where: str = "targets") -> np.ndarray:
     """
     array = np.asarray(targets)
     if array.dtype.kind not in "iuf":
-        raise TypeError(
+        raise BadType(
             f"{where} has dtype {array.dtype}. Allowed for regression are numbers. Convert it, with .astype('float32')."
         )
     if array.ndim not in (1, 2):
-        raise ValueError(f"{where} has shape {array.shape}. Allowed is (examples,) or (examples, outputs). Reshape it.")
+        raise BadValue(f"{where} has shape {array.shape}. Allowed is (examples,) or (examples, outputs). Reshape it.")
     with np.errstate(over="ignore"):
         array = array.astype("float32")
     if array.ndim == 2 and array.shape[1] == 1:
@@ -88,7 +90,7 @@ def count_classes(labels: np.ndarray, class_names: Sequence[str], where: str) ->
     if len(present) < num_classes:
         missing = int(np.flatnonzero(~np.isin(np.arange(len(present) + 1), present))[0])
         index = int(np.flatnonzero(labels == present[-1])[0])
-        raise ValueError(
+        raise BadValue(
             f"{where}[{index}]={num_classes - 1} is the largest label, but label {missing} never occurs. "
             f"Allowed are the labels 0 to {len(present) - 1} for {len(present)} classes. "
             "Renumber them, or give class_names, which says how many classes there are."
@@ -105,7 +107,7 @@ def _check_integers(array: np.ndarray, num_classes: int | None, where: str) -> N
         if len(broken):
             _refuse(where, broken, array[broken[0]], allowed)
     value = repr(array[:1].tolist()[0]) if len(array) else "nothing"
-    raise TypeError(
+    raise BadType(
         f"{where}[0]={value} has dtype {array.dtype}. Allowed is {allowed}. "
         "Use .astype('int64') for class labels, or task='regression' for numbers to predict."
     )
@@ -114,13 +116,13 @@ def _check_integers(array: np.ndarray, num_classes: int | None, where: str) -> N
 def _from_one_hot(array: np.ndarray, num_classes: int | None, where: str) -> np.ndarray:
     width = array.shape[1]
     if num_classes is not None and width != num_classes:
-        raise ValueError(
+        raise BadValue(
             f"{where}[0]={array[0].tolist() if len(array) else []} is a row of {width} values, and there are "
             f"{num_classes} classes. Allowed are {num_classes} values a row, or integers from 0 to {num_classes - 1}. "
             "Encode the labels again for these classes."
         )
     if array.dtype.kind not in "iufb":
-        raise TypeError(
+        raise BadType(
             f"{where} has dtype {array.dtype}. Allowed are one-hot rows of 0 and 1. Convert the labels to integers."
         )
     is_one_hot = ((array == 0) | (array == 1)).all(axis=1) & (array.sum(axis=1) == 1)
@@ -133,4 +135,4 @@ def _from_one_hot(array: np.ndarray, num_classes: int | None, where: str) -> np.
 def _refuse(where: str, indices: np.ndarray, value: Any, allowed: str) -> None:
     shown = np.asarray(value).tolist()
     more = f" ({len(indices)} such samples)" if len(indices) > 1 else ""
-    raise ValueError(f"{where}[{indices[0]}]={shown}{more}. Allowed is {allowed}. Correct or drop these samples.")
+    raise BadValue(f"{where}[{indices[0]}]={shown}{more}. Allowed is {allowed}. Correct or drop these samples.")

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"})
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
@@ -56,7 +57,7 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise ValueError(
+        raise BadValue(
             f"folder:{root} {what}. Allowed is a folder that holds one folder a class. Check the path and --data-dir."
         )
     names = [entry.name for entry in _visible(root) if entry.is_dir()]
@@ -68,7 +69,7 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
         if name not in SPLIT_FOLDERS:
             report.append(f"ignored folder {root / name}, which is not one of train, val, validation, test")
         elif SPLIT_FOLDERS[name] in splits:
-            raise ValueError(
+            raise BadValue(
                 f"folder:{root} holds both 'val' and 'validation'. Allowed is one of them. Rename or merge them."
             )
         else:
@@ -112,7 +113,7 @@ def check_same_classes(classes: dict[str, ClassFolders], report: list[str]) -> t
     for split, found in classes.items():
         unknown = sorted(set(found.files) - set(names))
         if unknown:
-            raise ValueError(
+            raise BadValue(
                 f"{found.root} holds class folders {unknown} that {classes['train'].root} lacks. "
                 f"Allowed are the {len(names)} classes of training. Rename or move these folders."
             )
@@ -160,13 +161,13 @@ def _walk(top: pathlib.Path, ignored: _Ignored) -> list[str]:
 def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, ignored: _Ignored) -> None:
     if not files:
         found = f"{loose} image files and no class folder" if loose else "no class folder"
-        raise ValueError(
+        raise BadValue(
             f"{root} holds {found}. Allowed is one folder a class, with the images of the class in it. "
             "Move the images into folders named after their classes."
         )
     odd = [name for name in files if not name.isprintable()]
     if odd:
-        raise ValueError(
+        raise BadValue(
             f"{root} holds class folders with unprintable characters in their names: {odd!r}. "
             "Allowed are letters, digits, spaces and signs of any script on one line. Rename them."
         )
@@ -176,12 +177,12 @@ def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, 
         others = (
             f" ({sum(ignored.extensions.values())} files of other kinds were ignored)" if ignored.extensions else ""
         )
-        raise ValueError(
+        raise BadValue(
             f"{root} holds class folders without images: {empty}{others}. "
             f"Allowed is at least one file with extension {extensions} in each. Fill or delete these folders."
         )
     if len(files) < 2:
-        raise ValueError(
+        raise BadValue(
             f"{root} holds one class, {next(iter(files))!r}. Allowed are two or more classes. "
             "Add the folders of the other classes, or point to the folder above."
         )

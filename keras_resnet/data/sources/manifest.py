@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from keras_resnet import files
 from keras_resnet.data.images.bad_images import bad_image_error
 from keras_resnet.data.sources.listing import find_splits, list_classes
+from keras_resnet.errors import BadValue
 
 MANIFEST_NAME = "SHA256SUMS"
 
@@ -73,7 +74,7 @@ def _read(manifest: pathlib.Path) -> dict[str, str]:
         if any(len(pair) != 2 or len(pair[0]) != 64 for pair in pairs):
             raise ValueError("a line is not '<sha256>  <path>'")
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise BadValue(
             f"manifest={str(manifest)!r} cannot be read: {error}. "
             "Allowed is a file written by keras_resnet.data.write_manifest or sha256sum. Write it again."
         ) from None

@@ -14,6 +14,7 @@ from keras_resnet.data.examples.splits import with_test, with_validation
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.labels import check_labels, check_targets, count_classes
 from keras_resnet.data.sources.listing import resolve
+from keras_resnet.errors import BadValue
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
@@ -43,7 +44,7 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
             width = num_outputs or _num_classes(arrays[y_key], labels[split], where)
         check_same_length(arrays[x_key], labels[split], f"{x_key}, {y_key} of {path}")
         if num_outputs not in (None, width):
-            raise ValueError(
+            raise BadValue(
                 f"{where} holds {width} numbers an example and training {num_outputs}. "
                 "Allowed is the same number in every split. Correct the arrays."
             )
@@ -82,7 +83,7 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
             return arrays
     except UNREADABLE as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ValueError(
+        raise BadValue(
             f"npz:{path} cannot be read: {reason}. Allowed is a file written by numpy.savez, with arrays of "
             f"numbers and no pickled objects: {ALLOWED}. Check the path, or write the file again."
         ) from None
@@ -92,7 +93,7 @@ def _pairs(path: pathlib.Path, arrays: dict[str, Any]) -> dict[str, tuple[str, s
     """Returns the keys of images and labels of each split."""
     unknown = [key for key in arrays if key not in KEYS]
     if unknown:
-        raise ValueError(
+        raise BadValue(
             f"npz:{path} holds arrays called {unknown}. {suggestion(unknown[0], KEYS)}Allowed are {ALLOWED}. "
             "Rename them."
         )
@@ -101,14 +102,14 @@ def _pairs(path: pathlib.Path, arrays: dict[str, Any]) -> dict[str, tuple[str, s
         pairs = {"train": ("x", "y")}
         mixed = [key for key in arrays if "_" in key and key != "class_names"]
         if mixed:
-            raise ValueError(
+            raise BadValue(
                 f"npz:{path} holds 'x' or 'y' beside {mixed}. Allowed are {ALLOWED}. Keep one of the two forms."
             )
     present = {split: keys for split, keys in pairs.items() if keys[0] in arrays or keys[1] in arrays}
     incomplete = [key for keys in present.values() for key in keys if key not in arrays]
     if "train" not in present or incomplete:
         missing = incomplete or ["x_train", "y_train"]
-        raise ValueError(f"npz:{path} lacks {missing}. Allowed are {ALLOWED}. Add the missing arrays.")
+        raise BadValue(f"npz:{path} lacks {missing}. Allowed are {ALLOWED}. Add the missing arrays.")
     return present
 
 
@@ -116,7 +117,7 @@ def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...
     if names is None:
         return ()
     if names.ndim != 1 or names.dtype.kind != "U" or len(set(names.tolist())) < max(2, len(names)):
-        raise ValueError(
+        raise BadValue(
             f"class_names of {path} has dtype {names.dtype} and shape {names.shape}. "
             "Allowed is a list of two or more different strings, such as numpy.array(['cat', 'dog']). Write it again."
         )
@@ -128,10 +129,10 @@ def _num_classes(raw: np.ndarray, labels: np.ndarray, where: str) -> int:
     if raw.ndim == 2 and raw.shape[1] > 1:
         return int(raw.shape[1])
     if not len(labels):
-        raise ValueError(f"{where} is empty. Allowed is at least one label. Check how the array was made.")
+        raise BadValue(f"{where} is empty. Allowed is at least one label. Check how the array was made.")
     num_classes = count_classes(labels, (), where)
     if num_classes < 2:
-        raise ValueError(
+        raise BadValue(
             f"{where} holds one class. Allowed are two or more. Add examples of the others, or use task='regression'."
         )
     return num_classes
@@ -141,7 +142,7 @@ def _check_same_shape(path: pathlib.Path, splits: dict[str, ArrayExamples]) -> N
     shapes = {split: examples.image_shape for split, examples in splits.items()}
     dtypes = {split: examples.image_dtype for split, examples in splits.items()}
     if len(set(shapes.values())) > 1 or len(set(dtypes.values())) > 1:
-        raise ValueError(
+        raise BadValue(
             f"npz:{path} holds images of different shapes or types: {shapes}, {dtypes}. "
             "Allowed is one shape and one type in all splits. Convert the arrays."
         )

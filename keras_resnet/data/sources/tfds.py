@@ -18,6 +18,7 @@ from keras_resnet.data.images.bad_images import BadImageError, reason_of, unread
 from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.labels import check_labels
+from keras_resnet.errors import BadValue, MissingPackage
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
@@ -26,21 +27,21 @@ DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns a prepared set: decoded in memory, encoded in memory, or streamed, whichever fits."""
     if options.is_regression:
-        raise ValueError(
+        raise BadValue(
             f"task='regression' was given with spec={spec!r}. Allowed is task='classification'. "
             "Use an npz: spec for regression."
         )
     try:
         import tensorflow_datasets
     except ImportError:
-        raise ImportError(
+        raise MissingPackage(
             f"spec={spec!r} needs tensorflow-datasets, which is not installed. Run: pip install tensorflow-datasets"
         ) from None
     folder = find_prepared(spec, argument, options.data_dir)
     try:
         info = tensorflow_datasets.builder_from_directory(folder).info
     except Exception as error:  # whatever a damaged description makes TFDS raise
-        raise ValueError(
+        raise BadValue(
             f"{spec} in {folder} cannot be opened: {error}. Allowed is a folder that TFDS finished preparing. "
             "Delete it and prepare the set again."
         ) from error
@@ -61,7 +62,7 @@ def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pa
     root = (data_dir or pathlib.Path(DEFAULT_DATA_DIR)).expanduser()
     name, _, version = argument.partition(":")
     if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", name) or ".." in name:
-        raise ValueError(
+        raise BadValue(
             f"spec={spec!r} does not name a dataset. Allowed is 'tfds:NAME', 'tfds:NAME/CONFIG' or "
             "'tfds:NAME:VERSION'. Correct the name."
         )
@@ -80,7 +81,7 @@ def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pa
         others = sorted({path.parents[1].relative_to(root).as_posix() for path in root.glob("*/*/dataset_info.json")})
         what = f"only {others}" if others else "no prepared set"
     suffix = f":{version}" if version else ""
-    raise ValueError(
+    raise BadValue(
         f"{spec} is not prepared in data_dir={str(root)!r}, which holds {what}. Nothing is downloaded here. Prepare it "
         f'once with: python -c "import tensorflow_datasets as tfds; '
         f"tfds.builder('{name}{suffix}', data_dir='{root}').download_and_prepare()\" "
@@ -112,7 +113,7 @@ def _keys(spec: str, info: Any) -> tuple[str, str]:
         and features[keys[1]].num_classes is not None
     )
     if not fits:
-        raise ValueError(
+        raise BadValue(
             f"{spec} has the features {dict(features)}. Allowed are sets with a uint8 image and a class label. "
             "Convert it to folder: or npz:, or choose another set."
         )
@@ -123,7 +124,7 @@ def _streams(spec: str, info: Any, report: list[str]) -> dict[str, StreamedExamp
     """Returns a reader of each split; a split that holds no labels is left out and reported."""
     image_key, label_key = _keys(spec, info)
     if "train" not in info.splits:
-        raise ValueError(
+        raise BadValue(
             f"{spec} has the splits {sorted(info.splits)}. Allowed are sets with a 'train' split. Choose another set."
         )
     report.extend(f"ignored split {name!r} of {spec}" for name in sorted(set(info.splits) - set(SPLITS)))
@@ -259,7 +260,7 @@ def _divided(
             continue
         count = rounded_count(fraction, len(train))
         if not 0 < count < len(train):
-            raise ValueError(
+            raise BadValue(
                 f"{name}_fraction={fraction:g} takes {count} of {len(train)} examples. "
                 "Allowed is at least one example on each side. Use another fraction."
             )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_resnet.arguments import suggestion
+from keras_resnet.errors import BadType, BadValue
 
 BLOCK_NAME = re.compile(r"(stage\d+)_block(\d+)")
 
@@ -54,9 +55,9 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
         [(8, 8), (2, 2)]
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
+        raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
     if isinstance(stages, str) or not isinstance(stages, Sequence) or not stages:
-        raise TypeError(
+        raise BadType(
             f"stages must be a sequence of names, got {stages!r}. Allowed are 'stage1' to 'stage5'. "
             "Pass for example ('stage3', 'stage4', 'stage5')."
         )
@@ -64,13 +65,13 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
     for stage in stages:
         if stage not in known:
             names = ", ".join(map(repr, known)) or "none: the model holds no layer of keras_resnet"
-            raise ValueError(
+            raise BadValue(
                 f"stages holds {stage!r}, which model {model.name!r} does not have. {suggestion(stage, known)}"
                 f"Use names from: {names}."
             )
     order = [list(known).index(stage) for stage in stages]
     if order != sorted(set(order)):
-        raise ValueError(
+        raise BadValue(
             f"stages={tuple(stages)} is out of order or names a stage twice. Each stage may stand once, in the order "
             f"of the network. Pass {tuple(list(known)[index] for index in sorted(set(order)))}."
         )

@@ -1,0 +1,27 @@
+"""Errors whose message is written for the user; every other exception of this package is a bug in it.
+
+They are Python's own classes as well, so that `except ValueError` goes on working.
+"""
+
+
+class UserError(Exception):
+    """Marks an error that the user can mend: it says what arrived, what is allowed and what to do.
+
+    The command line prints its message and exits with status 2. It shows the traceback of any other exception.
+    """
+
+
+class BadValue(UserError, ValueError):
+    """An argument, a file or the data is not what is allowed."""
+
+
+class BadType(UserError, TypeError):
+    """An argument is of a type that is not allowed."""
+
+
+class MissingPackage(UserError, ImportError):
+    """A package is not installed, is too old, or cannot stand beside this one."""
+
+
+class NotAvailable(UserError, NotImplementedError):
+    """This version cannot do it yet."""
