@@ -32,7 +32,7 @@ class Row:
         size: of the square images, in pixels.
         width: channels of the first residual stage.
         batch: images a step.
-        contestants: names from `benchmarks.contestants`; the first one is compared with the others.
+        contestants: names from `benchmarks.contestants`; the first one that runs is compared with the others.
     """
 
     title: str
@@ -167,18 +167,19 @@ def _figures(row: Row, contestants: list[Contestant], peak: float) -> dict[str, 
 
 
 def table(figures: list[dict[str, Any]]) -> str:
-    """Returns the figures as a Markdown table."""
-    lines = ["| network | contestant | images/s | ours / it | GFLOP/s | share of the peak |"]
+    """Returns the figures as a Markdown table; each is compared with the first of its row that did not fail."""
+    lines = ["| network | contestant | images/s | reference / it | GFLOP/s | share of the peak |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
     failures = []
     for row in figures:
-        ours = row["results"][row["contestants"][0]]
+        reference = next((name for name in row["contestants"] if "failure" not in row["results"][name]), None)
         for name, result in row["results"].items():
             if "failure" in result:
                 lines.append(f"| {row['title']} | {name} | failed | | | |")
                 failures.append(f"{row['title']}, {name}: {result['failure']}")
                 continue
-            ratio = "" if "failure" in ours else f"{result['median_seconds'] / ours['median_seconds']:.2f}"
+            ratio = f"{result['median_seconds'] / row['results'][reference]['median_seconds']:.2f}"
+            ratio = "reference" if name == reference else ratio
             share = f"{result['share_of_peak']:.0%}" if result["share_of_peak"] else ""
             lines.append(
                 f"| {row['title']} | {name} | {result['images_per_second']:.1f} | {ratio} "
@@ -212,7 +213,7 @@ def main(description: str, rows: list[Row], quick: list[Row]) -> None:
     """Reads the options, runs the rows, prints the table and writes the JSON file."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=4, metavar="N")
-    parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps a turn")
+    parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps a turn, at least 2")
     parser.add_argument("--only", metavar="TEXT", help="rows whose title holds TEXT")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help="these alone, the first one is compared")
     parser.add_argument("--isa", choices=("native", "avx2"), default="native", help="avx2: as on an older processor")
@@ -221,6 +222,8 @@ def main(description: str, rows: list[Row], quick: list[Row]) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
+    if options.steps < 2:
+        parser.error(f"--steps {options.steps} leaves nothing to time. The first of a turn starts the clock. Take 2.")
     chosen = [row for row in (quick if options.quick else rows) if not options.only or options.only in row.title]
     if options.contestants:
         from benchmarks.contestants import NAMES

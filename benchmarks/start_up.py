@@ -8,6 +8,7 @@ alone costs is in `benchmarks/import_time.py`.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -34,15 +35,19 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def build_times(rounds: int) -> list[dict[str, Any]]:
-    """Returns the median seconds that each network takes to be built, here and in keras.applications."""
+def build_times(rounds: int, names: list[str]) -> list[dict[str, Any]]:
+    """Returns the median seconds that networks take to be built, here and in keras.applications."""
     import keras
 
     from keras_resnet import models
 
-    theirs = {name: getattr(keras.applications, name.replace("resnet", "ResNet")) for name in models.list_models()[2:]}
+    theirs = {
+        name: getattr(keras.applications, name.replace("resnet", "ResNet"))
+        for name in names
+        if name not in ("resnet18", "resnet34")
+    }
     rows = []
-    for name in models.list_models():
+    for name in names:
         ours_seconds, their_seconds = [], []
         for _ in range(rounds + 1):
             ours_seconds.append(seconds(lambda name=name: models.build(name)))
@@ -54,14 +59,14 @@ def build_times(rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def first_steps(options: argparse.Namespace) -> dict[str, Any]:
+def first_steps(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     """Returns the seconds from the start of a process to the end of its first step."""
-    times: dict[str, list[float]] = {name: [] for name in FIRST_STEP.contestants}
+    times: dict[str, list[float]] = {name: [] for name in row.contestants}
     failures: dict[str, str] = {}
     for _ in range(options.rounds):
-        for name in FIRST_STEP.contestants:
+        for name in row.contestants:
             start = time.perf_counter()
-            contestant = Contestant(name, FIRST_STEP, options, warm_up=2 if name.startswith("keras") else 1)
+            contestant = Contestant(name, row, options, warm_up=2 if name.startswith("keras") else 1)
             times[name].append(time.perf_counter() - start)
             if contestant.failure:
                 failures[name] = contestant.failure
@@ -75,6 +80,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N")
     parser.add_argument("--python", default=sys.executable, help="interpreter of this package's contestants")
     parser.add_argument("--peers", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter of the others")
+    parser.add_argument("--quick", action="store_true", help="two networks, to try the script")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
     options.isa = "native"
@@ -82,13 +88,16 @@ def main() -> None:
     facts = machine()
     print("{date}, {processor}, {cores} cores\n".format(**facts))
     print("| building | keras_resnet | keras.applications | ratio |\n| --- | ---: | ---: | ---: |")
-    built = build_times(options.rounds)
+    from keras_resnet import models
+
+    built = build_times(options.rounds, ["resnet18", "resnet50"] if options.quick else models.list_models())
     for row in built:
         peer = row["keras_applications"]
         beside = f"{peer:.2f} s | {row['keras_resnet'] / peer:.2f}" if peer else "none |"
         print(f"| {row['model']} | {row['keras_resnet']:.2f} s | {beside} |", flush=True)
     print("\n| first training step after | |\n| --- | ---: |")
-    started = first_steps(options)
+    row = dataclasses.replace(FIRST_STEP, contestants=FIRST_STEP.contestants[:2]) if options.quick else FIRST_STEP
+    started = first_steps(row, options)
     for name, value in started.items():
         print(f"| {name} | {value if isinstance(value, str) else f'{value:.1f} s'} |")
     if options.json:

@@ -1,35 +1,35 @@
 """Scores of a trained model on a data set, and the classes of image files."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet.arguments import check_int, choose
+from keras_resnet import preprocessing
+from keras_resnet import scores as scores
+from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training import Run, scores
-from keras_resnet.training.run import load_data
+from keras_resnet.models.outputs import logits_of
+from keras_resnet.models.outputs import predict_all as predict_all
+from keras_resnet.preprocessing import InputRecord
+from keras_resnet.training import Run
 
-# What undoes the last activation of a classifier: the logarithm of a probability is a logit.
-SMALLEST = np.finfo("float32").tiny
-LOGITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda outputs: outputs,
-    "softmax": lambda outputs: np.log(np.maximum(outputs, SMALLEST)),
-    "sigmoid": lambda outputs: np.log(np.maximum(outputs, SMALLEST)) - np.log(np.maximum(1 - outputs, SMALLEST)),
-}
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """A model, and the run that it comes from where there is one."""
+    """A model, what it takes, and the run that it comes from where there is one."""
 
     model: keras.Model
+    record: InputRecord
     run: Run | None
 
 
@@ -72,11 +72,7 @@ def evaluate(
     trained = _open(run_or_model)
     dataset = _dataset(trained, data, data_dir)
     _check_agreement(trained, dataset)
-    batches = dataset.batches(split, batch_size, image_size=_image_size(trained.model, dataset))
-    outputs, labels = scores.predict_all(trained.model, batches)
-    if not dataset.class_names:
-        return scores.regression(outputs, labels)
-    return scores.classification(_logits(trained.model, outputs), labels, dataset.class_names)
+    return scores.score(trained.model, dataset, split, trained.record, batch_size)
 
 
 def predict(
@@ -93,7 +89,7 @@ def predict(
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
-        `{"image": path, "values": [...]}`. A model without a run has its indices for names.
+        `{"image": path, "values": [...]}`. A model that carries no class names has its indices for names.
 
     Raises:
         ValueError: a path holds no model, a file is no image, or the model takes neither 1 nor 3 channels.
@@ -101,16 +97,22 @@ def predict(
     check_int("top", top)
     paths = [image_paths] if isinstance(image_paths, (str, os.PathLike)) else list(image_paths)
     trained = _open(run_or_model)
-    images = [_read_for(trained, path) for path in paths]
+    record = trained.record
+    channels = trained.model.input_shape[-1]
+    if record.channel_order == "any":
+        raise BadValue(
+            f"The model takes {channels} channels. Image files are read with 3 channels, or with 1 as grey. "
+            "Call the model on your own array."
+        )
+    images = [datasets.read_for_network(path, record) for path in paths]
     outputs = np.concatenate([trained.model.predict_on_batch(image[None]) for image in images])
-    names = trained.run.class_names if trained.run else ()
-    if trained.run and not names:
+    if not record.class_names and "class_names" not in record.assumed:
         return [
             {"image": os.fspath(path), "values": [float(value) for value in row]}
             for path, row in zip(paths, outputs, strict=True)
         ]
-    probabilities = _softmax(_logits(trained.model, outputs))
-    names = names or tuple(str(index) for index in range(probabilities.shape[1]))
+    probabilities = _softmax(logits_of(trained.model, outputs))
+    names = record.class_names or tuple(str(index) for index in range(probabilities.shape[1]))
     return [
         {"image": os.fspath(path), "classes": _best(row, names, top)}
         for path, row in zip(paths, probabilities, strict=True)
@@ -131,9 +133,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 def _open(run_or_model: Any) -> _Trained:
     if isinstance(run_or_model, keras.Model):
-        return _Trained(run_or_model, None)
+        return _trained(run_or_model)
     if isinstance(run_or_model, Run):
-        return _Trained(run_or_model.model, run_or_model)
+        return _Trained(run_or_model.model, run_or_model.record, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
         raise BadType(
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
@@ -141,7 +143,7 @@ def _open(run_or_model: Any) -> _Trained:
     path = pathlib.Path(run_or_model).expanduser()
     if path.is_dir():
         run = Run.load(path)
-        return _Trained(run.model, run)
+        return _Trained(run.model, run.record, run)
     if not zipfile.is_zipfile(path):
         found = "a file, but not a Keras model" if path.exists() else "not there"
         raise BadValue(
@@ -149,12 +151,22 @@ def _open(run_or_model: Any) -> _Trained:
             "Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
     try:
-        return _Trained(keras.saving.load_model(path, compile=False), None)
+        model = keras.saving.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise BadValue(
             f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
             "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
         ) from error
+    return _trained(model)
+
+
+def _trained(model: keras.Model) -> _Trained:
+    """Returns a model without a run; what its record lacks is said."""
+    record = preprocessing.for_model(model)
+    if record.assumed:
+        taken = ", ".join(f"{name}={getattr(record, name)!r}" for name in record.assumed)
+        LOGGER.warning("The model %r carries no record of what it takes. Defaults were taken: %s.", model.name, taken)
+    return _Trained(model, record, None)
 
 
 def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
@@ -165,7 +177,7 @@ def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
     if run is not None:
         if data is None and data_dir is None:
             return run.dataset
-        return load_data(data or run.description["data"], None if data_dir is None else os.fspath(data_dir), run.recipe)
+        return run.load_data(data, data_dir)
     if data is None:
         raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     return datasets.load(data, data_dir=data_dir)
@@ -186,30 +198,12 @@ def _check_agreement(trained: _Trained, dataset: datasets.Dataset) -> None:
             f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
             "Evaluate on data with as many channels."
         )
-    trained_on = trained.run.class_names if trained.run else ()
+    trained_on = trained.record.class_names
     if trained_on and trained_on != tuple(dataset.class_names):
         raise BadValue(
             f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
-            f"{list(trained_on)}. Names and order must be equal. Rename the folders, or pass the model file alone."
+            f"{list(trained_on)}. Names and order must be equal. Rename the folders or the classes."
         )
-
-
-def _image_size(model: keras.Model, dataset: datasets.Dataset) -> tuple[int, int] | None:
-    """Returns what images are resized to, or None where they fit as they are."""
-    wanted = tuple(model.input_shape[1:-1])
-    if wanted == tuple(dataset.image_shape[:-1]) or None in wanted:
-        return None
-    return wanted
-
-
-def _logits(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
-    """Returns `(examples, classes)` logits, whatever the last activation is; one output stands for two classes."""
-    last = model
-    while isinstance(last, keras.Model):
-        last = last.layers[-1]
-    activation = keras.activations.serialize(getattr(last, "activation", keras.activations.linear))
-    logits = choose("The last activation of the model", activation, LOGITS)(outputs.astype("float64"))
-    return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -220,22 +214,3 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 def _best(probabilities: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]
-
-
-def _read_for(trained: _Trained, path: str | os.PathLike) -> np.ndarray:
-    """Returns the pixels of a file as the model takes them, cut and resized as `evaluate` does."""
-    *size, channels = trained.model.input_shape[1:]
-    image = datasets.read_image(path)
-    if channels == 1:
-        # ITU-R BT.601, as Pillow and the decoders of grey images do.
-        image = np.round(image @ np.array([[0.299], [0.587], [0.114]])).astype("uint8")
-    elif channels not in (3, None):
-        raise BadValue(
-            f"The model takes {channels} channels. Image files are read with 3 channels, or with 1 as grey. "
-            "Call the model on your own array."
-        )
-    if None in size or tuple(size) == image.shape[:2]:
-        return image
-    # A run on images that share one size saw them whole; on photographs, their centre.
-    whole = trained.run is not None and None not in trained.run.description["image_shape"]
-    return np.asarray(datasets.resize_for_evaluation(image, tuple(size), crop_fraction=1.0 if whole else 0.875))

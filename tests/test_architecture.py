@@ -14,25 +14,22 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "keras_resnet"
 
 # A room may import from those with a lower number, never from its neighbours.
-LEVELS = {
-    "errors": 0,
-    "arguments": 1,
-    "files": 1,
-    "blocks": 2,
-    "models": 3,
-    "weights": 4,
-    "preprocessing": 5,
-    "data": 6,
-    "training": 7,
-    "evaluation": 8,
-    "export": 8,
-    "explain": 8,
-    "benchmark": 8,
-    "report": 9,
-    "tuning": 9,
-    "cli": 10,
-    "__main__": 11,
-}
+ORDER = (
+    ("errors",),
+    ("arguments", "files"),
+    ("blocks",),
+    ("models",),
+    ("weights",),
+    ("preprocessing",),
+    ("data",),
+    ("scores",),
+    ("training",),
+    ("evaluation", "export", "explain", "benchmark"),
+    ("report", "tuning"),
+    ("cli",),
+    ("__main__",),
+)
+LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
 CORE = ("errors", "arguments", "files", "blocks", "models", "weights", "preprocessing")
 PYTHON_FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
 MODULES = [path for path in PYTHON_FILES if path != PACKAGE / "__init__.py"]

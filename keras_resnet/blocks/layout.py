@@ -50,12 +50,12 @@ def strided_shape(shape: tuple, strides: int, channels: int, data_format: str) -
     return (shape[0], channels, *sizes)
 
 
-def pad_space(inputs: Any, width: int, data_format: str) -> Any:
-    """Pads `width` zeros on both sides of every spatial axis, as PyTorch's `padding=width` does."""
+def pad_space(inputs: Any, width: int, data_format: str, value: float = 0.0) -> Any:
+    """Pads `width` times `value` on both sides of every spatial axis, as PyTorch's `padding=width` does with zeros."""
     pads = [(0, 0)] * len(inputs.shape)
     for axis in spatial_axes(len(inputs.shape), data_format):
         pads[axis] = (width, width)
-    return keras.ops.pad(inputs, pads)
+    return keras.ops.pad(inputs, pads, constant_values=value)
 
 
 def pad_shape(shape: tuple, width: int, data_format: str) -> tuple:

@@ -157,8 +157,7 @@ class Stem(keras.layers.Layer):
                 norm = self.norms[index]
                 x = keras.ops.relu(x if norm is None else norm(x, training=training))
         if self.pool:
-            # Padded by zeros on both sides, as keras.applications and timm do; behind a ReLU that equals -inf.
-            x = self.pool(pad_space(x, 1, self.data_format))
+            x = self.pool(pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill))
         return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

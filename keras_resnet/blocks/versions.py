@@ -13,12 +13,14 @@ class Version:
         bottleneck_stride: which convolution of a strided bottleneck steps, 0-based.
         bias: which convolutions have one: "none", "all", or "unnormalized", those that no norm follows.
         norm_epsilon: added to the variance by every batch norm.
+        pool_fill: the value around the feature map that the stem's max pool sees beyond its border.
     """
 
     preactivation: bool
     bottleneck_stride: int
     bias: Literal["none", "all", "unnormalized"]
     norm_epsilon: float
+    pool_fill: float
 
     def has_bias(self, *, normalized: bool) -> bool:
         """Returns whether a convolution has a bias, given that a norm follows it directly or not."""
@@ -26,10 +28,12 @@ class Version:
 
 
 VERSIONS = {
-    # He et al. 2015, figure 5 and section 4.1; biases and epsilon as in keras.applications.
-    "v1": Version(preactivation=False, bottleneck_stride=0, bias="all", norm_epsilon=1.001e-5),
+    # He et al. 2015, figure 5 and section 4.1; biases and epsilon as in keras.applications. Behind a ReLU a border of
+    # zeros gives the maxima that one of -inf does, which PyTorch pads.
+    "v1": Version(preactivation=False, bottleneck_stride=0, bias="all", norm_epsilon=1.001e-5, pool_fill=0.0),
     # The stride moved to the 3x3 (Goyal et al. 2017, section 5.1), as in torchvision and timm.
-    "v1.5": Version(preactivation=False, bottleneck_stride=1, bias="none", norm_epsilon=1e-5),
-    # He et al. 2016, figure 4(e); biases and epsilon as in keras.applications' V2.
-    "v2": Version(preactivation=True, bottleneck_stride=1, bias="unnormalized", norm_epsilon=1.001e-5),
+    "v1.5": Version(preactivation=False, bottleneck_stride=1, bias="none", norm_epsilon=1e-5, pool_fill=0.0),
+    # He et al. 2016, figure 4(e); biases, epsilon and the border as in keras.applications' V2. No ReLU stands before
+    # the pool: zeros win over negative values at the border. keras-hub pads -inf there; its weights would not fit.
+    "v2": Version(preactivation=True, bottleneck_stride=1, bias="unnormalized", norm_epsilon=1.001e-5, pool_fill=0.0),
 }

@@ -9,6 +9,7 @@ import numpy as np
 from keras_resnet.arguments import choose
 from keras_resnet.blocks.layout import DATA_FORMATS, channel_axis
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.preprocessing.record import InputRecord, as_record
 
 # (mean, standard deviation) a channel in units of [0, 255], in the order in which the network sees the channels.
 # "caffe" sees BGR. None stands for the values given to the constructor.
@@ -42,6 +43,8 @@ class InputNormalization(keras.layers.Layer):
         mean: "dataset" only: a value a channel, in the units of the input.
         std: "dataset" only: a value a channel, > 0, in the units of the input.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        record: what else the network takes, as an `InputRecord` or the dict that it stores; None where it is not known.
+            It changes nothing here, and is saved with the layer.
         name: of the layer; the default is the name that `for_model` and other tools show.
         **kwargs: `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -73,6 +76,7 @@ class InputNormalization(keras.layers.Layer):
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         data_format: str | None = None,
+        record: InputRecord | dict[str, Any] | None = None,
         name: str | None = "preprocessing",
         **kwargs: Any,
     ) -> None:
@@ -80,6 +84,7 @@ class InputNormalization(keras.layers.Layer):
         kwargs["autocast"] = False
         super().__init__(name=name, **kwargs)
         constants = choose("scheme", scheme, SCHEMES)
+        self.record = as_record(record)
         self.scheme = scheme
         self.data_format = choose("data_format", data_format or keras.config.image_data_format(), DATA_FORMATS)
         if constants is not None:
@@ -174,30 +179,8 @@ class InputNormalization(keras.layers.Layer):
             "mean": self.mean if self.mean is None else list(self.mean),
             "std": self.std if self.std is None else list(self.std),
             "data_format": self.data_format,
+            "record": self.record if self.record is None else self.record.stored(),
         }
-
-
-def for_model(model: keras.Model) -> InputNormalization:
-    """Returns the normalisation inside `model`, to apply outside it or to see what it does.
-
-    Args:
-        model: a Keras model; models nested in it are searched too.
-
-    Raises:
-        ValueError: `model` holds none.
-    """
-    for layer in model.layers:
-        if isinstance(layer, InputNormalization):
-            return layer
-        if isinstance(layer, keras.Model):
-            try:
-                return for_model(layer)
-            except ValueError:
-                continue
-    raise BadValue(
-        f"model {model.name!r} holds no InputNormalization layer. Only models that were built or trained with one "
-        "carry their preprocessing. Put keras_resnet.preprocessing.InputNormalization(scheme) first in the model."
-    )
 
 
 def _per_channel(argument: str, values: Any) -> tuple[float, ...]:

@@ -6,7 +6,6 @@ Example:
     ['cifar', 'quick']
 """
 
-from keras_resnet.training import scores as scores
 from keras_resnet.training.callbacks import TrainingDiverged as TrainingDiverged
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
 from keras_resnet.training.fitting import Interrupted as Interrupted

@@ -81,10 +81,23 @@ def build_model(recipe: Any, name: str, dataset: datasets.Dataset) -> keras.Mode
     )
 
 
-def _normalization(recipe: Any, dataset: datasets.Dataset, policy: str) -> keras.layers.Layer:
-    scheme = recipe.data.normalization
-    if scheme != "dataset":
-        return preprocessing.InputNormalization(scheme, dtype=policy)
+def record_of(recipe: Any, dataset: datasets.Dataset) -> preprocessing.InputRecord:
+    """Returns what the network of a run takes: pictures as training saw them, without their random changes."""
+    shape = dataset.image_shape
+    is_pictures = len(shape) == 3
     size = image_size_of(recipe, dataset)
-    batches = dataset.batches("train", STATISTICS_BATCH_SIZE, image_size=size)
-    return preprocessing.InputNormalization.adapted(batches, dtype=policy)
+    return preprocessing.InputRecord(
+        image_size=(size or tuple(shape[:-1])) if is_pictures else None,
+        # Images that share a size are trained on whole.
+        crop_fraction=datasets.CROP_FRACTION if None in shape else None,
+        channel_order=preprocessing.order_of(shape[-1], len(shape) - 1),
+        class_names=dataset.class_names,
+    )
+
+
+def _normalization(recipe: Any, dataset: datasets.Dataset, policy: str) -> keras.layers.Layer:
+    record, scheme = record_of(recipe, dataset), recipe.data.normalization
+    if scheme != "dataset":
+        return preprocessing.InputNormalization(scheme, record=record, dtype=policy)
+    batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))
+    return preprocessing.InputNormalization.adapted(batches, record=record, dtype=policy)

@@ -8,10 +8,9 @@ from typing import Any
 import keras
 
 from keras_resnet import data as datasets
-from keras_resnet import files, models, preprocessing
+from keras_resnet import files, models, preprocessing, scores
 from keras_resnet.arguments import check_bool, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.training import scores
 from keras_resnet.training.building import build_model, image_size_of, steps_of
 from keras_resnet.training.callbacks import (
     BestModel,
@@ -191,18 +190,20 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
     verbose: Any,
 ) -> None:
-    size = image_size_of(recipe, dataset)
+    record = preprocessing.for_model(network)
     batches = dataset.training_batches(
         recipe.train.batch_size,
         seed=recipe.train.seed,
         start_step=begun * steps,
-        image_size=size,
+        image_size=image_size_of(recipe, dataset),
         augmentation=_augmentation(recipe),
         crop=CROPS[recipe.data.crop],
     )
     validation = None
     if dataset.sizes.get("validation"):
-        validation = dataset.batches("validation", EVALUATION_BATCH_SIZE, image_size=size)
+        validation = dataset.batches(
+            "validation", EVALUATION_BATCH_SIZE, **datasets.sizing(record, dataset.image_shape)
+        )
     network.fit(
         batches,
         steps_per_epoch=steps,
@@ -243,19 +244,12 @@ def _finish(
 ) -> Run:
     files.write_atomically(folder / "final.keras", lambda path: save_model(network, path))
     run = Run(folder, description, dataset=dataset)
-    size = image_size_of(recipe, dataset)
-    metrics: dict[str, Any] = {}
-    for split in ("validation", "test"):
-        if not dataset.sizes.get(split):
-            continue
-        batches = dataset.batches(split, EVALUATION_BATCH_SIZE, image_size=size)
-        outputs, labels = scores.predict_all(run.model, batches)
-        is_regression = not dataset.class_names
-        metrics[split] = (
-            scores.regression(outputs, labels)
-            if is_regression
-            else scores.classification(outputs, labels, dataset.class_names)
-        )
+    record = preprocessing.for_model(run.model)
+    metrics = {
+        split: scores.score(run.model, dataset, split, record, EVALUATION_BATCH_SIZE)
+        for split in ("validation", "test")
+        if dataset.sizes.get(split)
+    }
     shown = [split for split in metrics if "confusion" in metrics[split]]
     if shown:
         _draw_confusion(folder / "confusion.png", shown[-1], metrics[shown[-1]], dataset.class_names)

@@ -8,6 +8,7 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, choose
 from keras_resnet.errors import BadValue
+from keras_resnet.models.outputs import PROBABILITIES, last_activation
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -85,7 +86,6 @@ LOSSES: dict[str, Callable[[float, bool], tuple[Any, list[Any]]]] = {
     "binary_cross_entropy": _binary_cross_entropy,
     "mean_squared_error": _mean_squared_error,
 }
-PROBABILITIES = ("softmax", "sigmoid")
 
 
 def build_loss(loss: Any, from_logits: bool) -> tuple[Any, list[Any]]:
@@ -112,7 +112,7 @@ def check_outputs(model: keras.Model) -> None:
     if from_logits is None:
         # keras.losses.BinaryCrossentropy keeps its arguments in its configuration.
         from_logits = model.loss.get_config().get("from_logits") if hasattr(model.loss, "get_config") else None
-    activation = _last_activation(model)
+    activation = last_activation(model)
     if from_logits is None or activation is None:
         return
     if from_logits and activation in PROBABILITIES:
@@ -125,16 +125,3 @@ def check_outputs(model: keras.Model) -> None:
             "The model ends in logits (classifier_activation=None), and the loss takes probabilities. They must agree. "
             "Use recipe.compile_args(from_logits=True), or build the model with classifier_activation='softmax'."
         )
-
-
-def _last_activation(model: Any) -> str | None:
-    """Returns the name of the last layer's activation, or None for a layer that has none."""
-    last = model
-    while isinstance(last, keras.Model):
-        if not last.layers:
-            return None
-        last = last.layers[-1]
-    if isinstance(last, keras.layers.Softmax):
-        return "softmax"
-    activation = getattr(last, "activation", None)
-    return None if activation is None else str(keras.activations.serialize(activation))

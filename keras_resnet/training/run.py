@@ -1,6 +1,7 @@
 """A run folder: what is in it, who may write to it, and how it is read."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -11,10 +12,9 @@ from typing import Any
 
 import keras
 
-import keras_resnet.models  # noqa: F401  registers the layers that a saved model holds
-import keras_resnet.preprocessing  # noqa: F401  the same
+from keras_resnet import blocks as blocks  # registers the layers that a saved model holds
 from keras_resnet import data as datasets
-from keras_resnet import files
+from keras_resnet import files, preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import Recipe
 
@@ -31,7 +31,7 @@ class Run:
         dataset: the data; None to load it when it is first asked for.
 
     Attributes: `path`, `recipe`, `model`, `dataset`, `class_names`, `history` (name -> a value an epoch) and `metrics`
-    ("validation" and "test" -> the scores of `training.scores`).
+    ("validation" and "test" -> the scores of `evaluation.scores`).
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Run:
     def dataset(self) -> datasets.Dataset:
         """The data of the run, checked against the fingerprint that the run was made with."""
         if self._dataset is None:
-            dataset = load_data(self.description["data"], self.description["data_dir"], self.recipe)
+            dataset = self.load_data()
             if dataset.fingerprint != self.description["fingerprint"]:
                 raise BadValue(
                     f"data={self.description['data']!r} is not what this run was trained on: its fingerprint changed. "
@@ -95,6 +95,29 @@ class Run:
                 )
             self._dataset = dataset
         return self._dataset
+
+    @property
+    def record(self) -> preprocessing.InputRecord:
+        """What the network takes, as its model carries it; for models of earlier versions, as the run describes it."""
+        record = preprocessing.for_model(self.model)
+        if not record.assumed:
+            return record
+        return dataclasses.replace(
+            record,
+            crop_fraction=datasets.CROP_FRACTION if None in self.description["image_shape"] else None,
+            class_names=self.class_names,
+            assumed=(),
+        )
+
+    def load_data(self, spec: str | None = None, data_dir: str | os.PathLike | None = None) -> datasets.Dataset:
+        """Returns data as this run's recipe wants it: its own, or other data divided into splits alike.
+
+        Args:
+            spec: such as "folder:photos"; None for that of the run.
+            data_dir: where TFDS finds its prepared data sets; None for that of the run.
+        """
+        root = self.description["data_dir"] if data_dir is None else os.fspath(data_dir)
+        return load_data(spec or self.description["data"], root, self.recipe)
 
     @property
     def _folder(self) -> pathlib.Path:

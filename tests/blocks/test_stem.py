@@ -28,6 +28,18 @@ def test_the_max_pool_is_padded_on_both_sides_alike():
     np.testing.assert_allclose(harness.to_numpy(stem(images))[0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_preactivated_stem_pools_zeros_around_negative_values_as_keras_applications_does():
+    images = -np.ones((1, 20, 20, 3), "float32")
+    stem = Stem(4, version="v2", kernel_initializer=keras.initializers.Constant(1.0))
+    pooled = harness.to_numpy(stem(images))[0, :, :, 0]
+    convolved = keras.ops.conv(np.pad(images, [(0, 0), (3, 3), (3, 3), (0, 0)]), stem.conv1.kernel, strides=2)
+    zeros = keras.layers.ZeroPadding2D(1)(convolved)  # "pool1_pad" of keras.applications
+    expected = keras.ops.max_pool(zeros, 3, strides=2)
+    np.testing.assert_allclose(pooled, harness.to_numpy(expected)[0, :, :, 0], rtol=1e-5)
+    # The window of the corner reaches over the border, where the zero wins; the others see negative values alone.
+    assert (pooled[0] == 0).all() and (pooled[:, 0] == 0).all() and (pooled[1:, 1:] < 0).all()
+
+
 def test_a_preactivated_stem_ends_in_a_plain_convolution_with_a_bias():
     stem = Stem(8, kind="deep", version="v2")
     stem.build((None, 32, 32, 3))

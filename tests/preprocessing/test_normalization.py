@@ -128,7 +128,7 @@ def test_a_model_answers_for_its_preprocessing():
     layer = InputNormalization("imagenet", name="preprocessing")
     inner = keras.Sequential([keras.Input((8, 8, 3)), layer, keras.layers.Flatten()])
     outer = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Identity(), inner])
-    assert for_model(inner) is layer and for_model(outer) is layer
+    assert for_model(inner).normalization is layer and for_model(outer).normalization is layer
     with pytest.raises(ValueError, match="holds no InputNormalization layer"):
         for_model(keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)]))
 

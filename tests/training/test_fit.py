@@ -63,7 +63,7 @@ def test_tensorboard_finds_losses_metrics_and_learning_rate(run):
 
 def test_the_saved_model_takes_pixels_and_returns_logits(run):
     model = keras.saving.load_model(run.path / "best.keras")
-    assert preprocessing.for_model(model).scheme == "unit"
+    assert preprocessing.for_model(model).normalization.scheme == "unit"
     assert model.get_layer("stage3_block2") and not any("augment" in layer.name for layer in model.layers)
     images, labels = run.dataset.arrays("test")
     logits = model.predict(images, verbose=0)

@@ -202,9 +202,14 @@ def _interleave(phases: list[Any], geometry: Geometry) -> Any:
 
 
 def filter_by_stock(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry) -> Any:
-    """TensorFlow's own operation, on inputs padded beforehand where "SAME" does not pad so."""
+    """TensorFlow's own operation, on inputs padded beforehand where "SAME" does not pad so, or does it wrongly.
+
+    In volumes, with a step and a window about as large as the input, the operation with "SAME" returns wrong numbers or
+    writes outside its memory (TensorFlow 2.21 with oneDNN, `benchmarks/gradient_sweep.py`).
+    """
     shape = kernel.shape.as_list()
-    if geometry.is_same(inputs.shape[1:-1].as_list(), shape[: geometry.rank]):
+    safe = geometry.rank == 2 or set(geometry.strides) == {1}
+    if safe and geometry.is_same(inputs.shape[1:-1].as_list(), shape[: geometry.rank]):
         return _backprop_filter(inputs, upstream, geometry, shape, "SAME")
     return _backprop_filter(_padded(inputs, geometry), upstream, geometry, shape, "VALID")
 

@@ -20,7 +20,7 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
 
     Returns:
         A tensor like `inputs`; None where the fused operation does not fit: float64, an empty batch, channels that
-        do not come last, a layer without gamma or beta.
+        do not come last, a layer without gamma or beta, synchronised statistics.
     """
     inputs = tf.convert_to_tensor(inputs)
     rank = len(inputs.shape)
@@ -31,7 +31,8 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
         or inputs.shape[0] == 0
         or layer.gamma is None
         or layer.beta is None
-        or layer.renorm
+        or layer.synchronized
+        or getattr(layer, "renorm", False)  # Keras has it since 3.12
     ):
         return None
     gamma, beta, mean, variance = (
@@ -47,10 +48,7 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
             x=pixels, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=layer.epsilon, is_training=False
         )
         return tf.reshape(outputs, shape) if rank != 4 else outputs
-    if layer.synchronized and tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        outputs, batch_mean, batch_variance = _synchronized(pixels, gamma, beta, layer.epsilon)
-    else:
-        outputs, batch_mean, batch_variance = _of_the_batch(pixels, gamma, beta, layer.epsilon)
+    outputs, batch_mean, batch_variance = _of_the_batch(pixels, gamma, beta, layer.epsilon)
     layer.moving_mean.assign(mean * layer.momentum + batch_mean * (1.0 - layer.momentum))
     layer.moving_variance.assign(variance * layer.momentum + batch_variance * (1.0 - layer.momentum))
     return tf.reshape(outputs, shape) if rank != 4 else outputs
@@ -65,44 +63,3 @@ def _of_the_batch(pixels: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[A
     # The operation divides the squares by one less than their count; Keras divides by their count.
     count = tf.cast(tf.size(pixels) // tf.shape(pixels)[-1], tf.float32)
     return outputs, mean, variance * ((count - 1.0) / count)
-
-
-def _synchronized(pixels: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """Returns the outputs and the statistics of the batches of all replicas together."""
-
-    def together(*sums: Any) -> list[Any]:
-        joined = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.stack(sums))
-        return tf.unstack(joined, num=len(sums))
-
-    axes = [0, 1, 2]
-    full = tf.cast(pixels, tf.float32)
-    ones = tf.ones_like(gamma)
-    local = tf.cast(tf.size(pixels) // tf.shape(pixels)[-1], tf.float32)
-    total, count = together(tf.reduce_sum(full, axes), local * ones)
-    mean = total / count
-    # Around the common mean: differences of large squares would lose the digits.
-    (squares,) = together(tf.reduce_sum(tf.math.squared_difference(full, mean), axes))
-    variance = squares / count
-
-    # How mean and variance depend on the pixels is inside the gradient below.
-    mean, variance = tf.stop_gradient(mean), tf.stop_gradient(variance)
-
-    @tf.custom_gradient
-    def normalization(pixels: Any, gamma: Any, beta: Any) -> tuple[Any, Any]:
-        outputs, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=pixels, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
-        )
-
-        def gradient(upstream: Any) -> tuple[Any, ...]:
-            full = tf.cast(upstream, tf.float32)
-            scale = tf.math.rsqrt(variance + epsilon)
-            centred = (tf.cast(pixels, tf.float32) - mean) * scale
-            by_beta, by_gamma = tf.reduce_sum(full, axes), tf.reduce_sum(full * centred, axes)
-            # The statistics depend on the pixels of every replica, so what reached any of them counts for each.
-            all_beta, all_gamma = together(by_beta, by_gamma)
-            by_pixels = gamma * scale * (full - all_beta / count - centred * all_gamma / count)
-            return tf.cast(by_pixels, pixels.dtype), by_gamma, by_beta
-
-        return outputs, gradient
-
-    return normalization(pixels, gamma, beta), mean, variance

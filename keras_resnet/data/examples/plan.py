@@ -9,6 +9,7 @@ from keras_resnet.arguments import check_fraction, check_int, choose
 from keras_resnet.data.examples import order
 from keras_resnet.data.images import resizing
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.record import INTERPOLATIONS
 
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
@@ -25,7 +26,7 @@ class Plan:
         image_size: `(height, width)` in pixels, or None to keep the size.
         crop: "random", "center" or "none".
         crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
-        interpolation: a row of `resizing.INTERPOLATIONS`.
+        interpolation: "bilinear" or "bicubic".
         antialias_above: factor of shrinking above which a resize filters first.
         shard: which part of every batch is made here, 0-based.
         num_shards: how many parts a batch is cut into; it divides `batch_size`.
@@ -140,6 +141,6 @@ def check_crop(crop: Any, image_size: tuple[int, int] | None, image_shape: tuple
 
 def check_fit(crop_fraction: Any, interpolation: Any) -> dict[str, Any]:
     """Returns how a picture is cut and resized for evaluation, as arguments of a `Plan`."""
-    choose("interpolation", interpolation, resizing.INTERPOLATIONS)
+    choose("interpolation", interpolation, INTERPOLATIONS)
     fraction = check_fraction("crop_fraction", crop_fraction, one_included=True, zero_included=False)
     return {"crop_fraction": fraction, "interpolation": interpolation}

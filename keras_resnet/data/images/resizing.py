@@ -5,11 +5,11 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, choose
+from keras_resnet.preprocessing.record import INTERPOLATIONS
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 CROP_FRACTION = 0.875
-INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
 # Antialiasing takes a training pipeline from 1650 to 560 images/s (500 x 375 pixels to 224, 2 cores). A crop that
 # shrinks by less than 2 loses little without it; evaluation, where each image counts once, always has it.
 TRAINING_ANTIALIAS_ABOVE = 2.0

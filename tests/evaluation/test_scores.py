@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from keras_resnet.training import scores
+from keras_resnet import evaluation
+from keras_resnet.evaluation import scores
 
 NAMES = tuple("abcdefg")
 
@@ -88,11 +89,11 @@ def test_every_example_is_predicted_once_and_in_order():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Rescaling(2.0)])
     images, labels = np.arange(10, dtype="float32")[:, None], np.arange(10)
     batches = [(images[at : at + 4], labels[at : at + 4]) for at in range(0, 10, 4)]
-    outputs, found = scores.predict_all(model, batches)
+    outputs, found = evaluation.predict_all(model, batches)
     assert outputs[:, 0].tolist() == (2 * np.arange(10)).tolist()
     assert found.tolist() == list(range(10))
     with pytest.raises(ValueError, match="no example"):
-        scores.predict_all(model, [])
+        evaluation.predict_all(model, [])
 
 
 @pytest.mark.parametrize("label", [-1, 2])

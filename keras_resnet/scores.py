@@ -1,43 +1,37 @@
-"""Scores of predictions in NumPy, and predictions in which every example counts once."""
+"""Scores of predictions in NumPy, and of a model on a split; `evaluation.scores` is this module."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resnet.data import Dataset, sizing
 from keras_resnet.errors import BadValue
+from keras_resnet.models.outputs import logits_of, predict_all
+from keras_resnet.preprocessing import InputRecord
 
 CALIBRATION_BINS = 15
 
 
-def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a model's outputs and the labels for every example of finite batches, each once and in order.
+def score(model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int) -> dict[str, Any]:
+    """Scores a model on every example of a split, each counted once.
 
     Args:
-        model: takes images as the batches hold them.
-        batches: `(images, labels)` pairs, such as `dataset.batches("test", 64)`.
+        model: takes images in [0, 255]; a classifier may end in logits or in probabilities.
+        dataset: classes make it a classification, none a regression.
+        split: "train", "validation" or "test".
+        record: what the model takes; images are cut and resized by it.
+        batch_size: examples at a time.
 
     Returns:
-        `(outputs, labels)`: float32 `(examples, outputs)`, and the labels as they come.
-
-    Raises:
-        ValueError: there is no example.
+        As `classification`, or `regression`.
     """
-    outputs, labels = [], []
-    size = 0
-    for images, batch_labels in batches:
-        images, batch_labels = np.asarray(images), np.asarray(batch_labels)
-        examples = len(images)
-        size = size or examples
-        if examples < size:
-            # A smaller last batch is filled up and cut again: one shape means one compiled function.
-            images = np.concatenate([images, np.repeat(images[:1], size - examples, axis=0)])
-        outputs.append(np.asarray(model.predict_on_batch(images))[:examples].astype("float32"))
-        labels.append(batch_labels)
-    if not outputs:
-        raise BadValue("batches holds no example. A score needs at least one. Choose another split.")
-    return np.concatenate(outputs), np.concatenate(labels)
+    batches = dataset.batches(split, batch_size, **sizing(record, dataset.image_shape))
+    outputs, labels = predict_all(model, batches)
+    if not dataset.class_names:
+        return regression(outputs, labels)
+    return classification(logits_of(model, outputs), labels, dataset.class_names)
 
 
 def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, Any]:
@@ -61,7 +55,7 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
         Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
 
     Example:
-        >>> from keras_resnet.training import scores
+        >>> from keras_resnet.evaluation import scores
         >>> scores.classification([[2.0, 0.0], [2.0, 0.0]], [0, 1], ("cat", "dog"))["accuracy"]
         0.5
     """

@@ -1,0 +1,81 @@
+"""From an image file to what a network takes, by the record that its model carries."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.arguments import choose
+from keras_resnet.data.images.decoding import read_image
+from keras_resnet.data.images.resizing import resize_for_evaluation
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing import InputRecord
+
+# ITU-R BT.601, as Pillow and the decoders of grey images take the luminance.
+LUMINANCE = np.array([[0.299], [0.587], [0.114]])
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return np.round(image @ LUMINANCE).astype("uint8")
+
+
+def _refuse(image: np.ndarray) -> np.ndarray:
+    raise BadValue(
+        "channel_order='any' is that of a network which takes no pictures. Image files are read as 'rgb', 'bgr' or "
+        "'grey'. Call the model on your own array, or train it with a record that says the order."
+    )
+
+
+# Order of the channels -> from uint8 RGB to it.
+CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "rgb": lambda image: image,
+    "bgr": lambda image: image[..., ::-1],
+    "grey": _grey,
+    "any": _refuse,
+}
+
+
+def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray:
+    """Reads one image file as a network takes it: channels, crop and size.
+
+    The same pixels as `Dataset.batches` gives for this file with the sizes of the record.
+
+    Args:
+        path: of the file.
+        record: what the network takes, from `preprocessing.for_model(model)`.
+
+    Returns:
+        `(height, width, channels)` in [0, 255]: uint8, or float32 where it was resized.
+
+    Raises:
+        BadImageError: the file cannot be read; the message names it.
+        ValueError: the network takes no pictures.
+
+    Example:
+        >>> import keras_resnet
+        >>> from keras_resnet import data, preprocessing
+        >>> model = keras_resnet.ResNet18(input_shape=(32, 32, 3), width=4)
+        >>> preprocessing.for_model(model).side
+        32
+    """
+    image = choose("channel_order", record.channel_order, CONVERSIONS)(read_image(path))
+    return image if record.image_size is None else np.asarray(sized(image, record))
+
+
+def sized(image: Any, record: InputRecord) -> Any:
+    """Returns a picture cut and resized by a record that has a size; as it is where nothing is to be done."""
+    if tuple(image.shape[-3:-1]) == record.image_size and record.crop_fraction in (None, 1.0):
+        return image
+    return resize_for_evaluation(image, record.image_size or 1, record.crop_fraction, record.interpolation)
+
+
+def sizing(record: InputRecord, image_shape: tuple[int | None, ...]) -> dict[str, Any]:
+    """Returns the arguments of `Dataset.batches` that cut and resize images of `image_shape` by a record."""
+    whole = record.crop_fraction in (None, 1.0)
+    if record.image_size is None or (tuple(image_shape[:-1]) == record.image_size and whole):
+        return {}
+    arguments: dict[str, Any] = {"image_size": record.image_size, "interpolation": record.interpolation}
+    if record.crop_fraction is None:
+        return {**arguments, "crop": "none"}
+    return {**arguments, "crop": "center", "crop_fraction": record.crop_fraction}

@@ -1,0 +1,68 @@
+"""Every script of benchmarks/ runs to its end with tiny sizes; their figures are for people."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Script -> the words that keep it small. The contests run with this package's contestants alone.
+SCRIPTS = {
+    "bad_calls": [],
+    "bad_images": [],
+    "decode_crop": ["--images", "64", "--batches", "2"],
+    "gradient_sweep": ["--cases", "6"],
+    "import_time": ["--rounds", "1"],
+    "inference": ["--quick", "--rounds", "1", "--steps", "2"],
+    "kernel_forms": ["--quick", "--rounds", "1"],
+    "memory": ["--quick"],
+    "start_up": ["--quick", "--rounds", "1"],
+    "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
+}
+# Parts of the contests, and what makes the environment of the peers.
+NOT_SCRIPTS = {"contest", "contestants", "peers"}
+
+
+def test_every_script_is_run():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == {*SCRIPTS, *NOT_SCRIPTS}
+
+
+def run(name, *words):
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_prints_its_table_and_writes_its_figures(name, tmp_path):
+    done = run(name, *SCRIPTS[name], "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
+    assert figures
+    for row in figures.get("rows", ()):
+        failed = {contestant: result for contestant, result in row.get("results", {}).items() if "failure" in result}
+        # The peers are not installed here; ours must run.
+        assert not [contestant for contestant in failed if contestant.startswith("keras_resnet")], failed
+
+
+@pytest.mark.slow
+def test_a_contestant_that_fails_leaves_the_others_their_ratios(tmp_path):
+    # The interpreter of the peers does not exist: the first contestant fails, and the second becomes the reference.
+    words = ["--quick", "--rounds", 1, "--steps", 2, "--peers", tmp_path / "none"]
+    done = run("training_step", *words, "--contestants", "timm_eager", "keras_resnet", "keras_resnet_stock")
+    assert done.returncode == 0, done.stderr
+    cells = {row.split(" | ")[1]: row.split(" | ")[3] for row in done.stdout.splitlines() if row.count(" | ") > 3}
+    assert cells["keras_resnet"] == "reference" and float(cells["keras_resnet_stock"]) > 0
+    assert "timm_eager" in done.stdout and "No such file" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_gradients_of_volumes_are_those_of_float64():
+    done = run("gradient_sweep")
+    assert done.returncode == 0, done.stdout
+    assert "207 cases, 207 right, 0 not" in done.stdout

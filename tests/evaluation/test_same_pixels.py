@@ -1,0 +1,133 @@
+"""One file, one answer: with the run folder or with the model file alone, in evaluate and in predict."""
+
+import dataclasses
+import json
+import logging
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet import ResNet18, data, evaluation, preprocessing, training
+from keras_resnet.models.outputs import last_activation
+from tests.evaluation.test_evaluate import build
+
+SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16, "data.image_size": 24}
+
+
+def photographs(folder, sizes):
+    """Class folders of noise whose brightness tells the class."""
+    draw = np.random.default_rng(0)
+    for label, name in enumerate(("bright", "dark", "grey")):
+        (folder / name).mkdir(parents=True)
+        for index in range(30):
+            height, width = sizes[index % len(sizes)]
+            pixels = draw.integers(0, 120, (height, width, 3)) + (120, 0, 60)[label]
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{index}.png")
+
+
+@pytest.fixture(scope="module", params=[((40, 56), (64, 32)), ((40, 56),)], ids=["many sizes", "one size"])
+def run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("same")
+    photographs(folder / "photos", request.param)
+    spec = f"folder:{folder / 'photos'}"
+    return training.fit("quick", data=spec, out=folder / "run", overrides=SMALL, verbose=0)
+
+
+def test_a_file_is_predicted_alike_with_its_run_and_with_its_model_alone(run):
+    paths = sorted((run.path.parent / "photos" / "grey").iterdir())[:6]
+    by_run = evaluation.predict(run.path, paths, top=3)
+    by_file = evaluation.predict(run.path / "best.keras", paths, top=3)
+    assert by_run == by_file == evaluation.predict(run.model, paths, top=3)
+    assert {best["name"] for best in by_run[0]["classes"]} == {"bright", "dark", "grey"}
+
+
+def test_predict_and_evaluate_see_the_same_pixels(run):
+    record = preprocessing.for_model(run.model)
+    sizing = data.sizing(record, run.dataset.image_shape)
+    images, _ = next(iter(run.dataset.batches("test", 4, **sizing)))
+    shape = run.dataset.image_shape
+    examples = run.dataset.splits["test"]
+    whole, _ = examples.arrays(4) if None not in shape else ([], None)
+    paths = [] if None not in shape else [path.decode() for path in examples.contents[:4]]
+    for image, one in zip(images, paths, strict=False):
+        np.testing.assert_allclose(image, data.read_for_network(one, record), atol=1e-3)
+    for image, one in zip(images, whole, strict=False):
+        Image.fromarray(one).save(run.path.parent / "one.png")
+        np.testing.assert_allclose(image, data.read_for_network(run.path.parent / "one.png", record), atol=1e-3)
+    # Photographs of many sizes lose an eighth at the border, images of one size are seen whole, as in training.
+    assert record.crop_fraction == (0.875 if None in shape else None)
+    assert record.image_size == (24, 24) and record.class_names == ("bright", "dark", "grey") and not record.assumed
+
+
+def test_a_run_and_its_model_score_alike(run):
+    spec = run.description["data"]
+    by_run = evaluation.evaluate(run.path, spec)
+    assert by_run == evaluation.evaluate(run.path / "best.keras", spec) == run.metrics["test"]
+
+
+def test_a_model_file_refuses_data_with_other_classes(run, tmp_path):
+    photographs(tmp_path / "photos", ((40, 56),))
+    (tmp_path / "photos" / "dark").rename(tmp_path / "photos" / "black")
+    with pytest.raises(ValueError, match=r"has the classes \['black', .* was trained on \['bright', 'dark'"):
+        evaluation.evaluate(run.path / "best.keras", f"folder:{tmp_path / 'photos'}")
+
+
+def test_a_run_of_an_earlier_version_answers_from_its_folder(run, tmp_path):
+    """Its models carry no record, and its run.json says what they take."""
+    bare = keras.models.clone_model(
+        run.model,
+        clone_function=lambda layer: (
+            type(layer).from_config({**layer.get_config(), "record": None})
+            if isinstance(layer, preprocessing.InputNormalization)
+            else type(layer).from_config(layer.get_config())
+        ),
+    )
+    bare.set_weights(run.model.get_weights())
+    bare.save(tmp_path / "best.keras")
+    (tmp_path / "run.json").write_text((run.path / "run.json").read_text("utf-8"), "utf-8")
+    old = training.Run.load(tmp_path)
+    assert preprocessing.for_model(old.model).assumed
+    assert dataclasses.replace(old.record, normalization=None) == dataclasses.replace(run.record, normalization=None)
+    path = next((run.path.parent / "photos" / "grey").iterdir())
+    assert evaluation.predict(tmp_path, path) == evaluation.predict(run.path, path)
+
+
+def test_a_model_without_a_record_says_which_defaults_were_taken(caplog):
+    with caplog.at_level(logging.WARNING):
+        evaluation.evaluate(ResNet18(input_shape=(8, 8, 1), stem="small", width=1, classes=10), "digits")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "carries no record" in message and "crop_fraction=1.0" in message and "class_names=()" in message
+
+
+@pytest.mark.parametrize("ends", ["softmax layer", "activation layer", "nested", "reshaped"])
+def test_the_last_activation_is_found_wherever_it_stands(ends):
+    """The same network scores the same, whichever layer computes its softmax."""
+    logits = build(activation=None)
+    image = keras.Input((8, 8, 1))
+    outputs = logits(image) if ends == "nested" else logits.output
+    last = {
+        "softmax layer": keras.layers.Softmax(),
+        "activation layer": keras.layers.Activation("softmax"),
+        "nested": keras.layers.Softmax(),
+        "reshaped": keras.Sequential([keras.layers.Softmax(), keras.layers.Reshape((10,)), keras.layers.Identity()]),
+    }[ends]
+    model = keras.Model(image if ends == "nested" else logits.input, last(outputs))
+    assert last_activation(model) == "softmax" and last_activation(logits) == "linear"
+    expected, found = (evaluation.evaluate(net, "digits") for net in (logits, model))
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+    assert found["confusion"] == expected["confusion"]
+
+
+def test_a_run_is_evaluated_on_prepared_data_where_it_found_it(tmp_path, monkeypatch):
+    """Other data from the run's own folder of data: the folder need not be named again."""
+    digits = data.load("digits")
+    for name in ("one", "two"):
+        images, labels = digits.arrays("train", 200)
+        np.savez(tmp_path / f"{name}.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
+    words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 32}
+    run = training.fit("quick", data="npz:one.npz", data_dir=tmp_path, out=tmp_path / "run", overrides=words, verbose=0)
+    monkeypatch.chdir("/")
+    assert json.loads((run.path / "run.json").read_text())["data_dir"] == str(tmp_path)
+    assert evaluation.evaluate(run.path, "npz:two.npz")["examples"] == 20
