@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "pillow>=13,<14",
     "matplotlib>=3.11,<4",
     "tomli-w>=1.2,<2",
+    "filelock>=3.12,<4",  # holds a run folder against other processes, on every system
 ]
 # An extra whose command is not available yet stays empty: nothing is installed that nothing uses.
 EXTRAS: dict[str, list[str]] = {

@@ -8,12 +8,14 @@ import keras
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.layout import check_data_format
 from keras_resnet.blocks.residual import ATTENTION
+from keras_resnet.blocks.shortcut import SHORTCUTS
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
 
 POOLINGS = {None: None, "avg": "average", "max": "max"}
-MODEL_SHORTCUTS = {"conv": "conv", "pool": "pool"}
+# Those that can change the channels, as the first block of a stage does.
+MODEL_SHORTCUTS = {name: what for name, what in SHORTCUTS.items() if name != "subsample"}
 STAGE_STRIDES = 8  # stages 3, 4 and 5 halve the size once each
 AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
 

@@ -1,4 +1,4 @@
-"""Random changes of training images, each a pure function of the images and a seed."""
+"""Layers that change training images at random, each a pure function of the images and a seed."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from keras_resnet.arguments import check_bool, check_float, check_int, choose
+from keras_resnet.arguments import check_float, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
 
@@ -197,53 +197,6 @@ class Augmentation(keras.layers.Layer):
         """Returns the layer that `get_config` describes."""
         layers = [keras.saving.deserialize_keras_object(layer, custom_objects) for layer in config["layers"]]
         return cls(**{**config, "layers": layers})
-
-
-def augmentation(
-    flip: bool = False,
-    pad_and_crop: int = 0,
-    rotation: float = 0.0,
-    zoom: float = 0.0,
-    translation: float = 0.0,
-) -> Augmentation | None:
-    """Builds the augmentation of a recipe.
-
-    Args:
-        flip: left-right, half of the images.
-        pad_and_crop: furthest shift in whole pixels, 0 for none.
-        rotation: furthest turn to either side in degrees, [0, 180].
-        zoom: furthest change of size as a fraction, [0, 1): 0.1 is 90 % to 110 %.
-        translation: furthest shift as a fraction of height and width, [0, 1].
-
-    Returns:
-        The layers in that order, the cheap and exact ones first; None when nothing is asked for.
-
-    Raises:
-        TypeError, ValueError: an argument is out of its range.
-
-    Example:
-        >>> from keras_resnet.preprocessing import augmentation
-        >>> [layer.name for layer in augmentation(flip=True, rotation=15.0).layers]
-        ['flip', 'rotation']
-    """
-    check_bool("flip", flip)
-    check_int("pad_and_crop", pad_and_crop, minimum=0)
-    check_float("rotation", rotation, minimum=0.0, maximum=180.0)
-    check_float("zoom", zoom, minimum=0.0, maximum=1.0, maximum_included=False)
-    check_float("translation", translation, minimum=0.0, maximum=1.0)
-    # float32 under any policy: the pixels of a 16-bit policy are rounded by the model, once, and not here.
-    layers: list[keras.layers.Layer] = []
-    if flip:
-        layers.append(keras.layers.RandomFlip("horizontal", dtype="float32", name="flip"))
-    if pad_and_crop:
-        layers.append(PadAndCrop(pad_and_crop, dtype="float32", name="pad_and_crop"))
-    if rotation:
-        layers.append(keras.layers.RandomRotation(rotation / 360, dtype="float32", name="rotation"))
-    if zoom:
-        layers.append(keras.layers.RandomZoom(zoom, dtype="float32", name="zoom"))
-    if translation:
-        layers.append(keras.layers.RandomTranslation(translation, translation, dtype="float32", name="translation"))
-    return Augmentation(layers, dtype="float32") if layers else None
 
 
 class _Draws(keras.random.SeedGenerator):

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
+from keras_resnet.training.progress import Progress
 
 MAGIC = b"keras_resnet state 1 "
 KEPT = 2
@@ -31,29 +32,20 @@ class SaveState(keras.callbacks.Callback):
 
     Args:
         folder: `last/` of the run.
-        best: the `BestModel` whose counters belong to the state.
-        history: the `HistoryFile` whose rows belong to the state.
+        progress: of the run; part of the state.
         identity: what must be the same for a resume.
     """
 
-    def __init__(self, folder: pathlib.Path, best: Any, history: Any, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: pathlib.Path, progress: Progress, identity: dict[str, Any]) -> None:
         super().__init__()
         self.folder = folder
-        self.best = best
-        self.history_file = history
+        self.progress = progress
         self.identity = identity
-        self.epochs = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the new state, then removes all but the newest two."""
-        self.epochs = epoch + 1
-        description = {
-            "epochs": self.epochs,
-            "identity": self.identity,
-            "best": self.best.state,
-            "history": self.history_file.rows,
-        }
-        payload = _pack(state_variables(self.model), description)
+        state = {**self.progress.to_state(), "epochs": epoch + 1, "identity": self.identity}
+        payload = _pack(state_variables(self.model), state)
         digest = hashlib.sha256(payload).hexdigest().encode()
 
         def write(path: pathlib.Path) -> None:
@@ -61,7 +53,8 @@ class SaveState(keras.callbacks.Callback):
                 file.write(MAGIC + digest + b"\n")
                 file.write(payload)
 
-        files.write_atomically(self.folder / f"epoch-{self.epochs:06d}.state", write)
+        files.write_atomically(self.folder / f"epoch-{epoch + 1:06d}.state", write)
+        self.progress.epochs = epoch + 1
         for old in _newest_first(self.folder)[KEPT:]:
             old.unlink(missing_ok=True)
 

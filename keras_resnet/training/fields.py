@@ -1,17 +1,60 @@
-"""Fields of a recipe: a default, a check, and how a word of the command line becomes a value."""
+"""Fields of a recipe: a default, a check, what a search may try, and how a word of the command line becomes a value."""
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from keras_resnet.arguments import check_bool, check_float, check_int, choose, suggestion
 from keras_resnet.errors import BadType, BadValue
 
+Kind = Literal["integer", "number", "flag", "choice", "fractions", "text"]
 
-def integer(default: int, *, minimum: int = 0, maximum: int | None = None) -> Any:
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A row of a table of choices, such as a loss: how it is built, and what it reads.
+
+    Attributes:
+        build: a function of the section, and of what else the part needs.
+        reads: the fields of the section that have an effect with this choice and not with every one.
+    """
+
+    build: Callable[..., Any]
+    reads: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """What a field of a recipe may hold, for whoever searches or shows it.
+
+    Attributes:
+        kind: of value.
+        default: where nothing else is said.
+        minimum: the smallest value; None where there is none.
+        maximum: the largest value; None where there is none.
+        open_below: the minimum itself is excluded.
+        open_above: the maximum itself is excluded.
+        scale: "log" where factors matter rather than differences.
+        choices: the words that may be chosen; empty for other kinds.
+        word: stands for a value that is found out, such as "auto"; None where there is none.
+    """
+
+    kind: Kind
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    open_below: bool = False
+    open_above: bool = False
+    scale: Literal["linear", "log"] = "linear"
+    choices: tuple[str, ...] = ()
+    word: str | None = None
+
+
+def integer(default: int, *, minimum: int = 0, maximum: int | None = None, scale: Any = "linear") -> Any:
     """Returns a field for an int in [minimum, maximum]."""
-    return _field(default, _int_of, lambda name, value: check_int(name, value, minimum=minimum, maximum=maximum))
+    about = Field("integer", default, minimum, maximum, scale=scale)
+    return _field(about, _int_of, lambda name, value: check_int(name, value, minimum=minimum, maximum=maximum))
 
 
 def number(
@@ -21,6 +64,7 @@ def number(
     maximum: float = math.inf,
     open_below: bool = False,
     open_above: bool = False,
+    scale: Any = "linear",
 ) -> Any:
     """Returns a field for a finite float in an interval, whose ends are excluded where it is `open`."""
 
@@ -34,22 +78,27 @@ def number(
             maximum_included=not open_above,
         )
 
-    return _field(default, _float_of, check)
+    most = None if maximum == math.inf else maximum
+    return _field(Field("number", default, minimum, most, open_below, open_above, scale), _float_of, check)
 
 
 def flag(default: bool) -> Any:
     """Returns a field for True or False."""
-    return _field(default, lambda name, text: choose(name, text.lower(), WORDS_OF_BOOL), check_bool)
+    about = Field("flag", default, choices=("true", "false"))
+    return _field(about, lambda name, text: choose(name, text.lower(), WORDS_OF_BOOL), check_bool)
 
 
-def choice(default: str, table: Mapping[str, Any]) -> Any:
-    """Returns a field for a key of `table`."""
+def choice(default: str, table: Mapping[Any, Any], *, word: str | None = None) -> Any:
+    """Returns a field for a key of `table`, or for a `word` that stands for its key None or for what is found out."""
+    words = [*([word] if word else []), *(key for key in table if key is not None)]
+    values = {key: None if key == word else key for key in words}
 
     def check(name: str, value: Any) -> str:
-        choose(name, value, table)
+        choose(name, value, values)
         return str(value)
 
-    return _field(default, lambda name, text: text, check, table=table)
+    about = Field("choice", default, choices=tuple(words), word=word)
+    return _field(about, lambda name, text: text, check, table=values)
 
 
 def integer_or(word: str, *, minimum: int = 1) -> Any:
@@ -65,7 +114,7 @@ def integer_or(word: str, *, minimum: int = 1) -> Any:
             raise BadValue(f"{name}={value!r} is not known. Use {word!r} or an int >= {minimum}. Pass one of them.")
         return check_int(name, value, minimum=minimum)
 
-    return _field(word, parse, check)
+    return _field(Field("integer", word, minimum, word=word), parse, check)
 
 
 def fractions(default: tuple[float, ...]) -> Any:
@@ -85,7 +134,7 @@ def fractions(default: tuple[float, ...]) -> Any:
             raise BadValue(f"{name}={value!r} is empty or does not rise. Each must exceed the one before. Sort them.")
         return numbers
 
-    return _field(default, parse, check)
+    return _field(Field("fractions", default, 0.0, 1.0, open_below=True, open_above=True), parse, check)
 
 
 def text(default: str) -> Any:
@@ -96,7 +145,7 @@ def text(default: str) -> Any:
             raise BadType(f"{name} must be a string, got {value!r} of type {type(value).__name__}. Put it in quotes.")
         return value
 
-    return _field(default, lambda name, given: given, check)
+    return _field(Field("text", default), lambda name, given: given, check)
 
 
 class Section:
@@ -109,6 +158,15 @@ class Section:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = field.metadata["check"](f"{self.title}.{field.name}", getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+
+    # The table that the field `name` chooses from, for sections that have one.
+    table: ClassVar[Mapping[str, Choice]] = {}
+
+    @classmethod
+    def readers(cls, name: str) -> tuple[str, ...] | None:
+        """Returns the choices of the section that read a field; None for a field that all of them read."""
+        readers = tuple(choice for choice, row in cls.table.items() if name in row.reads)
+        return readers or None
 
 
 def make(section: type, values: Any) -> Any:
@@ -146,12 +204,13 @@ WORDS_OF_BOOL = {"true": True, "false": False}
 
 
 def _field(
-    default: Any,
+    about: Field,
     parse: Callable[[str, str], Any],
     check: Callable[[str, Any], Any],
     table: Mapping[str, Any] | None = None,
 ) -> Any:
-    return dataclasses.field(default=default, metadata={"parse": parse, "check": check, "choices": table})
+    metadata = {"about": about, "parse": parse, "check": check, "choices": table}
+    return dataclasses.field(default=about.default, metadata=metadata)
 
 
 def _int_of(name: str, word: str) -> int:

@@ -14,26 +14,47 @@ import tomli_w
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training import sections
-from keras_resnet.training.callbacks import recording_callbacks
-from keras_resnet.training.fields import make, parsed, unknown_key
-from keras_resnet.training.losses import build_loss
-from keras_resnet.training.optimizers import OPTIMIZERS, build_optimizer
-from keras_resnet.training.schedules import build_schedule
+from keras_resnet.training import fields
+from keras_resnet.training.augmentation import Augment
+from keras_resnet.training.fields import Field, make, parsed, unknown_key
+from keras_resnet.training.inputs import Data
+from keras_resnet.training.loss import Loss
+from keras_resnet.training.network import Model
+from keras_resnet.training.optimizer import Optimizer
+from keras_resnet.training.schedule import Schedule
 
-# Fields that only some choices read: field -> (the field that decides, the choices under which it has an effect).
-EFFECTIVE: dict[str, tuple[str, tuple[str, ...]]] = {
-    "loss.label_smoothing": ("loss.name", ("cross_entropy", "binary_cross_entropy")),
-    "optimizer.momentum": ("optimizer.name", tuple(n for n, (_, own) in OPTIMIZERS.items() if "momentum" in own)),
-    "optimizer.nesterov": ("optimizer.name", tuple(n for n, (_, own) in OPTIMIZERS.items() if "nesterov" in own)),
-    "schedule.warmup": ("schedule.name", ("cosine",)),
-    "schedule.final_fraction": ("schedule.name", ("cosine", "cosine_restarts")),
-    "schedule.milestones": ("schedule.name", ("step",)),
-    "schedule.step_factor": ("schedule.name", ("step",)),
-    "schedule.first_cycle": ("schedule.name", ("cosine_restarts",)),
-    "schedule.cycle_growth": ("schedule.name", ("cosine_restarts",)),
-    "schedule.peak_at": ("schedule.name", ("one_cycle",)),
+PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
+
+
+@dataclasses.dataclass(frozen=True)
+class About(fields.Section):
+    """Where a recipe comes from and what to expect of it; text for people, nothing reads it."""
+
+    title = "about"
+    source: str = fields.text("")
+    command: str = fields.text("")
+    hardware: str = fields.text("")
+    minutes: str = fields.text("")
+    expected_accuracy: str = fields.text("")
+    last_reproduced: str = fields.text("never reproduced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(fields.Section):
+    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never."""
+
+    title = "train"
+    epochs: int = fields.integer(10, minimum=1)
+    batch_size: int = fields.integer(128, minimum=1, scale="log")
+    precision: str = fields.choice("float32", PRECISIONS)
+    seed: int = fields.integer(0, maximum=2**31 - 1)
+    early_stopping_patience: int = fields.integer(0)
+
+
+SECTIONS: dict[str, type[fields.Section]] = {
+    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train)
 }
+TABLES: dict[str, type[fields.Section]] = {About.title: About, **SECTIONS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +83,14 @@ class Recipe:
     """
 
     name: str = "recipe"
-    about: sections.About = dataclasses.field(default_factory=sections.About)
-    model: sections.Model = dataclasses.field(default_factory=sections.Model)
-    data: sections.Data = dataclasses.field(default_factory=sections.Data)
-    augment: sections.Augment = dataclasses.field(default_factory=sections.Augment)
-    loss: sections.Loss = dataclasses.field(default_factory=sections.Loss)
-    optimizer: sections.Optimizer = dataclasses.field(default_factory=sections.Optimizer)
-    schedule: sections.Schedule = dataclasses.field(default_factory=sections.Schedule)
-    train: sections.Train = dataclasses.field(default_factory=sections.Train)
+    about: About = dataclasses.field(default_factory=About)
+    model: Model = dataclasses.field(default_factory=Model)
+    data: Data = dataclasses.field(default_factory=Data)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    loss: Loss = dataclasses.field(default_factory=Loss)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    train: Train = dataclasses.field(default_factory=Train)
 
     def __post_init__(self) -> None:
         """Checks the name and the types of the sections."""
@@ -77,7 +98,7 @@ class Recipe:
             raise BadValue(
                 f"name={self.name!r} is no name of a recipe. Allowed is a string without slashes. Name it like a file."
             )
-        for title, section in {"about": sections.About, **sections.SECTIONS}.items():
+        for title, section in TABLES.items():
             if not isinstance(getattr(self, title), section):
                 raise BadType(
                     f"{title} must be a {section.__name__}, got {getattr(self, title)!r}. Recipe.from_dict takes "
@@ -95,11 +116,10 @@ class Recipe:
         Raises:
             TypeError, ValueError: a key is unknown or a value is out of its range; the message names it.
         """
-        known = {"about": sections.About, **sections.SECTIONS}
         for key in tables:
-            if key != "name" and key not in known:
-                raise unknown_key(str(key), ["name", *known])
-        made = {title: make(known[title], values) for title, values in tables.items() if title != "name"}
+            if key != "name" and key not in TABLES:
+                raise unknown_key(str(key), ["name", *TABLES])
+        made = {title: make(TABLES[title], values) for title, values in tables.items() if title != "name"}
         return cls(name=tables.get("name", name), **made)
 
     @classmethod
@@ -156,12 +176,11 @@ class Recipe:
             TypeError, ValueError: a key is unknown, a value is out of its range, or it would have no effect.
         """
         tables = self.to_dict()
-        known = {"about": sections.About, **sections.SECTIONS}
         for key, value in overrides.items():
             title, _, name = str(key).partition(".")
-            if title not in known:
-                raise unknown_key(str(key), _keys())
-            tables[title][name] = parsed(known[title], name, value)
+            if title not in TABLES:
+                raise unknown_key(str(key), list(recipe_fields()))
+            tables[title][name] = parsed(TABLES[title], name, value)
         made = type(self).from_dict(tables)
         for key in overrides:
             made._refuse_without_effect(str(key))
@@ -184,10 +203,10 @@ class Recipe:
             >>> model.compile(**recipe.compile_args(steps_per_epoch=20))
         """
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
-        learning_rate = build_schedule(self.schedule, self.optimizer.learning_rate, steps)
-        loss, metrics = build_loss(self.loss, from_logits)
+        learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
+        loss, metrics = self.loss.build(from_logits)
         return {
-            "optimizer": build_optimizer(self.optimizer, learning_rate, self.train.precision),
+            "optimizer": self.optimizer.build(learning_rate, self.train.precision),
             "loss": loss,
             "metrics": metrics,
         }
@@ -205,18 +224,18 @@ class Recipe:
         Raises:
             ValueError: the folder cannot be written, or holds the history of another run.
         """
+        from keras_resnet.training.recording import recording_callbacks  # which reads recipes
+
         return recording_callbacks(self, out)
 
     def _refuse_without_effect(self, key: str) -> None:
-        if key not in EFFECTIVE:
-            return
-        decisive, choices = EFFECTIVE[key]
-        title, _, name = decisive.partition(".")
-        chosen = getattr(getattr(self, title), name)
-        if chosen not in choices:
+        title, _, name = key.partition(".")
+        readers = TABLES[title].readers(name)
+        chosen = getattr(getattr(self, title), "name", None)
+        if readers is not None and chosen not in readers:
             raise BadValue(
-                f"{key} has no effect with {decisive}={chosen!r}. It is read with {', '.join(map(repr, choices))}. "
-                f"Leave it out, or set {decisive}."
+                f"{key} has no effect with {title}.name={chosen!r}. It is read with {', '.join(map(repr, readers))}. "
+                f"Leave it out, or set {title}.name."
             )
 
 
@@ -230,7 +249,20 @@ def _packaged() -> dict[str, Any]:
     return {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
 
 
-def _keys() -> list[str]:
-    return [
-        f"{title}.{field.name}" for title, section in sections.SECTIONS.items() for field in dataclasses.fields(section)
-    ]
+def recipe_fields() -> dict[str, Field]:
+    """Returns what each field of a recipe may hold: kind, range, scale, choices, default.
+
+    Returns:
+        "section.field" -> its description, in the order of the sections.
+
+    Example:
+        >>> from keras_resnet import training
+        >>> rate = training.recipe_fields()["optimizer.learning_rate"]
+        >>> rate.kind, rate.scale, rate.minimum, rate.open_below
+        ('number', 'log', 0.0, True)
+    """
+    return {
+        f"{title}.{field.name}": field.metadata["about"]
+        for title, section in SECTIONS.items()
+        for field in dataclasses.fields(section)  # type: ignore[arg-type]
+    }

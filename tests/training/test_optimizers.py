@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, training
-from keras_resnet.training.optimizers import OPTIMIZERS, inner_optimizer
+from keras_resnet.training.optimizer import OPTIMIZERS, inner_optimizer
 
 RATE, DECAY = 0.5, 0.1
 

@@ -5,7 +5,7 @@ import pytest
 
 from keras_resnet import ResNet18, training
 from keras_resnet.models import validation
-from keras_resnet.training import sections
+from keras_resnet.training.network import Model
 
 
 def test_a_recipe_survives_toml(tmp_path):
@@ -108,13 +108,13 @@ def test_the_defaults_of_the_model_are_those_of_the_constructor():
     import inspect
 
     defaults = {name: parameter.default for name, parameter in inspect.signature(ResNet18).parameters.items()}
-    arguments = sections.Model().arguments((224, 224, 3))
+    arguments = Model().arguments((224, 224, 3))
     assert arguments == {name: defaults[name] for name in arguments}
 
 
 @pytest.mark.parametrize(("shape", "stem"), [((63, 200, 3), "small"), ((64, 64, 3), "conv7"), ((8, 1), "small")])
 def test_the_stem_follows_the_size_of_the_image(shape, stem):
-    assert sections.Model().arguments(shape)["stem"] == stem
+    assert Model().arguments(shape)["stem"] == stem
 
 
 TABLES = {
@@ -127,6 +127,6 @@ TABLES = {
 
 @pytest.mark.parametrize("field", TABLES)
 def test_the_choices_of_the_model_are_those_of_the_builder(field):
-    (choices,) = [row.metadata["choices"] for row in dataclasses.fields(sections.Model) if row.name == field]
+    (choices,) = [row.metadata["choices"] for row in dataclasses.fields(Model) if row.name == field]
     table = TABLES[field]
     assert {value for value in choices.values() if value} == {name for name in table if name}

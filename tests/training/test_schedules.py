@@ -4,7 +4,6 @@ import keras
 import pytest
 
 from keras_resnet import training
-from keras_resnet.training.schedules import build_schedule
 
 STEPS = 200
 PEAK = 0.4
@@ -13,7 +12,7 @@ PEAK = 0.4
 def rates(**fields):
     """The learning rate of every step of a run, and the schedule after its config has been through JSON."""
     recipe = training.Recipe().replace({f"schedule.{name}": value for name, value in fields.items()})
-    schedule = build_schedule(recipe.schedule, PEAK, STEPS)
+    schedule = recipe.schedule.build(PEAK, STEPS)
     if not isinstance(schedule, float):
         schedules = keras.optimizers.schedules
         schedule = schedules.deserialize(schedules.serialize(schedule))

@@ -1,12 +1,13 @@
-"""Learning rate schedules: Keras's where Keras has them."""
+"""The learning rate of a run: its section of a recipe and its schedules, Keras's where Keras has them."""
 
+import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_resnet.arguments import check_float, check_int, choose
+from keras_resnet.arguments import check_float, check_int
+from keras_resnet.training import fields
 
 # Smith & Topin 2017 as PyTorch's OneCycleLR sets it: where the cycle starts and ends, as fractions of its peak.
 ONE_CYCLE_START = 1 / 25
@@ -60,18 +61,18 @@ def _half_cosine(start: float, end: float, fraction: Any) -> Any:
     return end + (start - end) * 0.5 * (1 + keras.ops.cos(math.pi * fraction))
 
 
-def _constant(schedule: Any, peak: float, steps: int) -> Any:
+def _constant(schedule: "Schedule", peak: float, steps: int) -> Any:
     return peak
 
 
-def _step(schedule: Any, peak: float, steps: int) -> Any:
+def _step(schedule: "Schedule", peak: float, steps: int) -> Any:
     # Keras keeps a value up to and including its boundary; the lower rate is to begin with the step itself.
     boundaries = [max(round(milestone * steps) - 1, 0) for milestone in schedule.milestones]
     values = [peak * schedule.step_factor**power for power in range(len(boundaries) + 1)]
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
-def _cosine(schedule: Any, peak: float, steps: int) -> Any:
+def _cosine(schedule: "Schedule", peak: float, steps: int) -> Any:
     warmup_steps = round(schedule.warmup * steps)
     decay_steps = max(steps - warmup_steps, 1)
     if not warmup_steps:
@@ -86,7 +87,7 @@ def _cosine(schedule: Any, peak: float, steps: int) -> Any:
     )
 
 
-def _cosine_restarts(schedule: Any, peak: float, steps: int) -> Any:
+def _cosine_restarts(schedule: "Schedule", peak: float, steps: int) -> Any:
     return keras.optimizers.schedules.CosineDecayRestarts(
         peak,
         max(round(schedule.first_cycle * steps), 1),
@@ -95,29 +96,48 @@ def _cosine_restarts(schedule: Any, peak: float, steps: int) -> Any:
     )
 
 
-def _one_cycle(schedule: Any, peak: float, steps: int) -> Any:
+def _one_cycle(schedule: "Schedule", peak: float, steps: int) -> Any:
     return OneCycle(peak, max(steps, 2), schedule.peak_at)
 
 
-SCHEDULES: dict[str, Callable[[Any, float, int], Any]] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
-    "cosine_restarts": _cosine_restarts,
-    "one_cycle": _one_cycle,
+def _polynomial(schedule: "Schedule", peak: float, steps: int) -> Any:
+    return keras.optimizers.schedules.PolynomialDecay(peak, steps, peak * schedule.final_fraction, schedule.power)
+
+
+SCHEDULES: dict[str, fields.Choice] = {
+    "constant": fields.Choice(_constant),
+    "step": fields.Choice(_step, ("milestones", "step_factor")),
+    "cosine": fields.Choice(_cosine, ("warmup", "final_fraction")),
+    "cosine_restarts": fields.Choice(_cosine_restarts, ("final_fraction", "first_cycle", "cycle_growth")),
+    "one_cycle": fields.Choice(_one_cycle, ("peak_at",)),
+    "polynomial": fields.Choice(_polynomial, ("final_fraction", "power")),  # "poly" of Chen et al. 2018, DeepLab
 }
 
 
-def build_schedule(schedule: Any, peak: float, steps: int) -> Any:
-    """Returns what a Keras optimizer takes as learning rate.
+@dataclasses.dataclass(frozen=True)
+class Schedule(fields.Section):
+    """How the learning rate goes; all places are fractions of the whole run, so that they follow `train.epochs`."""
 
-    Args:
-        schedule: the section of a recipe.
-        peak: the highest learning rate, > 0.
-        steps: optimizer steps of the whole run, >= 1.
+    title = "schedule"
+    table = SCHEDULES
+    name: str = fields.choice("cosine", SCHEDULES)
+    warmup: float = fields.number(0.0, maximum=1.0, open_above=True)
+    final_fraction: float = fields.number(0.0, maximum=1.0)
+    milestones: tuple[float, ...] = fields.fractions((0.5, 0.75))
+    step_factor: float = fields.number(0.1, maximum=1.0, open_below=True)
+    first_cycle: float = fields.number(0.25, maximum=1.0, open_below=True)
+    cycle_growth: float = fields.number(1.0, minimum=1.0)
+    peak_at: float = fields.number(0.3, maximum=1.0, open_below=True, open_above=True)
+    power: float = fields.number(1.0, open_below=True)
 
-    Returns:
-        A float for "constant", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
-    """
-    check_int("steps", steps)
-    return choose("schedule.name", schedule.name, SCHEDULES)(schedule, peak, steps)
+    def build(self, peak: float, steps: int) -> Any:
+        """Returns what a Keras optimizer takes as learning rate.
+
+        Args:
+            peak: the highest learning rate, > 0.
+            steps: optimizer steps of the whole run, >= 1.
+
+        Returns:
+            A float for "constant", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
+        """
+        return SCHEDULES[self.name].build(self, peak, check_int("steps", steps))

@@ -1,14 +1,15 @@
-"""Losses and metrics from a recipe, for integer and one-hot labels, and the check that they fit the model."""
+"""The loss of a run: its section of a recipe, its choices, its metrics, and the check that it fits the model."""
 
+import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from keras_resnet.arguments import check_bool, check_fraction, choose
+from keras_resnet.arguments import check_bool, check_fraction
 from keras_resnet.errors import BadValue
 from keras_resnet.models.outputs import PROBABILITIES, last_activation
+from keras_resnet.training import fields
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -65,38 +66,91 @@ class CrossEntropy(keras.losses.Loss):
         }
 
 
-def _cross_entropy(label_smoothing: float, from_logits: bool) -> tuple[Any, list[Any]]:
+def _cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
     # Keras picks the accuracy that fits the shape of the labels.
-    return CrossEntropy(label_smoothing, from_logits), ["accuracy"]
+    return CrossEntropy(loss.label_smoothing, from_logits), ["accuracy"]
 
 
-def _binary_cross_entropy(label_smoothing: float, from_logits: bool) -> tuple[Any, list[Any]]:
-    loss = keras.losses.BinaryCrossentropy(
-        from_logits=from_logits, label_smoothing=label_smoothing, name="binary_cross_entropy"
+def _binary_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+    built = keras.losses.BinaryCrossentropy(
+        from_logits=from_logits, label_smoothing=loss.label_smoothing, name="binary_cross_entropy"
     )
-    return loss, [keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")]
+    return built, [keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")]
 
 
-def _mean_squared_error(label_smoothing: float, from_logits: bool) -> tuple[Any, list[Any]]:
+def _mean_squared_error(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
     return keras.losses.MeanSquaredError(name="mean_squared_error"), [keras.metrics.MeanAbsoluteError(name="mae")]
 
 
-LOSSES: dict[str, Callable[[float, bool], tuple[Any, list[Any]]]] = {
-    "cross_entropy": _cross_entropy,
-    "binary_cross_entropy": _binary_cross_entropy,
-    "mean_squared_error": _mean_squared_error,
+def _huber(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+    return keras.losses.Huber(loss.delta, name="huber"), [keras.metrics.MeanAbsoluteError(name="mae")]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossChoice(fields.Choice):
+    """A row of the table of losses.
+
+    Attributes:
+        task: what the labels are: classes, or numbers to predict.
+        is_binary: for two classes and one output, the logit of the second.
+    """
+
+    task: Literal["classification", "regression"] = "classification"
+    is_binary: bool = False
+
+
+LOSSES: dict[str, LossChoice] = {
+    "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing",)),
+    "binary_cross_entropy": LossChoice(_binary_cross_entropy, ("label_smoothing",), is_binary=True),
+    "mean_squared_error": LossChoice(_mean_squared_error, task="regression"),
+    "huber": LossChoice(_huber, ("delta",), task="regression"),  # Huber 1964, squared up to delta, linear beyond
 }
 
 
-def build_loss(loss: Any, from_logits: bool) -> tuple[Any, list[Any]]:
-    """Returns the loss of a recipe and its metrics, for `model.compile`.
+@dataclasses.dataclass(frozen=True)
+class Loss(fields.Section):
+    """What is minimised; "mean_squared_error" and "huber" make the run a regression."""
 
-    Args:
-        loss: the section of a recipe.
-        from_logits: whether the model ends in logits; a regression has no use for it.
-    """
-    check_bool("from_logits", from_logits)
-    return choose("loss.name", loss.name, LOSSES)(loss.label_smoothing, from_logits)
+    title = "loss"
+    table = LOSSES
+    name: str = fields.choice("cross_entropy", LOSSES)
+    label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
+    delta: float = fields.number(1.0, open_below=True, scale="log")
+
+    @property
+    def choice(self) -> LossChoice:
+        """The row of the table."""
+        return LOSSES[self.name]
+
+    def build(self, from_logits: bool) -> tuple[Any, list[Any]]:
+        """Returns the loss and its metrics, for `model.compile`.
+
+        Args:
+            from_logits: whether the model ends in logits; a regression has no use for it.
+        """
+        return self.choice.build(self, check_bool("from_logits", from_logits))
+
+    def outputs(self, spec: str, num_outputs: int) -> int:
+        """Returns the outputs of a network for data with so many classes, or numbers to predict.
+
+        Raises:
+            ValueError: the loss does not fit their number.
+        """
+        if self.choice.task == "regression":
+            return num_outputs
+        if self.choice.is_binary:
+            if num_outputs != 2:
+                raise BadValue(
+                    f"loss.name={self.name!r} was given for data={spec!r} with {num_outputs} classes. It "
+                    "takes two. Use loss.name='cross_entropy'."
+                )
+            return 1
+        if num_outputs < 2:
+            raise BadValue(
+                f"data={spec!r} has {num_outputs} class. A classifier needs two. Add another class, or use "
+                "loss.name='mean_squared_error' for numbers to predict."
+            )
+        return num_outputs
 
 
 def check_outputs(model: keras.Model) -> None:

@@ -1,21 +1,26 @@
-"""Callbacks of a run: checks, figures of speed, the best model, history.csv, curves.png, TensorBoard."""
+"""What a run records while Keras trains: checks, figures of speed, the best model, history, curves, TensorBoard."""
 
 import csv
 import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
-from keras_resnet.training.losses import check_outputs
-from keras_resnet.training.optimizers import inner_optimizer
+from keras_resnet.training.folder import make_writable
+from keras_resnet.training.loss import check_outputs
+from keras_resnet.training.optimizer import inner_optimizer
 from keras_resnet.training.plots import draw_curves
+from keras_resnet.training.progress import Progress
+
+if TYPE_CHECKING:
+    from keras_resnet.training.recipe import Recipe
 
 # Keras's LossScaleOptimizer starts at 2**15 and halves at every overflow without a floor; 50 in a row are no accident.
 SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
@@ -34,20 +39,23 @@ class ModelChecks(keras.callbacks.Callback):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops at the first step whose loss is not finite, before anything is written.
+    """Counts the steps, and stops at the first whose loss is not finite, before anything is written.
+
+    Args:
+        progress: of the run, which counts.
 
     Raises:
         TrainingDiverged: with step, learning rate and the last finite loss.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
         super().__init__()
+        self.progress = progress
         self.last_finite: float | None = None
-        self.steps = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Checks the mean loss of the epoch so far, which a single NaN makes NaN."""
-        self.steps += 1
+        self.progress.steps += 1
         loss = float((logs or {}).get("loss", math.nan))
         if math.isfinite(loss):
             self.last_finite = loss
@@ -171,13 +179,14 @@ class BestModel(keras.callbacks.Callback):
     Args:
         path: of the `.keras` file.
         patience: epochs without a better one before training stops, 0 for never.
+        progress: of the run, which holds the best loss and the epochs since.
     """
 
-    def __init__(self, path: pathlib.Path, patience: int) -> None:
+    def __init__(self, path: pathlib.Path, patience: int, progress: Progress) -> None:
         super().__init__()
         self.path = path
         self.patience = patience
-        self.state: dict[str, Any] = {"best": None, "best_epoch": None, "waited": 0, "stopped": False}
+        self.progress = progress
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Compares, saves, counts."""
@@ -188,14 +197,15 @@ class BestModel(keras.callbacks.Callback):
                 f"The validation loss of epoch {epoch + 1} is {loss}. It must be finite; files of earlier epochs are "
                 "as they were. Lower optimizer.learning_rate, and look at the data."
             )
-        if self.state["best"] is None or loss < self.state["best"]:
+        progress = self.progress
+        if progress.best is None or loss < progress.best:
             with averaged_weights(self.model):
                 files.write_atomically(self.path, lambda path: save_model(self.model, path))
-            self.state |= {"best": loss, "best_epoch": epoch + 1, "waited": 0}
+            progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
             return
-        self.state["waited"] += 1
-        if self.patience and self.state["waited"] >= self.patience:
-            self.state["stopped"] = True
+        progress.waited += 1
+        if self.patience and progress.waited >= self.patience:
+            progress.stopped = True
             self.model.stop_training = True
 
 
@@ -204,36 +214,58 @@ class HistoryFile(keras.callbacks.Callback):
 
     Args:
         folder: where to.
+        progress: of the run, which holds the rows.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, progress: Progress) -> None:
         super().__init__()
         self.folder = folder
-        self.rows: list[dict[str, float]] = []
+        self.progress = progress
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds a row and writes the file whole."""
-        self.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
-        self.write()
+        self.progress.rows.append({"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}})
+        write_history(self.folder, self.progress.rows)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Draws the curves."""
-        if self.rows:
-            files.write_atomically(self.folder / "curves.png", lambda path: draw_curves(self.rows, path))
-
-    def write(self) -> None:
-        """Writes all rows."""
-
-        def write_rows(path: pathlib.Path) -> None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
-
-        files.write_atomically(self.folder / "history.csv", write_rows)
+        if self.progress.rows:
+            files.write_atomically(self.folder / "curves.png", lambda path: draw_curves(self.progress.rows, path))
 
 
-def recording_callbacks(recipe: Any, out: str | os.PathLike) -> list[keras.callbacks.Callback]:
+def write_history(folder: pathlib.Path, rows: list[dict[str, float]]) -> None:
+    """Writes history.csv, whole or not at all."""
+
+    def write_rows(path: pathlib.Path) -> None:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+    files.write_atomically(folder / "history.csv", write_rows)
+
+
+class Report(keras.callbacks.Callback):
+    """Tells a listener of every epoch after it was saved, and stops where the listener says so.
+
+    Args:
+        listener: `(epoch, figures) -> bool`: epochs from 1 on, figures as in a row of history.csv; True to stop.
+        progress: of the run.
+    """
+
+    def __init__(self, listener: Callable[[int, Mapping[str, float]], Any], progress: Progress) -> None:
+        super().__init__()
+        self.listener = listener
+        self.progress = progress
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Asks the listener."""
+        if self.listener(epoch + 1, dict(self.progress.rows[-1])):
+            self.progress.halted = True
+            self.model.stop_training = True
+
+
+def recording_callbacks(recipe: "Recipe", out: str | os.PathLike) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of `Recipe.callbacks`; see there."""
     folder = make_writable(out)
     if (folder / "history.csv").exists():
@@ -241,37 +273,24 @@ def recording_callbacks(recipe: Any, out: str | os.PathLike) -> list[keras.callb
             f"out={os.fspath(out)!r} holds the history of another run. Allowed is a folder without one. "
             "Choose another folder, or move that run away."
         )
-    return run_callbacks(recipe, folder)
+    return run_callbacks(recipe, folder, Progress())
 
 
-def run_callbacks(recipe: Any, folder: pathlib.Path) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks in their order: first those that stop or add figures, then those that write."""
-    callbacks: list[keras.callbacks.Callback] = [ModelChecks(), FiniteLoss()]
+def run_callbacks(recipe: "Recipe", folder: pathlib.Path, progress: Progress) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks in their order: first those that stop or add figures, then those that write.
+
+    Args:
+        recipe: of the run.
+        folder: of the run.
+        progress: which they keep.
+    """
+    callbacks: list[keras.callbacks.Callback] = [ModelChecks(), FiniteLoss(progress)]
     if recipe.optimizer.ema_momentum:
         callbacks.append(ValidateAveraged())
     return [
         *callbacks,
         Speed(recipe.train.batch_size),
-        BestModel(folder / "best.keras", recipe.train.early_stopping_patience),
+        BestModel(folder / "best.keras", recipe.train.early_stopping_patience, progress),
         keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False),
-        HistoryFile(folder),
+        HistoryFile(folder, progress),
     ]
-
-
-def make_writable(out: str | os.PathLike) -> pathlib.Path:
-    """Makes a folder where it is missing, and returns its path.
-
-    Raises:
-        ValueError: it cannot be made or written.
-    """
-    folder = pathlib.Path(out).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise BadValue(
-            f"out={os.fspath(out)!r} cannot be written: {error.strerror}. A run needs a folder it may write to. "
-            "Choose another one, or change its permissions."
-        ) from error
-    return folder

@@ -1,0 +1,70 @@
+"""The network of a run: its section of a recipe, and images in [0, 255] to logits built from it."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from keras_resnet import models
+from keras_resnet.blocks.residual import ATTENTION
+from keras_resnet.blocks.stem import STEMS
+from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.models.validation import MODEL_SHORTCUTS
+from keras_resnet.training import fields
+
+INITIALIZERS = {
+    name: name
+    for name in ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform")
+}
+SMALL_SIDE_PX = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(fields.Section):
+    """Arguments of the constructor; `stem="auto"` is "small" for images under 64 px, else "conv7"."""
+
+    title = "model"
+    stem: str = fields.choice("auto", STEMS, word="auto")
+    width: int = fields.integer(64, minimum=1, scale="log")
+    version: str = fields.choice("v1.5", VERSIONS)
+    shortcut: str = fields.choice("conv", MODEL_SHORTCUTS)
+    attention: str = fields.choice("none", ATTENTION, word="none")
+    drop_path_rate: float = fields.number(0.0, maximum=1.0, open_above=True)
+    dropout_rate: float = fields.number(0.0, maximum=1.0, open_above=True)
+    kernel_initializer: str = fields.choice("he_normal", INITIALIZERS)
+    l1: float = fields.number(0.0, scale="log")
+    l2: float = fields.number(0.0, scale="log")
+    zero_init_residual: bool = fields.flag(True)
+
+    def arguments(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
+        """Returns the keyword arguments of `keras_resnet.models.build` for images of `(*space, channels)`."""
+        arguments = dataclasses.asdict(self)
+        l1, l2 = arguments.pop("l1"), arguments.pop("l2")
+        if self.stem == "auto":
+            arguments["stem"] = "small" if min(image_shape[:-1]) < SMALL_SIDE_PX else "conv7"
+        return arguments | {
+            "attention": None if self.attention == "none" else self.attention,
+            "kernel_regularizer": keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
+        }
+
+    def build(
+        self, name: str, image_shape: tuple[int, ...], outputs: int, normalization: keras.layers.Layer, precision: str
+    ) -> keras.Model:
+        """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
+
+        Args:
+            name: of the variant.
+            image_shape: `(*space, channels)` of what it takes.
+            outputs: of the classifier.
+            normalization: its first layer.
+            precision: its dtype policy.
+        """
+        inputs = keras.Input(image_shape, name="image", dtype="float32")
+        return models.build(
+            name,
+            input_tensor=normalization(inputs),
+            classes=outputs,
+            classifier_activation=None,
+            dtype=precision,
+            **self.arguments(image_shape),
+        )

@@ -1,0 +1,104 @@
+"""What a run is to be: the arguments of `fit` resolved, held against what its folder says, and its first network."""
+
+import os
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_resnet import data as datasets
+from keras_resnet.errors import BadValue
+from keras_resnet.training.progress import COMPLETE, Description, differences
+from keras_resnet.training.recipe import Recipe
+
+DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
+
+
+def remembered(found: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns recipe, model, data and folder of data: as given, else as the run in the folder has them, else defaults.
+
+    Args:
+        found: what run.json of a run that goes on holds, or None.
+        given: the arguments of `fit`, None for what was not given.
+    """
+    known = DEFAULTS if found is None else {**found, "recipe": Recipe.from_dict(found["recipe"])}
+    return {name: known[name] if given[name] is None else given[name] for name in DEFAULTS}
+
+
+def resolved(recipe: Any, seed: int | None, overrides: Mapping[str, Any] | None) -> Recipe:
+    """Returns the recipe of that name, file or object, with the overrides and the seed in it."""
+    resolved = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    return resolved.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
+
+
+def anchored(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | None]:
+    """Returns spec and folder of data with absolute paths, so that a run finds its data from any working directory.
+
+    Args:
+        spec: such as "digits" or "folder:photos".
+        data_dir: the root of relative paths in the spec, or None for the working directory.
+    """
+    source, _, path = spec.partition(":")
+    if data_dir is not None:
+        return spec, os.path.abspath(os.path.expanduser(data_dir))
+    if source in ("folder", "npz") and path:
+        return f"{source}:{os.path.abspath(os.path.expanduser(path))}", None
+    return spec, None
+
+
+def described(recipe: Recipe, model: str, spec: str, root: str | None, dataset: datasets.Dataset) -> Description:
+    """Returns what a run of these is, without what its network adds."""
+    import tensorflow as tf
+
+    from keras_resnet import __version__
+
+    return Description(
+        recipe=recipe,
+        model=model,
+        data=spec,
+        data_dir=root,
+        fingerprint=dataset.fingerprint,
+        class_names=tuple(dataset.class_names),
+        sizes=dict(dataset.sizes),
+        image_shape=tuple(dataset.image_shape),
+        report=tuple(dataset.report),
+        versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+    )
+
+
+def with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
+    """Returns the identity of a run of an earlier version with the recipe fields that it did not know."""
+    recipe = Recipe.from_dict(identity["recipe"]).to_dict()
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in ("name", "about")}}
+
+
+def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) -> None:
+    """Raises ValueError where a folder holds a run of another recipe, model or data; warns of other versions."""
+    earlier = Description.from_dict(found)
+    changed = differences(earlier.identity(), about.identity())
+    if changed:
+        raise BadValue(
+            f"out={os.fspath(folder)!r} holds another run. A resume needs the same recipe, model and data; differing: "
+            f"{'; '.join(changed)}. Give the same as before, or choose another folder."
+        )
+    versions = differences(dict(earlier.versions), dict(about.versions))
+    if versions and found["status"] != COMPLETE:
+        warnings.warn(
+            f"Resumed with other versions ({'; '.join(versions)}): the end may differ in the last bits.", stacklevel=3
+        )
+
+
+def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_class: type[keras.Model]) -> keras.Model:
+    """Returns the network of a recipe for a dataset, with its first weights."""
+    dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
+    outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
+    precision = recipe.train.precision
+    normalization = recipe.data.normalization_for(dataset, precision)
+    network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
+    if model_class is keras.Model:
+        return network
+    own = model_class(network.input, network.output, name=network.name)
+    own.dtype_policy = network.dtype_policy
+    return own

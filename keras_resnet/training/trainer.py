@@ -1,0 +1,278 @@
+"""`fit`: from a recipe, a model's name and a data spec to a run folder, with Keras's own `model.fit` inside."""
+
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet import data as datasets
+from keras_resnet import files, models, preprocessing, scores
+from keras_resnet.arguments import check_bool, choose
+from keras_resnet.errors import BadType, BadValue
+from keras_resnet.training.checkpoint import SaveState, read_newest, restore
+from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
+from keras_resnet.training.optimizer import inner_optimizer
+from keras_resnet.training.plan import (
+    anchored,
+    check_same,
+    described,
+    first_network,
+    remembered,
+    resolved,
+    with_defaults,
+)
+from keras_resnet.training.plots import draw_confusion
+from keras_resnet.training.progress import COMPLETE, RUNNING, STOPPED, Description, Progress, differences
+from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.recording import Report, run_callbacks, save_model, write_history
+from keras_resnet.training.run import PlannedRun, Run
+
+EVALUATION_BATCH_SIZE = 256
+Listener = Callable[[int, Mapping[str, float]], Any]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `fit`: the last finished epoch is saved, and the message says how to go on."""
+
+
+def fit(
+    recipe: Recipe | str | os.PathLike | None = None,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike | None = None,
+    resume: bool = False,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: Listener | None = None,
+    model_class: type[keras.Model] = keras.Model,
+    verbose: Any = "auto",
+    dry_run: bool = False,
+) -> Any:
+    """Trains a model by a recipe and leaves a run folder.
+
+    Everything that can be checked is checked before the first epoch and before the folder is made.
+
+    Args:
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default. A run that goes on
+            remembers its recipe, model and data.
+        model: a name from `keras_resnet.list_models()`; "resnet18" by default.
+        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE"; "digits" by default.
+        data_dir: where TFDS finds its prepared data sets.
+        out: the run folder; None for `runs/<recipe>-<model>-<time>`.
+        resume: go on where the folder stands, and start where it is empty; a finished run is returned as it is.
+            The run then ends with the same bits as one that was never interrupted, on the same machine.
+        seed: of weights, order and augmentation; None for the recipe's.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
+        callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved.
+        report: `(epoch, figures) -> bool`, called after every epoch was saved, with the figures of history.csv; True
+            stops the run there. It is then left as it stands, without scores, and goes on with `resume=True`.
+        model_class: a subclass of `keras.Model` whose `train_step` takes the place of Keras's. Where an optimizer step
+            takes several batches, its method `optimizer_steps(batches)` says how many that makes.
+        verbose: 0 silent, 1 a progress bar, 2 a line an epoch; "auto" is 1 at a terminal or in a notebook, else 2.
+        dry_run: stop before training, and write nothing.
+
+    Returns:
+        A `Run` with `path`, `model` (best.keras), `history`, `metrics`, `recipe` and `dataset`; with `dry_run` a
+        `PlannedRun`.
+
+    Raises:
+        TypeError, ValueError: an argument, the data or the folder is not fit for training; `TrainingDiverged` when
+            the loss is not finite; `CheckpointError` when no saved state is whole.
+        Interrupted: on Ctrl-C.
+
+    Example:
+        >>> from keras_resnet import training
+        >>> run = training.fit("quick", overrides={"model.width": 8}, dry_run=True)
+        >>> run.recipe.model.width, len(run.class_names)
+        (8, 10)
+    """
+    check_bool("resume", resume)
+    check_bool("dry_run", dry_run)
+    if resume and out is None:
+        raise BadValue("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
+    if not (isinstance(model_class, type) and issubclass(model_class, keras.Model)):
+        raise BadType(
+            f"model_class={model_class!r} is no class of models. Allowed is keras.Model or a subclass. Pass it."
+        )
+    folder = None if out is None else pathlib.Path(out).expanduser()
+    found = check_folder(folder, resume)
+    asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
+    recipe, model = resolved(asked["recipe"], seed, overrides), asked["model"]
+    spec, root = anchored(str(asked["data"]), asked["data_dir"])
+    choose("model", model, models.VARIANTS)
+    dataset = recipe.data.load(spec, root, recipe.loss.choice.task)
+    about = described(recipe, model, spec, root, dataset)
+    if found is not None and folder is not None:
+        check_same(folder, found, about)
+        if found["status"] == COMPLETE:
+            print(f"{folder}: already complete, nothing to do.")
+            return Run(folder, found, dataset=dataset)
+    keras.utils.set_random_seed(recipe.train.seed)
+    network = first_network(recipe, model, dataset, model_class)
+    about = dataclasses.replace(
+        about,
+        parameters=network.count_params(),
+        input_shape="x".join(map(str, network.input_shape[1:])),
+        steps_per_epoch=dataset.steps_per_epoch(recipe.train.batch_size),
+    )
+    if dry_run:
+        return PlannedRun(about, network, dataset)
+    for line in dataset.report if verbose else ():
+        print(line)
+    folder = make_writable(folder or new_folder(recipe, model))
+    with locked(folder), datasets.naming_bad_files(dataset):
+        # Another process may have finished or changed the run before this one had the lock.
+        check_folder(folder, resume)
+        return _Training(folder, about, network, dataset, Progress()).run(callbacks, report, verbose)
+
+
+@dataclasses.dataclass
+class _Training:
+    """A run under way: what it is, what has happened, and what it is made of."""
+
+    folder: pathlib.Path
+    about: Description
+    network: keras.Model
+    dataset: datasets.Dataset
+    progress: Progress
+
+    def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
+        """Trains from where the folder stands to the end, or to where the listener stops it."""
+        recipe, progress = self.about.recipe, self.progress
+        steps = self._optimizer_steps(self.about.steps_per_epoch)
+        self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True))
+        self.network.optimizer.build(self.network.trainable_variables)
+        (self.folder / "last").mkdir(exist_ok=True)
+        self._restore()
+        begun = progress.epochs
+        if begun == 0:
+            write_description(self.folder, self._json(RUNNING))
+            recipe.save(self.folder / "recipe.toml")
+        own = run_callbacks(recipe, self.folder, progress)
+        own.append(SaveState(self.folder / "last", progress, self.about.identity()))
+        if report is not None:
+            own.append(Report(report, progress))
+        try:
+            if begun < recipe.train.epochs and not progress.stopped:
+                self._fit([*own, *extra], verbose)
+            elif inner_optimizer(self.network.optimizer).use_ema:
+                self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"Interrupted after {progress.epochs} of {recipe.train.epochs} epochs, which are saved. To go on: "
+                f"keras-resnet train --out {self.folder} --resume (in Python: out={os.fspath(self.folder)!r}, "
+                "resume=True)"
+            ) from None
+        self._check_steps(begun)
+        if progress.halted and progress.epochs < recipe.train.epochs:
+            description = self._json(STOPPED, epochs_trained=progress.epochs, history=progress.rows)
+            write_description(self.folder, description)
+            return Run(self.folder, description, dataset=self.dataset)
+        return self._finish()
+
+    def _restore(self) -> None:
+        newest = read_newest(self.folder / "last")
+        if newest is None:
+            return
+        saved, values = newest
+        changed = differences(with_defaults(saved["identity"]), self.about.identity())
+        if changed:
+            raise BadValue(
+                f"{os.fspath(self.folder / 'last')!r} holds the state of another run; differing: {'; '.join(changed)}. "
+                "A resume needs the same recipe, model and data. Give the same as before, or choose another folder."
+            )
+        restore(self.network, saved, values)
+        self.progress.take(saved)
+        write_history(self.folder, self.progress.rows)
+
+    def _fit(self, callbacks: list[keras.callbacks.Callback], verbose: Any) -> None:
+        recipe, begun, dataset = self.about.recipe, self.progress.epochs, self.dataset
+        batches = recipe.data.training_batches(
+            dataset,
+            recipe.train.batch_size,
+            seed=recipe.train.seed,
+            start_step=begun * self.about.steps_per_epoch,
+            augmentation=recipe.augment.build(),
+        )
+        validation = None
+        if dataset.sizes.get("validation"):
+            sizing = datasets.sizing(recipe.data.record_for(dataset), dataset.image_shape)
+            validation = dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
+        self.network.fit(
+            batches,
+            steps_per_epoch=self.about.steps_per_epoch,
+            initial_epoch=begun,
+            epochs=recipe.train.epochs,
+            validation_data=validation,
+            callbacks=callbacks,
+            shuffle=False,
+            verbose=_shown(verbose),
+        )
+
+    def _optimizer_steps(self, batches: int) -> int:
+        """Returns how many optimizer steps so many batches make; a model with a step of its own may say."""
+        counted = getattr(self.network, "optimizer_steps", None)
+        return batches if counted is None else int(counted(batches))
+
+    def _check_steps(self, begun: int) -> None:
+        """Raises RuntimeError when Keras took another number of steps than planned, which would shift schedules."""
+        progress, steps = self.progress, self.about.steps_per_epoch
+        planned, total = (progress.epochs - begun) * steps, self._optimizer_steps(progress.epochs * steps)
+        # A 16-bit step whose gradients overflow is skipped by design, and does not count as an iteration.
+        iterations = int(self.network.optimizer.iterations)
+        skipped_allowed = hasattr(self.network.optimizer, "dynamic_scale")
+        if progress.steps != planned or not (iterations == total or (skipped_allowed and iterations <= total)):
+            raise RuntimeError(
+                f"Keras ran {progress.steps} steps where {planned} were planned, and the optimizer counts {iterations} "
+                f"of {total}."
+            )
+
+    def _finish(self) -> Run:
+        """Saves the last model, scores the best one, and completes run.json."""
+        folder, dataset, progress = self.folder, self.dataset, self.progress
+        files.write_atomically(folder / "final.keras", lambda path: save_model(self.network, path))
+        best = Run(folder, self._json(RUNNING)).model
+        record = preprocessing.for_model(best)
+        metrics = {
+            split: scores.score(best, dataset, split, record, EVALUATION_BATCH_SIZE)
+            for split in ("validation", "test")
+            if dataset.sizes.get(split)
+        }
+        shown = [split for split in metrics if "confusion" in metrics[split]]
+        if shown:
+            _draw_confusion(folder / "confusion.png", shown[-1], metrics[shown[-1]], dataset.class_names)
+        iterations = int(self.network.optimizer.iterations)
+        description = self._json(
+            COMPLETE,
+            epochs_trained=progress.epochs,
+            best_epoch=progress.best_epoch,
+            optimizer_steps=iterations,
+            skipped_steps=self._optimizer_steps(progress.epochs * self.about.steps_per_epoch) - iterations,
+            metrics=metrics,
+            history=progress.rows,
+        )
+        write_description(folder, description)
+        return Run(folder, description, model=best, dataset=dataset)
+
+    def _json(self, status: str, **outcome: Any) -> dict[str, Any]:
+        """Returns what run.json holds."""
+        return {"status": status, **self.about.to_dict(), **outcome}
+
+
+def _shown(verbose: Any) -> Any:
+    """Returns what Keras is to show: a bar where someone watches it, a line an epoch in files and logs."""
+    if verbose != "auto":
+        return verbose
+    return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
+
+
+def _draw_confusion(path: pathlib.Path, split: str, figures: dict[str, Any], class_names: Sequence[str]) -> None:
+    title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
+    files.write_atomically(path, lambda where: draw_confusion(figures["confusion"], class_names, where, title))
