@@ -40,16 +40,19 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import ResNet50 as ResNet50
     from keras_resnet.models import ResNet101 as ResNet101
     from keras_resnet.models import ResNet152 as ResNet152
+    from keras_resnet.models import activations as activations
     from keras_resnet.models import features as features
+    from keras_resnet.models import freeze as freeze
     from keras_resnet.models import fuse as fuse
     from keras_resnet.models import list_models as list_models
     from keras_resnet.models import model_info as model_info
+    from keras_resnet.models import unfreeze as unfreeze
 
 ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "training", "tuning")
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
-    **dict.fromkeys(("features", "fuse", "list_models", "model_info"), "models"),
+    **dict.fromkeys(("activations", "features", "freeze", "fuse", "list_models", "model_info", "unfreeze"), "models"),
 }
 __all__ = ["__version__", "export", "list_weights", *ROOMS, *NAMES]
 

@@ -5,12 +5,13 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_fraction
+from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import reseeded
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, spatial_axes
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class SqueezeExcite(keras.layers.Layer):
+class SqueezeExcite(Composite):
     """Scales every channel by a gate in (0, 1) computed from the channel means.
 
     Args:
@@ -73,11 +74,11 @@ class SqueezeExcite(keras.layers.Layer):
         """Returns the layers inside, in the order of the computation."""
         return [self.reduce, self.expand]
 
-    def call(self, inputs: Any) -> Any:
+    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns `inputs` scaled channel by channel."""
         axes = spatial_axes(len(inputs.shape), self.data_format)
         # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.
-        gates = self.expand(self.reduce(keras.ops.mean(inputs, axis=axes)))
+        gates = run(self.expand, run(self.reduce, keras.ops.mean(inputs, axis=axes)))
         for axis in axes:
             gates = keras.ops.expand_dims(gates, axis)
         return inputs * gates

@@ -11,33 +11,7 @@ class BottleneckBlock(ResidualBlock):
 
     It steps, where it does, in the first convolution under "v1" and in the 3x3 otherwise.
     The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
-
-    Args:
-        filters: width of the branch, >= 1; the block returns `4 * filters` channels.
-        strides: step in pixels along every axis, >= 1.
-        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
-        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
-        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
-        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
-            scaled by 1 / (1 - rate).
-        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
-        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
-        zero_init_residual: start as the identity: the last norm's gamma, under "v2" or fused the last kernel, is zero.
-        data_format: "channels_last", "channels_first", or None for Keras's default.
-        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
-        fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
-            did; made by `keras_resnet.fuse`, for inference (see there).
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
-
-    Input shape:
-        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
-        channels second under "channels_first".
-
-    Output shape:
-        Each size n becomes `ceil(n / strides)`, channels become `4 * filters`.
-
-    Raises:
-        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
+    It returns `4 * filters` channels: `output_filters` below.
 
     Source:
         He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 right.

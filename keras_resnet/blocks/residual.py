@@ -1,11 +1,13 @@
 """What the residual blocks share: a branch of convolutions beside a shortcut."""
 
+import inspect
 from typing import Any, ClassVar
 
 import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
+from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
@@ -15,16 +17,51 @@ from keras_resnet.blocks.versions import VERSIONS
 ATTENTION = {None: None, "se": SqueezeExcite}
 
 
-class ResidualBlock(keras.layers.Layer):
+class ResidualBlock(Composite):
     """What `IdentityBlock` and `BottleneckBlock` share: all but the windows and widths of their branch.
 
     The branch's children are `conv1`, `norm1`, `conv2`, ... in the order of the computation; beside them stand
     `shortcut` where the shapes of input and branch differ, `attention` and `drop_path` where asked for. A fused block
     lacks each norm that follows a convolution: all of them, under "v2" all but `norm1`.
+
+    Args:
+        filters: width of the branch, >= 1; the block returns `output_filters` channels.
+        strides: step in pixels along every axis, >= 1.
+        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
+        shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
+        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
+        drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
+            scaled by 1 / (1 - rate).
+        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
+        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
+        zero_init_residual: start as the identity: the last norm's gamma, under "v2" or fused the last kernel, is zero.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
+        fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
+            did; made by `keras_resnet.fuse`, for inference (see there).
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, length, channels)`, `(batch, height, width, channels)` or `(batch, depth, height, width, channels)`;
+        channels second under "channels_first".
+
+    Output shape:
+        Each size n becomes `ceil(n / strides)`, channels become `output_filters`.
+
+    Raises:
+        TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
     """
 
     # The branch as (window in pixels, width in multiples of `filters`) of each convolution.
     branch: ClassVar[tuple[tuple[int, int], ...]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Gives a block the documentation that all blocks share, between its own first lines and its source."""
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__ and ResidualBlock.__doc__ and "Args:" not in cls.__doc__:
+            opening, source, rest = inspect.cleandoc(cls.__doc__).partition("Source:")
+            _, arguments, shared = inspect.cleandoc(ResidualBlock.__doc__).partition("Args:")
+            cls.__doc__ = f"{opening}{arguments}{shared}\n\n{source}{rest}\n"
 
     def __init__(
         self,
@@ -180,41 +217,42 @@ class ResidualBlock(keras.layers.Layer):
             branch = [layer for conv, norm in pairs for layer in (conv, norm)]
         return [layer for layer in (*branch, self.attention, self.drop_path, self.shortcut) if layer is not None]
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""
         if self.fused and training:
             warn_of_training()
         if VERSIONS[self.version].preactivation:
-            return self._call_preactivated(inputs, training)
+            return self._walk_preactivated(inputs, training, run)
         x = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             if conv is not self.convolutions[0]:
                 x = keras.ops.relu(x)
-            x = conv(x)
+            x = run(conv, x)
             if norm is not None:
-                x = norm(x, training=training)
-        identity = self.shortcut(inputs, training=training) if self.shortcut else inputs
-        return keras.ops.relu(identity + self._regulated(x, training))
+                x = run(norm, x, training=training)
+        identity = run(self.shortcut, inputs, training=training) if self.shortcut else inputs
+        return keras.ops.relu(identity + self._regulated(x, training, run))
 
-    def _call_preactivated(self, inputs: Any, training: bool | None) -> Any:
+    def _walk_preactivated(self, inputs: Any, training: bool | None, run: Run) -> Any:
         x = inputs
         identity = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             if norm is not None:
                 # The norms of a fused block, also the one left, are for inference.
-                x = norm(x, training=training and not self.fused)
+                x = run(norm, x, training=training and not self.fused)
             x = keras.ops.relu(x)
             if conv is self.convolutions[0] and self.shortcut:
                 # A projection reads the activated input (He et al. 2016, section 4.1); subsampling the plain one.
-                identity = self.shortcut(inputs if self.shortcut_kind == "subsample" else x, training=training)
-            x = conv(x)
-        return identity + self._regulated(x, training)
+                source = inputs if self.shortcut_kind == "subsample" else x
+                identity = run(self.shortcut, source, training=training)
+            x = run(conv, x)
+        return identity + self._regulated(x, training, run)
 
-    def _regulated(self, branch: Any, training: bool | None) -> Any:
+    def _regulated(self, branch: Any, training: bool | None, run: Run) -> Any:
         if self.attention:
-            branch = self.attention(branch)
+            branch = run(self.attention, branch)
         if self.drop_path:
-            branch = self.drop_path(branch, training=training)
+            branch = run(self.drop_path, branch, training=training)
         return branch
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable
 from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
@@ -26,7 +27,7 @@ SHORTCUTS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Shortcut(keras.layers.Layer):
+class Shortcut(Composite):
     """Brings a block's input to the shape of its branch.
 
     Args:
@@ -127,11 +128,11 @@ class Shortcut(keras.layers.Layer):
         """Returns the layers inside, in the order of the computation."""
         return [layer for layer in (self.pool, self.conv, self.norm) if layer is not None]
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns `inputs` in the shape of the branch."""
-        x = self.pool(inputs) if self.pool else inputs
-        x = self.conv(x) if self.conv else x
-        return self.norm(x, training=training) if self.norm else x
+        x = run(self.pool, inputs) if self.pool else inputs
+        x = run(self.conv, x) if self.conv else x
+        return run(self.norm, x, training=training) if self.norm else x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""

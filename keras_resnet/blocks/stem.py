@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_int, choose
+from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
@@ -42,7 +43,7 @@ STEMS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Stem(keras.layers.Layer):
+class Stem(Composite):
     """Convolves the image and, but for "small", brings it to a quarter of its size.
 
     Args:
@@ -146,18 +147,18 @@ class Stem(keras.layers.Layer):
             layers += [conv, *self.norms[index : index + 1]]
         return [layer for layer in (*layers, self.pool) if layer is not None]
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns the feature map for the first residual stage."""
         if self.fused and training:
             warn_of_training()
         x = inputs
         for index, conv in enumerate(self.convolutions):
-            x = conv(x)
+            x = run(conv, x)
             if index < len(self.norms):
                 norm = self.norms[index]
-                x = keras.ops.relu(x if norm is None else norm(x, training=training))
+                x = keras.ops.relu(x if norm is None else run(norm, x, training=training))
         if self.pool:
-            x = self.pool(pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill))
+            x = run(self.pool, pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill))
         return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from keras_resnet.models.constructors import ResNet101 as ResNet101
     from keras_resnet.models.constructors import ResNet152 as ResNet152
     from keras_resnet.models.constructors import build as build
+    from keras_resnet.models.freezing import freeze as freeze
+    from keras_resnet.models.freezing import unfreeze as unfreeze
     from keras_resnet.models.fusion import fuse as fuse
     from keras_resnet.models.info import Cost as Cost
     from keras_resnet.models.info import ModelInfo as ModelInfo
     from keras_resnet.models.info import model_info as model_info
+    from keras_resnet.models.inside import activations as activations
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 HOMES = {
     "constructors": ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "build"),
     "stages": ("features", "stage_outputs"),
+    "freezing": ("freeze", "unfreeze"),
     "fusion": ("fuse",),
+    "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
 }
 
