@@ -37,6 +37,19 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
     assert accuracy > 0.5  # three epochs are enough to be far above the 0.1 of guessing
 
 
+SCRIPTS = [
+    pytest.param(script, id=f"{name}, script {number}")
+    for name in ("how-to.md", "fine-tuning.md")
+    for number, script in enumerate(blocks(ROOT / "docs" / name, "python"), start=1)
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_of_the_documentation_runs_as_it_stands(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "documentation", "exec"), {})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_in_the_documentation_parses(page):
     for line in "".join(blocks(page, "bash")).splitlines():
