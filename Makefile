@@ -1,5 +1,7 @@
 # Everything starts from Python 3.11 or later, make and the package registry. `make` alone lists the targets.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The newest Python that the packages support, for test-newest.
+NEWEST_PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3)
 WORKERS ?= 2
 RUNS ?= runs
 SEEDS ?= 0 1 2
@@ -16,7 +18,7 @@ CORE_TESTS := tests/blocks tests/models tests/preprocessing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-data lint types clean
+.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-oldest test-newest test-data lint types clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -53,6 +55,19 @@ endef
 	@touch $@
 .PRECIOUS: .venv-%/complete
 
+.venv-oldest/complete: setup.py .ci/oldest_requirements.py
+	$(call environment,.venv-oldest)
+	@"$(PYTHON)" .ci/oldest_requirements.py > .venv-oldest/requirements.txt
+	@.venv-oldest/bin/python -m pip install --quiet --requirement .venv-oldest/requirements.txt pytest pytest-xdist build 'setuptools>=84'
+	@.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv-newest/complete: PYTHON := $(NEWEST_PYTHON)
+.venv-newest/complete: setup.py
+	$(call environment,.venv-newest)
+	@.venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	@touch $@
+
 quickstart: .venv/complete  ## install, train ResNet-18 on the digits, evaluate, predict one image
 	@sh examples/quickstart.sh $(BIN) $(RUNS)/quickstart
 
@@ -69,6 +84,10 @@ test-backends: test-jax test-torch  ## blocks, models and preprocessing on JAX a
 
 test-jax test-torch: test-%: .venv-%/complete
 	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -n $(WORKERS) $(CORE_TESTS)
+
+# Warnings of other versions are those versions' own; errors and numbers are ours.
+test-oldest test-newest: test-%: .venv-%/complete  ## the default tier on the oldest and the newest versions allowed
+	.venv-$*/bin/python -m pytest -n $(WORKERS) -W default -p no:cacheprovider
 
 test-data: .venv/complete-dev  ## the tests on the real CIFAR-10, where DATA_SOURCE lays it out
 	@if [ -n "$$KERAS_RESNET_TEST_DATA" ]; then \
@@ -88,5 +107,5 @@ types: .venv/complete-dev  ## mypy
 	$(BIN)/mypy
 
 clean:  ## remove what make made, and keep the runs
-	rm -rf .venv .venv-jax .venv-torch $(TEST_DATA) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-jax .venv-torch .venv-oldest .venv-newest $(TEST_DATA) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

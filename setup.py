@@ -8,24 +8,24 @@ from setuptools import find_packages, setup
 HERE = pathlib.Path(__file__).resolve().parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "keras_resnet/__init__.py").read_text("utf-8"), re.MULTILINE)[1]
 
-# Each lower bound is the version that the tests run on; each upper bound excludes the next release that may break by
-# the project's own numbering. Nothing outside these ranges was tried.
+# Each lower bound is the oldest version that the tests ran on (`make test-oldest` installs exactly these); each upper
+# bound excludes the next release that may break by the project's own numbering. docs/install.md has what was run.
 REQUIREMENTS = [
-    "keras>=3.15.1,<3.16",
-    "numpy>=2.4,<3",
-    "h5py>=3.14,<3.15",  # TensorFlow 2.21 asks for less than 3.15
-    "tensorflow>=2.21,<2.22",
-    "tensorboard>=2.21,<2.22",  # tf.summary, which writes logs/, lives there; TensorFlow 2.21 does not bring it along
+    "keras>=3.12,<3.16",
+    "numpy>=2.0,<3",
+    "h5py>=3.11,<4",
+    "tensorflow>=2.19,<2.22",
+    "tensorboard>=2.19,<2.22",  # tf.summary, which writes logs/, and keras-tuner need it; TensorFlow 2.21 lacks it
     "tensorflow-datasets>=4.9.10,<5",
-    "scikit-learn>=1.9,<2",  # holds the handwritten digits, the default data
-    "pillow>=13,<14",
-    "matplotlib>=3.11,<4",
-    "tomli-w>=1.2,<2",
-    "filelock>=3.12,<4",  # holds a run folder against other processes, on every system
+    "keras-tuner>=1.4.8,<1.5",
+    "scikit-learn>=1.5,<2",  # holds the handwritten digits, the default data
+    "pillow>=11.0,<14",
+    "matplotlib>=3.9,<4",
+    "tomli-w>=1.1,<2",
+    "filelock>=3.12,<5",  # holds a run folder against other processes, on every system
 ]
 # An extra whose command is not available yet stays empty: nothing is installed that nothing uses.
 EXTRAS: dict[str, list[str]] = {
-    "tune": ["keras-tuner>=1.4.8,<1.5"],
     "export": [],
     "report": [],
     "demo": [],
@@ -70,6 +70,8 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
     ],

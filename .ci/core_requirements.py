@@ -7,7 +7,10 @@ import importlib.metadata
 import re
 import sys
 
-OUTER_ROOMS = ("tensorflow", "tensorboard", "tensorflow-datasets", "scikit-learn", "matplotlib", "tomli-w")
+OUTER_ROOMS = (
+    *("tensorflow", "tensorboard", "tensorflow-datasets", "keras-tuner", "scikit-learn", "matplotlib", "tomli-w"),
+    "filelock",
+)
 
 
 def main(extras: list[str]) -> None:
