@@ -55,10 +55,12 @@ endef
 	@touch $@
 .PRECIOUS: .venv-%/complete
 
+# TensorFlow 2.19 holds protobuf below 6; from 1.17.2 on tensorflow-metadata needs 6, and does not say so.
+OLDEST_EXTRA := 'tensorflow-metadata<1.17.2'
 .venv-oldest/complete: setup.py .ci/oldest_requirements.py
 	$(call environment,.venv-oldest)
 	@"$(PYTHON)" .ci/oldest_requirements.py > .venv-oldest/requirements.txt
-	@.venv-oldest/bin/python -m pip install --quiet --requirement .venv-oldest/requirements.txt pytest pytest-xdist build 'setuptools>=84'
+	@.venv-oldest/bin/python -m pip install --quiet --requirement .venv-oldest/requirements.txt pytest pytest-xdist build 'setuptools>=84' $(OLDEST_EXTRA)
 	@.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

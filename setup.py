@@ -64,7 +64,11 @@ setup(
     ],
     py_modules=["keras_resnet_command"],
     package_dir={"keras_resnet": "keras_resnet", "keras_resnet.tuning": "tuning"},
-    package_data={"keras_resnet": ["py.typed"], "keras_resnet.training": ["recipes/*.toml"]},
+    package_data={
+        "keras_resnet": ["py.typed"],
+        "keras_resnet.training": ["recipes/*.toml"],
+        "keras_resnet.tuning": ["spaces/*.toml"],
+    },
     entry_points={"console_scripts": ["keras-resnet = keras_resnet_command:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -1,23 +1,17 @@
-"""Search of hyperparameters; installed as `keras_resnet.tuning`. Not available yet in this version."""
+"""Search of hyperparameters over recipes and variants; installed as `keras_resnet.tuning`.
 
-from typing import Any, NoReturn
+Example:
+    >>> from keras_resnet import tuning
+    >>> tuning.Space.load("default").names[:3]
+    ['optimizer.name', 'schedule.name', 'optimizer.learning_rate']
+"""
 
-from keras_resnet.errors import NotAvailable
-
-__all__ = ["search"]
-
-
-def search(*arguments: Any, **options: Any) -> NoReturn:
-    """Will search recipes for the best one.
-
-    Args:
-        *arguments: not read yet.
-        **options: not read yet.
-
-    Raises:
-        NotImplementedError: always, in this version.
-    """
-    raise NotAvailable(
-        "tuning.search is not available yet. This version trains, evaluates and predicts. "
-        "To compare settings now, call training.fit once for each, with overrides."
-    )
+from keras_resnet.tuning.dimension import Dimension as Dimension
+from keras_resnet.tuning.hypermodel import HyperResNet as HyperResNet
+from keras_resnet.tuning.ledger import Trial as Trial
+from keras_resnet.tuning.outcome import Search as Search
+from keras_resnet.tuning.settings import Settings as Settings
+from keras_resnet.tuning.space import Space as Space
+from keras_resnet.tuning.supervisor import SearchInterrupted as SearchInterrupted
+from keras_resnet.tuning.supervisor import SearchStopped as SearchStopped
+from keras_resnet.tuning.supervisor import search as search

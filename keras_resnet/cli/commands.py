@@ -102,6 +102,25 @@ def predict(options: argparse.Namespace) -> None:
             print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
 
 
+def tune(options: argparse.Namespace) -> None:
+    """Searches for a better recipe."""
+    from keras_resnet import tuning
+
+    tuning.search(
+        model=options.model,
+        data=options.data,
+        data_dir=options.data_dir,
+        algorithm=options.algorithm,
+        trials=options.trials,
+        out=options.out,
+        epochs=options.epochs,
+        workers=options.workers,
+        resume=options.resume,
+        seed=options.seed,
+        overrides=_overrides(options.set),
+    )
+
+
 # These load no Keras.
 LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
@@ -110,6 +129,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "tune": tune,
 }
 
 

@@ -88,18 +88,16 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go")],
     ),
     "tune": (
-        f"search for a better recipe {NOT_YET}",
+        "search for a better recipe, in processes of its own",
         [
-            _option("--data", metavar="SPEC", required=True, help=f"the data: {SPEC}"),
+            _option("--data", metavar="SPEC", help=f"the data: {SPEC} (default: digits)"),
             DATA_DIR,
-            _option("--model", metavar="NAME", required=True, help="a name that `list` prints"),
-            _option(
-                "--algorithm", choices=["random", "bayesian", "hyperband", "grid"], required=True, help="of search"
-            ),
-            _option("--trials", type=int, metavar="N", required=True, help="how many recipes to try"),
+            _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
+            _option("--algorithm", choices=["random", "bayesian", "hyperband", "grid"], help="default: random"),
+            _option("--trials", type=int, metavar="N", help="how many recipes to try at most (default: 20)"),
             _option("--out", metavar="DIR", required=True, help="where trials.csv and best.toml go"),
             EPOCHS,
-            _option("--workers", type=int, metavar="K", help="trials at a time"),
+            _option("--workers", type=int, default=1, metavar="K", help="trials at a time (default: %(default)s)"),
             RESUME,
             SEED,
             SET,

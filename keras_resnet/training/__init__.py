@@ -9,6 +9,7 @@ Example:
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
 from keras_resnet.training.loss import CrossEntropy as CrossEntropy
 from keras_resnet.training.loss import check_outputs as check_outputs
+from keras_resnet.training.progress import differences as differences
 from keras_resnet.training.recipe import Recipe as Recipe
 from keras_resnet.training.recipe import list_recipes as list_recipes
 from keras_resnet.training.recipe import recipe_fields as recipe_fields

@@ -1,11 +1,13 @@
 """The optimizer of a run: its section of a recipe, its choices, and weight decay that spares norms and biases."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from keras_resnet.errors import MissingPackage
 from keras_resnet.training import fields
 
 # What is not a kernel: biases, and scale and offset of norms. Keras searches these in the name of a variable, which is
@@ -36,6 +38,11 @@ def _decaying(optimizer_class: Callable[..., Any]) -> fields.Choice:
 def _muon(optimizer: "Optimizer", **common: Any) -> Any:
     # Keras's Muon moves matrices by Muon and everything else, convolutions included, by AdamW, each with a decay of
     # its own. The classifier is to be moved by AdamW (Jordan et al. 2024).
+    if "adam_weight_decay" not in inspect.signature(keras.optimizers.Muon).parameters:
+        raise MissingPackage(
+            f"optimizer.name='muon' was asked for with Keras {keras.__version__}, whose Muon cannot decay what AdamW "
+            "moves. It needs Keras 3.13 or later. Run: pip install --upgrade keras"
+        )
     decay = {"weight_decay": optimizer.weight_decay, "adam_weight_decay": optimizer.weight_decay}
     momentum = {name: getattr(optimizer, name) for name in MOMENTUM}
     return keras.optimizers.Muon(**common | decay, **momentum, exclude_layers=["predictions"])

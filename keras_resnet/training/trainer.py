@@ -43,7 +43,7 @@ def fit(
     recipe: Recipe | str | os.PathLike | None = None,
     *,
     model: str | None = None,
-    data: str | None = None,
+    data: str | datasets.Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
     out: str | os.PathLike | None = None,
     resume: bool = False,
@@ -51,6 +51,7 @@ def fit(
     overrides: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: Listener | None = None,
+    score: Sequence[str] = ("validation", "test"),
     model_class: type[keras.Model] = keras.Model,
     verbose: Any = "auto",
     dry_run: bool = False,
@@ -63,7 +64,8 @@ def fit(
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default. A run that goes on
             remembers its recipe, model and data.
         model: a name from `keras_resnet.list_models()`; "resnet18" by default.
-        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE"; "digits" by default.
+        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE", "digits" by default; or a
+            `Dataset` that was loaded already, which spares loading it again for every run.
         data_dir: where TFDS finds its prepared data sets.
         out: the run folder; None for `runs/<recipe>-<model>-<time>`.
         resume: go on where the folder stands, and start where it is empty; a finished run is returned as it is.
@@ -73,6 +75,7 @@ def fit(
         callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved.
         report: `(epoch, figures) -> bool`, called after every epoch was saved, with the figures of history.csv; True
             stops the run there. It is then left as it stands, without scores, and goes on with `resume=True`.
+        score: splits that the best model is scored on at the end; a search leaves "test" out.
         model_class: a subclass of `keras.Model` whose `train_step` takes the place of Keras's. Where an optimizer step
             takes several batches, its method `optimizer_steps(batches)` says how many that makes.
         verbose: 0 silent, 1 a progress bar, 2 a line an epoch; "auto" is 1 at a terminal or in a notebook, else 2.
@@ -105,9 +108,10 @@ def fit(
     found = check_folder(folder, resume)
     asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
     recipe, model = resolved(asked["recipe"], seed, overrides), asked["model"]
-    spec, root = anchored(str(asked["data"]), asked["data_dir"])
+    given = asked["data"]
+    spec, root = anchored(given.spec if isinstance(given, datasets.Dataset) else str(given), asked["data_dir"])
     choose("model", model, models.VARIANTS)
-    dataset = recipe.data.load(spec, root, recipe.loss.choice.task)
+    dataset = given if isinstance(given, datasets.Dataset) else recipe.data.load(spec, root, recipe.loss.choice.task)
     about = described(recipe, model, spec, root, dataset)
     if found is not None and folder is not None:
         check_same(folder, found, about)
@@ -130,7 +134,7 @@ def fit(
     with locked(folder), datasets.naming_bad_files(dataset):
         # Another process may have finished or changed the run before this one had the lock.
         check_folder(folder, resume)
-        return _Training(folder, about, network, dataset, Progress()).run(callbacks, report, verbose)
+        return _Training(folder, about, network, dataset, Progress(), tuple(score)).run(callbacks, report, verbose)
 
 
 @dataclasses.dataclass
@@ -142,6 +146,7 @@ class _Training:
     network: keras.Model
     dataset: datasets.Dataset
     progress: Progress
+    score: tuple[str, ...]
 
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
@@ -242,7 +247,7 @@ class _Training:
         record = preprocessing.for_model(best)
         metrics = {
             split: scores.score(best, dataset, split, record, EVALUATION_BATCH_SIZE)
-            for split in ("validation", "test")
+            for split in self.score
             if dataset.sizes.get(split)
         }
         shown = [split for split in metrics if "confusion" in metrics[split]]

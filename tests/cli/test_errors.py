@@ -26,7 +26,7 @@ def test_what_an_operator_inside_the_package_raises_is_a_bug():
 
 
 def test_what_keras_raises_is_a_bug():
-    assert not is_users_mistake(caught(lambda: keras.layers.Dense(-1)))
+    assert not is_users_mistake(caught(lambda: keras.layers.Conv2D(8, -1)))
 
 
 def test_what_a_test_raises_is_a_bug():

@@ -56,6 +56,8 @@ def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
             return "not a regular file" if pathlib.Path(path).exists() else "no such file"
         with open(path, "rb") as file:
             header = read_header(file)
+        if header.format == "webp" and not hasattr(tf.io, "decode_webp"):
+            return f"WebP, which TensorFlow {tf.__version__} cannot decode; TensorFlow 2.20 can"
         pixels = header.height * header.width
         if pixels > max_pixels:
             return f"{header.width} x {header.height} pixels, more than max_pixels={max_pixels}"

@@ -33,6 +33,14 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
         )
     try:
         import tensorflow_datasets
+
+        # Loaded only now, and with it the descriptions that protobuf must understand.
+        _ = tensorflow_datasets.features
+    except AttributeError:
+        raise MissingPackage(
+            f"spec={spec!r} needs tensorflow-datasets, which does not load: its tensorflow-metadata wants a newer "
+            "protobuf than this TensorFlow allows. Run: pip install 'tensorflow-metadata<1.17.2'"
+        ) from None
     except ImportError:
         raise MissingPackage(
             f"spec={spec!r} needs tensorflow-datasets, which is not installed. Run: pip install tensorflow-datasets"

@@ -1,0 +1,138 @@
+"""What a search is: resolved from what was asked for, and compared with what a folder holds already."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnet import models, training
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.errors import BadValue
+from keras_resnet.training import fields
+from keras_resnet.training.plan import anchored
+from keras_resnet.tuning.algorithms import ALGORITHMS
+from keras_resnet.tuning.settings import Settings
+from keras_resnet.tuning.space import Space
+
+REMEMBERED = ("model", "data", "data_dir", "algorithm", "trials")
+DEFAULTS: dict[str, Any] = {
+    "model": "resnet18",
+    "data": "digits",
+    "data_dir": None,
+    "algorithm": "random",
+    "trials": 20,
+}
+# What would make trials incomparable, or is the search's own to set.
+FIXED = ("data.validation_fraction", "data.on_bad_image", "loss.name", "train.seed", "train.epochs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What a search is; the same when it goes on."""
+
+    recipe: training.Recipe
+    model: str
+    data: str
+    data_dir: str | None
+    algorithm: str
+    trials: int
+    seed: int
+    space: Space
+    settings: Settings
+
+    @property
+    def direction(self) -> str:
+        """Whether a larger objective is better: "max" or "min"."""
+        return self.settings.direction(self.recipe.loss)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        settings = dataclasses.asdict(self.settings)
+        return {**plain, "recipe": self.recipe.to_dict(), "space": self.space.to_dict(), "settings": settings}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Definition":
+        """Returns what `to_dict` made plain."""
+        made = {
+            "recipe": training.Recipe.from_dict(values["recipe"]),
+            "space": Space.from_dict(values["space"]),
+            "settings": Settings(**values["settings"]),
+        }
+        return cls(**{**values, **made})
+
+
+def defined(
+    known: Definition | None,
+    recipe: Any,
+    space: Any,
+    asked: dict[str, Any],
+    epochs: int | None,
+    seed: int | None,
+    overrides: Mapping[str, Any],
+) -> Definition:
+    """Returns what is to be searched: as given, else as the search in the folder has it, else by default."""
+    given = {name: value for name, value in asked.items() if value is not None}
+    remembered = DEFAULTS if known is None else {name: getattr(known, name) for name in REMEMBERED}
+    plain = {**remembered, **given}
+    own = {key.partition(".")[2]: value for key, value in overrides.items() if key.startswith("search.")}
+    base = Settings() if known is None else known.settings
+    values = {**_plain(base), **{name: fields.parsed(Settings, name, value) for name, value in own.items()}}
+    settings = fields.make(Settings, values)
+    if known is None or recipe is not None or "recipe" in own:
+        found = recipe if recipe is not None else settings.recipe
+        recipe = found if isinstance(found, training.Recipe) else training.Recipe.load(found)
+    else:
+        recipe = known.recipe
+    changes = {key: value for key, value in overrides.items() if not key.startswith("search.")}
+    changes |= {} if epochs is None else {"train.epochs": epochs}
+    changes |= {} if seed is None else {"train.seed": seed}
+    recipe = recipe.replace(changes)
+    if known is None or space is not None or "space" in own:
+        found = space if space is not None else settings.space
+        space = found if isinstance(found, Space) else Space.load(found)
+    else:
+        space = known.space
+    choose("model", plain["model"], models.VARIANTS)
+    choose("algorithm", plain["algorithm"], ALGORITHMS)
+    settings.direction(recipe.loss)
+    for name in FIXED:
+        if name in space.names:
+            raise BadValue(
+                f"The search space names {name!r}. Trials are compared on one split, by one objective and at one "
+                "budget. Take it out, and set it for the whole search instead."
+            )
+    space.for_recipe(recipe)
+    spec, root = anchored(str(plain["data"]), plain["data_dir"])
+    return Definition(
+        recipe=recipe,
+        model=plain["model"],
+        data=spec,
+        data_dir=root,
+        algorithm=plain["algorithm"],
+        trials=check_int("trials", plain["trials"]),
+        seed=recipe.train.seed,
+        space=space,
+        settings=settings,
+    )
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+def check_same(folder: pathlib.Path, known: Definition, definition: Definition) -> None:
+    """Raises ValueError where a folder holds another search; more trials may be asked for."""
+    before, now = known.to_dict(), definition.to_dict()
+    for values in (before, now):
+        values["recipe"] = {key: value for key, value in values["recipe"].items() if key not in ("name", "about")}
+        values["settings"] = {key: value for key, value in values["settings"].items() if key not in ("recipe", "space")}
+        # Data without pictures lost these when the search began.
+        values["space"] = {key: value for key, value in values["space"].items() if key != "augment"}
+    changed = training.differences(before, now)
+    if changed:
+        raise BadValue(
+            f"out={os.fspath(folder)!r} holds another search; differing: {'; '.join(changed)}. Its trials would not "
+            "compare with new ones. Give the same as before or nothing, or choose another folder."
+        )

@@ -1,0 +1,265 @@
+"""The record of a search on disk: who runs which trial, what came out, and what KerasTuner's oracle knows.
+
+Workers, on one machine or on several that share the folder, take trials and hand in results under a lock; nothing
+listens on a port. A trial that is running is held by a lock of its own, which the system frees when its process ends,
+however it ends: what is called running and held by nobody goes back into the queue.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import filelock
+import keras_tuner
+from keras_tuner.engine import trial as kt_trial
+
+from keras_resnet import training
+from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
+from keras_resnet.tuning.definition import Definition
+from keras_resnet.tuning.record import RecordFile
+from keras_resnet.tuning.space import Space
+
+WAITING, RUNNING, COMPLETE, POOR, FAILED, INFEASIBLE = "waiting", "running", "complete", "poor", "failed", "infeasible"
+ENDED = (COMPLETE, POOR, FAILED, INFEASIBLE)
+SCORED = (COMPLETE, POOR)
+# Exit status of a worker: the search is over; start another one; interrupted.
+DONE, ANOTHER, INTERRUPTED = 0, 3, 130
+
+
+@dataclasses.dataclass
+class Trial:
+    """One recipe that is tried.
+
+    Attributes:
+        id: from "0000" on, in the order of their start.
+        values: name -> value of what the search varies, with KerasTuner's own "tuner/..." for rungs.
+        status: "waiting", "running", "complete", "poor" (stopped early), "failed" or "infeasible" (over a limit).
+        attempts: how often it was begun.
+        worker: who runs or ran it.
+        score: the objective where the validation loss was lowest, which is the model that is kept.
+        epochs: that were trained, with those of the trial that it goes on from.
+        parameters: of the model.
+        curve: the objective after every epoch.
+        seconds: of the last attempt; of which `training_seconds` in `training.fit`.
+        message: why it failed.
+    """
+
+    id: str
+    values: dict[str, Any]
+    status: str = RUNNING
+    attempts: int = 0
+    worker: str = ""
+    score: float | None = None
+    epochs: int = 0
+    parameters: int | None = None
+    curve: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def parent(self) -> str | None:
+        """The trial that this one goes on from; None where it starts anew."""
+        return self.values.get("tuner/trial_id")
+
+
+class Ledger:
+    """The record of a search, in the folder `path`; every method reads it anew, and writes it whole.
+
+    Args:
+        path: the folder of the search.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.record = RecordFile(path)
+
+    def create(self, definition: Definition) -> None:
+        """Writes the record of a search that has not begun."""
+        (self.path / "owners").mkdir(exist_ok=True)
+        (self.path / "trials").mkdir(exist_ok=True)
+        with self.record.locked():
+            self.record.write(
+                {
+                    "definition": definition.to_dict(),
+                    "facts": None,
+                    "oracle": None,
+                    "trials": [],
+                    "stopped": None,
+                    "final": None,
+                }
+            )
+
+    @property
+    def definition(self) -> Definition:
+        """What the search is."""
+        return Definition.from_dict(self.record.read()["definition"])
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All trials, in the order of their start."""
+        return [Trial(**row) for row in self.record.read()["trials"]]
+
+    def folder_of(self, trial_id: str) -> pathlib.Path:
+        """Returns the run folder of a trial."""
+        return self.path / "trials" / trial_id
+
+    def settle_facts(self, facts: dict[str, Any]) -> list[str]:
+        """Writes what was found out about the data, and drops dimensions that such data does not have.
+
+        Returns:
+            What differs from the facts that an earlier worker found, a line each; empty for the first.
+        """
+        with self.record.changing() as record:
+            if record["facts"] is not None:
+                return training.differences(record["facts"], facts)
+            record["facts"] = facts
+            if len(facts["image_shape"]) != 3:
+                space = Space.from_dict(record["definition"]["space"])
+                names = [name for name in space.names if name.startswith("augment.")]
+                record["definition"]["space"] = space.without(*names).to_dict()
+        return []
+
+    def take(self, worker: str) -> tuple[str, Trial | None, filelock.BaseFileLock | None]:
+        """Takes the next thing to do.
+
+        Args:
+            worker: a name for it.
+
+        Returns:
+            ("trial", trial, lock), ("final", None, lock): to be done, the lock to be released afterwards; or
+            ("wait", None, None): others run what decides how to go on; or ("done", None, None).
+        """
+        with self.record.changing() as record:
+            self._reclaim(record)
+            if record["stopped"] or record["final"]:
+                return "done", None, None
+            waiting = [row for row in record["trials"] if row["status"] == WAITING]
+            row = min(waiting, key=lambda row: row["id"]) if waiting else self._new(record)
+            if isinstance(row, dict):
+                lock = self._owner(row["id"])
+                if not lock:  # someone who has not let go yet
+                    return "wait", None, None
+                row.update(status=RUNNING, worker=worker, attempts=row["attempts"] + 1)
+                return "trial", Trial(**row), lock
+            if row == "wait" or any(row["status"] == RUNNING for row in record["trials"]):
+                return "wait", None, None
+            lock = self._owner("final")
+            return ("final", None, lock) if lock else ("wait", None, None)
+
+    def _new(self, record: dict[str, Any]) -> dict[str, Any] | str:
+        definition = Definition.from_dict(record["definition"])
+        if len(record["trials"]) >= definition.trials:
+            return "none"
+        oracle = self._oracle(record, definition)
+        made = oracle.create_trial(f"trial {len(record['trials'])}")
+        if made.status == kt_trial.TrialStatus.IDLE:
+            return "wait"
+        if made.status == kt_trial.TrialStatus.STOPPED:
+            return "none"
+        record["oracle"] = state_of(definition.algorithm, oracle)
+        row = dataclasses.asdict(Trial(made.trial_id, made.hyperparameters.values))
+        record["trials"].append(row)
+        return row
+
+    def end(self, trial: Trial) -> None:
+        """Writes what came out of a trial; enough failures in a row stop the search for everyone."""
+        with self.record.changing() as record:
+            self._end(record, trial)
+
+    def _end(self, record: dict[str, Any], trial: Trial) -> None:
+        definition = Definition.from_dict(record["definition"])
+        oracle = self._oracle(record, definition)
+        ended = oracle.trials[trial.id]
+        ended.status = kt_trial.TrialStatus.COMPLETED if trial.status in SCORED else kt_trial.TrialStatus.FAILED
+        if trial.status in SCORED:
+            ended.metrics.register(definition.settings.metric, direction=definition.direction)
+            ended.metrics.update(definition.settings.metric, trial.score, step=trial.epochs)
+        oracle.end_trial(ended)
+        index = next(index for index, row in enumerate(record["trials"]) if row["id"] == trial.id)
+        record["trials"][index] = dataclasses.asdict(trial)
+        record["oracle"] = state_of(definition.algorithm, oracle)
+        record["ended"] = [*record.get("ended", []), trial.id]
+        statuses = {row["id"]: row["status"] for row in record["trials"]}
+        recent = [key for key in record["ended"] if statuses[key] != INFEASIBLE][-definition.settings.max_failures :]
+        if len(recent) == definition.settings.max_failures and all(statuses[key] == FAILED for key in recent):
+            record["stopped"] = (
+                f"{len(recent)} trials in a row failed, the last one, {trial.id}: {trial.message} "
+                "A search needs trials that can be trained. Mend the cause, then go on with resume=True."
+            )
+
+    def release(self, trial: Trial) -> None:
+        """Puts a trial that was interrupted back into the queue; the attempt does not count."""
+        with self.record.changing() as record:
+            for row in record["trials"]:
+                if row["id"] == trial.id:
+                    row.update(status=WAITING, attempts=max(row["attempts"] - 1, 0))
+
+    def reclaim(self) -> None:
+        """Puts trials back into the queue whose process is gone; those that were begun too often have failed."""
+        with self.record.changing() as record:
+            self._reclaim(record)
+
+    def _reclaim(self, record: dict[str, Any]) -> None:
+        most = record["definition"]["settings"]["max_retries"] + 1
+        for row in record["trials"]:
+            if row["status"] != RUNNING:
+                continue
+            lock = self._owner(row["id"])
+            if not lock:
+                continue
+            if row["attempts"] >= most:
+                message = f"its process ended in {row['attempts']} attempts: killed, out of memory, or a crash."
+                self._end(record, Trial(**{**row, "status": FAILED, "message": message}))
+            else:
+                row["status"] = WAITING
+            lock.release()
+
+    def stop(self, reason: str) -> None:
+        """Tells every worker to stop, and why."""
+        with self.record.changing() as record:
+            record["stopped"] = record["stopped"] or reason
+
+    def go_on(self) -> None:
+        """Lets a search that was stopped go on; failures are counted anew."""
+        with self.record.changing() as record:
+            record["stopped"], record["ended"] = None, []
+
+    def finish(self, final: dict[str, Any]) -> None:
+        """Writes what the winner scored."""
+        with self.record.changing() as record:
+            record["final"] = final
+
+    def _oracle(self, record: dict[str, Any], definition: Definition) -> Any:
+        """Returns KerasTuner's oracle as the record has it."""
+        hyperparameters = keras_tuner.HyperParameters()
+        definition.space.declare(hyperparameters, definition.recipe, definition.model)
+        oracle = make_oracle(
+            definition.algorithm,
+            trials=definition.trials,
+            epochs=definition.recipe.train.epochs,
+            factor=definition.settings.factor,
+            seed=definition.seed,
+            objective=definition.settings.metric,
+            direction=definition.direction,
+            hyperparameters=hyperparameters,
+        )
+        statuses = {WAITING: "RUNNING", RUNNING: "RUNNING", COMPLETE: "COMPLETED", POOR: "COMPLETED"}
+        for row in record["trials"]:
+            values = hyperparameters.copy()
+            values.values = dict(row["values"])
+            made = kt_trial.Trial(values, trial_id=row["id"], status=statuses.get(row["status"], "FAILED"))
+            made.score, made.best_step = row["score"], row["epochs"]
+            oracle.trials[row["id"]] = made
+        if record["oracle"] is not None:
+            restore_state(definition.algorithm, oracle, record["oracle"])
+        return oracle
+
+    def _owner(self, name: str) -> filelock.BaseFileLock | None:
+        """Returns the lock of a trial, held; None where another process holds it."""
+        lock = filelock.FileLock(self.path / "owners" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return None
+        return lock

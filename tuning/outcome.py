@@ -1,0 +1,164 @@
+"""What a search has found so far: its trials, the best recipe, and the files that say so."""
+
+import csv
+import dataclasses
+import datetime
+import os
+import pathlib
+from typing import Any
+
+from keras_resnet import files, training
+from keras_resnet.errors import BadValue
+from keras_resnet.tuning.dimension import VARIANT
+from keras_resnet.tuning.ledger import COMPLETE, ENDED, SCORED, Definition, Ledger, Trial
+
+FIGURES = ("id", "status", "score", "epochs", "parameters", "attempts", "worker", "seconds", "training_seconds")
+
+
+def recipe_of(definition: Definition, values: dict[str, Any]) -> training.Recipe:
+    """Returns the recipe of a trial."""
+    return definition.recipe.replace(definition.space.overrides(values))
+
+
+def variant_of(definition: Definition, values: dict[str, Any]) -> str:
+    """Returns the name of the model of a trial."""
+    return values.get(VARIANT, definition.model)
+
+
+def best_of(definition: Definition, trials: list[Trial]) -> Trial | None:
+    """Returns the best trial: of those that were trained to the end, where there is one; of equals the first."""
+    sign = 1 if definition.direction == "max" else -1
+    scored = [trial for trial in trials if trial.status in SCORED and trial.score is not None]
+    whole = [trial for trial in scored if trial.status == COMPLETE and trial.epochs >= definition.recipe.train.epochs]
+    # max() keeps the first of equals.
+    return max(whole or scored, key=lambda trial: sign * (trial.score or 0.0), default=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A search in its folder.
+
+    Attributes:
+        path: of the folder.
+        definition: what was searched, and how.
+        trials: in the order of their start.
+        best: the winner; None where no trial has a score.
+        recipe: of the winner, as best.toml has it.
+        metrics: its scores on the test split, once the search is over.
+        stopped: why the search ended early; None where it did not.
+        facts: of the data: fingerprint, sizes, shape, class names.
+    """
+
+    path: pathlib.Path
+    definition: Definition
+    trials: tuple[Trial, ...]
+    best: Trial | None
+    recipe: training.Recipe | None
+    metrics: dict[str, Any] | None
+    stopped: str | None
+    facts: dict[str, Any] | None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Search":
+        """Reads the folder of a search.
+
+        Raises:
+            ValueError: it holds none, or its record cannot be read.
+        """
+        folder = pathlib.Path(path).expanduser()
+        record = Ledger(folder).record.read()
+        definition = Definition.from_dict(record["definition"])
+        trials = tuple(Trial(**row) for row in record["trials"])
+        best = best_of(definition, list(trials))
+        final = record["final"] or {}
+        return cls(
+            path=folder,
+            definition=definition,
+            trials=trials,
+            best=best,
+            recipe=None if best is None else _described(definition, best, folder),
+            metrics=final.get("test"),
+            stopped=record["stopped"],
+            facts=record["facts"],
+        )
+
+    @property
+    def model(self) -> Any:
+        """The model of the winner: images in [0, 255] to logits."""
+        if self.best is None:
+            raise BadValue(
+                f"The search in {os.fspath(self.path)!r} has no trial with a score, and no model. Go on with it."
+            )
+        return training.Run.load(self.path / "trials" / self.best.id).model
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.metrics is not None or (
+            len(self.trials) >= self.definition.trials and all(trial.status in ENDED for trial in self.trials)
+        )
+
+    def write(self) -> None:
+        """Writes trials.csv, and best.toml once there is a winner."""
+        names = self.definition.space.names
+        extra = sorted({name for trial in self.trials for name in trial.values if name.startswith("tuner/")})
+
+        def write_rows(path: pathlib.Path) -> None:
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow([*FIGURES, *names, *extra, "message"])
+                for trial in self.trials:
+                    figures = [getattr(trial, name) for name in FIGURES]
+                    writer.writerow(
+                        [*figures, *(trial.values.get(name, "") for name in (*names, *extra)), trial.message]
+                    )
+
+        files.write_atomically(self.path / "trials.csv", write_rows)
+        if self.recipe is not None:
+            self.recipe.save(self.path / "best.toml")
+
+    def __str__(self) -> str:
+        """Returns what a person wants to know after a search."""
+        counts = {status: sum(trial.status == status for trial in self.trials) for status in ENDED}
+        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        lines = [
+            f"search     {self.path}",
+            f"trials     {len(self.trials)} of {self.definition.trials}: {told or 'none ended'}",
+        ]
+        if self.best is not None:
+            metric, about = self.definition.settings.metric, self.definition
+            lines.append(
+                f"best       trial {self.best.id}, {metric} {self.best.score:.4f} after {self.best.epochs} epochs"
+            )
+            values = {
+                **about.space.overrides(self.best.values),
+                **({VARIANT: self.best.values[VARIANT]} if VARIANT in self.best.values else {}),
+            }
+            lines += [f"           {name} = {_short(value)}" for name, value in values.items()]
+        if self.metrics:
+            shown = (f"{name} {value:.4f}" for name, value in self.metrics.items() if isinstance(value, float))
+            lines.append(f"test       {', '.join(shown)} ({self.metrics['examples']} examples, seen once)")
+        if self.best is not None:
+            lines.append(f"recipe     {self.path / 'best.toml'}")
+        return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _described(definition: Definition, best: Trial, folder: pathlib.Path) -> training.Recipe:
+    """Returns the winner's recipe with where it comes from."""
+    recipe = recipe_of(definition, best.values)
+    about = dataclasses.replace(
+        recipe.about,
+        source=f"keras-resnet tune, {definition.algorithm} search of {definition.trials} trials from the recipe "
+        f"{definition.recipe.name!r}, seed {definition.seed}; trial {best.id}",
+        command=f"keras-resnet train --recipe {folder / 'best.toml'} --model {variant_of(definition, best.values)} "
+        f"--data {definition.data}" + (f" --data-dir {definition.data_dir}" if definition.data_dir else ""),
+        hardware="",
+        minutes=f"{best.training_seconds / 60:.1f}",
+        expected_accuracy=f"{definition.settings.metric} {best.score:.4f}",
+        last_reproduced=f"{datetime.date.today()}, by the search",
+    )
+    return dataclasses.replace(recipe, name=f"{definition.recipe.name}-tuned", about=about)

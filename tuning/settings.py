@@ -1,0 +1,59 @@
+"""What a search is told beside its space: the objective, its limits, and what to do with poor and failed trials."""
+
+import dataclasses
+
+from keras_resnet.errors import BadValue
+from keras_resnet.training import fields
+from keras_resnet.training.loss import Loss
+
+KEEP = {"best": "the best model alone", "all": "the model of every trial"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(fields.Section):
+    """`--set search.NAME=VALUE`.
+
+    `objective` is a metric of the validation split, "accuracy" or "loss" or another that the loss reports. The limits
+    are 0 for none; a trial over a limit is not trained. `stop_poor` ends a trial whose best objective so far is worse
+    than the median that other trials had reached at that epoch. `max_retries` counts further attempts after a trial
+    that took its process down; `max_failures` in a row end the search.
+    """
+
+    title = "search"
+    recipe: str = fields.text("quick")
+    space: str = fields.text("default")
+    objective: str = fields.text("accuracy")
+    max_parameters: int = fields.integer(0)
+    max_multiply_adds: int = fields.integer(0)
+    max_latency_ms: float = fields.number(0.0)
+    stop_poor: bool = fields.flag(True)
+    max_retries: int = fields.integer(2)
+    max_failures: int = fields.integer(3, minimum=1)
+    keep: str = fields.choice("best", KEEP)
+    factor: int = fields.integer(3, minimum=2)
+
+    @property
+    def metric(self) -> str:
+        """The objective as the history names it."""
+        return self.objective if self.objective.startswith("val_") else f"val_{self.objective}"
+
+    def direction(self, loss: Loss) -> str:
+        """Returns "max" or "min", after a check that the loss reports such a metric.
+
+        Raises:
+            ValueError: it does not.
+        """
+        _, metrics = loss.build(from_logits=True)
+        known = {"loss": "min"}
+        for metric in metrics:
+            name = metric if isinstance(metric, str) else metric.name
+            known[name] = (
+                "max" if "accuracy" in name or "auc" in name or name in ("r2", "precision", "recall") else "min"
+            )
+        name = self.metric.removeprefix("val_")
+        if name not in known:
+            raise BadValue(
+                f"search.objective={self.objective!r} is not reported with loss.name={loss.name!r}. Allowed are "
+                f"{', '.join(map(repr, known))}. Choose one of them."
+            )
+        return known[name]

@@ -1,0 +1,277 @@
+"""`search`: checks what is asked, starts workers, keeps them running, and shows how far they are."""
+
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import keras_resnet
+from keras_resnet import training
+from keras_resnet.arguments import check_bool, check_int
+from keras_resnet.errors import BadValue
+from keras_resnet.training.folder import locked, make_writable
+from keras_resnet.tuning.definition import Definition, check_same, defined
+from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
+from keras_resnet.tuning.outcome import Search, best_of
+from keras_resnet.tuning.space import Space
+
+POLL_SECONDS = 0.2
+JOIN_SECONDS = 60
+# A process that ends so often before it takes a trial will not do better the next time.
+MOST_STARTS = 3
+
+
+class SearchStopped(BadValue):
+    """A search ended before its last trial; the message says why."""
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C in a search: everything is kept, and the message says how to go on."""
+
+
+def search(
+    recipe: training.Recipe | str | os.PathLike | None = None,
+    *,
+    space: Space | str | os.PathLike | None = None,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    algorithm: str | None = None,
+    trials: int | None = None,
+    out: str | os.PathLike,
+    epochs: int | None = None,
+    workers: int = 1,
+    resume: bool = False,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+) -> Search:
+    """Searches a space of recipes for the best one, in processes of their own.
+
+    Trials are compared on the validation split. The test split is scored once, at the end, for the winner.
+
+    Args:
+        recipe: where the search starts: what the space does not name stays as it is here. A `Recipe`, a name or a TOML
+            file; "quick" by default.
+        space: what is varied: a `Space`, a name or a TOML file; "default" by default.
+        model: a name from `keras_resnet.list_models()`; "resnet18" by default. A dimension "variant" searches it too.
+        data: a spec, as for `training.fit`; "digits" by default.
+        data_dir: where TFDS finds its prepared data sets.
+        algorithm: "random", "bayesian", "hyperband" or "grid"; "random" by default.
+        trials: how many recipes are tried at most; 20 by default. In Hyperband going on with a recipe counts too.
+        out: the folder of the search.
+        epochs: of a whole trial; None for the recipe's.
+        workers: trials at a time, each in a process.
+        resume: go on where the folder stands, and start where it is empty. A search that goes on remembers everything.
+        seed: of the search and of every training, >= 0; None for the recipe's. With one worker the same seed and data
+            give the same trials and the same results on the same machine.
+        overrides: "section.field" -> value for the recipe, and "search.name" -> value for `Settings`.
+        verbose: print a line for every trial.
+
+    Returns:
+        A `Search` with `trials`, `best`, `recipe`, `model` and `metrics`.
+
+    Raises:
+        TypeError, ValueError: an argument, the data or the folder is not fit for a search.
+        SearchStopped: too many trials in a row failed, or the data cannot be used.
+        SearchInterrupted: on Ctrl-C.
+    """
+    check_bool("resume", resume)
+    check_int("workers", workers)
+    folder = pathlib.Path(out).expanduser()
+    ledger = Ledger(folder)
+    asked = {"model": model, "data": data, "data_dir": data_dir, "algorithm": algorithm, "trials": trials}
+    if _joins():
+        _wait_for(ledger)
+        return _Supervisor(ledger, workers, verbose).run()
+    begun = ledger.record.exists
+    if begun and not resume:
+        raise BadValue(
+            f"out={os.fspath(out)!r} holds a search already. A new one needs a folder of its own. Choose another, or "
+            "go on with it: resume=True, on the command line --resume."
+        )
+    known = ledger.definition if begun else None
+    definition = defined(known, recipe, space, asked, epochs, seed, overrides or {})
+    folder = make_writable(folder)
+    with locked(folder):
+        if known is None:
+            ledger.create(definition)
+        else:
+            check_same(folder, known, definition)
+            ledger.go_on()
+        return _Supervisor(ledger, workers, verbose).run()
+
+
+def _joins() -> bool:
+    """Returns whether this process adds workers to a search that another machine supervises."""
+    return os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
+
+
+def _wait_for(ledger: Ledger) -> None:
+    """Waits until the first machine has written the search."""
+    last = time.monotonic() + JOIN_SECONDS
+    while not ledger.record.exists:
+        if time.monotonic() > last:
+            raise BadValue(
+                f"KERASTUNER_TUNER_ID={os.environ['KERASTUNER_TUNER_ID']!r} joins the search in {str(ledger.path)!r}, "
+                f"and for {JOIN_SECONDS} s there is none. One machine starts it, without that variable, in a folder "
+                "that all share. Check the path and the first machine."
+            )
+        time.sleep(POLL_SECONDS)
+
+
+class _Supervisor:
+    """Starts workers and starts others in their place, until the search is over.
+
+    Args:
+        ledger: of the search.
+        workers: how many at a time.
+        verbose: whether a line a trial is printed.
+    """
+
+    def __init__(self, ledger: Ledger, workers: int, verbose: bool) -> None:
+        self.ledger = ledger
+        self.verbose = verbose
+        self.prefix = os.environ.get("KERASTUNER_TUNER_ID", "worker")
+        self.processes: dict[str, subprocess.Popen] = {f"{self.prefix}-{index + 1}": None for index in range(workers)}  # type: ignore[misc]
+        self.starts, self.ran = dict.fromkeys(self.processes, 0), dict.fromkeys(self.processes, 0)
+        self.begun = time.monotonic()
+        self.shown: set[str] = set()
+        self.written = 0.0
+
+    def run(self) -> Search:
+        """Returns the search when it is over."""
+        found = Search.load(self.ledger.path)
+        self.shown = {trial.id for trial in found.trials if trial.status in ENDED}
+        if self.ledger.record.read()["final"]:
+            self._print(f"{self.ledger.path}: already complete, nothing to do.")
+            return found
+        self._print(_header(found.definition))
+        try:
+            self._watch()
+        except KeyboardInterrupt:
+            self._stop(signal.SIGINT)
+            Search.load(self.ledger.path).write()
+            done = sum(trial.status in ENDED for trial in self.ledger.trials)
+            raise SearchInterrupted(
+                f"Interrupted after {done} of {found.definition.trials} trials, which are kept; a trial that was "
+                f"under way goes on from its last epoch. To go on: keras-resnet tune --out {self.ledger.path} --resume "
+                f"(in Python: out={os.fspath(self.ledger.path)!r}, resume=True)"
+            ) from None
+        finally:
+            self._stop(signal.SIGTERM)
+        found = Search.load(self.ledger.path)
+        found.write()
+        if found.stopped:
+            raise SearchStopped(found.stopped)
+        self._print(str(found))
+        return found
+
+    def _watch(self) -> None:
+        over = False
+        while not over:
+            for name, process in self.processes.items():
+                if process is None or process.poll() not in (None, DONE):
+                    self._start(name, process)
+            over = all(process.poll() == DONE for process in self.processes.values())
+            self.ledger.reclaim()
+            self._show()
+            if not over:
+                time.sleep(POLL_SECONDS)
+
+    def _start(self, name: str, ended: subprocess.Popen | None) -> None:
+        """Starts a worker in the place of one that ended."""
+        ran = sum(trial.attempts for trial in self.ledger.trials if trial.worker == name)
+        moved = ran != self.ran[name] or (ended is not None and ended.poll() == ANOTHER)
+        self.starts[name], self.ran[name] = 0 if moved else self.starts[name] + 1, ran
+        folder = self.ledger.path / "workers"
+        folder.mkdir(exist_ok=True)
+        log = folder / f"{name}.log"
+        if self.starts[name] > MOST_STARTS:
+            tail = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
+            raise RuntimeError(
+                f"The worker {name} ended {MOST_STARTS} times before it took a trial. Its last words:\n{tail}"
+            )
+        # Where this package was found, a worker finds it too, from any folder.
+        root = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
+        paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        threads = str(max(1, (os.cpu_count() or 1) // len(self.processes)))
+        environment = {
+            "TF_NUM_INTRAOP_THREADS": threads,
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **os.environ,
+            "PYTHONPATH": paths,
+        }
+        with open(log, "a", encoding="utf-8") as output:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "keras_resnet.tuning.worker", os.fspath(self.ledger.path), name],
+                stdin=subprocess.PIPE,  # its end tells the worker that this process has ended
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches workers through `_stop` alone, once
+            )
+
+    def _stop(self, number: int) -> None:
+        for process in self.processes.values():
+            if process is not None and process.poll() is None:
+                process.send_signal(number)
+        for process in self.processes.values():
+            if process is None:
+                continue
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            with contextlib.suppress(OSError):
+                if process.stdin:
+                    process.stdin.close()
+
+    def _show(self) -> None:
+        """Writes and prints what ended since the last look."""
+        trials = self.ledger.trials
+        new = [trial for trial in trials if trial.status in ENDED and trial.id not in self.shown]
+        if not new:
+            return
+        found = Search.load(self.ledger.path)
+        found.write()
+        for trial in new:
+            self.shown.add(trial.id)
+            best = best_of(found.definition, [other for other in trials if other.id in self.shown])
+            elapsed = time.monotonic() - self.begun
+            here = [other for other in trials if other.seconds and other.status in ENDED]
+            mean = sum(other.seconds for other in here) / max(len(here), 1)
+            left = mean * (found.definition.trials - len(self.shown)) / len(self.processes)
+            scores = ["" if of is None or of.score is None else f"{of.score:.4f}" for of in (trial, best)]
+            tried = ", ".join(
+                f"{name.rpartition('.')[2] if name.rpartition('.')[2] != 'name' else name}={_shown(value)}"
+                for name, value in found.definition.space.overrides(trial.values).items()
+            )
+            self._print(
+                f"{trial.id:>6} {trial.status:<10} {scores[0]:>8} {scores[1]:>8} {trial.epochs:>6} "
+                f"{trial.seconds:>7.0f} s {elapsed / 60:>6.1f} min {left / 60:>6.1f} min  {trial.message[:99] or tried}"
+            )
+
+    def _print(self, line: str) -> None:
+        if self.verbose:
+            print(line, flush=True)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _header(definition: Definition) -> str:
+    name = definition.settings.metric
+    return (
+        f"{definition.algorithm} search of {definition.trials} trials over {len(definition.space)} dimensions, "
+        f"{definition.model} on {definition.data}, at most {definition.recipe.train.epochs} epochs each; by {name}\n"
+        f"{'trial':>6} {'status':<10} {'score':>8} {'best':>8} {'epochs':>6} {'took':>9} {'elapsed':>10} {'left':>10}  "
+        "tried"
+    )

@@ -1,0 +1,296 @@
+"""A process that takes trials from a search, trains them and hands in what came out.
+
+`python -m keras_resnet.tuning.worker FOLDER NAME`. It ends when the search does, when the process that started it ends,
+and after a trial that may have left memory behind.
+"""
+
+import argparse
+import gc
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet import evaluation, models, training
+from keras_resnet.errors import BadValue, UserError
+from keras_resnet.tuning import hparams
+from keras_resnet.tuning.ledger import (
+    ANOTHER,
+    COMPLETE,
+    DONE,
+    FAILED,
+    INFEASIBLE,
+    INTERRUPTED,
+    POOR,
+    Definition,
+    Ledger,
+    Trial,
+)
+from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
+
+POLL_SECONDS = 0.2
+LATENCY_CALLS = 20
+# The median rule judges from this share of the epochs on, and against so many other trials.
+GRACE, FEWEST = 0.2, 4
+
+
+class OverLimit(Exception):
+    """A model is larger or slower than the search allows."""
+
+
+class Worker:
+    """Runs trials until there are none.
+
+    Args:
+        ledger: of the search.
+        name: under which the record knows it.
+    """
+
+    def __init__(self, ledger: Ledger, name: str) -> None:
+        self.ledger = ledger
+        self.name = name
+        self.definition: Definition = ledger.definition
+        self.dataset = self._load()
+
+    def _load(self) -> datasets.Dataset:
+        about = self.definition
+        dataset = about.recipe.data.load(about.data, about.data_dir, about.recipe.loss.choice.task)
+        facts = {
+            "fingerprint": dataset.fingerprint,
+            "sizes": dict(dataset.sizes),
+            "image_shape": list(dataset.image_shape),
+            "class_names": list(dataset.class_names),
+        }
+        changed = self.ledger.settle_facts(facts)
+        if changed:
+            raise BadValue(
+                f"data={about.data!r} is not what this search began with; differing: {'; '.join(changed)}. Scores of "
+                "old and new trials would not compare. Restore the data, or start another search."
+            )
+        if not dataset.sizes.get("validation"):
+            raise BadValue(
+                f"data={about.data!r} has no validation split, by which trials are compared. Allowed is a "
+                "data.validation_fraction above 0. Set it."
+            )
+        self.definition = self.ledger.definition  # without dimensions that such data does not have
+        return dataset
+
+    def run(self) -> int:
+        """Returns the exit status."""
+        while True:
+            what, trial, lock = self.ledger.take(self.name)
+            if what == "done":
+                return DONE
+            if lock is None:
+                time.sleep(POLL_SECONDS)
+                continue
+            try:
+                if trial is None:
+                    self._finish()
+                    return DONE
+                clean = self._run_trial(trial)
+            finally:
+                lock.release()
+            if not clean:
+                return ANOTHER
+
+    def _run_trial(self, trial: Trial) -> bool:
+        """Trains a trial and hands it in; returns False where this process should not go on."""
+        begun = time.perf_counter()
+        clean = True
+        try:
+            self._train(trial)
+        except KeyboardInterrupt:
+            self.ledger.release(trial)
+            raise
+        except OverLimit as over:
+            trial.status, trial.message = INFEASIBLE, str(over)
+        except UserError as error:
+            trial.status, trial.message = FAILED, str(error)
+        except Exception as error:
+            clean = False
+            folder = self.ledger.folder_of(trial.id)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            trial.status, trial.message = FAILED, _reason(error)
+        trial.seconds = time.perf_counter() - begun
+        self.ledger.end(trial)
+        hparams.write(self.ledger, self.definition, trial)
+        self._prune()
+        keras.backend.clear_session()
+        gc.collect()
+        print(f"trial {trial.id}: {trial.status} {trial.score} {trial.message}", flush=True)
+        return clean
+
+    def _train(self, trial: Trial) -> None:
+        about = self.definition
+        recipe, variant = recipe_of(about, trial.values), variant_of(about, trial.values)
+        folder = self.ledger.folder_of(trial.id)
+        if trial.parent is not None and not folder.exists():
+            # Under another name first: a copy that was cut off must not pass for a run.
+            half = folder.with_name(f".{trial.id}")
+            shutil.rmtree(half, ignore_errors=True)
+            shutil.copytree(self.ledger.folder_of(trial.parent), half)
+            os.replace(half, folder)
+        self._check_limits(recipe, variant)
+        budget = trial.values.get("tuner/epochs", recipe.train.epochs)
+        others = [] if trial.parent or "tuner/epochs" in trial.values else self._curves()
+        poor = False
+
+        def report(epoch: int, figures: Mapping[str, float]) -> bool:
+            nonlocal poor
+            trial.curve = [*trial.curve[: epoch - 1], figures[about.settings.metric]]
+            grace = max(2, round(GRACE * recipe.train.epochs))
+            if about.settings.stop_poor and epoch >= grace and len(others) >= FEWEST:
+                poor = is_poor(trial.curve, others, about.direction)
+            return poor or epoch >= budget
+
+        started = time.perf_counter()
+        run = training.fit(
+            recipe,
+            model=variant,
+            data=self.dataset,
+            data_dir=about.data_dir,
+            out=folder,
+            resume=True,
+            report=report,
+            score=(),  # the history has the objective, and only the winner is scored on the test split
+            verbose=0,
+        )
+        trial.training_seconds = time.perf_counter() - started
+        rows = run.description["history"]
+        best = min(rows, key=lambda row: row["val_loss"])
+        trial.curve = [row[about.settings.metric] for row in rows]
+        trial.score, trial.epochs = best[about.settings.metric], len(rows)
+        trial.parameters = run.about.parameters
+        trial.status = POOR if poor and len(rows) < budget else COMPLETE
+
+    def _curves(self) -> list[list[float]]:
+        return [trial.curve for trial in self.ledger.trials if trial.status == COMPLETE]
+
+    def _check_limits(self, recipe: training.Recipe, variant: str) -> None:
+        settings = self.definition.settings
+        if not (settings.max_parameters or settings.max_multiply_adds or settings.max_latency_ms):
+            return
+        model = training.fit(recipe, model=variant, data=self.dataset, dry_run=True).model
+        found: dict[str, tuple[float, float]] = {}
+        if settings.max_parameters or settings.max_multiply_adds:
+            info = models.model_info(model)
+            found["parameters"] = info.parameters, settings.max_parameters
+            found["multiply-adds"] = info.multiply_adds, settings.max_multiply_adds
+        if settings.max_latency_ms:
+            found["ms for one example"] = latency_ms(model), settings.max_latency_ms
+        for what, (value, limit) in found.items():
+            if limit and value > limit:
+                raise OverLimit(f"{value:,.10g} {what}, more than the limit of {limit:,.10g}; it was not trained.")
+
+    def _prune(self) -> None:
+        """Removes what no trial can go on from and nobody asked to keep."""
+        if self.definition.settings.keep == "all":
+            return
+        trials = self.ledger.trials
+        best = best_of(self.definition, trials)
+        for trial in trials:
+            if trial.status not in (COMPLETE, POOR, FAILED) or (best is not None and trial.id == best.id):
+                continue
+            if "tuner/epochs" in trial.values and not self.ledger.record.read()["final"]:
+                continue
+            folder = self.ledger.folder_of(trial.id)
+            for name in ("best.keras", "final.keras"):
+                (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / "last", ignore_errors=True)
+
+    def _finish(self) -> None:
+        """Scores the winner on the test split, which no trial has seen."""
+        best = best_of(self.definition, self.ledger.trials)
+        final: dict[str, Any] = {"trial": None if best is None else best.id, "test": None}
+        if best is not None and self.dataset.sizes.get("test"):
+            final["test"] = evaluation.evaluate(self.ledger.folder_of(best.id), split="test")
+        self.ledger.finish(final)
+        self._prune()
+
+
+def is_poor(curve: list[float], others: list[list[float]], direction: str) -> bool:
+    """Returns whether the best of a curve is worse than the median of what others had reached by then.
+
+    Args:
+        curve: the objective, an epoch after the other.
+        others: curves of whole trials.
+        direction: "max" or "min".
+
+    Source:
+        Golovin et al. 2017, "Google Vizier", section 3.2 (median stopping rule).
+    """
+    best = max if direction == "max" else min
+    reached = [best(other[: len(curve)]) for other in others if other]
+    median = statistics.median(reached)
+    return best(curve) < median if direction == "max" else best(curve) > median
+
+
+def latency_ms(model: keras.Model) -> float:
+    """Returns the median time of a model for one example, in ms."""
+    example = np.zeros((1, *(size or 224 for size in model.input_shape[1:])), "float32")
+    seconds = []
+    for _ in range(LATENCY_CALLS + 2):  # the first two build the graph
+        begun = time.perf_counter()
+        model.predict_on_batch(example)
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[2:]) * 1e3
+
+
+def _reason(error: Exception) -> str:
+    name = type(error).__name__
+    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+        return f"out of memory ({name}). A smaller batch, width or image needs less."
+    return f"{name}: {str(error).splitlines()[0] if str(error) else ''} (see error.txt in its folder)"
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it does: the pipe on standard input closes then."""
+
+    def watch() -> None:
+        while os.read(0, 1):  # not sys.stdin, whose lock a thread that waits would hold at the end of the process
+            pass
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Runs a worker on the folder and under the name of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("name")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+    _end_with_parent()
+    warnings.filterwarnings("ignore", message="The optimal value found for dimension")  # of the Gaussian process
+    ledger = Ledger(options.folder)
+    try:
+        return Worker(ledger, options.name).run()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except UserError as error:
+        ledger.stop(str(error))
+        return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
