@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.examples import operations
 from keras_resnet.data.examples.operations import BatchOperation
+from keras_resnet.data.examples.pace import paced
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
@@ -164,9 +165,7 @@ class Dataset:
             shard=index,
             num_shards=count,
         )
-        return _training(self.splits["train"], plan, self.image_shape, augmentation, operations).prefetch(
-            tf.data.AUTOTUNE
-        )
+        return paced(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
 
     def batches(
         self,
@@ -202,7 +201,7 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        return examples.finite(plan).prefetch(tf.data.AUTOTUNE)
+        return paced(examples.finite(plan))
 
     def arrays(self, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels of a split as arrays, for sets that fit in memory.

@@ -19,6 +19,7 @@ SCRIPTS = {
     "inference": ["--quick", "--rounds", "1", "--steps", "2"],
     "kernel_forms": ["--quick", "--rounds", "1"],
     "memory": ["--quick"],
+    "loop_ends": ["--calls", "1", "--steps", "2"],
     "start_up": ["--quick", "--rounds", "1"],
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images import resizing
 from keras_resnet.data.images.bad_images import BadImageError
@@ -69,7 +70,7 @@ class ArrayExamples:
                 images = self._cropped(indices, samples, plan)
             return images, tf.gather(self._labels, indices)
 
-        return steps.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return steps.map(batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
     def _cropped(self, indices: Any, samples: Any, plan: Plan) -> Any:
         """Returns the images at `indices`, each cut by a window of its own."""
@@ -95,7 +96,7 @@ class ArrayExamples:
             return plan.resized(images), self._labels[window]
 
         return tf.data.Dataset.range(0, len(self), plan.batch_size).map(
-            batch_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True
         )
 
     def explain(self) -> BadImageError | None:

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples.arrays import ArrayExamples
+from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
 from keras_resnet.data.images.decoding import decode, oriented_image
@@ -85,7 +86,7 @@ class EncodedExamples:
             return image_of(index, sample), index
 
         places = tf.data.Dataset.counter(plan.start_step * plan.shard_size)
-        return self._batched(places.map(example_of, tf.data.AUTOTUNE, deterministic=True), plan.shard_size, True)
+        return self._batched(places.map(example_of, PARALLEL_CALLS, deterministic=True), plan.shard_size, True)
 
     def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
@@ -94,7 +95,7 @@ class EncodedExamples:
         def example_of(index: Any) -> tuple[Any, Any]:
             return image_of(index, index), index
 
-        samples = tf.data.Dataset.range(len(self)).map(example_of, tf.data.AUTOTUNE, deterministic=True)
+        samples = tf.data.Dataset.range(len(self)).map(example_of, PARALLEL_CALLS, deterministic=True)
         return self._batched(samples, plan.batch_size, False)
 
     def _image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.examples import order
+from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.errors import BadValue
 
 
@@ -53,4 +54,4 @@ def applied(
             images, labels = operation(images, labels, draw)
         return images, labels
 
-    return batches.enumerate(start_step).map(apply, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.enumerate(start_step).map(apply, num_parallel_calls=PARALLEL_CALLS, deterministic=True)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples import order
+from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
@@ -104,7 +105,7 @@ class StreamedExamples:
             records = self._shard_numbers(numbers).interleave(
                 reader,
                 cycle_length=min(SHARDS_AT_ONCE, num_shards),
-                num_parallel_calls=tf.data.AUTOTUNE,
+                num_parallel_calls=min(PARALLEL_CALLS, SHARDS_AT_ONCE, num_shards),
                 deterministic=True,
             )
             # A file that lost its end would shorten the epoch and shift every step after it.
@@ -122,7 +123,7 @@ class StreamedExamples:
             return self._example(step * plan.batch_size + plan.first_of_shard + within, record, plan)
 
         examples = records.enumerate(plan.start_step * plan.shard_size).map(
-            example_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            example_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True
         )
         batches = examples.batch(plan.shard_size, drop_remainder=True)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
@@ -131,7 +132,7 @@ class StreamedExamples:
         """Returns every example once, in order."""
         records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
         examples = records.enumerate().map(
-            functools.partial(self._example, plan=plan), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            functools.partial(self._example, plan=plan), num_parallel_calls=PARALLEL_CALLS, deterministic=True
         )
         return examples.batch(plan.batch_size)
 

@@ -156,7 +156,7 @@ def test_the_limit_of_pixels_is_the_users(tmp_path):
         data.read_image(path, max_pixels=64 * 48 - 1)
 
 
-@pytest.mark.parametrize("name", map(needs_webp, image_files.ODD))
+@pytest.mark.parametrize("name", [needs_webp(name) for name in image_files.ODD])
 def test_an_odd_file_reads_as_the_picture_it_is(tmp_path, name):
     content, expected = image_files.ODD[name]
     image = data.read_image(write(tmp_path / name, content()))
