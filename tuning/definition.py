@@ -50,14 +50,14 @@ class Definition:
         """Returns plain values for JSON."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         settings = dataclasses.asdict(self.settings)
-        return {**plain, "recipe": self.recipe.to_dict(), "space": self.space.to_dict(), "settings": settings}
+        return {**plain, "recipe": self.recipe.to_dict(), "space": self.space.rows(), "settings": settings}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Definition":
         """Returns what `to_dict` made plain."""
         made = {
             "recipe": training.Recipe.from_dict(values["recipe"]),
-            "space": Space.from_dict(values["space"]),
+            "space": Space.from_rows(values["space"]),
             "settings": Settings(**values["settings"]),
         }
         return cls(**{**values, **made})
@@ -129,7 +129,7 @@ def check_same(folder: pathlib.Path, known: Definition, definition: Definition) 
         values["recipe"] = {key: value for key, value in values["recipe"].items() if key not in ("name", "about")}
         values["settings"] = {key: value for key, value in values["settings"].items() if key not in ("recipe", "space")}
         # Data without pictures lost these when the search began.
-        values["space"] = {key: value for key, value in values["space"].items() if key != "augment"}
+        values["space"] = {name: rest for name, rest in values["space"] if not name.startswith("augment.")}
     changed = training.differences(before, now)
     if changed:
         raise BadValue(

@@ -7,6 +7,7 @@ however it ends: what is called running and held by nobody goes back into the qu
 
 import dataclasses
 import pathlib
+import warnings
 from typing import Any
 
 import filelock
@@ -17,7 +18,6 @@ from keras_resnet import training
 from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.record import RecordFile
-from keras_resnet.tuning.space import Space
 
 WAITING, RUNNING, COMPLETE, POOR, FAILED, INFEASIBLE = "waiting", "running", "complete", "poor", "failed", "infeasible"
 ENDED = (COMPLETE, POOR, FAILED, INFEASIBLE)
@@ -115,9 +115,8 @@ class Ledger:
                 return training.differences(record["facts"], facts)
             record["facts"] = facts
             if len(facts["image_shape"]) != 3:
-                space = Space.from_dict(record["definition"]["space"])
-                names = [name for name in space.names if name.startswith("augment.")]
-                record["definition"]["space"] = space.without(*names).to_dict()
+                rows = record["definition"]["space"]
+                record["definition"]["space"] = [row for row in rows if not row[0].startswith("augment.")]
         return []
 
     def take(self, worker: str) -> tuple[str, Trial | None, filelock.BaseFileLock | None]:
@@ -152,7 +151,10 @@ class Ledger:
         if len(record["trials"]) >= definition.trials:
             return "none"
         oracle = self._oracle(record, definition)
-        made = oracle.create_trial(f"trial {len(record['trials'])}")
+        with warnings.catch_warnings():
+            # Of the Gaussian process, about a length scale at its bound.
+            warnings.filterwarnings("ignore", message="The optimal value found for dimension")
+            made = oracle.create_trial(f"trial {len(record['trials'])}")
         if made.status == kt_trial.TrialStatus.IDLE:
             return "wait"
         if made.status == kt_trial.TrialStatus.STOPPED:
@@ -223,7 +225,8 @@ class Ledger:
     def go_on(self) -> None:
         """Lets a search that was stopped go on; failures are counted anew."""
         with self.record.changing() as record:
-            record["stopped"], record["ended"] = None, []
+            if record["stopped"]:
+                record["stopped"], record["ended"] = None, []
 
     def finish(self, final: dict[str, Any]) -> None:
         """Writes what the winner scored."""

@@ -95,8 +95,17 @@ class Space:
             dimensions[name] = Dimension(name, **values)
         return cls(dimensions.values())
 
+    def rows(self) -> list[list[Any]]:
+        """Returns name and values of every dimension, in their order, on which the trials of a seed depend."""
+        return [[dimension.name, dimension.to_dict()] for dimension in self]
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Any]) -> "Space":
+        """Returns the space that `rows` describes."""
+        return cls(Dimension(name, **values) for name, values in rows)
+
     def to_dict(self) -> dict[str, Any]:
-        """Returns nested tables, as `from_dict` takes them."""
+        """Returns nested tables, as `from_dict` takes them; dimensions of one section stand together."""
         tables: dict[str, Any] = {}
         for dimension in self:
             *section, field = dimension.name.split(".")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import keras_resnet
 from keras_resnet import training
@@ -21,6 +21,7 @@ from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.space import Space
 
 POLL_SECONDS = 0.2
+WORKER = ("-m", "keras_resnet.tuning.worker")
 JOIN_SECONDS = 60
 # A process that ends so often before it takes a trial will not do better the next time.
 MOST_STARTS = 3
@@ -189,6 +190,8 @@ class _Supervisor:
         ran = sum(trial.attempts for trial in self.ledger.trials if trial.worker == name)
         moved = ran != self.ran[name] or (ended is not None and ended.poll() == ANOTHER)
         self.starts[name], self.ran[name] = 0 if moved else self.starts[name] + 1, ran
+        if ended is not None and ended.stdin:
+            _close(ended.stdin)
         folder = self.ledger.path / "workers"
         folder.mkdir(exist_ok=True)
         log = folder / f"{name}.log"
@@ -209,7 +212,7 @@ class _Supervisor:
         }
         with open(log, "a", encoding="utf-8") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "keras_resnet.tuning.worker", os.fspath(self.ledger.path), name],
+                [sys.executable, *WORKER, os.fspath(self.ledger.path), name],
                 stdin=subprocess.PIPE,  # its end tells the worker that this process has ended
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -229,9 +232,8 @@ class _Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            with contextlib.suppress(OSError):
-                if process.stdin:
-                    process.stdin.close()
+            if process.stdin:
+                _close(process.stdin)
 
     def _show(self) -> None:
         """Writes and prints what ended since the last look."""
@@ -261,6 +263,11 @@ class _Supervisor:
     def _print(self, line: str) -> None:
         if self.verbose:
             print(line, flush=True)
+
+
+def _close(pipe: IO[bytes]) -> None:
+    with contextlib.suppress(OSError):  # nobody reads any more
+        pipe.close()
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -281,7 +280,6 @@ def main() -> int:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     _end_with_parent()
-    warnings.filterwarnings("ignore", message="The optimal value found for dimension")  # of the Gaussian process
     ledger = Ledger(options.folder)
     try:
         return Worker(ledger, options.name).run()

@@ -1,0 +1,311 @@
+"""Whole searches in real processes, and what happens when these are killed, fail, or meet each other."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from keras_resnet import training, tuning
+from keras_resnet.cli import main
+from keras_resnet.tuning import Dimension, Space, supervisor
+from keras_resnet.tuning.ledger import Ledger
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SPACE = Space([Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
+SMALL = {"model.width": 4, "train.batch_size": 128, "search.stop_poor": False}
+ASKED = {"space": SPACE, "trials": 2, "epochs": 2, "overrides": SMALL, "seed": 3, "verbose": False}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return tuning.search(out=tmp_path_factory.mktemp("tuning") / "search", **ASKED)
+
+
+@pytest.fixture
+def fault(monkeypatch, tmp_path):
+    """Gives the workers of this test a fault."""
+
+    def give(what):
+        monkeypatch.setenv("FAULT", what)
+        monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        monkeypatch.setenv("PYTHONPATH", paths)
+        monkeypatch.setattr(supervisor, "WORKER", (str(pathlib.Path(__file__).with_name("faulty_worker.py")),))
+
+    return give
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+def test_a_search_leaves_trials_the_best_recipe_and_a_page_for_tensorboard(found):
+    assert [trial.status for trial in found.trials] == ["complete", "complete"]
+    rows = list(csv.DictReader((found.path / "trials.csv").read_text("utf-8").splitlines()))
+    assert [float(row["score"]) for row in rows] == [trial.score for trial in found.trials]
+    assert {"optimizer.learning_rate", "seconds", "parameters"} <= set(rows[0])
+    recipe = training.Recipe.load(found.path / "best.toml")
+    assert recipe.optimizer.learning_rate == found.best.values["optimizer.learning_rate"]
+    assert recipe.model.width == 4 and recipe.train.epochs == 2 and "tune" in recipe.about.source
+    events = list((found.path / "logs").rglob("*tfevents*"))
+    assert len(events) == 3  # the experiment and two trials
+
+
+def test_trials_never_see_the_test_split_and_the_winner_sees_it_once(found):
+    assert found.metrics["examples"] == 360
+    for trial in found.trials:
+        run = json.loads((found.path / "trials" / trial.id / "run.json").read_text("utf-8"))
+        assert run["metrics"] == {}
+
+
+def test_the_score_of_a_trial_is_that_of_the_model_that_is_kept(found):
+    run = training.Run.load(found.path / "trials" / found.best.id)
+    from keras_resnet import evaluation
+
+    kept = evaluation.evaluate(run.path, split="validation")
+    assert kept["accuracy"] == pytest.approx(found.best.score, abs=1e-6)
+
+
+def test_the_best_recipe_trains_as_it_is(found, tmp_path):
+    words = ["train", "--recipe", str(found.path / "best.toml"), "--out", str(tmp_path / "run"), "--dry-run"]
+    assert main(words) == 0
+    again = training.fit(found.path / "best.toml", out=tmp_path / "again", seed=3, verbose=0, score=())
+    assert again.history["val_accuracy"] == found.best.curve  # the same seed: the same bits
+
+
+def test_a_finished_search_does_no_new_work(found, capsys):
+    before = contents(found.path)
+    again = tuning.search(out=found.path, resume=True)
+    assert "already complete" in capsys.readouterr().out
+    assert contents(found.path) == before
+    assert again.best == found.best and again.metrics == found.metrics
+
+
+def test_a_folder_with_a_search_is_refused_and_so_is_another_search_in_it(found):
+    with pytest.raises(ValueError, match="holds a search already.*--resume"):
+        tuning.search(out=found.path, **ASKED)
+    other = Space([Dimension("optimizer.learning_rate", low=0.02, high=0.3, scale="log")])
+    with pytest.raises(ValueError, match=r"another search; differing: space.optimizer.learning_rate.low: 0.01"):
+        tuning.search(out=found.path, resume=True, space=other)
+    with pytest.raises(ValueError, match="algorithm: 'random' in the folder, 'grid' now"):
+        tuning.search(out=found.path, resume=True, algorithm="grid")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"algorithm": "bayes"}, "Did you mean 'bayesian'"),
+        ({"model": "resnet19"}, "Did you mean 'resnet18'"),
+        ({"trials": 0}, "trials must be an int >= 1"),
+        ({"workers": 0}, "workers must be an int >= 1"),
+        ({"overrides": {"search.objective": "acuracy"}}, "Allowed are 'loss', 'accuracy'"),
+        ({"overrides": {"search.objektive": "loss"}}, "Did you mean 'search.objective'"),
+        ({"space": "nowhere.toml"}, "is not a file"),
+        ({"space": Space([Dimension("loss.name", choices=("huber", "cross_entropy"))])}, "by one objective"),
+        ({"space": Space([Dimension("loss.delta", low=0.1, high=1)])}, "no effect"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        tuning.search(out=tmp_path / "search", **arguments)
+    assert not (tmp_path / "search").exists()
+
+
+def test_data_that_cannot_be_used_end_the_search_with_their_message(tmp_path):
+    with pytest.raises(tuning.SearchStopped, match="nowhere"):
+        tuning.search(data="folder:" + str(tmp_path / "nowhere"), out=tmp_path / "search", **ASKED)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_trial_an_epoch_and_nothing_else(found, tmp_path, fault):
+    fault("killonce:1")
+    again = tuning.search(out=tmp_path / "search", **ASKED)
+    assert [trial.attempts for trial in again.trials] == [1, 2]
+    assert [trial.curve for trial in again.trials] == [trial.curve for trial in found.trials]  # bit for bit
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_process_fails_after_its_retries_and_the_search_goes_on(tmp_path, fault):
+    fault("die:0")
+    got = tuning.search(out=tmp_path / "search", **{**ASKED, "overrides": {**SMALL, "search.max_retries": 1}})
+    assert [(trial.status, trial.attempts) for trial in got.trials] == [("failed", 2), ("complete", 1)]
+    assert "killed, out of memory, or a crash" in got.trials[0].message
+    assert got.best.id == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [("error:0", "nobody foresaw this"), ("memory:0", "out of memory"), ("nan:0", "is nan|is inf|not finite")],
+)
+def test_a_trial_that_fails_says_why_and_the_next_one_runs(tmp_path, fault, what, message):
+    import re
+
+    fault(what)
+    got = tuning.search(out=tmp_path / "search", **ASKED)
+    assert [trial.status for trial in got.trials] == ["failed", "complete"]
+    assert re.search(message, got.trials[0].message)
+    assert not (got.path / "trials" / "0" / "best.keras").exists()
+
+
+@pytest.mark.slow
+def test_three_failures_in_a_row_stop_the_search_for_every_worker(tmp_path, fault):
+    fault("error:all")
+    with pytest.raises(tuning.SearchStopped, match="3 trials in a row failed.*nobody foresaw this"):
+        tuning.search(out=tmp_path / "search", **{**ASKED, "trials": 10}, workers=2)
+    assert 3 <= len(Ledger(tmp_path / "search").trials) <= 4
+
+
+@pytest.mark.slow
+def test_models_over_a_limit_are_not_trained(tmp_path):
+    space = Space([Dimension("model.width", choices=(4, 64))])
+    words = {"train.batch_size": 128, "search.max_parameters": 100_000, "search.stop_poor": False}
+    got = tuning.search(
+        out=tmp_path / "s", space=space, algorithm="grid", trials=2, epochs=1, overrides=words, verbose=False
+    )
+    assert sorted(trial.status for trial in got.trials) == ["complete", "infeasible"]
+    (over,) = [trial for trial in got.trials if trial.status == "infeasible"]
+    assert over.values["model.width"] == 64 and "more than the limit of 100,000" in over.message
+    assert got.best.parameters <= 100_000
+
+
+@pytest.mark.slow
+def test_hyperband_goes_on_from_the_checkpoint_of_the_shorter_trial(tmp_path):
+    words = {**SMALL, "search.keep": "all", "search.factor": 2}
+    asked = {**ASKED, "trials": 3, "overrides": words, "algorithm": "hyperband"}
+    got = tuning.search(out=tmp_path / "search", **asked)
+    (promoted,) = [trial for trial in got.trials if trial.parent is not None][:1]
+    parent = got.trials[int(promoted.parent)]
+    assert promoted.curve[: len(parent.curve)] == parent.curve and promoted.epochs > parent.epochs
+    # As though the recipe had been trained at once.
+    recipe = training.Recipe.load("quick").replace(
+        {"model.width": 4, "train.batch_size": 128, "train.epochs": 2, "train.seed": 3}
+    )
+    recipe = recipe.replace({"optimizer.learning_rate": promoted.values["optimizer.learning_rate"]})
+    at_once = training.fit(
+        recipe, out=tmp_path / "once", verbose=0, score=(), report=lambda epoch, _: epoch >= promoted.epochs
+    )
+    assert at_once.history["val_accuracy"] == promoted.curve
+
+
+SCRIPT = """
+import sys
+from keras_resnet import tuning
+from keras_resnet.tuning import supervisor
+from tests.tuning.test_search import ASKED
+import pathlib
+if {faulty}:
+    supervisor.WORKER = (str(pathlib.Path("tests/tuning/faulty_worker.py").resolve()),)
+if __name__ == "__main__":
+    try:
+        tuning.search(out=sys.argv[1], resume=True, **{{**ASKED, "verbose": True}})
+    except KeyboardInterrupt as interrupt:
+        print(interrupt)
+        sys.exit(130)
+"""
+
+
+def start(out, faulty=False, **environment):
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(faulty=faulty), str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_until(condition, seconds=120):
+    last = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < last, "it did not come about"
+        time.sleep(0.1)
+
+
+def running(out, trial):
+    return (out / "search.json").exists() and any(
+        row.id == trial and row.status == "running" and (out / "trials" / trial / "last").is_dir()
+        for row in Ledger(out).trials
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_search_that_is_interrupted_or_killed_goes_on_with_each_trial_counted_once(found, tmp_path, how):
+    out = tmp_path / "search"
+    process = start(out)
+    wait_until(lambda: running(out, "1"))
+    process.send_signal(how)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    if how == signal.SIGINT:
+        assert "Interrupted after 1 of 2 trials" in said and "--resume" in said
+    again = start(out)
+    said, _ = again.communicate(timeout=200)
+    assert again.returncode == 0
+    got = tuning.Search.load(out)
+    assert [trial.curve for trial in got.trials] == [trial.curve for trial in found.trials]
+    assert got.metrics == found.metrics
+
+
+@pytest.mark.slow
+def test_a_second_search_in_a_folder_in_use_is_refused_and_another_machine_may_join(tmp_path, monkeypatch):
+    out = tmp_path / "search"
+    process = start(out, faulty=True, FAULT="slow:0")
+    try:
+        wait_until(lambda: running(out, "0"))
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match="in use by process"):
+            tuning.search(out=out, resume=True)
+        assert time.monotonic() - begun < 5
+        monkeypatch.setenv("KERASTUNER_TUNER_ID", "machine-b")
+        joined = subprocess.Popen(
+            [sys.executable, "-m", "keras_resnet", "tune", "--out", str(out), "--resume"],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: any(trial.worker == "machine-b-1" and trial.score for trial in Ledger(out).trials))
+        # The first machine goes away: its trial is taken over, and the search comes to its end.
+        process.kill()
+        joined.communicate(timeout=200)
+        assert joined.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
+    got = tuning.Search.load(out)
+    assert [(trial.status, trial.worker) for trial in got.trials] == [("complete", "machine-b-1")] * 2
+    assert got.metrics is not None
+
+
+def test_joining_a_search_that_is_not_there_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "machine-b")
+    monkeypatch.setattr(supervisor, "JOIN_SECONDS", 0.5)
+    with pytest.raises(ValueError, match="there is none. One machine starts it"):
+        tuning.search(out=tmp_path / "nowhere")
+
+
+def test_a_search_listens_on_no_port():
+    import re
+
+    for path in (ROOT / "tuning").glob("*.py"):
+        assert not re.search(r"socket|grpc|0\.0\.0\.0|http", path.read_text("utf-8")), path.name
+
+
+def test_poor_is_worse_than_the_median_of_what_others_had_reached():
+    from keras_resnet.tuning.worker import is_poor
+
+    others = [[0.1, 0.5, 0.9], [0.2, 0.6, 0.7], [0.3, 0.4, 0.8]]
+    assert is_poor([0.1, 0.45], others, "max") and not is_poor([0.1, 0.55], others, "max")
+    assert is_poor([0.9, 0.6], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
+    assert not is_poor([0.2, 0.25], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
