@@ -39,6 +39,7 @@ EXTRAS["dev"] = [
     "ruff>=0.17.6,<0.18",
     "mypy>=2.4,<3",
     "build>=1.6,<2",
+    "selenium>=4.40,<5",  # drives a browser, where there is one, through the pages of `report`
     "setuptools>=84,<85",  # builds the wheel that the packaging tests read, without a network
 ]
 

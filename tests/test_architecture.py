@@ -25,7 +25,8 @@ ORDER = (
     ("scores",),
     ("training",),
     ("evaluation", "export", "explain", "benchmark"),
-    ("report", "tuning"),
+    ("tuning",),
+    ("report",),
     ("cli",),
     ("__main__",),
 )
@@ -183,6 +184,7 @@ CAUGHT = {
     "models/validation.py": 3,
     "data/sources/npz.py": 2,
     "data/sources/manifest.py": 1,
+    "tuning/record.py": 2,
 }
 
 

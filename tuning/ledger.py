@@ -40,7 +40,7 @@ class Trial:
         epochs: that were trained, with those of the trial that it goes on from.
         parameters: of the model.
         curve: the objective after every epoch.
-        seconds: of the last attempt; of which `training_seconds` in `training.fit`.
+        seconds: since the worker was free for it; of which `training_seconds` in `training.fit`.
         message: why it failed.
     """
 

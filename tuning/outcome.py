@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import os
 import pathlib
+import shlex
 from typing import Any
 
 from keras_resnet import files, training
@@ -154,8 +155,11 @@ def _described(definition: Definition, best: Trial, folder: pathlib.Path) -> tra
         recipe.about,
         source=f"keras-resnet tune, {definition.algorithm} search of {definition.trials} trials from the recipe "
         f"{definition.recipe.name!r}, seed {definition.seed}; trial {best.id}",
-        command=f"keras-resnet train --recipe {folder / 'best.toml'} --model {variant_of(definition, best.values)} "
-        f"--data {definition.data}" + (f" --data-dir {definition.data_dir}" if definition.data_dir else ""),
+        command=shlex.join(
+            ["keras-resnet", "train", "--recipe", os.fspath(folder / "best.toml")]
+            + ["--model", variant_of(definition, best.values), "--data", definition.data]
+            + (["--data-dir", definition.data_dir] if definition.data_dir else [])
+        ),
         hardware="",
         minutes=f"{best.training_seconds / 60:.1f}",
         expected_accuracy=f"{definition.settings.metric} {best.score:.4f}",

@@ -10,8 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
-import keras_resnet
-from keras_resnet import training
+from keras_resnet import models, training
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked, make_writable
@@ -201,7 +200,7 @@ class _Supervisor:
                 f"The worker {name} ended {MOST_STARTS} times before it took a trial. Its last words:\n{tail}"
             )
         # Where this package was found, a worker finds it too, from any folder.
-        root = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
+        root = pathlib.Path(models.__file__).resolve().parents[2]
         paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         threads = str(max(1, (os.cpu_count() or 1) // len(self.processes)))
         environment = {

@@ -5,7 +5,6 @@ and after a trial that may have left memory behind.
 """
 
 import argparse
-import gc
 import os
 import pathlib
 import shutil
@@ -62,6 +61,7 @@ class Worker:
         self.name = name
         self.definition: Definition = ledger.definition
         self.dataset = self._load()
+        self.since = time.perf_counter()  # the last trial was handed in, or the first could begin
 
     def _load(self) -> datasets.Dataset:
         about = self.definition
@@ -107,7 +107,6 @@ class Worker:
 
     def _run_trial(self, trial: Trial) -> bool:
         """Trains a trial and hands it in; returns False where this process should not go on."""
-        begun = time.perf_counter()
         clean = True
         try:
             self._train(trial)
@@ -124,12 +123,12 @@ class Worker:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
             trial.status, trial.message = FAILED, _reason(error)
-        trial.seconds = time.perf_counter() - begun
+        now = time.perf_counter()
+        trial.seconds, self.since = now - self.since, now
         self.ledger.end(trial)
         hparams.write(self.ledger, self.definition, trial)
         self._prune()
-        keras.backend.clear_session()
-        gc.collect()
+        keras.backend.clear_session()  # which collects what the trial leaves behind
         print(f"trial {trial.id}: {trial.status} {trial.score} {trial.message}", flush=True)
         return clean
 

@@ -121,6 +121,13 @@ def tune(options: argparse.Namespace) -> None:
     )
 
 
+def report(options: argparse.Namespace) -> None:
+    """Writes a page."""
+    from keras_resnet.report import write_report
+
+    print(write_report(options.source, options.out))
+
+
 # These load no Keras.
 LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
@@ -130,6 +137,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "tune": tune,
+    "report": report,
 }
 
 

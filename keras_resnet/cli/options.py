@@ -122,7 +122,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "report": (
-        f"one HTML page of a run or a search {NOT_YET}",
+        "one HTML page of a search; of a run not yet",
         [
             _option("source", metavar="RUN|SEARCH", help="a run folder or the folder of a search"),
             _option("--out", metavar="FILE.html", required=True, help="the file to make"),

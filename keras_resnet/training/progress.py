@@ -103,7 +103,13 @@ class Progress:
 
 
 def differences(saved: Any, present: Any, name: str = "") -> list[str]:
-    """Returns a line for every value that differs between two nested tables."""
+    """Returns a line for every value that differs between two nested tables.
+
+    Args:
+        saved: as a folder has it.
+        present: as it is now.
+        name: of the tables, before the names of their keys.
+    """
     if isinstance(saved, dict) and isinstance(present, dict):
         keys = sorted({*saved, *present})
         return [

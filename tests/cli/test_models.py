@@ -66,10 +66,8 @@ def test_info_refuses_what_it_cannot_show(run, words, message, tmp_path, monkeyp
     "words",
     [
         ["explain", "run", "a.png", "--out", "maps"],
-        ["tune", "--data", "digits", "--model", "resnet18", "--algorithm", "grid", "--trials", "3", "--out", "s"],
         ["export", "run", "--format", "onnx", "--out", "m"],
         ["convert", "weights.h5", "--model", "resnet50", "--out", "m.weights.h5"],
-        ["report", "run", "--out", "report.html"],
         ["benchmark"],
     ],
     ids=lambda words: words[0],

@@ -49,9 +49,9 @@ def test_the_checkout_alone_imports_its_tuning(tmp_path):
 
 
 def test_what_is_not_available_yet_says_so():
-    from keras_resnet import export, tuning
+    from keras_resnet import export
 
-    for call in (tuning.search, export, keras_resnet.list_weights):
+    for call in (export, keras_resnet.list_weights):
         with pytest.raises(NotImplementedError, match="not available yet"):
             call("resnet50")
 
