@@ -16,9 +16,9 @@ class Settings(fields.Section):
     `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
     the validation split, "accuracy" or "loss" or another that the loss reports. `max_parameters`, `max_multiply_adds`
     and `max_latency_ms` are limits, 0 for none; a trial over a limit is not trained. `stop_poor` ends a trial whose
-    best objective so far is worse than the median that other trials had reached at that epoch. `max_retries` counts further
-    attempts after a trial that took its process down; `max_failures` in a row end the search. `keep` says whose models
-    stay; `factor` is that of Hyperband's halving.
+    best objective so far is worse than the median that other trials had reached at that epoch. `max_retries` counts
+    further attempts after a trial that took its process down; `max_failures` in a row end the search. `keep` says whose
+    models stay; `factor` is that of Hyperband's halving.
     """
 
     title = "search"
