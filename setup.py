@@ -26,7 +26,14 @@ REQUIREMENTS = [
 ]
 # An extra whose command is not available yet stays empty: nothing is installed that nothing uses.
 EXTRAS: dict[str, list[str]] = {
-    "export": [],
+    "export": [
+        "onnx>=1.23,<2",
+        "onnxruntime>=1.31,<2",
+        "tf2onnx>=1.17,<2",
+        "openvino>=2026.4,<2027",
+        "nncf>=3.4,<4",  # int8 for OpenVINO
+        "ai-edge-litert>=2.3,<3",
+    ],
     "report": [],
     "demo": [],
 }

@@ -48,13 +48,13 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import model_info as model_info
     from keras_resnet.models import unfreeze as unfreeze
 
-ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "report", "training", "tuning")
+ROOMS = ("blocks", "data", "evaluation", "export", "models", "preprocessing", "report", "training", "tuning")
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
     **dict.fromkeys(("activations", "features", "freeze", "fuse", "list_models", "model_info", "unfreeze"), "models"),
 }
-__all__ = ["__version__", "export", "list_weights", *ROOMS, *NAMES]
+__all__ = ["__version__", "list_weights", *ROOMS, *NAMES]
 
 
 def list_weights(model: str | None = None) -> NoReturn:
@@ -69,22 +69,6 @@ def list_weights(model: str | None = None) -> NoReturn:
     raise NotAvailable(
         "list_weights is not available yet: this version has no published weights. Models start from random weights, "
         "weights=None. To reuse a model trained here, load its file with keras.saving.load_model."
-    )
-
-
-def export(*arguments: Any, **options: Any) -> NoReturn:
-    """Will write a trained model for serving.
-
-    Args:
-        *arguments: not read yet.
-        **options: not read yet.
-
-    Raises:
-        NotImplementedError: always, in this version.
-    """
-    raise NotAvailable(
-        "export is not available yet. This version saves models as .keras files, preprocessing included. "
-        "To serve one as a SavedModel now, load it with keras.saving.load_model and call its export method."
     )
 
 

@@ -25,8 +25,14 @@ LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Trained:
-    """A model, what it takes, and the run that it comes from where there is one."""
+class Trained:
+    """A model, what it takes, and the run that it comes from where there is one.
+
+    Args:
+        model: images in [0, 255] to logits, probabilities or numbers.
+        record: what it takes.
+        run: None for a model alone.
+    """
 
     model: keras.Model
     record: InputRecord
@@ -69,7 +75,7 @@ def evaluate(
         360
     """
     check_int("batch_size", batch_size)
-    trained = _open(run_or_model)
+    trained = open_trained(run_or_model)
     dataset = _dataset(trained, data, data_dir)
     _check_agreement(trained, dataset)
     return scores.score(trained.model, dataset, split, trained.record, batch_size)
@@ -96,7 +102,7 @@ def predict(
     """
     check_int("top", top)
     paths = [image_paths] if isinstance(image_paths, (str, os.PathLike)) else list(image_paths)
-    trained = _open(run_or_model)
+    trained = open_trained(run_or_model)
     record = trained.record
     channels = trained.model.input_shape[-1]
     if record.channel_order == "any":
@@ -128,14 +134,22 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         ValueError: there is no model.
     """
-    return _open(path).model
+    return open_trained(path).model
 
 
-def _open(run_or_model: Any) -> _Trained:
+def open_trained(run_or_model: Any) -> Trained:
+    """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes.
+
+    Args:
+        run_or_model: one of these.
+
+    Raises:
+        TypeError, ValueError: it is something else, or holds no model.
+    """
     if isinstance(run_or_model, keras.Model):
         return _trained(run_or_model)
     if isinstance(run_or_model, Run):
-        return _Trained(run_or_model.model, run_or_model.record, run_or_model)
+        return Trained(run_or_model.model, run_or_model.record, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
         raise BadType(
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
@@ -143,7 +157,7 @@ def _open(run_or_model: Any) -> _Trained:
     path = pathlib.Path(run_or_model).expanduser()
     if path.is_dir():
         run = Run.load(path)
-        return _Trained(run.model, run.record, run)
+        return Trained(run.model, run.record, run)
     if not zipfile.is_zipfile(path):
         found = "a file, but not a Keras model" if path.exists() else "not there"
         raise BadValue(
@@ -160,16 +174,16 @@ def _open(run_or_model: Any) -> _Trained:
     return _trained(model)
 
 
-def _trained(model: keras.Model) -> _Trained:
+def _trained(model: keras.Model) -> Trained:
     """Returns a model without a run; what its record lacks is said."""
     record = preprocessing.for_model(model)
     if record.assumed:
         taken = ", ".join(f"{name}={getattr(record, name)!r}" for name in record.assumed)
         LOGGER.warning("The model %r carries no record of what it takes. Defaults were taken: %s.", model.name, taken)
-    return _Trained(model, record, None)
+    return Trained(model, record, None)
 
 
-def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
+def _dataset(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
     """Returns the data: a run's own, or other data divided into splits as the run divided its own."""
     if isinstance(data, datasets.Dataset):
         return data
@@ -183,7 +197,7 @@ def _dataset(trained: _Trained, data: Any, data_dir: Any) -> datasets.Dataset:
     return datasets.load(data, data_dir=data_dir)
 
 
-def _check_agreement(trained: _Trained, dataset: datasets.Dataset) -> None:
+def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
     """Raises ValueError where the model and the data disagree on classes or channels."""
     num_outputs = trained.model.output_shape[-1]
     is_binary = num_outputs == 1 and dataset.num_outputs == 2

@@ -128,6 +128,21 @@ def report(options: argparse.Namespace) -> None:
     print(write_report(options.source, options.out))
 
 
+def export(options: argparse.Namespace) -> None:
+    """Writes a model for serving."""
+    from keras_resnet.export import export as write
+
+    print(
+        write(
+            options.trained,
+            format=options.format,
+            out=options.out,
+            quantize=options.quantize,
+            calibration=options.calibration,
+        )
+    )
+
+
 # These load no Keras.
 LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
@@ -137,6 +152,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "tune": tune,
+    "export": export,
     "report": report,
 }
 

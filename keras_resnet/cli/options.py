@@ -104,7 +104,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "export": (
-        f"write a model for serving {NOT_YET}",
+        "write a model for serving, and check it",
         [
             TRAINED,
             _option("--format", choices=["savedmodel", "onnx", "openvino", "litert"], required=True, help="to write"),

@@ -66,7 +66,6 @@ def test_info_refuses_what_it_cannot_show(run, words, message, tmp_path, monkeyp
     "words",
     [
         ["explain", "run", "a.png", "--out", "maps"],
-        ["export", "run", "--format", "onnx", "--out", "m"],
         ["convert", "weights.h5", "--model", "resnet50", "--out", "m.weights.h5"],
         ["benchmark"],
     ],

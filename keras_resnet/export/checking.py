@@ -1,0 +1,152 @@
+"""The check of an export: loaded by its own runtime, given images, and compared with the Keras model."""
+
+import datetime
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import data as datasets
+from keras_resnet.data import Dataset
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation import Trained
+from keras_resnet.export import consumers
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.serving import Served
+
+CHECKED_IMAGES = 32
+# Of probabilities. float32 sums come out in another order; a model of 16 bits rounds every layer.
+TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+
+
+def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str) -> np.ndarray:
+    """Returns float32 images as the model takes them: real ones where there are any, else noise of a fixed seed."""
+    shape = trained.model.input_shape[1:]
+    if dataset is None:
+        return np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
+    split = split if dataset.sizes.get(split) else "train"
+    batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
+    # Evenly from the whole split: files of a folder are in the order of their classes.
+    step = max(1, dataset.sizes[split] // count)
+    found = [images[0] for images, _ in batches.shard(step, 0).take(count).as_numpy_iterator()]
+    return np.stack(found).astype("float32")
+
+
+def about(trained: Trained) -> dict[str, Any]:
+    """Returns where a model comes from, and with what it was written."""
+    from keras_resnet import __version__
+
+    run = trained.run
+    return {
+        "model": trained.model.name if run is None else run.about.model,
+        "fingerprint": None if run is None else run.about.fingerprint,
+        "keras_resnet": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "date": str(datetime.date.today()),
+        "record": trained.record.stored(),
+    }
+
+
+def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib.Path) -> Any:
+    """Returns what a process without this package answers."""
+    given, got = aside / "images.npz", aside / "answers.npz"
+    np.savez(given, images=images)
+    # -P: the folder of the script, which holds modules named like packages, is not searched.
+    command = [sys.executable, "-P", consumers.__file__, format, os.fspath(made), os.fspath(given), os.fspath(got)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        raise BadValue(
+            f"The {format} file was written and cannot be used: {done.stderr.strip().splitlines()[-1:]}. It was "
+            "removed. Report this with the model."
+        )
+    return np.load(got)
+
+
+def checked(
+    format: str,
+    made: pathlib.Path,
+    served: Served,
+    trained: Trained,
+    dataset: Dataset | None,
+    quantize: str | None,
+    aside: pathlib.Path,
+) -> dict[str, Any]:
+    """Returns the facts of the check.
+
+    Raises:
+        ValueError: the answers are not those of the Keras model.
+    """
+    images = images_of(dataset, trained, CHECKED_IMAGES, "test")
+    expected = expected_answers(served, trained, images)
+    got = _consume(format, made, images, aside)
+    difference = float(np.abs(got["answers"] - expected).max())
+    policy = trained.model.dtype_policy.name
+    agreement = None if served.is_regression else float((got["answers"].argmax(1) == expected.argmax(1)).mean())
+    facts: dict[str, Any] = {
+        **about(trained),
+        "format": format,
+        "quantize": quantize,
+        "images": len(images),
+        "real_images": dataset is not None,
+        "checked_by": FORMATS[format].consumer,
+        "largest_difference": difference,
+        "largest_difference_of_two_calls": float(got["repeated"]),
+        "agreement": agreement,
+        "bytes": sum(file.stat().st_size for file in _files_of(made)),
+        "ms_1": float(got["ms_1"]),
+        "ms_8": float(got["ms_8"]),
+    }
+    if quantize:
+        return facts | _accuracies(format, made, served, trained, dataset, aside)
+    scale = max(1.0, float(np.abs(expected).max()))
+    allowed = TOLERANCES.get(policy, 1e-5) * scale
+    if not difference <= allowed:
+        raise BadValue(
+            f"The {format} file answers differently from the model, by {difference:.2e} where {allowed:.0e} is "
+            "allowed. It was removed. Report this with the model."
+        )
+    return facts
+
+
+def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
+    if made.is_dir():
+        return [path for path in made.rglob("*") if path.is_file()]
+    return [path for path in (made, made.with_suffix(".bin")) if path.is_file()]
+
+
+def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
+    """Returns the answers of the Keras model itself, norms and all."""
+    outputs = np.asarray(trained.model(images, training=False), dtype="float32")
+    if served.is_regression:
+        return outputs
+    if served.activation == "linear":
+        logits = np.concatenate([np.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+    return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+
+
+def _accuracies(
+    format: str, made: pathlib.Path, served: Served, trained: Trained, dataset: Dataset | None, aside: pathlib.Path
+) -> dict[str, float]:
+    """Returns the accuracy on the test split before and after quantisation."""
+    if dataset is None or served.is_regression or not dataset.sizes.get("test"):
+        return {}
+    batches = dataset.batches("test", 256, **datasets.sizing(trained.record, dataset.image_shape))
+    images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+    got = _consume(format, made, images.astype("float32"), aside)
+    before = np.concatenate(
+        [expected_answers(served, trained, images[i : i + 256]) for i in range(0, len(images), 256)]
+    )
+    return {
+        "examples": len(images),
+        "accuracy_before": float((before.argmax(1) == labels).mean()),
+        "accuracy": float((got["answers"].argmax(1) == labels).mean()),
+    }

@@ -1,0 +1,172 @@
+"""`export`: from a run or a model to a file that is checked before it takes its name."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet import data as datasets
+from keras_resnet import files
+from keras_resnet.arguments import choose
+from keras_resnet.data import Dataset
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation import Trained, open_trained
+from keras_resnet.export.checking import about, checked, images_of
+from keras_resnet.export.formats import FORMATS
+from keras_resnet.export.serving import Served
+
+QUANTIZATIONS = {None: None, "int8": "weights and activations of 8 bits"}
+CALIBRATION_IMAGES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A model that was exported and checked.
+
+    Attributes:
+        path: the file, or for a SavedModel the folder that TensorFlow Serving takes.
+        facts: what the JSON file beside it says: the largest difference from the Keras model, agreement, size, times.
+    """
+
+    path: pathlib.Path
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Returns what a person wants to know of it."""
+        facts = self.facts
+        lines = [
+            f"{self.path}",
+            f"size           {facts['bytes'] / 2**20:.2f} MiB",
+            f"checked        {facts['images']} images, by {facts['checked_by']}",
+            f"difference     {facts['largest_difference']:.2e} at most, top-1 agrees on {facts['agreement']:.1%}"
+            if facts["agreement"] is not None
+            else f"difference     {facts['largest_difference']:.2e} at most",
+            f"time           {facts['ms_1']:.2f} ms for 1 image, {facts['ms_8']:.2f} ms for 8",
+        ]
+        if "accuracy" in facts:
+            before, after = facts["accuracy_before"], facts["accuracy"]
+            lines.append(f"test accuracy  {before:.4f} before, {after:.4f} after quantisation")
+        return "\n".join(lines)
+
+
+def export(
+    source: Any,
+    *,
+    format: str = "savedmodel",
+    out: str | os.PathLike,
+    quantize: str | None = None,
+    calibration: str | Dataset | None = None,
+    data_dir: str | os.PathLike | None = None,
+) -> Exported:
+    """Writes a trained model for serving; preprocessing and class names travel inside.
+
+    The result takes float32 images in [0, 255] of the model's size, any number at a time, and answers with
+    probabilities, or with numbers for a regression. It is loaded in a process without this package, given images, and
+    compared with the Keras model before it takes its final name; a JSON file beside it says what was found.
+
+    Args:
+        source: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        format: "savedmodel" (TensorFlow Serving's layout, `OUT/1/`; also takes uint8 images, encoded files, and gives
+            features), "onnx", "openvino" or "litert".
+        out: the file, ending in `.onnx`, `.xml` or `.tflite`, or the folder of a SavedModel. It must not exist.
+        quantize: None, or "int8" for weights and activations of 8 bits, for all but "savedmodel".
+        calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
+            The accuracy on its test split before and after is part of what is found.
+        data_dir: where TFDS finds its prepared data sets.
+
+    Returns:
+        The path, and the facts of the check.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is allowed, `out` exists, or the check failed.
+        ImportError: a package of the format is missing; the message has the command that installs it.
+
+    """
+    choose("format", format, FORMATS)
+    choose("quantize", quantize, QUANTIZATIONS)
+    path = pathlib.Path(out).expanduser()
+    row = FORMATS[format]
+    _check_path(path, row.suffix)
+    if quantize and format == "savedmodel":
+        raise BadValue(
+            "quantize='int8' was given with format='savedmodel', which has no integer operations. Allowed are 'onnx', "
+            "'openvino' and 'litert'. Choose one of them."
+        )
+    row.check_packages(format, quantize is not None)
+    trained = open_trained(source)
+    _check_model(trained)
+    dataset = _dataset_of(trained, calibration, data_dir)
+    if quantize and dataset is None:
+        raise BadValue(
+            "quantize='int8' needs images that set its ranges, and the model knows no data. Allowed is a spec as "
+            "calibration, on the command line --calibration. Name the training data."
+        )
+    with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as name:
+        aside = pathlib.Path(name)
+        served = Served(trained.model, trained.record, aside, about(trained))
+        saved = aside / "saved"
+        tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
+        made = aside / f"made{row.suffix}"
+        images = images_of(dataset, trained, CALIBRATION_IMAGES, "train") if quantize else None
+        row.write(served, saved, made, images)
+        facts = checked(format, made, served, trained, dataset, quantize, aside)
+        text = json.dumps(facts, indent=1) + "\n"
+        if format == "openvino":
+            _move_openvino(made, path)
+        else:
+            os.rename(made, path)
+        files.write_text(_facts_path(path), text)
+    return Exported(path, facts)
+
+
+def _facts_path(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _move_openvino(made: pathlib.Path, path: pathlib.Path) -> None:
+    """Moves the weights first: a description without them would be half a model."""
+    os.rename(made.with_suffix(".bin"), path.with_suffix(".bin"))
+    os.rename(made, path)
+
+
+def _check_path(path: pathlib.Path, suffix: str) -> None:
+    if path.suffix != suffix and suffix:
+        raise BadValue(f"out={os.fspath(path)!r} does not end in {suffix!r}, as files of this format do. Name it so.")
+    taken = [found for found in (path, _facts_path(path)) if found.exists()]
+    if suffix == ".xml":
+        taken += [found for found in (path.with_suffix(".bin"),) if found.exists()]
+    if taken:
+        raise BadValue(
+            f"out={os.fspath(path)!r} exists: {os.fspath(taken[0])!r}. An export never writes over another. Choose "
+            "another name, or move the old one away."
+        )
+    parent = path.absolute().parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise BadValue(
+            f"out={os.fspath(path)!r} lies in no folder that can be written. Allowed is a path in a folder that "
+            "exists. Make the folder, or choose another."
+        )
+
+
+def _check_model(trained: Trained) -> None:
+    shape = trained.model.input_shape
+    if isinstance(shape, list) or None in shape[1:]:
+        raise BadValue(
+            f"The model takes {shape}, and an export needs one input of known size. Networks trained here have one. "
+            "Build the model with an input_shape."
+        )
+
+
+def _dataset_of(trained: Trained, calibration: Any, data_dir: Any) -> Dataset | None:
+    """Returns the images to check and to calibrate with; None where nothing is known."""
+    if isinstance(calibration, Dataset):
+        return calibration
+    if calibration is not None:
+        if trained.run is not None:
+            return trained.run.load_data(calibration, data_dir)
+        return datasets.load(calibration, data_dir=data_dir)
+    return None if trained.run is None else trained.run.dataset

@@ -1,0 +1,96 @@
+"""The formats of an export: a row says what it is called, what it needs, and how it is written."""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_resnet.errors import MissingPackage
+from keras_resnet.export.serving import Served
+
+ONNX_OPSET = 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A row of the table.
+
+    Attributes:
+        write: from what is served, the SavedModel of it, a path and calibration images (None for float32) to the file.
+        consumer: who loads it, and checks it here.
+        suffix: of the file; empty for a folder.
+        packages: import name -> what to install, without which it cannot be written or checked.
+    """
+
+    write: Callable[[Served, pathlib.Path, pathlib.Path, Any], None]
+    consumer: str
+    suffix: str
+    packages: dict[str, str]
+
+    def check_packages(self, name: str, quantized: bool) -> None:
+        """Raises ImportError where a package is missing."""
+        wanted = {**self.packages, **({"nncf": "nncf"} if quantized and name == "openvino" else {})}
+        missing = [package for module, package in wanted.items() if importlib.util.find_spec(module) is None]
+        if missing:
+            raise MissingPackage(
+                f"format={name!r} needs {', '.join(missing)}, which is not installed. It comes with the extra "
+                "'export'. Run: pip install 'keras-resnet-zoo[export]'"
+            )
+
+
+def _savedmodel(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+    # TensorFlow Serving takes the highest number in a folder.
+    path.mkdir()
+    os.rename(saved, path / "1")
+
+
+def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+    import tf2onnx
+
+    function = served.main()
+    # Pictures and answers keep TensorFlow's order of axes, height, width, channels; inside, convolutions have ONNX's.
+    tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=ONNX_OPSET, output_path=os.fspath(path)
+    )
+    if calibration is not None:
+        from keras_resnet.export.quantization import quantize_onnx
+
+        quantize_onnx(path, calibration)
+
+
+def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+    import openvino
+
+    model = openvino.convert_model(os.fspath(saved))
+    if calibration is not None:
+        from keras_resnet.export.quantization import quantize_openvino
+
+        model = quantize_openvino(model, calibration)
+    openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
+
+
+def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+    converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=["serving_default"])
+    if calibration is not None:
+        from keras_resnet.export.quantization import prepare_litert
+
+        prepare_litert(converter, calibration)
+    with warnings.catch_warnings():
+        # The converter calibrates with the interpreter that TensorFlow is going to drop.
+        warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+        path.write_bytes(converter.convert())
+
+
+FORMATS: dict[str, Format] = {
+    "savedmodel": Format(_savedmodel, "TensorFlow", "", {}),
+    "onnx": Format(
+        _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}
+    ),
+    "openvino": Format(_openvino, "OpenVINO", ".xml", {"openvino": "openvino"}),
+    "litert": Format(_litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}),
+}

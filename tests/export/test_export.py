@@ -1,0 +1,233 @@
+"""Exports, loaded by those who will use them and compared with the Keras model."""
+
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+import keras_resnet  # noqa: E402
+from keras_resnet import ResNet18, evaluation, preprocessing, training  # noqa: E402
+from keras_resnet.cli import main  # noqa: E402
+from keras_resnet.export import checking, exporting, formats  # noqa: E402
+from tests.data import image_files  # noqa: E402
+
+SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 128}
+PACKAGES = {"onnx": "tf2onnx", "openvino": "openvino", "litert": "ai_edge_litert"}
+SUFFIXES = {name: row.suffix for name, row in formats.FORMATS.items()}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return training.fit("quick", out=tmp_path_factory.mktemp("export") / "run", overrides=SMALL, verbose=0, score=())
+
+
+def pictures_model(**options):
+    """A network with statistics that differ from their first values, and everything that training mode would change."""
+    image = keras.Input((16, 16, 3))
+    record = preprocessing.InputRecord(16, 0.875, class_names=("cat", "dog", "über"))
+    x = preprocessing.InputNormalization("imagenet", record=record)(image)
+    options = {"classifier_activation": None, "dropout_rate": 0.5, "drop_path_rate": 0.3, **options}
+    model = ResNet18(input_tensor=x, stem="small", width=4, classes=3, **options)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if "moving_" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = pictures_model()
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
+    exported = keras_resnet.export(model, format="savedmodel", out=tmp_path_factory.mktemp("saved") / "net")
+    return model, before, exported
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_a_savedmodel_answers_as_the_model_in_inference_and_leaves_its_statistics(saved):
+    model, before, exported = saved
+    signatures = tf.saved_model.load(str(exported.path / "1")).signatures
+    images = np.random.default_rng(1).uniform(0, 255, (5, 16, 16, 3)).astype("float32")
+    expected = softmax(keras.ops.convert_to_numpy(model(images, training=False)))
+    first = signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy()
+    assert np.abs(first - expected).max() < 1e-5
+    assert np.array_equal(signatures["serving_default"](images=tf.constant(images))["probabilities"].numpy(), first)
+    whole = np.round(images).astype("uint8")
+    as_bytes = signatures["serve_uint8"](images=tf.constant(whole))["probabilities"].numpy()
+    assert np.abs(as_bytes - softmax(keras.ops.convert_to_numpy(model(whole, training=False)))).max() < 1e-5
+    pooled = keras.Model(model.input, model.get_layer("head_pool").output)(images, training=False)
+    assert np.abs(signatures["features"](images=tf.constant(images))["features"].numpy() - pooled).max() < 1e-4
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.variables, strict=True))
+
+
+def test_encoded_pictures_of_any_size_get_the_answers_of_predict(saved, tmp_path):
+    model, _, exported = saved
+    names = ["plain.jpg", "grey.jpg", "palette.png", "lossy.webp"]
+    for name in names:
+        (tmp_path / name).write_bytes(image_files.ODD[name][0]())
+    serve = tf.saved_model.load(str(exported.path / "1")).signatures["serve_bytes"]
+    answer = serve(encoded=tf.constant([(tmp_path / name).read_bytes() for name in names]))
+    told = evaluation.predict(model, [tmp_path / name for name in names], top=3)
+    for row, prediction in enumerate(told):
+        best = prediction["classes"][0]
+        assert answer["class"].numpy()[row].decode() == best["name"]
+        assert answer["probabilities"].numpy()[row, best["index"]] == pytest.approx(best["probability"], abs=1e-5)
+    assert [name.decode() for name in answer["class_names"].numpy()[0]] == ["cat", "dog", "über"]
+
+
+def test_class_names_and_facts_travel_as_assets(saved):
+    _, _, exported = saved
+    assets = exported.path / "1" / "assets"
+    assert (assets / "class_names.txt").read_text("utf-8").split() == ["cat", "dog", "über"]
+    assert json.loads((assets / "keras_resnet.json").read_text("utf-8"))["record"]["crop_fraction"] == 0.875
+    facts = json.loads(exported.path.with_name("net.json").read_text("utf-8"))
+    assert facts["largest_difference"] < 1e-5 and facts["largest_difference_of_two_calls"] == 0.0
+    assert facts["agreement"] == 1.0 and facts["checked_by"] == "TensorFlow" and not facts["real_images"]
+
+
+REQUESTS = {
+    "serving_default": {"signature_name": "serving_default", "instances": "images"},
+    "serve_bytes": {"signature_name": "serve_bytes", "instances": "encoded"},
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_requests_of_the_documentation_fit_the_signatures(saved, name):
+    import pathlib
+    import re
+
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs" / "export.md"
+    requests = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    (request,) = [request for request in requests if request["signature_name"] == name]
+    signature = tf.saved_model.load(str(saved[2].path / "1")).signatures[name]
+    (argument,) = signature.structured_input_signature[1].values()
+    (instance,) = request["instances"]
+    assert set(instance) == {argument.name}
+    if name == "serve_bytes":
+        assert set(instance[argument.name]) == {"b64"} and argument.dtype == tf.string
+    else:
+        # The page shows a picture of 2 x 2 pixels; the model's own are larger.
+        assert np.asarray(instance[argument.name]).ndim == len(argument.shape) - 1
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_other_format_answers_as_the_model(run, name, tmp_path):
+    pytest.importorskip(PACKAGES[name])
+    exported = keras_resnet.export(run.path, format=name, out=tmp_path / f"net{SUFFIXES[name]}")
+    facts = json.loads((tmp_path / f"net{SUFFIXES[name]}.json").read_text("utf-8"))
+    assert facts == exported.facts
+    assert facts["largest_difference"] < 1e-5 and facts["agreement"] == 1.0 and facts["real_images"]
+    assert facts["images"] == 32  # in calls of 8, and of 1: the batch is free
+    assert facts["fingerprint"] == run.about.fingerprint
+    left = {f"net{SUFFIXES[name]}", f"net{SUFFIXES[name]}.json", "net.bin"}
+    assert {path.name for path in tmp_path.iterdir()} <= left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PACKAGES)
+def test_int8_keeps_the_accuracy(run, name, tmp_path):
+    pytest.importorskip(PACKAGES[name])
+    if name == "openvino":
+        pytest.importorskip("nncf")
+    out = tmp_path / f"net{SUFFIXES[name]}"
+    assert main(["export", str(run.path), "--format", name, "--quantize", "int8", "--out", str(out)]) == 0
+    facts = json.loads(out.with_name(f"{out.name}.json").read_text("utf-8"))
+    assert facts["examples"] == 360 and facts["quantize"] == "int8"
+    # The trained network of two epochs has small margins; the figures of a whole run are in the documentation.
+    assert facts["accuracy"] >= facts["accuracy_before"] - 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"version": "v1"},
+        {"version": "v2"},
+        {"attention": "se", "shortcut": "pool"},
+        {"classifier_activation": "softmax"},
+        {"dtype": "mixed_bfloat16"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_network_is_exported(options, tmp_path):
+    exported = keras_resnet.export(pictures_model(**options), format="savedmodel", out=tmp_path / "net")
+    assert exported.facts["largest_difference"] < checking.TOLERANCES.get(options.get("dtype", "float32"))
+
+
+@pytest.mark.slow
+def test_signals_two_classes_and_regressions_are_exported(tmp_path):
+    signal = ResNet18(input_shape=(64, 2), stem="small", width=4, classes=1, classifier_activation=None)
+    exported = keras_resnet.export(signal, format="savedmodel", out=tmp_path / "signal")
+    signatures = tf.saved_model.load(str(exported.path / "1")).signatures
+    assert set(signatures) == {"serving_default", "serve_uint8", "features"}
+    answer = signatures["serving_default"](images=tf.zeros((3, 64, 2)))["probabilities"].numpy()
+    assert answer.shape == (3, 2) and np.allclose(answer.sum(axis=1), 1)
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, 8, 8, 1), "uint8")
+    np.savez(tmp_path / "v.npz", x=images, y=images.mean(axis=(1, 2, 3)).astype("float32"))
+    words = {"loss.name": "huber", "model.width": 4, "train.epochs": 1, "train.batch_size": 16}
+    recipe = training.Recipe().replace(words)
+    run = training.fit(recipe, data=f"npz:{tmp_path / 'v.npz'}", out=tmp_path / "run", verbose=0)
+    exported = keras_resnet.export(run.path, format="savedmodel", out=tmp_path / "values")
+    assert exported.facts["agreement"] is None and "difference" in str(exported)
+    serve = tf.saved_model.load(str(exported.path / "1")).signatures["serving_default"]
+    assert serve(images=tf.zeros((2, 8, 8, 1)))["values"].shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onxx"}, "Did you mean 'onnx'"),
+        ({"format": "onnx", "out": "net.h5"}, "does not end in '.onnx'"),
+        ({"format": "savedmodel", "quantize": "int8"}, "no integer operations"),
+        ({"format": "savedmodel", "quantize": "int4"}, "quantize='int4'"),
+        ({"format": "savedmodel", "out": "nowhere/net"}, "no folder that can be written"),
+        ({"format": "savedmodel", "out": "taken"}, "exists.*never writes over another"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(run, tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ValueError, match=message):
+        keras_resnet.export(run.path, **{"out": "net", **options})
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_a_missing_package_names_the_command(run, tmp_path, monkeypatch):
+    find = formats.importlib.util.find_spec
+    hidden = lambda name: None if name == "openvino" else find(name)  # noqa: E731
+    monkeypatch.setattr(formats.importlib.util, "find_spec", hidden)
+    with pytest.raises(ImportError, match=r"openvino, which is not installed.*pip install .keras-resnet-zoo\[export\]"):
+        keras_resnet.export(run.path, format="openvino", out=tmp_path / "net.xml")
+
+
+def test_a_file_that_answers_differently_never_takes_its_name(run, tmp_path, monkeypatch):
+    answers = checking.expected_answers
+    monkeypatch.setattr(checking, "expected_answers", lambda *arguments: answers(*arguments) + 1e-3)
+    with pytest.raises(ValueError, match="answers differently from the model"):
+        keras_resnet.export(run.path, format="savedmodel", out=tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(28, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(exporting.tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        keras_resnet.export(run.path, format="savedmodel", out=tmp_path / "net")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_of_unknown_size_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="one input of known size"):
+        keras_resnet.export(ResNet18(input_shape=(None, None, 3), width=4), out=tmp_path / "net")
