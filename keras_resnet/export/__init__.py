@@ -1,6 +1,6 @@
 """Models for serving: SavedModel, ONNX, OpenVINO and LiteRT, each checked in a process without this package.
 
-The room is a function too: `keras_resnet.export(source, ...)` and `keras_resnet.export.export(source, ...)` are the same.
+The room is a function too: `keras_resnet.export(source, ...)` is `keras_resnet.export.export(source, ...)`.
 
 Example:
     >>> import keras_resnet
