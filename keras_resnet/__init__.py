@@ -48,7 +48,7 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import model_info as model_info
     from keras_resnet.models import unfreeze as unfreeze
 
-ROOMS = ("blocks", "data", "evaluation", "export", "models", "preprocessing", "report", "training", "tuning")
+ROOMS = ("blocks", "data", "evaluation", "explain", "export", "models", "preprocessing", "report", "training", "tuning")
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),

@@ -143,6 +143,14 @@ def export(options: argparse.Namespace) -> None:
     )
 
 
+def explain(options: argparse.Namespace) -> None:
+    """Writes overlays of class activation maps."""
+    from keras_resnet.explain import explain_files
+
+    for path in explain_files(options.trained, options.images, options.out):
+        print(path)
+
+
 # These load no Keras.
 LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
@@ -152,6 +160,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": evaluate,
     "predict": predict,
     "tune": tune,
+    "explain": explain,
     "export": export,
     "report": report,
 }

@@ -84,7 +84,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "explain": (
-        f"class activation maps over images {NOT_YET}",
+        "class activation maps over images",
         [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go")],
     ),
     "tune": (

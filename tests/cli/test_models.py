@@ -65,7 +65,6 @@ def test_info_refuses_what_it_cannot_show(run, words, message, tmp_path, monkeyp
 @pytest.mark.parametrize(
     "words",
     [
-        ["explain", "run", "a.png", "--out", "maps"],
         ["convert", "weights.h5", "--model", "resnet50", "--out", "m.weights.h5"],
         ["benchmark"],
     ],

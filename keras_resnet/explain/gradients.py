@@ -1,0 +1,86 @@
+"""Gradients of a model's outputs by its inputs, on every backend, and a network cut in two at a stage."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.models.stages import stage_outputs
+
+
+def gradients(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a model's outputs in inference, and the gradient of each example's output by its input.
+
+    Args:
+        model: one input, one output `(batch, outputs)`.
+        inputs: float32.
+        classes: which output of each example.
+
+    Returns:
+        `(outputs, gradients)`, the latter like `inputs`.
+    """
+    return GRADIENTS[keras.config.backend()](model, inputs.astype("float32"), classes)
+
+
+def _tensorflow(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import tensorflow as tf
+
+    watched = tf.convert_to_tensor(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        outputs = model(watched, training=False)
+        chosen = tf.reduce_sum(tf.gather(outputs, classes, batch_dims=1))
+    return outputs.numpy(), tape.gradient(chosen, watched).numpy()
+
+
+def _torch(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import torch
+
+    watched = keras.ops.convert_to_tensor(inputs).detach().requires_grad_(True)
+    outputs = model(watched, training=False)
+    places = torch.as_tensor(classes, device=outputs.device).long()[:, None]
+    (found,) = torch.autograd.grad(outputs.gather(1, places).sum(), watched)
+    return outputs.detach().cpu().numpy(), found.cpu().numpy()
+
+
+def _jax(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import jax
+
+    trainable = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+
+    def chosen(values: Any) -> tuple[Any, Any]:
+        outputs, _ = model.stateless_call(trainable, others, values, training=False)
+        return outputs[np.arange(len(classes)), classes].sum(), outputs
+
+    (_, outputs), found = jax.value_and_grad(chosen, has_aux=True)(inputs)
+    return np.asarray(outputs), np.asarray(found)
+
+
+GRADIENTS = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}
+
+
+def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
+    """Returns the network up to a stage, and from there to the output; both share its weights.
+
+    Args:
+        model: a flat network of this package.
+        stage: "stage1" to "stage5".
+
+    Raises:
+        ValueError: the layers behind the stage are no chain.
+    """
+    name = stage_outputs(model)[stage]
+    middle = model.get_layer(name).output
+    index = [layer.name for layer in model.layers].index(name)
+    x = entry = keras.Input(middle.shape[1:], dtype=middle.dtype)
+    before = middle
+    for layer in model.layers[index + 1 :]:
+        if layer.input is not before:
+            raise BadValue(
+                f"The layer {layer.name!r} of model {model.name!r} does not follow the one before it. Maps are drawn "
+                "for networks that are a chain behind their stages, as those of this package are. Pass such a network."
+            )
+        x, before = layer(x), layer.output
+    return keras.Model(model.input, middle), keras.Model(entry, x)

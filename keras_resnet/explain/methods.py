@@ -1,0 +1,198 @@
+"""The methods, each from images and classes to maps of the input's size."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.errors import BadType, BadValue
+from keras_resnet.explain.gradients import cut, gradients
+from keras_resnet.models.outputs import PROBABILITIES, last_activation
+from keras_resnet.models.stages import stage_outputs
+
+INTEGRATION_STEPS = 32
+OCCLUSION_SHARE = 8  # of the longest side is a window
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What a method found.
+
+    Attributes:
+        maps: `(batch, *space)` of the input, in [0, 1], at most 1; all 0 where nothing speaks for the
+            class.
+        classes: `(batch,)`, what was explained.
+        outputs: of the model.
+        method: its name.
+    """
+
+    maps: np.ndarray
+    classes: np.ndarray
+    outputs: np.ndarray
+    method: str
+
+
+def explain(
+    model: keras.Model,
+    images: Any,
+    *,
+    method: str = "grad-cam",
+    classes: Any = None,
+    stage: str = "stage5",
+) -> Explanation:
+    """Returns where in each example the network sees a class.
+
+    Args:
+        model: a network of this package, of any rank, channels last; its statistics stay as they are.
+        images: `(batch, *space, channels)` as the network takes them.
+        method: "grad-cam", "grad-cam++", "score-cam", "integrated-gradients" or "occlusion".
+        classes: an index for each example, or one for all; None for the most probable.
+        stage: whose feature map the first three methods look at: "stage5" is the surest, earlier ones are finer.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is allowed.
+
+    Source:
+        Selvaraju et al. 2017 (Grad-CAM); Chattopadhay et al. 2018 (Grad-CAM++); Wang et al. 2020 (Score-CAM);
+        Sundararajan et al. 2017 (integrated gradients); Zeiler and Fergus 2014 (occlusion).
+    """
+    choose("method", method, METHODS)
+    if not isinstance(model, keras.Model):
+        raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass a network of this package.")
+    choose("stage", stage, stage_outputs(model))
+    images = np.asarray(images, dtype="float32")
+    if images.ndim != len(model.input_shape) or images.shape[-1] != model.input_shape[-1] or not len(images):
+        raise BadValue(
+            f"images has the shape {images.shape}, and the model takes {model.input_shape}. Allowed is a batch of at "
+            "least one example of that shape. Pass images[None] for a single one."
+        )
+    logits = _without_activation(model)
+    outputs = _in_batches(model, images)
+    wanted = outputs.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))
+    for index in wanted:
+        check_int("classes", index, minimum=0, maximum=outputs.shape[1] - 1)
+    maps = METHODS[method](logits, images, wanted.astype(int), stage)
+    return Explanation(_normalized(maps), wanted.astype(int), outputs, method)
+
+
+def _without_activation(model: keras.Model) -> keras.Model:
+    """Returns a network that ends in logits: a softmax hides how much speaks for a class once it is sure."""
+    last = model.layers[-1]
+    if last_activation(model) not in PROBABILITIES or not isinstance(last, keras.layers.Dense):
+        return model
+    plain = keras.layers.Dense.from_config({**last.get_config(), "activation": None, "name": "logits"})
+    logits = plain(last.input)
+    plain.set_weights(last.get_weights())
+    return keras.Model(model.input, logits)
+
+
+def _in_batches(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return np.concatenate([keras.ops.convert_to_numpy(model(part, training=False)) for part in parts]).astype("float32")
+
+
+def _space(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(range(1, array.ndim - 1))
+
+
+def _grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
+    before, behind = cut(model, stage)
+    features = _in_batches(before, images)
+    _, slopes = gradients(behind, features, classes)
+    weights = slopes.mean(axis=_space(slopes), keepdims=True)
+    return resized(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
+
+
+def _grad_cam_plus(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
+    before, behind = cut(model, stage)
+    features = _in_batches(before, images)
+    _, slopes = gradients(behind, features, classes)
+    # Equation 19: the score is taken through an exponential, whose higher derivatives are powers of the first.
+    sums = features.sum(axis=_space(features), keepdims=True)
+    below = 2 * slopes**2 + sums * slopes**3
+    alpha = slopes**2 / np.where(below != 0, below, 1)
+    weights = (alpha * np.maximum(slopes, 0)).sum(axis=_space(slopes), keepdims=True)
+    return resized(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
+
+
+def _score_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
+    before, _ = cut(model, stage)
+    features = _in_batches(before, images)
+    baseline = _softmax(_in_batches(model, np.zeros_like(images)))
+    maps = []
+    for image, feature, index, nothing in zip(images, features, classes, baseline, strict=True):
+        channels = resized(np.moveaxis(feature, -1, 0), image.shape[:-1])
+        masked = image[None] * _normalized(channels)[..., None]
+        scores = _softmax(_in_batches(model, masked))[:, index] - nothing[index]
+        maps.append(np.maximum(np.tensordot(_softmax(scores[None])[0], channels, 1), 0))
+    return np.stack(maps)
+
+
+def _integrated(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
+    total = np.zeros_like(images)
+    for step in range(INTEGRATION_STEPS):
+        _, slopes = gradients(model, images * ((step + 0.5) / INTEGRATION_STEPS), classes)
+        total += slopes / INTEGRATION_STEPS
+    return np.abs(images * total).sum(axis=-1)
+
+
+def _occlusion(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
+    space = images.shape[1:-1]
+    side = max(1, round(max(space) / OCCLUSION_SHARE))
+    stride = max(1, side // 2)
+    starts = [range(0, max(size - side, 0) + 1, stride) for size in space]
+    corners = np.stack(np.meshgrid(*starts, indexing="ij"), -1).reshape(-1, len(space))
+    windows = [tuple(slice(start, start + side) for start in corner) for corner in corners]
+    maps = []
+    for image, index in zip(images, classes, strict=True):
+        hidden = np.repeat(image[None], len(windows), axis=0)
+        for row, window in zip(hidden, windows, strict=True):
+            row[window] = image.mean(axis=tuple(range(len(space))))
+        lost = _in_batches(model, image[None])[0, index] - _in_batches(model, hidden)[:, index]
+        drops, counts = np.zeros(space, "float32"), np.zeros(space, "float32")
+        for drop, window in zip(lost, windows, strict=True):
+            drops[window] += drop
+            counts[window] += 1
+        maps.append(np.maximum(drops / np.maximum(counts, 1), 0))
+    return np.stack(maps)
+
+
+METHODS: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray, str], np.ndarray]] = {
+    "grad-cam": _grad_cam,
+    "grad-cam++": _grad_cam_plus,
+    "score-cam": _score_cam,
+    "integrated-gradients": _integrated,
+    "occlusion": _occlusion,
+}
+
+
+def resized(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
+    """Returns `(batch, *space)` maps, linearly between the centres of their cells, one axis after the other.
+
+    Args:
+        maps: `(batch, ...)` with as many axes.
+        space: the new sizes.
+    """
+    for axis, size in enumerate(space, start=1):
+        cells = maps.shape[axis]
+        places = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, cells - 1)
+        share = (places - low).reshape(-1, *(1,) * (maps.ndim - axis - 1)).astype("float32")
+        maps = np.take(maps, low, axis) * (1 - share) + np.take(maps, high, axis) * share
+    return maps
+
+
+def _normalized(maps: np.ndarray) -> np.ndarray:
+    maps = np.maximum(maps, 0)
+    most = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
+    return (maps / np.where(most > 0, most, 1)).astype("float32")
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

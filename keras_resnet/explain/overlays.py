@@ -1,0 +1,136 @@
+"""Maps laid over what they explain, as PNG: pictures, signals as coloured lines, volumes as slices."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet import files
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation import open_trained
+from keras_resnet.explain.methods import explain
+from keras_resnet.training.folder import make_writable
+
+SMALLEST_SIDE_PX = 224  # of a picture that is written: small inputs are enlarged to be seen
+OPACITY = 0.5
+
+
+def overlay(image: Any, heat: np.ndarray, path: str | os.PathLike, title: str = "") -> None:
+    """Writes a PNG of an example with its map over it.
+
+    Args:
+        image: `(*space, channels)` in [0, 255] for pictures; any range for signals and volumes.
+        heat: `(*space,)` in [0, 1], from `explain`.
+        path: of the file.
+        title: over the picture.
+
+    Raises:
+        ValueError: the two differ in size.
+    """
+    image = np.asarray(image, dtype="float32")
+    if image.shape[:-1] != heat.shape:
+        raise BadValue(
+            f"image has the shape {image.shape} and heat {heat.shape}. They must agree but for the channels. Pass the "
+            "map of this example."
+        )
+    draw = {1: _signal, 2: _picture, 3: _volume}[heat.ndim]
+    files.write_atomically(path, lambda where: draw(image, heat, where, title))
+
+
+def _figure(width: float, height: float, title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
+
+
+def _blended(axes: Any, image: np.ndarray, heat: np.ndarray) -> None:
+    axes.imshow(np.clip(image / 255, 0, 1))
+    # Where nothing speaks for the class the picture stays as it is.
+    axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=OPACITY * np.clip(heat * 2, 0, 1), interpolation="bilinear")
+    axes.set_axis_off()
+
+
+def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+    height, width = heat.shape
+    scale = max(1.0, SMALLEST_SIDE_PX / min(height, width)) / 100
+    figure = _figure(2 * width * scale, height * scale + 0.5, title)
+    left, right = figure.subplots(1, 2)
+    left.imshow(np.clip(_grey(image) / 255, 0, 1))
+    left.set_axis_off()
+    _blended(right, _grey(image), heat)
+    figure.savefig(path, format="png")
+
+
+def _signal(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+    from matplotlib.collections import LineCollection
+
+    channels = image.shape[-1]
+    figure = _figure(9, 1 + 1.6 * channels, title)
+    for channel, axes in enumerate(figure.subplots(channels, 1, squeeze=False)[:, 0]):
+        points = np.stack([np.arange(len(image)), image[:, channel]], axis=1)
+        line = LineCollection(list(np.stack([points[:-1], points[1:]], axis=1)), cmap="inferno_r", linewidths=2)
+        line.set_array(heat[:-1])
+        line.set_clim(0, 1)
+        axes.add_collection(line)
+        axes.autoscale()
+        axes.set_ylabel(f"channel {channel}")
+    figure.colorbar(line, ax=figure.axes, label="speaks for the class")
+    figure.savefig(path, format="png")
+
+
+def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+    low, high = float(image.min()), float(image.max())
+    scaled = _grey((image - low) / max(high - low, 1e-12) * 255)
+    figure = _figure(10, 4, title)
+    peak = np.unravel_index(int(heat.argmax()), heat.shape)
+    for axis, axes in enumerate(figure.subplots(1, 3)):
+        _blended(axes, np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis))
+        axes.set_title(f"{('depth', 'height', 'width')[axis]} {peak[axis]}")
+    figure.savefig(path, format="png")
+
+
+def explain_files(
+    run_or_model: Any, image_paths: Iterable[str | os.PathLike], out: str | os.PathLike, method: str = "grad-cam"
+) -> list[pathlib.Path]:
+    """Reads image files as `predict` does, and writes an overlay of the most probable class for each.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        image_paths: image files.
+        out: the folder of the PNG files, made where it is missing; `NAME.png` of each file, numbered where
+            names repeat.
+        method: as for `explain`.
+
+    Returns:
+        The paths of the PNG files.
+
+    Raises:
+        TypeError, ValueError: a path holds no model, or a file is no image.
+    """
+    trained = open_trained(run_or_model)
+    paths = [pathlib.Path(path) for path in image_paths]
+    images = [datasets.read_for_network(path, trained.record) for path in paths]
+    folder = make_writable(out)
+    names, written = trained.record.class_names, []
+    for path, image in zip(paths, images, strict=True):
+        found = explain(trained.model, image[None], method=method)
+        index = int(found.classes[0])
+        target = folder / f"{path.stem}.png"
+        number = 1
+        while target in written:
+            number += 1
+            target = folder / f"{path.stem}-{number}.png"
+        shown = image[..., ::-1] if trained.record.channel_order == "bgr" else image
+        overlay(shown, found.maps[0], target, f"{names[index] if names else index} ({method})")
+        written.append(target)
+    return written

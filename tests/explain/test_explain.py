@@ -1,0 +1,170 @@
+"""Maps follow what decides, and nothing once the weights are random."""
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_resnet
+from keras_resnet import ResNet18, explain, preprocessing
+from keras_resnet.explain.gradients import cut, gradients
+from keras_resnet.explain.methods import METHODS, resized
+
+SIDE, PATCH = 24, 6
+# What is drawn on a grid of 12 x 12 is not finer than it.
+SHARES = {"grad-cam": 0.7, "grad-cam++": 0.7, "score-cam": 0.6, "integrated-gradients": 0.7, "occlusion": 0.7}
+
+
+def planted(count, seed):
+    """Noise; in every second image a striped patch somewhere, which makes it class 1."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(90, 165, (count, SIDE, SIDE, 1)).astype("float32")
+    corners = rng.integers(0, SIDE - PATCH, (count, 2))
+    labels = np.arange(count) % 2
+    stripes = np.where(np.arange(PATCH) % 2, 255.0, 0.0)[:, None, None]
+    for image, (row, column), label in zip(images, corners, labels, strict=True):
+        if label:
+            image[row : row + PATCH, column : column + PATCH] = stripes
+    return images, labels, corners
+
+
+def network():
+    image = keras.Input((SIDE, SIDE, 1))
+    x = preprocessing.InputNormalization("unit")(image)
+    return ResNet18(input_tensor=x, stem="small", width=8, classes=2)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    keras.utils.set_random_seed(0)
+    model = network()
+    model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    images, labels, _ = planted(512, seed=1)
+    model.fit(images, labels, batch_size=32, epochs=4, verbose=0)
+    assert model.evaluate(*planted(128, seed=2)[:2], verbose=0)[1] > 0.95
+    return model
+
+
+def share_on_the_patch(maps, corners):
+    """How often the largest value lies on the patch, or at most two pixels beside it."""
+    hits = []
+    for heat, (row, column) in zip(maps, corners, strict=True):
+        peak = np.unravel_index(int(heat.argmax()), heat.shape)
+        hits.append(row - 2 <= peak[0] < row + PATCH + 2 and column - 2 <= peak[1] < column + PATCH + 2)
+    return np.mean(hits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_follows_a_planted_patch_and_random_weights_destroy_it(trained, method):
+    images, labels, corners = planted(40, seed=3)
+    images, corners = images[labels == 1], corners[labels == 1]
+    found = explain.explain(trained, images, method=method, classes=1, stage="stage3")
+    assert share_on_the_patch(found.maps, corners) >= SHARES[method]
+    # Adebayo et al. 2018: a map that does not depend on what was learnt shows edges, not reasons.
+    keras.utils.set_random_seed(5)
+    chance = explain.explain(network(), images, method=method, classes=1, stage="stage3")
+    correlations = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(found.maps, chance.maps, strict=True)]
+    assert np.nanmean(correlations) < 0.5
+    assert share_on_the_patch(chance.maps, corners) < share_on_the_patch(found.maps, corners)
+
+
+@pytest.mark.parametrize(("shape", "stem"), [((64, 2), "small"), ((24, 16, 3), "small"), ((8, 16, 8, 1), "small")])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_draws_every_rank(shape, stem, method):
+    model = ResNet18(input_shape=shape, stem=stem, width=4, classes=3, classifier_activation=None)
+    images = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in model.variables]
+    found = explain.explain(model, images, method=method, classes=[0, 2], stage="stage3")
+    assert found.maps.shape == (2, *shape[:-1]) and found.maps.dtype == "float32"
+    assert found.maps.min() >= 0 and found.maps.max() <= 1 and np.isfinite(found.maps).all()
+    assert found.classes.tolist() == [0, 2]
+    values = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    assert all(np.array_equal(a, b) for a, b in zip(before, values, strict=True))
+
+
+@pytest.mark.parametrize("version", ["v1.5", "v2"])
+def test_a_network_cut_in_two_is_the_network(version):
+    model = ResNet18(input_shape=(16, 16, 1), stem="small", width=4, classes=3, version=version)
+    images = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype("float32")
+    before, behind = cut(model, "stage4")
+    whole = keras.ops.convert_to_numpy(model(images, training=False))
+    assert np.allclose(keras.ops.convert_to_numpy(behind(before(images))), whole, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_finite_differences():
+    model = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3, classifier_activation=None)
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(1, 8, 8, 1)).astype("float32")
+    direction = rng.normal(size=images.shape).astype("float32")
+    _, found = gradients(model, images, np.array([2]))
+    step = 1e-2
+    moved = np.concatenate([images + step * direction, images - step * direction])
+    ends = keras.ops.convert_to_numpy(model(moved, training=False))[:, 2]
+    assert np.isclose((found * direction).sum(), (ends[0] - ends[1]) / (2 * step), rtol=0.05)
+
+
+def test_integrated_gradients_sum_to_the_difference_of_the_outputs():
+    # Their axiom of completeness (Sundararajan et al. 2017), without the absolute values of the map.
+    model = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3, classifier_activation=None)
+    images = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype("float32")
+    steps = 64
+    slopes = [gradients(model, images * ((k + 0.5) / steps), np.array([1]))[1] for k in range(steps)]
+    total = float((images * np.mean(slopes, axis=0)).sum())
+    ends = keras.ops.convert_to_numpy(model(np.concatenate([images, 0 * images]), training=False))[:, 1]
+    assert np.isclose(total, ends[0] - ends[1], rtol=0.05, atol=1e-3)
+
+
+def test_resizing_keeps_constants_and_the_middle():
+    assert np.allclose(resized(np.full((1, 3, 4), 0.5, "float32"), (9, 8)), 0.5)
+    heat = np.zeros((1, 4, 4), "float32")
+    heat[0, 1, 2] = 1
+    peak = np.unravel_index(resized(heat, (16, 16)).argmax(), (1, 16, 16))
+    assert 4 <= peak[1] < 8 and 8 <= peak[2] < 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "gradcam"}, "Did you mean 'grad-cam'"),
+        ({"stage": "stage6"}, "stage6"),
+        ({"classes": 3}, "classes must be an int from 0 to 2"),
+        ({"images": np.zeros((16, 16, 1))}, r"Pass images\[None\]"),
+        ({"model": "resnet18"}, "Keras model"),
+    ],
+)
+def test_a_mistake_is_named(options, message):
+    model = ResNet18(input_shape=(16, 16, 1), stem="small", width=4, classes=3)
+    given = {"model": model, "images": np.zeros((1, 16, 16, 1)), **options}
+    with pytest.raises((ValueError, TypeError), match=message):
+        explain.explain(given.pop("model"), given.pop("images"), **given)
+
+
+@pytest.mark.parametrize("shape", [(64, 2), (24, 16, 3), (24, 16, 1), (8, 16, 8, 1)])
+def test_an_overlay_is_a_png_of_every_rank(shape, tmp_path):
+    rng = np.random.default_rng(0)
+    heat = rng.uniform(0, 1, shape[:-1]).astype("float32")
+    explain.overlay(rng.uniform(0, 255, shape), heat, tmp_path / "a.png", "cat")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) >= 200
+    with pytest.raises(ValueError, match="must agree"):
+        explain.overlay(rng.uniform(0, 255, shape), np.zeros(3), tmp_path / "b.png")
+
+
+def test_the_command_writes_an_overlay_for_every_file(tmp_path, capsys):
+    from keras_resnet.cli import main
+
+    record = preprocessing.InputRecord(16, 0.875, class_names=("cat", "dog"))
+    image = keras.Input((16, 16, 3))
+    x = preprocessing.InputNormalization("unit", record=record)(image)
+    ResNet18(input_tensor=x, stem="small", width=4, classes=2).save(tmp_path / "net.keras")
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.full((20, 30, 3), 99, "uint8")).save(tmp_path / folder / "a.png")
+    words = [str(tmp_path / "one" / "a.png"), str(tmp_path / "two" / "a.png")]
+    assert main(["explain", str(tmp_path / "net.keras"), *words, "--out", str(tmp_path / "maps")]) == 0
+    assert {path.name for path in (tmp_path / "maps").iterdir()} == {"a.png", "a-2.png"}
+    assert capsys.readouterr().out.split() == [str(tmp_path / "maps" / name) for name in ("a.png", "a-2.png")]
+    assert main(["explain", str(tmp_path / "net.keras"), str(tmp_path / "no.png"), "--out", str(tmp_path / "m")]) == 2
+    assert not (tmp_path / "m").exists()
+    assert keras_resnet.explain is explain
