@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from benchmarks.contest import machine
 from keras_resnet import ResNet18, data, files, preprocessing
 
 
@@ -77,7 +78,7 @@ def main() -> None:
         )
     if options.json:
         rows = [{"call": call, "data": source, "seconds": rows} for (call, source), rows in figures.items()]
-        files.write_text(options.json, json.dumps(rows, indent=1) + "\n")
+        files.write_text(options.json, json.dumps({**machine(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import tempfile
 import time
 from typing import Any
 
+from benchmarks.contest import machine
 from keras_resnet import files, training, tuning
 
 
@@ -102,7 +103,7 @@ def main() -> None:
             f"| {row['test']:.4f} | {row['seconds']:.0f} | {shares[0]} | {shares[1]} |"
         )
     if options.json:
-        files.write_text(options.json, json.dumps(rows, indent=1) + "\n")
+        files.write_text(options.json, json.dumps({**machine(), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

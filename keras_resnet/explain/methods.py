@@ -137,7 +137,8 @@ def _integrated(model: keras.Model, images: np.ndarray, classes: np.ndarray, sta
     for step in range(INTEGRATION_STEPS):
         _, slopes = gradients(model, images * ((step + 0.5) / INTEGRATION_STEPS), classes)
         total += slopes / INTEGRATION_STEPS
-    return np.abs(images * total).sum(axis=-1)
+    # What speaks against the class is left out, as in the other maps.
+    return np.maximum((images * total).sum(axis=-1), 0)
 
 
 def _occlusion(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:

@@ -21,7 +21,7 @@ EXTRAS = {"export", "report", "demo", "all", "jax", "torch", "dev"}
 def wheel(tmp_path_factory):
     """The wheel, built without a network from a copy, because a build leaves folders behind."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "keras_resnet_command.py"):
         shutil.copy(ROOT / name, source)
     for name in ("keras_resnet", "tuning"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -48,6 +48,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
         return {f"{prefix}/{path}" for path in paths if "__pycache__" not in path}
 
     expected = files(ROOT / "keras_resnet", "keras_resnet") | files(ROOT / "tuning", "keras_resnet/tuning")
+    expected.add("keras_resnet_command.py")  # what the program `keras-resnet` starts
     with zipfile.ZipFile(wheel) as archive:
         packed = {path for path in archive.namelist() if ".dist-info/" not in path}
     assert packed == expected
@@ -119,9 +120,9 @@ def test_the_wheel_trains_on_the_digits_in_an_empty_environment(wheel, tmp_path)
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "TF_", "KERAS"))}
 
     def run(*command):
-        return subprocess.run(
-            list(map(str, command)), cwd=tmp_path, env=clean, capture_output=True, text=True, check=True
-        ).stdout
+        done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=clean, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     run(programs / "python", "-m", "pip", "install", "--quiet", wheel)
     run(programs / "keras-resnet", "train", "--data", "digits", "--epochs", "1", "--out", tmp_path / "run")
