@@ -1,5 +1,6 @@
 """Gradients of a model's outputs by its inputs, on every backend, and a network cut in two at a stage."""
 
+import functools
 from typing import Any
 
 import keras
@@ -23,15 +24,31 @@ def gradients(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tu
     return GRADIENTS[keras.config.backend()](model, inputs.astype("float32"), classes)
 
 
+@functools.lru_cache(maxsize=2)
+def _compiled(model: keras.Model) -> Any:
+    """Returns the gradient as a graph, for the models used last.
+
+    TensorFlow 2.21 with oneDNN corrupts its memory in eager gradients of convolutions of 1 or 3 examples, with this
+    package's forms or its own; as a graph it does not.
+    """
+    import tensorflow as tf
+
+    @tf.function
+    def compute(watched: Any, places: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(watched)
+            outputs = model(watched, training=False)
+            chosen = tf.reduce_sum(tf.gather(outputs, places, batch_dims=1))
+        return outputs, tape.gradient(chosen, watched)
+
+    return compute
+
+
 def _tensorflow(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow as tf
 
-    watched = tf.convert_to_tensor(inputs)
-    with tf.GradientTape() as tape:
-        tape.watch(watched)
-        outputs = model(watched, training=False)
-        chosen = tf.reduce_sum(tf.gather(outputs, classes, batch_dims=1))
-    return outputs.numpy(), tape.gradient(chosen, watched).numpy()
+    outputs, found = _compiled(model)(tf.convert_to_tensor(inputs), tf.convert_to_tensor(classes))
+    return outputs.numpy(), found.numpy()
 
 
 def _torch(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

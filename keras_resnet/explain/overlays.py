@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation import open_trained
 from keras_resnet.explain.methods import explain
-from keras_resnet.training.folder import make_writable
 
 SMALLEST_SIDE_PX = 224  # of a picture that is written: small inputs are enlarged to be seen
 OPACITY = 0.5
@@ -117,6 +114,11 @@ def explain_files(
     Raises:
         TypeError, ValueError: a path holds no model, or a file is no image.
     """
+    # Reading files takes TensorFlow; maps of arrays do not.
+    from keras_resnet import data as datasets
+    from keras_resnet.evaluation import open_trained
+    from keras_resnet.training.folder import make_writable
+
     trained = open_trained(run_or_model)
     paths = [pathlib.Path(path) for path in image_paths]
     images = [datasets.read_for_network(path, trained.record) for path in paths]

@@ -16,7 +16,8 @@ SMALL = {"width": 4, "stem": "small", "classes": 5, "classifier_activation": Non
 INPUTS = {1: (20, 3), 2: (16, 12, 3), 3: (10, 8, 9, 3)}
 # Folding rounds each kernel once: single layers differ by 1e-7 of their outputs, and 150 of them stay far below this.
 TOLERANCE = 1e-5
-EXACT = 1e-11  # in float64
+# In float64. Keras's batch norm on PyTorch computes float64 to the precision of float32 only (7e-8 for a single one).
+EXACT = 1e-11 if keras.backend.backend() != "torch" else TOLERANCE
 LOAD = """
 import sys
 import keras, keras_resnet
