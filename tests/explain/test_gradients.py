@@ -9,6 +9,12 @@ from keras_resnet.explain.gradients import cut, gradients
 from keras_resnet.explain.methods import METHODS, resized
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """First weights are the same in every run: differences across a ReLU's kink depend on them."""
+    keras.utils.set_random_seed(0)
+
+
 @pytest.mark.parametrize("version", ["v1.5", "v2"])
 def test_a_network_cut_in_two_is_the_network(version):
     model = ResNet18(input_shape=(16, 16, 1), stem="small", width=4, classes=3, version=version)
@@ -22,12 +28,16 @@ def test_the_gradient_is_that_of_finite_differences():
     model = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3, classifier_activation=None)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(1, 8, 8, 1)).astype("float32")
-    direction = rng.normal(size=images.shape).astype("float32")
     _, found = gradients(model, images, np.array([2]))
-    step = 1e-2
-    moved = np.concatenate([images + step * direction, images - step * direction])
-    ends = keras.ops.convert_to_numpy(model(moved, training=False))[:, 2]
-    assert np.isclose((found * direction).sum(), (ends[0] - ends[1]) / (2 * step), rtol=0.05)
+    step, slopes, expected = 1e-2, [], []
+    for direction in rng.normal(size=(16, *images.shape)).astype("float32"):
+        moved = np.concatenate([images + step * direction, images - step * direction])
+        ends = keras.ops.convert_to_numpy(model(moved, training=False))[:, 2]
+        expected.append((ends[0] - ends[1]) / (2 * step))
+        slopes.append((found * direction).sum())
+    # One direction may cross the kink of a ReLU; sixteen together leave no doubt.
+    assert np.corrcoef(slopes, expected)[0, 1] > 0.98
+    assert 0.9 < np.std(slopes) / np.std(expected) < 1.1
 
 
 def test_integrated_gradients_sum_to_the_difference_of_the_outputs():
