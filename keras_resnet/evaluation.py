@@ -16,7 +16,7 @@ from keras_resnet import preprocessing
 from keras_resnet import scores as scores
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.models.outputs import logits_of
+from keras_resnet.models.outputs import logits_of, softmax
 from keras_resnet.models.outputs import predict_all as predict_all
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.training import Run
@@ -117,7 +117,7 @@ def predict(
             {"image": os.fspath(path), "values": [float(value) for value in row]}
             for path, row in zip(paths, outputs, strict=True)
         ]
-    probabilities = _softmax(logits_of(trained.model, outputs))
+    probabilities = softmax(logits_of(trained.model, outputs))
     names = record.class_names or tuple(str(index) for index in range(probabilities.shape[1]))
     return [
         {"image": os.fspath(path), "classes": _best(row, names, top)}
@@ -218,11 +218,6 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
             f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
             f"{list(trained_on)}. Names and order must be equal. Rename the folders or the classes."
         )
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _best(probabilities: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.explain.gradients import cut, gradients
-from keras_resnet.models.outputs import PROBABILITIES, last_activation
+from keras_resnet.models.outputs import PROBABILITIES, last_activation, softmax
 from keras_resnet.models.stages import stage_outputs
 
 INTEGRATION_STEPS = 32
@@ -122,13 +122,13 @@ def _grad_cam_plus(model: keras.Model, images: np.ndarray, classes: np.ndarray, 
 def _score_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
     before, _ = cut(model, stage)
     features = _in_batches(before, images)
-    baseline = _softmax(_in_batches(model, np.zeros_like(images)))
+    baseline = softmax(_in_batches(model, np.zeros_like(images)))
     maps = []
     for image, feature, index, nothing in zip(images, features, classes, baseline, strict=True):
         channels = resized(np.moveaxis(feature, -1, 0), image.shape[:-1])
         masked = image[None] * _normalized(channels)[..., None]
-        scores = _softmax(_in_batches(model, masked))[:, index] - nothing[index]
-        maps.append(np.maximum(np.tensordot(_softmax(scores[None])[0], channels, 1), 0))
+        scores = softmax(_in_batches(model, masked))[:, index] - nothing[index]
+        maps.append(np.maximum(np.tensordot(softmax(scores[None])[0], channels, 1), 0))
     return np.stack(maps)
 
 
@@ -192,8 +192,3 @@ def _normalized(maps: np.ndarray) -> np.ndarray:
     maps = np.maximum(maps, 0)
     most = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return (maps / np.where(most > 0, most, 1)).astype("float32")
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)

@@ -18,6 +18,7 @@ from keras_resnet.evaluation import Trained
 from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
+from keras_resnet.models.outputs import softmax
 
 CHECKED_IMAGES = 32
 # Of probabilities. float32 sums come out in another order; a model of 16 bits rounds every layer.
@@ -128,8 +129,7 @@ def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np
         return outputs
     if served.activation == "linear":
         logits = np.concatenate([np.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return softmax(logits)
     return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
 
 

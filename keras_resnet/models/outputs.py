@@ -59,6 +59,12 @@ def logits_of(model: keras.Model, outputs: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of `(examples, classes)` logits, in their dtype."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Returns a model's outputs and the labels for every example of finite batches, each once and in order.
 
