@@ -19,12 +19,12 @@ REQUIREMENTS = [
     "tensorflow-datasets>=4.9.10,<5",
     "keras-tuner>=1.4.8,<1.5",
     "scikit-learn>=1.5,<2",  # holds the handwritten digits, the default data
+    "scipy>=1.13,<2",
     "pillow>=11.0,<14",
     "matplotlib>=3.9,<4",
     "tomli-w>=1.1,<2",
     "filelock>=3.12,<5",  # holds a run folder against other processes, on every system
 ]
-# An extra whose command is not available yet stays empty: nothing is installed that nothing uses.
 EXTRAS: dict[str, list[str]] = {
     "export": [
         "onnx>=1.23,<2",
@@ -34,8 +34,8 @@ EXTRAS: dict[str, list[str]] = {
         "nncf>=3.4,<4",  # int8 for OpenVINO
         "ai-edge-litert>=2.3,<3",
     ],
-    "report": [],
-    "demo": [],
+    "report": [],  # pages need nothing that the main jobs do not; the name stays, for scripts that ask for it
+    "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "python-multipart>=0.0.20,<1"],
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
 EXTRAS["jax"] = ["jax>=0.10.2,<0.11"]
@@ -47,6 +47,7 @@ EXTRAS["dev"] = [
     "mypy>=2.4,<3",
     "build>=1.6,<2",
     "selenium>=4.40,<5",  # drives a browser, where there is one, through the pages of `report`
+    "httpx>=0.28,<1",  # asks the page of `demo`
     "setuptools>=84,<85",  # builds the wheel that the packaging tests read, without a network
 ]
 

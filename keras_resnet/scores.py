@@ -129,10 +129,17 @@ def calibration_error(confidences: Any, right: Any) -> float:
         right: whether each guess is right.
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
-    # Bins are open below and closed above, as in the paper; 0 goes to the first.
-    bins = np.clip(np.ceil(confidences * CALIBRATION_BINS).astype("int64") - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidences, minlength=CALIBRATION_BINS)
+    gaps = np.bincount(bins_of(confidences), weights=right - confidences, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(right))
+
+
+def bins_of(confidences: np.ndarray) -> np.ndarray:
+    """Returns the bin of each confidence; bins are open below and closed above, and 0 goes to the first.
+
+    Args:
+        confidences: in [0, 1].
+    """
+    return np.clip(np.ceil(confidences * CALIBRATION_BINS).astype("int64") - 1, 0, CALIBRATION_BINS - 1)
 
 
 def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:

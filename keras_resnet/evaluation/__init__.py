@@ -1,0 +1,28 @@
+"""Scores of a trained model, the classes of image files, and what else there is to know of a model.
+
+Example:
+    >>> from keras_resnet import evaluation
+    >>> evaluation.evaluate("nowhere", "digits")
+    Traceback (most recent call last):
+    ...
+    keras_resnet.errors.BadValue: run_or_model='nowhere' is not there. ...
+"""
+
+from keras_resnet import scores as scores
+from keras_resnet.evaluation.calibration import Bin as Bin
+from keras_resnet.evaluation.calibration import Calibrated as Calibrated
+from keras_resnet.evaluation.calibration import calibrate as calibrate
+from keras_resnet.evaluation.calibration import reliability as reliability
+from keras_resnet.evaluation.calibration import temperature_of as temperature_of
+from keras_resnet.evaluation.predictions import Mistake as Mistake
+from keras_resnet.evaluation.predictions import mistakes as mistakes
+from keras_resnet.evaluation.probes import probe as probe
+from keras_resnet.evaluation.robustness import corrupt as corrupt
+from keras_resnet.evaluation.robustness import robustness as robustness
+from keras_resnet.evaluation.scoring import evaluate as evaluate
+from keras_resnet.evaluation.scoring import predict as predict
+from keras_resnet.evaluation.throughput import throughput as throughput
+from keras_resnet.evaluation.trained import Trained as Trained
+from keras_resnet.evaluation.trained import load_model as load_model
+from keras_resnet.evaluation.trained import open_trained as open_trained
+from keras_resnet.models.outputs import predict_all as predict_all

@@ -1,0 +1,192 @@
+"""How far probabilities can be trusted: reliability by bins, and temperature scaling that is saved with the model."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import files, scores
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.predictions import Predictions, predictions_of
+from keras_resnet.evaluation.trained import dataset_of, open_trained
+from keras_resnet.models.outputs import LOGITS, last_activation, softmax
+from keras_resnet.training.recording import save_model
+
+# Temperatures that are tried; a classifier that is never wrong would have the lowest.
+COLDEST, HOTTEST = 0.05, 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """The examples whose confidence lies in an interval.
+
+    Attributes:
+        low: end of the interval, excluded but for 0.
+        high: end of the interval, included.
+        examples: how many.
+        confidence: their mean; None where there are none.
+        accuracy: of their guesses, in [0, 1]; None where there are none.
+    """
+
+    low: float
+    high: float
+    examples: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def reliability(confidences: Any, right: Any) -> list[Bin]:
+    """Returns the bins of a reliability diagram, those that `expected_calibration_error` sums up.
+
+    Args:
+        confidences: the probability of each guess, in [0, 1].
+        right: whether each guess is right.
+
+    Source:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
+
+    Example:
+        >>> from keras_resnet.evaluation import reliability
+        >>> [(bin.examples, bin.accuracy) for bin in reliability([0.9, 0.9], [True, False]) if bin.examples]
+        [(2, 0.5)]
+    """
+    confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
+    numbers = scores.bins_of(confidences)
+    found = []
+    for number in range(scores.CALIBRATION_BINS):
+        inside = numbers == number
+        counted = int(inside.sum())
+        mean, accuracy = (float(values[inside].mean()) if counted else None for values in (confidences, right))
+        edges = number / scores.CALIBRATION_BINS, (number + 1) / scores.CALIBRATION_BINS
+        found.append(Bin(*edges, counted, mean, accuracy))
+    return found
+
+
+def temperature_of(logits: Any, labels: Any) -> float:
+    """Returns the temperature by which logits are to be divided so that the cross-entropy is least.
+
+    The cross-entropy is convex in the reciprocal of the temperature; its slope is followed to 0 by halving.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: integers `(examples,)`.
+
+    Returns:
+        From 0.05 to 20; above 1 for a classifier that is too sure of itself.
+
+    Source:
+        Guo et al. 2017, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_resnet.evaluation import temperature_of
+        >>> # Nine of ten are right, where the logits say 98 of 100: log(9) would do instead of 4.
+        >>> round(temperature_of(np.repeat([[4.0, 0.0]], 10, axis=0), [0] * 9 + [1]), 3)
+        1.82
+    """
+    logits, labels = np.asarray(logits, "float64"), np.asarray(labels, "int64")
+    own = logits[np.arange(len(labels)), labels]
+
+    def slope(factor: float) -> float:
+        return float(((softmax(logits * factor) * logits).sum(axis=1) - own).mean())
+
+    low, high = 1 / HOTTEST, 1 / COLDEST
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 2 / (low + high)
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """A model whose probabilities were calibrated.
+
+    Attributes:
+        path: of the `.keras` file; None where none was written.
+        model: the calibrated model.
+        facts: `temperature`; the split it was found on, and for it and the test split `loss` and
+            `expected_calibration_error` before and after.
+    """
+
+    path: pathlib.Path | None
+    model: keras.Model
+    facts: dict[str, Any]
+
+
+def calibrate(
+    run_or_model: Any,
+    data: Any = None,
+    *,
+    data_dir: Any = None,
+    split: str = "validation",
+    out: str | os.PathLike | None = None,
+) -> Calibrated:
+    """Finds the temperature of a classifier on a split, and writes a model whose logits are divided by it.
+
+    Classes and accuracy stay as they are, probabilities become honest. The temperature goes into the weights of the
+    last layer, so that `predict`, `evaluate`, `export` and `explain` need to know nothing of it.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        data: a spec or a loaded dataset; None for the data of the run.
+        data_dir: where TFDS finds its prepared data sets.
+        split: on which the temperature is found; one that the model was not trained on, and not the test split.
+        out: the `.keras` file to write; for a run by default `calibrated.keras` in its folder, with
+            `calibration.json` beside it; for a model nothing is written.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is allowed, it is a regression, or the model does not end in a
+            dense layer.
+
+    Source:
+        Guo et al. 2017, section 4.2.
+    """
+    trained = open_trained(run_or_model)
+    dataset = dataset_of(trained, data, data_dir)
+    predicted = predictions_of(trained, dataset, split)
+    if out is not None and pathlib.Path(out).suffix != ".keras":
+        raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")
+    temperature = temperature_of(predicted.logits, predicted.labels)
+    model = _divided(trained.model, temperature)
+    facts: dict[str, Any] = {"temperature": temperature, "split": split, split: _compared(predicted, temperature)}
+    if split != "test" and dataset.sizes.get("test"):
+        facts["test"] = _compared(predictions_of(trained, dataset, "test"), temperature)
+    path = None if out is None else pathlib.Path(out).expanduser()
+    if path is None and trained.run is not None:
+        path = trained.run.path / "calibrated.keras"
+    if path is not None:
+        files.write_atomically(path, lambda where: save_model(model, where))
+        files.write_text(path.with_name("calibration.json"), json.dumps(facts, indent=1) + "\n")
+    return Calibrated(path, model, facts)
+
+
+def _compared(predicted: Predictions, temperature: float) -> dict[str, Any]:
+    """Returns loss and calibration error with the logits as they are and divided."""
+    names = predicted.dataset.class_names
+    shown = ("loss", "expected_calibration_error")
+    before = scores.classification(predicted.logits, predicted.labels, names)
+    after = scores.classification(predicted.logits / temperature, predicted.labels, names)
+    return {
+        "examples": before["examples"],
+        "before": {name: before[name] for name in shown},
+        "after": {name: after[name] for name in shown},
+    }
+
+
+def _divided(model: keras.Model, temperature: float) -> keras.Model:
+    """Returns a copy of a model whose last dense layer gives logits divided by a temperature."""
+    last = model.layers[-1]
+    if not isinstance(last, keras.layers.Dense) or last_activation(model) not in LOGITS:
+        raise BadValue(
+            f"The model {model.name!r} ends in {type(last).__name__} {last.name!r}. A temperature goes into the "
+            "weights of a last Dense layer. Build the model with include_top=True."
+        )
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    head = copy.layers[-1]
+    head.set_weights([weight / temperature for weight in head.get_weights()])
+    return copy

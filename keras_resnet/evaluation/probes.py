@@ -1,0 +1,102 @@
+"""How good frozen features are: neighbours, and a linear classifier."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet.arguments import check_int
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
+from keras_resnet.models.outputs import predict_all
+
+BATCH_SIZE = 256
+
+
+def probe(
+    run_or_model: Any, data: Any = None, *, data_dir: Any = None, neighbours: int = 20, seed: int = 0
+) -> dict[str, Any]:
+    """Judges the pooled features of a network: can other classes be told apart with them, without training it?
+
+    Features are taken once, for the training and the test split. Two classifiers of scikit-learn are fitted on those of
+    the training split: neighbours by cosine similarity, weighted by it, and logistic regression on standardised
+    features.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`; the head is not used, so that
+            its classes need not be those of the data.
+        data: a spec or a loaded dataset; None for the data of the run.
+        data_dir: where TFDS finds its prepared data sets.
+        neighbours: how many vote; at most the number of training examples.
+        seed: of the solver.
+
+    Returns:
+        `features`, their number; `train_examples` and `test_examples`; `knn_accuracy` and `linear_accuracy`
+        on the test split, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: an argument is not what is allowed, or the data has no classes or no test split.
+
+    Source:
+        Neighbours: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 3.4.
+        Logistic regression: Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", section 3.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    check_int("neighbours", neighbours)
+    trained = open_trained(run_or_model)
+    dataset = _any_classes(trained, data, data_dir)
+    network = _features(trained.model)
+    (train, labels), (test, truth) = (_taken(network, trained, dataset, split) for split in ("train", "test"))
+    near = KNeighborsClassifier(
+        min(neighbours, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
+    )
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
+    return {
+        "features": train.shape[1],
+        "train_examples": len(train),
+        "test_examples": len(test),
+        "knn_accuracy": float(near.fit(train, labels).score(test, truth)),
+        "linear_accuracy": float(linear.fit(train, labels).score(test, truth)),
+    }
+
+
+def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
+    """Returns the data, whose classes may be others than those of the head."""
+    if data is None:
+        dataset = dataset_of(trained)
+    else:
+        dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
+    if not dataset.class_names or not dataset.sizes.get("test"):
+        raise BadValue(
+            f"data={dataset.spec!r} has {'no test split' if dataset.class_names else 'numbers to predict'}. A probe "
+            "needs classes, and a test split. Pass other data."
+        )
+    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
+    if channels != given:
+        raise BadValue(
+            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. Probe "
+            "with data of as many channels."
+        )
+    return dataset
+
+
+def _features(model: keras.Model) -> keras.Model:
+    """Returns the network up to its pooled features."""
+    names = [layer.name for layer in model.layers]
+    if "head_pool" not in names:
+        raise BadValue(
+            f"The model {model.name!r} has no layer 'head_pool'. Features are taken there. Build the model with "
+            "include_top=True or pooling='avg'."
+        )
+    return keras.Model(model.input, model.get_layer("head_pool").output)
+
+
+def _taken(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
+    sizing = datasets.sizing(trained.record, dataset.image_shape)
+    features, labels = predict_all(network, dataset.batches(split, BATCH_SIZE, **sizing))
+    return features, labels.astype("int64").reshape(-1)

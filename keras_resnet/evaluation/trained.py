@@ -1,0 +1,138 @@
+"""A model with what it takes and the run it comes from, and the data it is to be judged on."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+
+from keras_resnet import data as datasets
+from keras_resnet import preprocessing
+from keras_resnet.errors import BadType, BadValue
+from keras_resnet.preprocessing import InputRecord
+from keras_resnet.training import Run
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model, what it takes, and the run that it comes from where there is one.
+
+    Args:
+        model: images in [0, 255] to logits, probabilities or numbers.
+        record: what it takes.
+        run: None for a model alone.
+    """
+
+    model: keras.Model
+    record: InputRecord
+    run: Run | None
+
+
+def load_model(path: str | os.PathLike) -> keras.Model:
+    """Returns the model of a run folder or of a `.keras` file.
+
+    Args:
+        path: the folder or the file.
+
+    Raises:
+        ValueError: there is no model.
+    """
+    return open_trained(path).model
+
+
+def open_trained(run_or_model: Any) -> Trained:
+    """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes.
+
+    Args:
+        run_or_model: one of these.
+
+    Raises:
+        TypeError, ValueError: it is something else, or holds no model.
+    """
+    if isinstance(run_or_model, keras.Model):
+        return _trained(run_or_model)
+    if isinstance(run_or_model, Run):
+        return Trained(run_or_model.model, run_or_model.record, run_or_model)
+    if not isinstance(run_or_model, (str, os.PathLike)):
+        raise BadType(
+            f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
+        )
+    path = pathlib.Path(run_or_model).expanduser()
+    if path.is_dir():
+        run = Run.load(path)
+        return Trained(run.model, run.record, run)
+    if not zipfile.is_zipfile(path):
+        found = "a file, but not a Keras model" if path.exists() else "not there"
+        raise BadValue(
+            f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder and a .keras file. "
+            "Pass the folder that `train` printed, or a file that `model.save` wrote."
+        )
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise BadValue(
+            f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
+            "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
+        ) from error
+    return _trained(model)
+
+
+def _trained(model: keras.Model) -> Trained:
+    """Returns a model without a run; what its record lacks is said."""
+    record = preprocessing.for_model(model)
+    if record.assumed:
+        taken = ", ".join(f"{name}={getattr(record, name)!r}" for name in record.assumed)
+        LOGGER.warning("The model %r carries no record of what it takes. Defaults were taken: %s.", model.name, taken)
+    return Trained(model, record, None)
+
+
+def dataset_of(trained: Trained, data: Any = None, data_dir: Any = None) -> datasets.Dataset:
+    """Returns the data: a run's own, or other data divided into splits as the run divided its own.
+
+    Args:
+        trained: the model.
+        data: a spec, a loaded dataset, or None for the data of the run.
+        data_dir: where TFDS finds its prepared data sets.
+
+    Raises:
+        ValueError: there is none, or the model and the data disagree on classes or channels.
+    """
+    run = trained.run
+    if isinstance(data, datasets.Dataset):
+        dataset = data
+    elif run is not None:
+        dataset = run.dataset if data is None and data_dir is None else run.load_data(data, data_dir)
+    elif data is None:
+        raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
+    else:
+        dataset = datasets.load(data, data_dir=data_dir)
+    _check_agreement(trained, dataset)
+    return dataset
+
+
+def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
+    """Raises ValueError where the model and the data disagree on classes or channels."""
+    num_outputs = trained.model.output_shape[-1]
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2
+    if num_outputs != dataset.num_outputs and not is_binary:
+        raise BadValue(
+            f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} classes. "
+            "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
+        )
+    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
+    if channels is not None and channels != given:
+        raise BadValue(
+            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
+            "Evaluate on data with as many channels."
+        )
+    trained_on = trained.record.class_names
+    if trained_on and trained_on != tuple(dataset.class_names):
+        raise BadValue(
+            f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
+            f"{list(trained_on)}. Names and order must be equal. Rename the folders or the classes."
+        )

@@ -1,0 +1,87 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import log_loss
+
+import keras_resnet
+from keras_resnet import evaluation
+from keras_resnet.evaluation import scores
+from keras_resnet.models.outputs import softmax
+
+
+def drawn(temperature, examples=20_000, classes=4):
+    """Logits whose honest probabilities are those at a temperature: labels are drawn from them."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (examples, classes))
+    chances = softmax(logits / temperature)
+    return logits, np.array([rng.choice(classes, p=row) for row in chances])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_the_temperature_that_labels_were_drawn_with_is_found(temperature):
+    logits, labels = drawn(temperature)
+    found = evaluation.temperature_of(logits, labels)
+    # A fifth of a percent a standard error, with 20,000 labels.
+    assert found == pytest.approx(temperature, rel=0.03)
+    least = minimize_scalar(lambda t: log_loss(labels, softmax(logits / t)), bounds=(0.05, 20), method="bounded")
+    assert found == pytest.approx(least.x, rel=1e-3)
+
+
+def test_a_classifier_that_is_never_wrong_gets_the_lowest_temperature():
+    assert evaluation.temperature_of([[2.0, 0.0], [0.0, 2.0]], [0, 1]) == pytest.approx(0.05)
+
+
+def test_the_bins_hold_every_example_and_sum_up_to_the_calibration_error():
+    rng = np.random.default_rng(1)
+    confidences = np.concatenate([rng.uniform(0.1, 1, 500), [0.0, 1.0, 0.2]])
+    right = rng.random(503) < confidences
+    bins = evaluation.reliability(confidences, right)
+    assert sum(bin.examples for bin in bins) == 503
+    assert bins[0].low == 0 and bins[-1].high == 1
+    inside = (confidences > bins[8].low) & (confidences <= bins[8].high)
+    assert (bins[8].examples, bins[8].accuracy) == (inside.sum(), pytest.approx(right[inside].mean()))
+    gap = sum(bin.examples * abs(bin.accuracy - bin.confidence) for bin in bins if bin.examples) / 503
+    assert gap == pytest.approx(scores.calibration_error(confidences, right))
+    assert [bin for bin in evaluation.reliability([0.95], [True]) if not bin.examples][0].accuracy is None
+
+
+def test_calibration_divides_the_logits_and_is_saved_with_the_model(digits_run):
+    done = evaluation.calibrate(digits_run)
+    facts = json.loads((digits_run.path / "calibration.json").read_text("utf-8"))
+    assert facts == done.facts and done.path == digits_run.path / "calibrated.keras"
+    images, _ = digits_run.dataset.arrays("test")
+    before = digits_run.model.predict(images, verbose=0)
+    after = keras.saving.load_model(done.path).predict(images, verbose=0)
+    assert np.abs(after - before / facts["temperature"]).max() < 1e-5 * np.abs(after).max()
+    assert abs(facts["temperature"] - 1) > 0.01  # or nothing was tested
+    validation = facts["validation"]
+    assert validation["after"]["loss"] < validation["before"]["loss"]
+    seen = evaluation.evaluate(done.path, "digits")
+    assert seen["loss"] == pytest.approx(facts["test"]["after"]["loss"], rel=1e-5)
+    assert seen["accuracy"] == digits_run.metrics["test"]["accuracy"]
+
+
+def test_a_model_alone_is_calibrated_in_memory_and_stays_as_it_was(digits_run):
+    weights = digits_run.model.get_weights()
+    done = evaluation.calibrate(digits_run.model, "digits", split="test")
+    assert done.path is None and set(done.facts) == {"temperature", "split", "test"}
+    assert all(np.array_equal(old, new) for old, new in zip(weights, digits_run.model.get_weights(), strict=True))
+
+
+def test_what_cannot_be_calibrated_is_refused(digits_run, tmp_path):
+    headless = keras.Model(digits_run.model.input, digits_run.model.get_layer("head_pool").output)
+    with pytest.raises(ValueError, match="outputs"):
+        evaluation.calibrate(headless, "digits")
+    with pytest.raises(ValueError, match=r"\.keras"):
+        evaluation.calibrate(digits_run, out=tmp_path / "model.h5")
+    softmax_after = keras.Sequential([digits_run.model, keras.layers.Softmax()])
+    with pytest.raises(ValueError, match="ends in Softmax"):
+        evaluation.calibrate(softmax_after, "digits")
+    np.savez(tmp_path / "r.npz", x_train=np.zeros((20, 8, 8, 1), "uint8"), y_train=np.linspace(0, 1, 20, dtype="f4"))
+    regression = keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=1)
+    loaded = keras_resnet.data.load(f"npz:{tmp_path / 'r.npz'}", task="regression")
+    with pytest.raises(ValueError, match="numbers to predict"):
+        evaluation.calibrate(regression, loaded)
