@@ -67,7 +67,10 @@ def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
     from keras_resnet import evaluation
 
-    scores = evaluation.evaluate(options.trained, options.data, data_dir=options.data_dir, split=options.split)
+    asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
+    scores = evaluation.evaluate(options.trained, **asked)
+    if options.robustness:
+        scores["robustness"] = evaluation.robustness(options.trained, **asked)
     if options.json:
         print(json.dumps(scores))
         return
@@ -76,6 +79,16 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}")
     if scores.get("per_class"):
         _print_classes(scores["per_class"])
+    if options.robustness:
+        _print_robustness(scores["robustness"])
+
+
+def _print_robustness(found: dict[str, Any]) -> None:
+    print(f"\n{'corruption':<20}{'severity 1':>11}" + "".join(f"{severity:>9}" for severity in range(2, 6)))
+    for name, accuracies in found["corruptions"].items():
+        print(f"{name:<20}{accuracies[0]:>11.4f}" + "".join(f"{accuracy:>9.4f}" for accuracy in accuracies[1:]))
+    told = f"{found['clean']:.4f} as they are, {found['mean']:.4f} corrupted"
+    print(f"accuracy on {found['examples']:,} examples: {told}")
 
 
 def _print_classes(rows: list[dict[str, Any]]) -> None:
@@ -128,6 +141,32 @@ def report(options: argparse.Namespace) -> None:
     print(write_report(options.source, options.out))
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Prints runs side by side."""
+    from keras_resnet.report import compare as side_by_side
+
+    found = side_by_side(options.runs)
+    if options.out:
+        found.write(options.out)
+    print(json.dumps({"runs": found.rows, "differing": found.differing}) if options.json else found)
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Finds a temperature and saves the model that has it."""
+    from keras_resnet import evaluation
+    from keras_resnet.training import Run
+
+    done = evaluation.calibrate(Run.load(options.run), out=options.out)
+    if options.json:
+        print(json.dumps(done.facts))
+        return
+    print(f"{done.path}\ntemperature {done.facts['temperature']:.4f}, found on the {done.facts['split']} split")
+    for split in ("validation", "test"):
+        for name in ("loss", "expected_calibration_error") if split in done.facts else ():
+            before, after = (done.facts[split][when][name] for when in ("before", "after"))
+            print(f"{split:<11}{name:<28}{before:.4f} before, {after:.4f} after")
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes a model for serving."""
     from keras_resnet.export import export as write
@@ -163,6 +202,8 @@ COMMANDS: dict[str, Command] = {
     "explain": explain,
     "export": export,
     "report": report,
+    "compare": compare,
+    "calibrate": calibrate,
 }
 
 

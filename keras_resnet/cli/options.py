@@ -71,6 +71,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder remembers its own"),
             DATA_DIR,
             _option("--split", default="test", help="train, validation or test (default: %(default)s)"),
+            _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
             JSON,
         ],
     ),
@@ -122,10 +123,26 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "report": (
-        "one HTML page of a search; of a run not yet",
+        "one HTML page of a run or of a search",
         [
             _option("source", metavar="RUN|SEARCH", help="a run folder or the folder of a search"),
             _option("--out", metavar="FILE.html", required=True, help="the file to make"),
+        ],
+    ),
+    "compare": (
+        "figures, recipes and curves of several runs side by side",
+        [
+            _option("runs", metavar="RUN", nargs="+", help="run folders, at least two"),
+            _option("--out", metavar="FILE.html", help="write a page with the curves too"),
+            JSON,
+        ],
+    ),
+    "calibrate": (
+        "make the probabilities of a run honest, by a temperature that is saved with the model",
+        [
+            _option("run", metavar="RUN", help="a run folder; the temperature is found on its validation split"),
+            _option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras"),
+            JSON,
         ],
     ),
     "benchmark": (

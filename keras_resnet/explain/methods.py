@@ -16,6 +16,7 @@ from keras_resnet.models.stages import stage_outputs
 INTEGRATION_STEPS = 32
 OCCLUSION_SHARE = 8  # of the longest side is a window
 BATCH = 64
+FEWEST_CELLS = 4  # of a feature map along an axis; below, a map says no more than "here"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ def explain(
     *,
     method: str = "grad-cam",
     classes: Any = None,
-    stage: str = "stage5",
+    stage: str = "auto",
 ) -> Explanation:
     """Returns where in each example the network sees a class.
 
@@ -51,7 +52,8 @@ def explain(
         images: `(batch, *space, channels)` as the network takes them.
         method: "grad-cam", "grad-cam++", "score-cam", "integrated-gradients" or "occlusion".
         classes: an index for each example, or one for all; None for the most probable.
-        stage: whose feature map the first three methods look at: "stage5" is the surest, earlier ones are finer.
+        stage: whose feature map the first three methods look at: "stage5" is the surest, earlier ones are finer. "auto"
+            is the last one whose map has at least 4 cells along every axis, "stage5" for images of the usual size.
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed.
@@ -63,6 +65,7 @@ def explain(
     choose("method", method, METHODS)
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass a network of this package.")
+    stage = _with_cells(model) if stage == "auto" else stage
     choose("stage", stage, stage_outputs(model))
     images = np.asarray(images, dtype="float32")
     if images.ndim != len(model.input_shape) or images.shape[-1] != model.input_shape[-1] or not len(images):
@@ -77,6 +80,14 @@ def explain(
         check_int("classes", index, minimum=0, maximum=outputs.shape[1] - 1)
     maps = METHODS[method](logits, images, wanted.astype(int), stage)
     return Explanation(_normalized(maps), wanted.astype(int), outputs, method)
+
+
+def _with_cells(model: keras.Model) -> str:
+    """Returns the last stage whose map has enough cells to show a place; the first where none has."""
+    stages = stage_outputs(model)
+    sizes = {stage: model.get_layer(name).output.shape[1:-1] for stage, name in stages.items()}
+    fine = [stage for stage, cells in sizes.items() if min(size or FEWEST_CELLS for size in cells) >= FEWEST_CELLS]
+    return [*list(stages)[:1], *fine][-1]
 
 
 def _without_activation(model: keras.Model) -> keras.Model:

@@ -50,11 +50,20 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
 
 
-def _blended(axes: Any, image: np.ndarray, heat: np.ndarray) -> None:
-    axes.imshow(np.clip(image / 255, 0, 1))
+def blended(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Returns a picture with its map over it, uint8 `(height, width, 3)`.
+
+    Args:
+        image: `(height, width, channels)` in [0, 255], with 3 channels or drawn as grey.
+        heat: `(height, width)` in [0, 1], from `explain`.
+    """
+    from matplotlib import colormaps
+
     # Where nothing speaks for the class the picture stays as it is.
-    axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=OPACITY * np.clip(heat * 2, 0, 1), interpolation="bilinear")
-    axes.set_axis_off()
+    share = OPACITY * np.clip(heat * 2, 0, 1)[..., None]
+    colours = colormaps["inferno"](heat)[..., :3]
+    mixed = np.clip(_grey(image) / 255, 0, 1) * (1 - share) + colours * share
+    return np.round(mixed * 255).astype("uint8")
 
 
 def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
@@ -64,7 +73,8 @@ def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str
     left, right = figure.subplots(1, 2)
     left.imshow(np.clip(_grey(image) / 255, 0, 1))
     left.set_axis_off()
-    _blended(right, _grey(image), heat)
+    right.imshow(blended(image, heat))
+    right.set_axis_off()
     figure.savefig(path, format="png")
 
 
@@ -91,7 +101,8 @@ def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
     figure = _figure(10, 4, title)
     peak = np.unravel_index(int(heat.argmax()), heat.shape)
     for axis, axes in enumerate(figure.subplots(1, 3)):
-        _blended(axes, np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis))
+        axes.imshow(blended(np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis)))
+        axes.set_axis_off()
         axes.set_title(f"{('depth', 'height', 'width')[axis]} {peak[axis]}")
     figure.savefig(path, format="png")
 
@@ -124,15 +135,23 @@ def explain_files(
     images = [datasets.read_for_network(path, trained.record) for path in paths]
     folder = make_writable(out)
     names, written = trained.record.class_names, []
-    for path, image in zip(paths, images, strict=True):
-        found = explain(trained.model, image[None], method=method)
-        index = int(found.classes[0])
+    together = len({image.shape for image in images}) == 1
+    for path, image, (heat, index) in zip(
+        paths, images, _explained(trained.model, images, method, together), strict=True
+    ):
         target = folder / f"{path.stem}.png"
         number = 1
         while target in written:
             number += 1
             target = folder / f"{path.stem}-{number}.png"
         shown = image[..., ::-1] if trained.record.channel_order == "bgr" else image
-        overlay(shown, found.maps[0], target, f"{names[index] if names else index} ({method})")
+        overlay(shown, heat, target, f"{names[index] if names else index} ({method})")
         written.append(target)
     return written
+
+
+def _explained(model: Any, images: list[np.ndarray], method: str, together: bool) -> list[tuple[np.ndarray, int]]:
+    """Returns map and class of each image; those of one size go through the network together."""
+    batches = [np.stack(images)] if together else [image[None] for image in images]
+    found = [explain(model, batch, method=method) for batch in batches]
+    return [(heat, int(index)) for one in found for heat, index in zip(one.maps, one.classes, strict=True)]

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a search.
+"""One self-contained HTML page of a run or of a search, and runs side by side.
 
 Example:
     >>> from keras_resnet import report
@@ -12,39 +12,44 @@ import os
 import pathlib
 
 from keras_resnet import files
-from keras_resnet.errors import BadValue, NotAvailable
+from keras_resnet.errors import BadValue
+from keras_resnet.report.comparison import Comparison as Comparison
+from keras_resnet.report.comparison import compare as compare
 from keras_resnet.report.importance import Importance as Importance
 from keras_resnet.report.importance import importance_of as importance_of
+from keras_resnet.report.page import page_path
+from keras_resnet.report.run_page import run_page
 from keras_resnet.report.search_page import search_page
+from keras_resnet.training import Run
 from keras_resnet.tuning import Search
 
 
 def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
     """Writes a page that needs no network: pictures, tables, styles and script are inside.
 
+    The page of a run has its figures, curves, confusion, calibration, worst mistakes with what the network sees in
+    them, data, recipe, versions, and how to make it again; the test split is predicted for it.
+
     Args:
-        source: the folder of a search.
+        source: the folder of a run or of a search.
         out: ends in `.html`; an older file there is replaced.
 
     Returns:
         The path of the page.
 
     Raises:
-        ValueError: the folder holds no search, or `out` is no HTML file in a folder that exists.
-        NotImplementedError: the folder is that of a run.
+        ValueError: the folder holds neither, the run has no model yet or its data changed, or `out` is no HTML file in
+            a folder that exists.
     """
-    folder, path = pathlib.Path(source).expanduser(), pathlib.Path(out).expanduser()
-    if path.suffix not in (".html", ".htm") or not path.absolute().parent.is_dir():
-        raise BadValue(
-            f"out={os.fspath(out)!r} is no HTML file in a folder that exists. Allowed is such as report.html. Choose "
-            "another."
-        )
+    folder, path = pathlib.Path(source).expanduser(), page_path(out)
     if (folder / "run.json").is_file():
-        raise NotAvailable("The report of a run is not available yet. This version writes that of a search.")
-    if not (folder / "search.json").is_file() and not (folder / "search.previous.json").is_file():
+        text = run_page(Run.load(folder))
+    elif (folder / "search.json").is_file() or (folder / "search.previous.json").is_file():
+        text = search_page(Search.load(folder))
+    else:
         raise BadValue(
             f"source={os.fspath(source)!r} holds neither a run nor a search. Allowed is the folder of one. Check the "
             "path."
         )
-    files.write_text(path, search_page(Search.load(folder)))
+    files.write_text(path, text)
     return path

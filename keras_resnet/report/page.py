@@ -1,8 +1,12 @@
 """The frame of every page: one file, light and dark, for a phone, a keyboard and a printer."""
 
 import html
+import os
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from keras_resnet.errors import BadValue
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5d6670; --line: #d5dae0; --mark: #0b66c3;
@@ -30,6 +34,47 @@ label { margin-right: 1rem; } select, button { font: inherit; }
 @media print { body { max-width: none; } .controls { display: none; } h2 { break-after: avoid; }
   figure, table { break-inside: avoid; } }
 figure { margin: 0; }
+svg .grid { stroke: var(--line); stroke-opacity: .6; } svg .dashed { stroke-dasharray: 6 4; }
+svg .line { fill: none; stroke-width: 2; } svg .soft { fill: var(--soft); fill-opacity: .5; }
+svg .honest { stroke: var(--ink); stroke-width: 2; }
+svg .c0 { stroke: #0b66c3; } svg .c1 { stroke: #c2571a; } svg .c2 { stroke: #137a3a; } svg .c3 { stroke: #a02c6d; }
+svg .c4 { stroke: #6b4fbb; } svg .c5 { stroke: #8a6d00; } svg .c6 { stroke: #00798c; } svg .c7 { stroke: #9c3b3b; }
+@media (prefers-color-scheme: dark) { svg .c0 { stroke: #63b0ff; } svg .c1 { stroke: #ff9d5c; }
+  svg .c2 { stroke: #5fd38d; } svg .c3 { stroke: #f285c1; } svg .c4 { stroke: #b39dff; } svg .c5 { stroke: #e0c04d; }
+  svg .c6 { stroke: #4fd0e0; } svg .c7 { stroke: #f08f8f; } }
+ul.legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; margin: .3rem 0; }
+ul.legend svg.key { display: inline-block; width: 30px; height: 10px; margin-right: .4rem; }
+dl.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .6rem; margin: 1rem 0; }
+dl.tiles div { background: var(--band); padding: .6rem .8rem; border-radius: .4rem; }
+dl.tiles dt { color: var(--soft); }
+dl.tiles dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem; }
+.pictures img { max-width: 100%; height: auto; image-rendering: pixelated; } .pictures .two img { width: 49%; }
+table.confusion td { text-align: right; padding: .2rem .4rem; border: 0; }
+table.confusion td { background: color-mix(in srgb, var(--mark) calc(var(--share) * 70%), transparent); }
+table.confusion th[scope=col] { text-align: right; padding: .2rem .4rem; }
+table.confusion td.zero { color: var(--soft); } details { margin: .6rem 0; } summary { cursor: pointer; }
+"""
+
+# A heading of a sortable table is a button: numbers by size, words by the alphabet, what is missing last.
+SORT = """
+document.querySelectorAll("table.sortable").forEach(body => {
+  body.querySelectorAll("th button").forEach((button, column) => {
+    let up = false;
+    button.addEventListener("click", () => {
+      up = !up;
+      const key = row => row.cells[column].dataset.value;
+      const sorted = [...body.querySelectorAll("tr")].filter(row => row.cells[0].tagName === "TD").sort((a, b) => {
+        const [x, y] = [key(a), key(b)], numbers = x !== "" && y !== "" && !isNaN(x) && !isNaN(y);
+        if (x === "None" || y === "None") return (x === "None") - (y === "None");
+        return (numbers ? x - y : x.localeCompare(y)) * (up ? 1 : -1);
+      });
+      sorted.forEach(row => row.parentNode.appendChild(row));
+      body.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
+      button.closest("th").setAttribute("aria-sort", up ? "ascending" : "descending");
+    });
+  });
+});
 """
 
 
@@ -63,6 +108,12 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else escape(value)
 
 
+def tiles(values: Iterable[tuple[str, str]]) -> str:
+    """Returns figures with their names, side by side."""
+    shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
+    return f'<dl class="tiles">{shown}</dl>'
+
+
 def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], *, sortable: bool = False) -> str:
     """Returns an HTML table.
 
@@ -71,8 +122,12 @@ def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], *, sor
         rows: attributes of the row as HTML, and the values of its cells.
         sortable: whether the names are buttons that sort.
     """
+    rows = list(rows)
+    first = rows[0][1] if rows else [""] * len(head)
+    kinds = ["number" if isinstance(value, (int, float)) else "" for value in first]
     cells = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in head]
-    lines = ["<tr>" + "".join(f'<th scope="col">{cell}</th>' for cell in cells) + "</tr>"]
+    named = "".join(f'<th scope="col" class="{kind}">{cell}</th>' for kind, cell in zip(kinds, cells, strict=True))
+    lines = [f"<tr>{named}</tr>"]
     for attributes, values in rows:
         filled = "".join(
             f'<td class="{"number" if isinstance(value, (int, float)) else ""}" data-value="{escape(value)}">'
@@ -81,3 +136,21 @@ def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], *, sor
         )
         lines.append(f"<tr {attributes}>{filled}</tr>")
     return f'<div class="wide"><table class="{"sortable" if sortable else ""}">' + "\n".join(lines) + "</table></div>"
+
+
+def page_path(out: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a page to write.
+
+    Args:
+        out: as the user named it.
+
+    Raises:
+        ValueError: it is no HTML file in a folder that exists.
+    """
+    path = pathlib.Path(out).expanduser()
+    if path.suffix not in (".html", ".htm") or not path.absolute().parent.is_dir():
+        raise BadValue(
+            f"out={os.fspath(out)!r} is no HTML file in a folder that exists. Allowed is such as report.html. Choose "
+            "another."
+        )
+    return path

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from keras_resnet.report import chart
+from keras_resnet.report.chart import HEIGHT, MARGIN, WIDTH, figure
 from keras_resnet.report.importance import encoded, importance_of, unexplored
-from keras_resnet.report.page import escape, number, page, table
+from keras_resnet.report.page import SORT, escape, number, page, table
 from keras_resnet.tuning import Dimension, Search, Trial
 
-WIDTH, HEIGHT, MARGIN = 960, 300, 48
 SCRIPT = """
 const rows = [...document.querySelectorAll("tr[data-trial]")];
 const marks = [...document.querySelectorAll("[data-trial]")];
@@ -28,22 +29,6 @@ document.getElementById("status").addEventListener("change", event => {
   marks.forEach(mark => {
     const shown = wanted === "" || mark.dataset.status === wanted;
     if (mark.tagName === "TR") mark.hidden = !shown; else mark.classList.toggle("dim", !shown);
-  });
-});
-document.querySelectorAll("table.sortable th button").forEach((button, column) => {
-  let up = false;
-  button.addEventListener("click", () => {
-    up = !up;
-    const body = button.closest("table");
-    const key = row => row.cells[column].dataset.value;
-    const sorted = [...body.querySelectorAll("tr[data-trial]")].sort((a, b) => {
-      const [x, y] = [key(a), key(b)], numbers = x !== "" && y !== "" && !isNaN(x) && !isNaN(y);
-      if (x === "None" || y === "None") return (x === "None") - (y === "None");
-      return (numbers ? x - y : x.localeCompare(y)) * (up ? 1 : -1);
-    });
-    sorted.forEach(row => row.parentNode.appendChild(row));
-    body.querySelectorAll("th").forEach(head => head.removeAttribute("aria-sort"));
-    button.closest("th").setAttribute("aria-sort", up ? "ascending" : "descending");
   });
 });
 """
@@ -72,7 +57,7 @@ def search_page(found: Search) -> str:
         ("What was never tried", _unexplored(found)),
         ("The space", _space(found)),
     ]
-    return page(f"Search {found.path.name}", subtitle, sections, SCRIPT)
+    return page(f"Search {found.path.name}", subtitle, sections, SCRIPT + SORT)
 
 
 def _statuses(found: Search) -> list[str]:
@@ -152,7 +137,7 @@ def _curves(found: Search) -> str:
     )
     ends = f'<text x="{MARGIN}" y="{HEIGHT}">epoch 1</text>'
     ends += f'<text x="{WIDTH - 2 * MARGIN}" y="{HEIGHT}">epoch {epochs}</text>'
-    return _figure(HEIGHT, "".join(lines) + ticks + ends, "One line a trial, the winner in green.", "curves")
+    return figure(HEIGHT, "".join(lines) + ticks + ends, "One line a trial, the winner in green.", "curves")
 
 
 def _best_last(found: Search, trials: list[Trial]) -> list[Trial]:
@@ -198,14 +183,7 @@ def _parallel(found: Search) -> str:
     note = (
         "One line a trial through the values it tried to its score on the right, past dimensions that were not active."
     )
-    return _figure(height, "".join(parts), note, "parallel")
-
-
-def _figure(height: int, content: str, note: str, name: str) -> str:
-    return (
-        f'<figure class="wide"><svg id="{name}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(note)}" '
-        f'style="min-width: 40rem">{content}</svg><figcaption>{escape(note)}</figcaption></figure>'
-    )
+    return figure(height, "".join(parts), note, "parallel")
 
 
 def _importance(found: Search) -> str:
@@ -214,22 +192,16 @@ def _importance(found: Search) -> str:
     if importance is None:
         return "<p>That takes ten trials with scores that differ.</p>"
     most = max([*importance.drops.values(), 1e-9])
-    bars = []
-    for index, (name, drop) in enumerate(importance.drops.items()):
-        y = 18 + index * 22
-        width = max(drop, 0) / most * (WIDTH - 420)
-        bars.append(
-            f'<text x="0" y="{y + 4}">{escape(name)}</text>'
-            f'<rect class="bar" x="220" y="{y - 7}" width="{width:.1f}" height="12"/>'
-            f'<text x="{228 + width:.1f}" y="{y + 4}">{drop:.3f} ± {importance.spreads[name]:.3f}</text>'
-        )
+    rows = [
+        (name, drop / most, f"{drop:.3f} ± {importance.spreads[name]:.3f}") for name, drop in importance.drops.items()
+    ]
     note = (
         "Permutation importance of a random forest (Breiman 2001): how much of the held-out R squared is lost when the "
         "values of one hyperparameter are shuffled. On trials it has not seen the forest explains "
         f"{importance.explained:.0%} of the variance of the score"
         + (", so little that these bars mean nothing." if importance.explained < 0.1 else ".")
     )
-    return _figure(24 + 22 * len(importance.drops), "".join(bars), note, "importance")
+    return chart.bars(rows, note, "importance")
 
 
 def _unexplored(found: Search) -> str:

@@ -8,13 +8,15 @@ OPTIONS = {
     "list": set(),
     "info": {"model", "--input-shape", "--set"},
     "train": {"--data", "--data-dir", "--model", "--recipe", "--batch-size", "--out", "--dry-run", *TRAINING},
-    "evaluate": {"trained", "--data", "--data-dir", "--split", "--json"},
+    "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--json"},
     "predict": {"trained", "images", "--top", "--json"},
     "explain": {"trained", "images", "--out"},
     "tune": {"--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", *TRAINING},
     "export": {"trained", "--format", "--quantize", "--calibration", "--out"},
     "convert": {"source", "--model", "--out"},
     "report": {"source", "--out"},
+    "compare": {"runs", "--out", "--json"},
+    "calibrate": {"run", "--out", "--json"},
     "benchmark": {"--model", "--input-size", "--batch-size", "--mode", "--json"},
 }
 EXAMPLES = {

@@ -182,3 +182,18 @@ def test_a_run_that_is_interrupted_exits_with_130_and_can_be_resumed(tmp_path, r
     # The schedule depends on the number of epochs, so another number is another run; the same one goes on.
     assert status == 2 and "epochs" in err
     assert keras.saving.load_model(folder / "best.keras").output_shape == (None, 10)
+
+
+def test_calibrate_and_robustness_print_what_they_find(run, tmp_path):
+    out = tmp_path / "run"
+    status, *_ = run("train", "--out", out, "--epochs", "1", "--set", "model.width=4", "--batch-size", "128")
+    assert status == 0
+    status, told, _ = run("calibrate", out)
+    assert status == 0 and (out / "calibrated.keras").is_file()
+    assert told.startswith(f"{out / 'calibrated.keras'}\ntemperature ") and "expected_calibration_error" in told
+    status, told, _ = run("calibrate", out, "--json", "--out", tmp_path / "other.keras")
+    assert json.loads(told)["split"] == "validation" and (tmp_path / "other.keras").is_file()
+    status, told, _ = run("evaluate", out, "--robustness")
+    assert status == 0 and "\ngaussian_noise " in told and "360 examples" in told
+    status, told, _ = run("evaluate", out, "--robustness", "--json")
+    assert len(json.loads(told)["robustness"]["corruptions"]) == 10

@@ -137,3 +137,13 @@ def test_the_command_writes_an_overlay_for_every_file(tmp_path, capsys):
     assert main(["explain", str(tmp_path / "net.keras"), str(tmp_path / "no.png"), "--out", str(tmp_path / "m")]) == 2
     assert not (tmp_path / "m").exists()
     assert keras_resnet.explain is explain
+
+
+def test_the_stage_is_by_default_the_last_one_whose_map_shows_a_place():
+    small = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3)
+    image = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 1)).astype("float32")
+    # 8, 8, 4, 2 and 1 cells along an axis.
+    assert np.array_equal(explain.explain(small, image).maps, explain.explain(small, image, stage="stage3").maps)
+    large = ResNet18(input_shape=(32, 32, 1), stem="small", width=4, classes=3)
+    image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype("float32")
+    assert np.array_equal(explain.explain(large, image).maps, explain.explain(large, image, stage="stage5").maps)

@@ -1,9 +1,7 @@
 """The page of a search: what it holds, and what it does in a real browser."""
 
-import html.parser
 import random
 import re
-import shutil
 
 import pytest
 
@@ -45,26 +43,9 @@ def page(search, tmp_path_factory):
     return report.write_report(search, tmp_path_factory.mktemp("page") / "page.html")
 
 
-class Parser(html.parser.HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.seen, self.links = [], [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.seen.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "link", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_page_is_whole_needs_no_network_and_shows_every_trial(page):
+def test_the_page_is_whole_needs_no_network_and_shows_every_trial(page, parsed):
     text = page.read_text("utf-8")
-    parser = Parser()
-    parser.feed(text)
-    assert parser.open == [] and parser.links == []
+    assert parsed(text).links == []
     assert "http" not in re.sub(r"<pre>.*?</pre>", "", text)
     assert len(re.findall(r"<tr data-trial", text)) == TRIALS
     for heading in ("The winner", "Parallel coordinates", "What mattered", "What was never tried"):
@@ -88,22 +69,6 @@ def test_a_mistake_is_named(search, tmp_path):
     for bad in ("a.pdf", "nowhere/a.html"):
         with pytest.raises(ValueError, match="no HTML file in a folder that exists"):
             report.write_report(search, tmp_path / bad)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    running = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    yield running
-    running.quit()
 
 
 @pytest.mark.slow

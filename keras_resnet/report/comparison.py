@@ -1,0 +1,145 @@
+"""Several runs side by side: figures, what differs in their recipes, and their curves."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from keras_resnet import files
+from keras_resnet.errors import BadValue
+from keras_resnet.report import chart
+from keras_resnet.report.page import SORT, page, page_path, table
+from keras_resnet.training import Run
+
+FIGURES = ("accuracy", "loss", "top5", "expected_calibration_error", "mse", "mae", "r2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        names: of the runs, the last parts of their paths that tell them apart.
+        runs: in the order given.
+        rows: one a run: name, model, data, epochs, parameters, minutes, and the figures of the test split.
+        differing: field of the recipe -> its value in each run, where they are not all the same.
+    """
+
+    names: tuple[str, ...]
+    runs: tuple[Run, ...]
+    rows: tuple[dict[str, Any], ...]
+    differing: dict[str, tuple[Any, ...]]
+
+    def __str__(self) -> str:
+        """Returns the two tables."""
+        columns = list(self.rows[0])
+        cells = [columns, *([_text(row[column]) for column in columns] for row in self.rows)]
+        tables = [cells]
+        if self.differing:
+            head = ["recipe", *self.names]
+            tables.append([head, *([name, *map(_text, values)] for name, values in self.differing.items())])
+        return "\n\n".join("\n".join(_aligned(cells)) for cells in tables)
+
+    def write(self, out: str | os.PathLike) -> pathlib.Path:
+        """Writes a page with the tables and the curves of all runs.
+
+        Args:
+            out: ends in `.html`; an older file there is replaced.
+
+        Raises:
+            ValueError: it is no HTML file in a folder that exists.
+        """
+        path = page_path(out)
+        columns = list(self.rows[0])
+        figures = table(columns, [("", [row[column] for column in columns]) for row in self.rows], sortable=True)
+        sections = [("Figures", figures)]
+        if self.differing:
+            rows = [("", [name, *map(_text, values)]) for name, values in self.differing.items()]
+            sections.append(("What differs in the recipes", table(["field", *self.names], rows)))
+        sections += [(title, drawn) for title, drawn in map(self._curve, ("loss", "accuracy", "mae")) if drawn]
+        subtitle = f"{len(self.runs)} runs; figures of the test split, or of the validation split where there is none"
+        files.write_text(path, page("Runs side by side", subtitle, sections, SORT))
+        return path
+
+    def _curve(self, name: str) -> tuple[str, str]:
+        series = []
+        for title, run in zip(self.names, self.runs, strict=True):
+            for key, split in ((name, "training"), (f"val_{name}", "validation")):
+                points = list(zip(run.history.get("epoch", []), run.history.get(key, []), strict=False))
+                series.append((f"{title}, {split}", points))
+        if not any(points for _, points in series):
+            return name, ""
+        note = f"{name} after every epoch: one colour a run, dashed for validation."
+        heading = {"mae": "Mean absolute error"}.get(name, name.capitalize())
+        return heading, chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}", pairs=True)
+
+
+def compare(runs: Sequence[Run | str | os.PathLike]) -> Comparison:
+    """Puts runs side by side; nothing is trained or predicted, the figures are those that the runs ended with.
+
+    Args:
+        runs: run folders or runs, at least two.
+
+    Returns:
+        A `Comparison`: `print` shows its tables, `write` makes a page.
+
+    Raises:
+        ValueError: there are fewer than two, or a path holds no run.
+    """
+    loaded = tuple(run if isinstance(run, Run) else Run.load(run) for run in runs)
+    if len(loaded) < 2:
+        raise BadValue(f"{len(loaded)} runs were given. A comparison takes at least two. Name another run folder.")
+    names = _names([run.path.absolute() for run in loaded])
+    rows = [_row(name, run) for name, run in zip(names, loaded, strict=True)]
+    columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
+    kept = tuple({column: row[column] for column in columns} for row in rows)
+    return Comparison(names, loaded, kept, _differing(loaded))
+
+
+def _row(name: str, run: Run) -> dict[str, Any]:
+    figures = run.metrics.get("test") or run.metrics.get("validation") or {}
+    history = run.history
+    return {
+        "run": name,
+        "status": run.description["status"],
+        "model": run.about.model,
+        "data": run.about.data,
+        "epochs": len(history.get("epoch", [])),
+        "parameters": run.about.parameters,
+        "minutes": round(sum(history.get("epoch_seconds", [])) / 60, 2),
+        **{figure: figures.get(figure) for figure in FIGURES},
+    }
+
+
+def _names(paths: list[pathlib.Path]) -> tuple[str, ...]:
+    """Returns as many last parts of each path as tell them all apart; a path given twice keeps its name."""
+    for count in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return tuple(names)
+
+
+def _differing(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
+    tables = []
+    for run in runs:
+        recipe = {
+            key: value for key, value in run.recipe.to_dict().items() if isinstance(value, dict) and key != "about"
+        }
+        tables.append({f"{key}.{name}": value for key, values in recipe.items() for name, value in values.items()})
+    together = {name: tuple(table[name] for table in tables) for name in tables[0]}
+    return {name: values for name, values in together.items() if any(value != values[0] for value in values)}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _aligned(cells: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,0 +1,70 @@
+"""Examples as pictures inside a page, with what the network sees in them."""
+
+import base64
+import io
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.evaluation.predictions import Mistake
+from keras_resnet.explain import explain, overlay
+from keras_resnet.explain.overlays import blended
+from keras_resnet.report.page import escape
+from keras_resnet.training import Run
+
+SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 128, 256
+
+
+def shown_mistakes(run: Run, mistakes: Sequence[Mistake]) -> str:
+    """Returns a figure for each example that was got wrong, with the map of what was guessed.
+
+    Args:
+        run: whose model guessed.
+        mistakes: of it, at least one.
+    """
+    guesses = [run.class_names.index(mistake.guess) for mistake in mistakes]
+    found = explain(run.model, np.stack([mistake.image for mistake in mistakes]), classes=guesses)
+    return "".join(_shown(run, mistake, heat) for mistake, heat in zip(mistakes, found.maps, strict=True))
+
+
+def _shown(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
+    told = (
+        f"example {mistake.index}: {escape(mistake.guess)} with {mistake.confidence:.1%}; labelled "
+        f"{escape(mistake.label)} ({mistake.probability:.1%})"
+    )
+    alternative = f"example {mistake.index}, labelled {mistake.label}, taken for {mistake.guess}"
+    if heat.ndim == 2:
+        image = mistake.image[..., ::-1] if run.record.channel_order == "bgr" else mistake.image
+        plain = blended(image, np.zeros_like(heat))
+        drawn = _picture(plain, alternative) + _picture(blended(image, heat), f"map of {mistake.guess}")
+        drawn = f'<div class="two">{drawn}</div>'
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "map.png"
+            overlay(mistake.image, heat, path)
+            drawn = _embedded(path.read_bytes(), alternative)
+    return f"<figure>{drawn}<figcaption>{told}</figcaption></figure>"
+
+
+def _picture(pixels: np.ndarray, alternative: str) -> str:
+    """Returns an `img` of uint8 pixels: small ones enlarged by a whole factor, large ones made smaller."""
+    from PIL import Image
+
+    picture: Any = Image.fromarray(pixels)
+    side = max(picture.size)
+    if side > LARGEST_SIDE_PX:
+        picture.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX))
+    elif side < SMALLEST_SIDE_PX:
+        factor = -(-SMALLEST_SIDE_PX // side)
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return _embedded(buffer.getvalue(), alternative)
+
+
+def _embedded(png: bytes, alternative: str) -> str:
+    encoded = base64.b64encode(png).decode("ascii")
+    return f'<img src="data:image/png;base64,{encoded}" alt="{escape(alternative)}">'
