@@ -35,7 +35,7 @@ EXTRAS: dict[str, list[str]] = {
         "ai-edge-litert>=2.3,<3",
     ],
     "report": [],  # pages need nothing that the main jobs do not; the name stays, for scripts that ask for it
-    "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "python-multipart>=0.0.20,<1"],
+    "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1"],
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
 EXTRAS["jax"] = ["jax>=0.10.2,<0.11"]
@@ -47,7 +47,6 @@ EXTRAS["dev"] = [
     "mypy>=2.4,<3",
     "build>=1.6,<2",
     "selenium>=4.40,<5",  # drives a browser, where there is one, through the pages of `report`
-    "httpx>=0.28,<1",  # asks the page of `demo`
     "setuptools>=84,<85",  # builds the wheel that the packaging tests read, without a network
 ]
 

@@ -28,6 +28,7 @@ ORDER = (
     ("export", "explain", "benchmark"),
     ("tuning",),
     ("report",),
+    ("demo",),
     ("cli",),
     ("__main__",),
 )

@@ -167,6 +167,13 @@ def calibrate(options: argparse.Namespace) -> None:
             print(f"{split:<11}{name:<28}{before:.4f} before, {after:.4f} after")
 
 
+def demo(options: argparse.Namespace) -> None:
+    """Serves a page until Ctrl-C."""
+    from keras_resnet.demo import serve
+
+    serve(options.trained, options.port)
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes a model for serving."""
     from keras_resnet.export import export as write
@@ -204,6 +211,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "compare": compare,
     "calibrate": calibrate,
+    "demo": demo,
 }
 
 

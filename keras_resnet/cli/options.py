@@ -145,6 +145,13 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             JSON,
         ],
     ),
+    "demo": (
+        "a page on this machine where one drops an image and sees its classes",
+        [
+            TRAINED,
+            _option("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1 (default: %(default)s)"),
+        ],
+    ),
     "benchmark": (
         f"images a second on this machine {NOT_YET}",
         [

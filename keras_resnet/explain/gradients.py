@@ -78,6 +78,9 @@ def _jax(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[n
 GRADIENTS = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}
 
 
+# Of the networks cut last, so that their gradients stay compiled from one call to the next. Layers are shared, so that
+# a cut network follows the weights of its model.
+@functools.lru_cache(maxsize=2)
 def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
     """Returns the network up to a stage, and from there to the output; both share its weights.
 

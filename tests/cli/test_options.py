@@ -17,6 +17,7 @@ OPTIONS = {
     "report": {"source", "--out"},
     "compare": {"runs", "--out", "--json"},
     "calibrate": {"run", "--out", "--json"},
+    "demo": {"trained", "--port"},
     "benchmark": {"--model", "--input-size", "--batch-size", "--mode", "--json"},
 }
 EXAMPLES = {

@@ -1,0 +1,91 @@
+"""What the page says of one file: classes, probabilities and a map."""
+
+import base64
+import io
+import os
+import tempfile
+import threading
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation import Trained
+from keras_resnet.explain import explain
+from keras_resnet.explain.overlays import blended
+from keras_resnet.models.outputs import logits_of, softmax
+
+TOP = 5
+SHOWN_SIDE_PX = 256
+
+
+class Answers:
+    """Answers for one model; one file at a time goes through the network, the others wait.
+
+    Args:
+        trained: a classifier of pictures, or a regression on pictures.
+
+    Raises:
+        ValueError: the model takes no pictures.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        if trained.record.channel_order == "any":
+            raise BadValue(
+                f"The model takes {trained.model.input_shape[1:]}, and the page takes image files. Allowed are models "
+                "of pictures with 1 or 3 channels. Use explain on your own arrays."
+            )
+        self.trained = trained
+        self.turn = threading.Lock()
+
+    def __call__(self, name: str, content: bytes) -> dict[str, Any]:
+        """Returns what the page shows of a file.
+
+        Args:
+            name: of the file, for messages.
+            content: of the file.
+
+        Raises:
+            ValueError: it is no image that can be read.
+        """
+        image = self._read(name, content)
+        record, model = self.trained.record, self.trained.model
+        with self.turn:
+            found = explain(model, image[None])
+        answer: dict[str, Any] = {"name": name, "picture": _embedded(self._rgb(image), None)}
+        if not record.class_names and "class_names" not in record.assumed:
+            return answer | {"values": [float(value) for value in found.outputs[0]]}
+        probabilities = softmax(logits_of(model, found.outputs))[0]
+        names = record.class_names or tuple(map(str, range(len(probabilities))))
+        order = np.argsort(-probabilities, kind="stable")[:TOP]
+        classes = [{"name": names[index], "probability": float(probabilities[index])} for index in order]
+        return answer | {"classes": classes, "overlay": _embedded(self._rgb(image), found.maps[0])}
+
+    def _read(self, name: str, content: bytes) -> np.ndarray:
+        # Files are inspected by their headers before they are decoded, and that takes a path.
+        handle, path = tempfile.mkstemp(prefix="keras-resnet-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            return np.asarray(datasets.read_for_network(path, self.trained.record), dtype="float32")
+        except datasets.BadImageError as error:
+            raise BadValue(str(error).replace(path, name)) from error
+        finally:
+            os.unlink(path)
+
+    def _rgb(self, image: np.ndarray) -> np.ndarray:
+        return image[..., ::-1] if self.trained.record.channel_order == "bgr" else image
+
+
+def _embedded(image: np.ndarray, heat: np.ndarray | None) -> str:
+    """Returns a PNG as a URL: small pictures enlarged by a whole factor, large ones made smaller."""
+    from PIL import Image
+
+    shown: Any = Image.fromarray(blended(image, np.zeros(image.shape[:2]) if heat is None else heat))
+    factor = max(1, SHOWN_SIDE_PX // max(shown.size))
+    shown = shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
+    shown.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))
+    buffer = io.BytesIO()
+    shown.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
