@@ -41,6 +41,7 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import ResNet101 as ResNet101
     from keras_resnet.models import ResNet152 as ResNet152
     from keras_resnet.models import activations as activations
+    from keras_resnet.models import diagram as diagram
     from keras_resnet.models import features as features
     from keras_resnet.models import freeze as freeze
     from keras_resnet.models import fuse as fuse
@@ -48,11 +49,15 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import model_info as model_info
     from keras_resnet.models import unfreeze as unfreeze
 
-ROOMS = ("blocks", "data", "evaluation", "explain", "export", "models", "preprocessing", "report", "training", "tuning")
+ROOMS = (
+    *("blocks", "data", "demo", "evaluation", "explain", "export", "models", "preprocessing", "report", "training"),
+    "tuning",
+)
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
-    **dict.fromkeys(("activations", "features", "freeze", "fuse", "list_models", "model_info", "unfreeze"), "models"),
+    **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
+    **dict.fromkeys(("model_info", "unfreeze"), "models"),
 }
 __all__ = ["__version__", "list_weights", *ROOMS, *NAMES]
 

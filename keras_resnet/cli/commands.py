@@ -33,10 +33,16 @@ def info(options: argparse.Namespace) -> None:
                 f"--set {options.set[0]} was given with a trained model. It describes a model to be built from a name. "
                 "Leave it out."
             )
-        print(models.model_info(evaluation.load_model(options.model), input_shape=shape))
-        return
-    choose("MODEL", options.model, models.VARIANTS)
-    print(models.model_info(options.model, input_shape=shape, **_model_arguments(options.set)))
+        model = evaluation.load_model(options.model)
+    else:
+        choose("MODEL", options.model, models.VARIANTS)
+        # Values do not matter here, and zeros are the cheapest to make.
+        arguments = {"kernel_initializer": "zeros", "input_shape": shape, **_model_arguments(options.set)}
+        model, shape = models.build(options.model, **arguments), None
+    print(models.model_info(model, input_shape=shape))
+    if options.svg:
+        models.diagram(model, options.svg)
+        print(options.svg)
 
 
 def train(options: argparse.Namespace) -> None:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("model", metavar="MODEL", help="a name that `list` prints, a run folder or a .keras file"),
             _option("--input-shape", metavar="H,W,C", help="of one input, such as 224,224,3"),
             _option("--set", action="append", default=[], metavar="model.b=v", help="such as model.stem=small"),
+            _option("--svg", metavar="FILE.svg", help="draw the block diagram too"),
         ],
     ),
     "train": (
@@ -109,7 +110,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         [
             TRAINED,
             _option("--format", choices=["savedmodel", "onnx", "openvino", "litert"], required=True, help="to write"),
-            _option("--quantize", choices=["int8"], help="store weights in fewer bits"),
+            _option("--quantize", choices=["int8", "float16"], help="store weights in fewer bits"),
             _option("--calibration", metavar="SPEC", help="the data that int8 is calibrated on"),
             _option("--out", metavar="PATH", required=True, help="the file or folder to make"),
         ],

@@ -19,7 +19,8 @@ from keras_resnet.export.checking import about, checked, images_of
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 
-QUANTIZATIONS = {None: None, "int8": "weights and activations of 8 bits"}
+INT8, FLOAT16 = "int8", "float16"
+QUANTIZATIONS = {None: None, INT8: "weights and activations of 8 bits", FLOAT16: "weights of 16 bits"}
 CALIBRATION_IMAGES = 200
 
 
@@ -73,7 +74,8 @@ def export(
         format: "savedmodel" (TensorFlow Serving's layout, `OUT/1/`; also takes uint8 images, encoded files, and gives
             features), "onnx", "openvino" or "litert".
         out: the file, ending in `.onnx`, `.xml` or `.tflite`, or the folder of a SavedModel. It must not exist.
-        quantize: None, or "int8" for weights and activations of 8 bits, for all but "savedmodel".
+        quantize: None; "int8" for weights and activations of 8 bits, for all but "savedmodel"; "float16" for weights of
+            16 bits, for "openvino" and "litert".
         calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
             The accuracy on its test split before and after is part of what is found.
         data_dir: where TFDS finds its prepared data sets.
@@ -91,16 +93,17 @@ def export(
     path = pathlib.Path(out).expanduser()
     row = FORMATS[format]
     _check_path(path, row.suffix)
-    if quantize and format == "savedmodel":
+    if quantize and quantize not in row.quantizations:
+        able = ", ".join(repr(name) for name, other in FORMATS.items() if quantize in other.quantizations)
         raise BadValue(
-            "quantize='int8' was given with format='savedmodel', which has no integer operations. Allowed are 'onnx', "
-            "'openvino' and 'litert'. Choose one of them."
+            f"quantize={quantize!r} was given with format={format!r}, which cannot hold {QUANTIZATIONS[quantize]}. "
+            f"Allowed are {able}. Choose one of them."
         )
-    row.check_packages(format, quantize is not None)
+    row.check_packages(format, quantize == INT8)
     trained = open_trained(source)
     _check_model(trained)
     dataset = _dataset_of(trained, calibration, data_dir)
-    if quantize and dataset is None:
+    if quantize == INT8 and dataset is None:
         raise BadValue(
             "quantize='int8' needs images that set its ranges, and the model knows no data. Allowed is a spec as "
             "calibration, on the command line --calibration. Name the training data."
@@ -111,8 +114,8 @@ def export(
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
         made = aside / f"made{row.suffix}"
-        images = images_of(dataset, trained, CALIBRATION_IMAGES, "train") if quantize else None
-        row.write(served, saved, made, images)
+        images = images_of(dataset, trained, CALIBRATION_IMAGES, "train") if quantize == INT8 else None
+        row.write(served, saved, made, images, quantize == FLOAT16)
         facts = checked(format, made, served, trained, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":

@@ -21,20 +21,23 @@ class Format:
     """A row of the table.
 
     Attributes:
-        write: from what is served, the SavedModel of it, a path and calibration images (None for float32) to the file.
+        write: from what is served, the SavedModel of it, a path, calibration images (None where nothing is to be
+            calibrated) and whether weights are stored in 16 bits, to the file.
         consumer: who loads it, and checks it here.
         suffix: of the file; empty for a folder.
         packages: import name -> what to install, without which it cannot be written or checked.
+        quantizations: the kinds that it can be stored in, of `exporting.QUANTIZATIONS`.
     """
 
-    write: Callable[[Served, pathlib.Path, pathlib.Path, Any], None]
+    write: Callable[[Served, pathlib.Path, pathlib.Path, Any, bool], None]
     consumer: str
     suffix: str
     packages: dict[str, str]
+    quantizations: tuple[str, ...] = ()
 
-    def check_packages(self, name: str, quantized: bool) -> None:
+    def check_packages(self, name: str, calibrated: bool) -> None:
         """Raises ImportError where a package is missing."""
-        wanted = {**self.packages, **({"nncf": "nncf"} if quantized and name == "openvino" else {})}
+        wanted = {**self.packages, **({"nncf": "nncf"} if calibrated and name == "openvino" else {})}
         missing = [package for module, package in wanted.items() if importlib.util.find_spec(module) is None]
         if missing:
             raise MissingPackage(
@@ -43,13 +46,13 @@ class Format:
             )
 
 
-def _savedmodel(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+def _savedmodel(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
     # TensorFlow Serving takes the highest number in a folder.
     path.mkdir()
     os.rename(saved, path / "1")
 
 
-def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
     import tf2onnx
 
     function = served.main()
@@ -63,7 +66,7 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
         quantize_onnx(path, calibration)
 
 
-def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
     import openvino
 
     model = openvino.convert_model(os.fspath(saved))
@@ -71,15 +74,18 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
         from keras_resnet.export.quantization import quantize_openvino
 
         model = quantize_openvino(model, calibration)
-    openvino.save_model(model, os.fspath(path), compress_to_fp16=False)
+    openvino.save_model(model, os.fspath(path), compress_to_fp16=half)
 
 
-def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any) -> None:
+def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
     converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=["serving_default"])
     if calibration is not None:
         from keras_resnet.export.quantization import prepare_litert
 
         prepare_litert(converter, calibration)
+    if half:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
     with warnings.catch_warnings():
         # The converter calibrates with the interpreter that TensorFlow is going to drop.
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
@@ -89,8 +95,8 @@ def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration
 FORMATS: dict[str, Format] = {
     "savedmodel": Format(_savedmodel, "TensorFlow", "", {}),
     "onnx": Format(
-        _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}
+        _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}, ("int8",)
     ),
-    "openvino": Format(_openvino, "OpenVINO", ".xml", {"openvino": "openvino"}),
-    "litert": Format(_litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}),
+    "openvino": Format(_openvino, "OpenVINO", ".xml", {"openvino": "openvino"}, ("int8", "float16")),
+    "litert": Format(_litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}, ("int8", "float16")),
 }

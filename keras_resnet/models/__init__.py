@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.constructors import ResNet101 as ResNet101
     from keras_resnet.models.constructors import ResNet152 as ResNet152
     from keras_resnet.models.constructors import build as build
+    from keras_resnet.models.drawing import diagram as diagram
     from keras_resnet.models.freezing import freeze as freeze
     from keras_resnet.models.freezing import unfreeze as unfreeze
     from keras_resnet.models.fusion import fuse as fuse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 HOMES = {
     "constructors": ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "build"),
     "stages": ("features", "stage_outputs"),
+    "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),
     "fusion": ("fuse",),
     "inside": ("activations",),

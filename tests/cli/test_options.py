@@ -6,7 +6,7 @@ TRAINING = {"--epochs", "--resume", "--seed", "--set"}
 # The interface, frozen: a new option is a decision, and this table is where it shows.
 OPTIONS = {
     "list": set(),
-    "info": {"model", "--input-shape", "--set"},
+    "info": {"model", "--input-shape", "--set", "--svg"},
     "train": {"--data", "--data-dir", "--model", "--recipe", "--batch-size", "--out", "--dry-run", *TRAINING},
     "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--json"},
     "predict": {"trained", "images", "--top", "--json"},

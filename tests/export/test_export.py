@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -145,6 +147,46 @@ def test_int8_keeps_the_accuracy(run, name, tmp_path):
     assert facts["accuracy"] >= facts["accuracy_before"] - 0.05
 
 
+@pytest.mark.parametrize("name", ["openvino", "litert"])
+def test_float16_halves_the_file(run, name, tmp_path):
+    pytest.importorskip(PACKAGES[name])
+    exported = [
+        keras_resnet.export(run, format=name, quantize=quantize, out=tmp_path / f"{quantize}{SUFFIXES[name]}")
+        for quantize in (None, "float16")
+    ]
+    assert 0 < exported[1].facts["largest_difference"] < checking.TOLERANCES["mixed_float16"]
+    # OpenVINO keeps the graph in a file of its own; in LiteRT's it is a third of so small a network.
+    suffix, most = (".bin", 0.55) if name == "openvino" else (".tflite", 0.75)
+    whole, half = (one.path.with_suffix(suffix).stat().st_size for one in exported)
+    assert half < most * whole
+
+
+KILLED = """
+import sys
+from keras_resnet import export
+from keras_resnet.export import exporting
+def stop(*arguments):
+    print("written", flush=True)
+    sys.stdin.read()
+exporting.checked = stop
+export.export(sys.argv[1], format=sys.argv[2], out=sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("name", ["savedmodel", "openvino"])
+def test_a_kill_between_writing_and_checking_leaves_nothing_under_the_final_name(run, name, tmp_path):
+    pytest.importorskip(PACKAGES.get(name, "tensorflow"))
+    out = tmp_path / f"net{SUFFIXES[name]}"
+    words = [sys.executable, "-c", KILLED, str(run.path), name, str(out)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "written\n"
+        process.kill()
+    # What was written is in a folder of a hidden name, which TensorFlow Serving does not look into.
+    assert all(path.name.startswith(".net") for path in tmp_path.iterdir())
+    exported = keras_resnet.export(run, format=name, out=out)
+    assert exported.path == out and out.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -188,7 +230,11 @@ def test_signals_two_classes_and_regressions_are_exported(tmp_path):
     [
         ({"format": "onxx"}, "Did you mean 'onnx'"),
         ({"format": "onnx", "out": "net.h5"}, "does not end in '.onnx'"),
-        ({"format": "savedmodel", "quantize": "int8"}, "no integer operations"),
+        (
+            {"format": "savedmodel", "quantize": "int8"},
+            "weights and activations of 8 bits.*Allowed are 'onnx', 'openvino'",
+        ),
+        ({"format": "onnx", "quantize": "float16", "out": "n.onnx"}, "weights of 16 bits.*'openvino', 'litert'"),
         ({"format": "savedmodel", "quantize": "int4"}, "quantize='int4'"),
         ({"format": "savedmodel", "out": "nowhere/net"}, "no folder that can be written"),
         ({"format": "savedmodel", "out": "taken"}, "exists.*never writes over another"),
