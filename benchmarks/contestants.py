@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.exports import NAMES as EXPORTED
+from benchmarks.exports import export_steps
+
 Steps = Callable[[int], list[float]]
 CLASSES = 1000
 
@@ -194,7 +197,7 @@ KERAS_CONTESTANTS = {
     "keras_hub": keras_hub,
 }
 TIMM_CONTESTANTS = {"timm_eager": "eager", "timm_channels_last": "channels_last", "timm_compiled": "compiled"}
-NAMES = (*KERAS_CONTESTANTS, *TIMM_CONTESTANTS)
+NAMES = (*KERAS_CONTESTANTS, *TIMM_CONTESTANTS, *EXPORTED)
 
 
 def peak_memory() -> float:
@@ -205,8 +208,9 @@ def peak_memory() -> float:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what this process has loaded."""
-    names = ("tensorflow", "keras", "keras_hub", "torch", "timm", "numpy")
-    return {name: importlib.import_module(name).__version__ for name in names if name in sys.modules}
+    names = ("tensorflow", "keras", "keras_hub", "torch", "timm", "numpy", "onnxruntime", "openvino", "ai_edge_litert")
+    loaded = [name for name in names if name in sys.modules]
+    return {name: str(getattr(importlib.import_module(name), "__version__", "?")) for name in loaded}
 
 
 def main() -> None:
@@ -224,6 +228,9 @@ def main() -> None:
     start = time.perf_counter()
     if options.name in KERAS_CONTESTANTS:
         steps, product = keras_steps(KERAS_CONTESTANTS[options.name], options), tensorflow_product
+    elif options.name in EXPORTED:
+        steps = export_steps(options.name, options)
+        product = torch_product if options.name == "timm_onnx" else tensorflow_product
     else:
         steps, product = timm_steps(TIMM_CONTESTANTS[options.name], options), torch_product
     empty = peak_memory()

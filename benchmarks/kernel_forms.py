@@ -3,7 +3,7 @@
 Times every form of the gradients by the input and by the kernel over the convolutions of ResNet-18 and -50, in turns,
 and compares the form that the table takes with the fastest one and with TensorFlow's own.
 
-    python -m benchmarks.kernel_forms [--engine onednn|eigen] [--rounds 5] [--quick] [--json FILE]
+    python -m benchmarks.kernel_forms [--engine onednn|eigen] [--dtype float32|bfloat16] [--rounds 5] [--json FILE]
 
 "eigen" is TensorFlow without oneDNN, its default on CPUs older than AVX-512 VNNI.
 """
@@ -90,18 +90,19 @@ def fitting(form: str, passed: str, window: list[int], strides: int) -> bool:
     }.get(form, True)
 
 
-def measure_convolution(batch: int, size: int, channels: int, width: int, strides: int, filters: int, rounds: int):
+def measure_convolution(batch: int, sizes: tuple[int, ...], rounds: int, dtype: str):
     """Yields a row for the gradient by the input and one for the gradient by the kernel."""
     import tensorflow as tf
 
     from keras_resnet.blocks.kernels import convolution, gradients, selection
 
-    inputs = tf.random.normal([batch, size, size, channels])
+    size, channels, width, strides, filters = sizes
+    inputs = tf.cast(tf.random.normal([batch, size, size, channels]), dtype)
     kernel, geometry = convolution.live_part(
-        tf.random.normal([width, width, channels, filters]), [size, size], (strides, strides)
+        tf.cast(tf.random.normal([width, width, channels, filters]), dtype), [size, size], (strides, strides)
     )
     outputs = gradients.convolve(inputs, kernel, geometry)
-    upstream = tf.random.normal(outputs.shape)
+    upstream = tf.cast(tf.random.normal(outputs.shape), dtype)
     window, steps, side = kernel.shape[:2].as_list(), max(geometry.strides), outputs.shape[1]
     flops = 2 * upstream.shape.num_elements() * math.prod(window) * channels
     for passed, forms, table in (
@@ -117,7 +118,7 @@ def measure_convolution(batch: int, size: int, channels: int, width: int, stride
         }
         calls = {name: (lambda f=f: f(inputs, kernel, upstream)) for name, f in compiled.items()}
         seconds = in_turns(calls, rounds)
-        chosen = selection.choose_form(table, tuple(window), geometry.strides, side, channels)
+        chosen = selection.choose_form(table, tuple(window), geometry.strides, side, channels, dtype)
         # The table may name a form that is the stock one for this shape.
         taken = seconds.get(chosen, seconds["stock"])
         fastest = min(seconds, key=seconds.__getitem__)
@@ -137,6 +138,8 @@ def main() -> None:
     """Measures, prints the table and writes the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("onednn", "eigen"), help="default: what TensorFlow takes here")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="in which is computed")
+    parser.add_argument("--only", metavar="TEXT", help="networks whose name holds TEXT")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to try the script")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
@@ -149,13 +152,16 @@ def main() -> None:
     from keras_resnet import files
     from keras_resnet.blocks.kernels import selection
 
-    print(f"{datetime.date.today()}, TensorFlow {tf.__version__}, {selection.engine()}, {os.cpu_count()} cores")
+    told = (f"TensorFlow {tf.__version__}", selection.engine(), options.dtype, f"{os.cpu_count()} cores")
+    print(", ".join((str(datetime.date.today()), *told)))
     print("| gradient by | convolution | ms of each form | taken | TensorFlow's / taken | taken / fastest |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
     for network, (batch, convolutions) in (QUICK if options.quick else NETWORKS).items():
+        if options.only and options.only not in network:
+            continue
         for sizes in convolutions:
-            for row in measure_convolution(batch, *sizes, options.rounds):
+            for row in measure_convolution(batch, sizes, options.rounds, options.dtype):
                 rows.append({"network": network, "batch": batch, **row})
                 times = ", ".join(f"{name} {value:.2f}" for name, value in row["milliseconds"].items())
                 ratios = f"{row['stock_over_chosen']:.2f} | {row['chosen_over_fastest']:.2f}"
@@ -174,6 +180,7 @@ def main() -> None:
             "date": str(datetime.date.today()),
             "tensorflow": tf.__version__,
             "engine": selection.engine(),
+            "dtype": options.dtype,
             "cores": os.cpu_count(),
             "geometric_means": geometric,
             "rows": rows,

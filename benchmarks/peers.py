@@ -20,6 +20,7 @@ STEPS = (
     ["torch==2.13.0"],
     ["--no-deps", "timm==1.0.31"],
     ["huggingface_hub", "safetensors", "pyyaml", "pillow"],
+    ["onnx>=1.23,<2", "onnxscript", "onnxruntime>=1.31,<2"],
     ["keras>=3.15.1,<3.16", "tensorflow>=2.21,<2.22", "keras-hub==0.32.0"],
 )
 

@@ -18,7 +18,7 @@ from keras_resnet.evaluation import Trained
 from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
-from keras_resnet.models.outputs import softmax
+from keras_resnet.models.outputs import logits_of, softmax
 
 CHECKED_IMAGES = 32
 # Of probabilities. float32 sums come out in another order; a model of 16 bits rounds every layer.
@@ -108,7 +108,7 @@ def checked(
         facts |= _accuracies(format, made, served, trained, dataset, aside)
     if quantize == "int8":
         return facts
-    scale = max(1.0, float(np.abs(expected).max()))
+    scale = _scale(served, trained, images, expected)
     allowed = TOLERANCES.get("mixed_float16" if quantize else policy, 1e-5) * scale
     if not difference <= allowed:
         raise BadValue(
@@ -116,6 +116,17 @@ def checked(
             "allowed. It was removed. Report this with the model."
         )
     return facts
+
+
+def _scale(served: Served, trained: Trained, images: np.ndarray, expected: np.ndarray) -> float:
+    """Returns by how much more the answers may differ than numbers near 1 would.
+
+    A probability follows an error of its logit, and float32 knows a logit of 100 to a tenth of what it knows one of 10.
+    """
+    if served.is_regression:
+        return max(1.0, float(np.abs(expected).max()))
+    outputs = np.asarray(trained.model(images, training=False), dtype="float32")
+    return max(1.0, float(np.abs(logits_of(trained.model, outputs)).max()) / 10)
 
 
 def _files_of(made: pathlib.Path) -> list[pathlib.Path]:

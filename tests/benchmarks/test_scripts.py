@@ -14,6 +14,7 @@ SCRIPTS = {
     "bad_calls": [],
     "bad_images": [],
     "decode_crop": ["--images", "64", "--batches", "2"],
+    "export_speed": ["--quick", "--rounds", "1", "--steps", "2"],
     "gradient_sweep": ["--cases", "6"],
     "import_time": ["--rounds", "1"],
     "inference": ["--quick", "--rounds", "1", "--steps", "2"],
@@ -28,7 +29,7 @@ SCRIPTS = {
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }
 # Parts of the contests, and what makes the environment of the peers.
-NOT_SCRIPTS = {"contest", "contestants", "peers"}
+NOT_SCRIPTS = {"contest", "contestants", "exports", "peers"}
 
 
 def test_every_script_is_run():
