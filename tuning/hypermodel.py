@@ -96,13 +96,7 @@ class HyperResNet(keras_tuner.HyperModel):
         """
         recipe = self.recipe_of(hp)
         steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        batches = recipe.data.training_batches(
-            self.data,
-            recipe.train.batch_size,
-            seed=recipe.train.seed,
-            start_step=initial_epoch * steps,
-            augmentation=recipe.augment.build(),
-        )
+        batches = recipe.training_batches(self.data, model.output_shape[-1], start_step=initial_epoch * steps)
         sizing = datasets.sizing(recipe.data.record_for(self.data), self.data.image_shape)
         return model.fit(
             batches,

@@ -125,6 +125,7 @@ class Dataset:
         crop: str | None = None,
         operations: Sequence[BatchOperation] = (),
         shard: tuple[int, int] = (0, 1),
+        repeats: int = 1,
     ) -> tf.data.Dataset:
         """Returns infinite training batches, from any step on.
 
@@ -144,6 +145,8 @@ class Dataset:
                 and step.
             shard: `(index, count)`: this process makes the index-th of count equal parts of every batch. What the
                 parts hold together is the batch that one process makes.
+            repeats: how often an example follows itself in a batch, each time changed otherwise; an epoch then has as
+                many steps and sees fewer examples (Berman et al. 2019, "MultiGrain").
 
         Returns:
             Batches `(images, labels)`: images uint8 or float32, `(batch, *space, channels)`, in [0, 255] for image
@@ -164,6 +167,7 @@ class Dataset:
             antialias_above=TRAINING_ANTIALIAS_ABOVE,
             shard=index,
             num_shards=count,
+            repeats=check_int("repeats", repeats, maximum=batch_size),
         )
         return paced(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
 

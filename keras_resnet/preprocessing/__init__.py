@@ -1,16 +1,30 @@
 """What happens to pixels before the network: normalisation that is saved with the model, and augmentation."""
 
+from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
 from keras_resnet.preprocessing.augmentation import Augmentation, PadAndCrop
+from keras_resnet.preprocessing.mixing import Mixing
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.operations import OPERATIONS, augmentation
+from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 from keras_resnet.preprocessing.record import InputRecord, for_model, order_of
 
 __all__ = [
     "OPERATIONS",
+    "AugMix",
     "Augmentation",
+    "AutoAugment",
+    "ColorJitter",
+    "FlipAxis",
+    "Gain",
     "InputNormalization",
     "InputRecord",
+    "Mixing",
+    "Noise",
     "PadAndCrop",
+    "QuarterTurns",
+    "RandAugment",
+    "Shift",
+    "TrivialAugment",
     "augmentation",
     "for_model",
     "order_of",

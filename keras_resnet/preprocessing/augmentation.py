@@ -165,7 +165,7 @@ class Augmentation(keras.layers.Layer):
             images: `(batch, height, width, channels)`.
             seed: two integers, a list or an int32 or uint32 tensor of shape `(2,)`; for instance a seed and a step.
         """
-        draws = _Draws(seed)
+        draws = Draws(seed)
         for layer in self.layers:
             transformation = layer.get_random_transformation(images, training=True, seed=draws)
             images = layer.transform_images(images, transformation, training=True)
@@ -199,7 +199,7 @@ class Augmentation(keras.layers.Layer):
         return cls(**{**config, "layers": layers})
 
 
-class _Draws(keras.random.SeedGenerator):
+class Draws(keras.random.SeedGenerator):
     """A seed generator without state: the n-th draw is a function of the seed given and n.
 
     Keras's layers accept nothing but an int or a SeedGenerator, and its own keeps a variable that parallel calls

@@ -7,7 +7,10 @@ Example:
 """
 
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
-from keras_resnet.training.loss import CrossEntropy as CrossEntropy
+from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy
+from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
+from keras_resnet.training.cross_entropies import Focal as Focal
+from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.loss import check_outputs as check_outputs
 from keras_resnet.training.progress import differences as differences
 from keras_resnet.training.recipe import Recipe as Recipe

@@ -1,74 +1,27 @@
 """The loss of a run: its section of a recipe, its choices, its metrics, and the check that it fits the model."""
 
 import dataclasses
-import math
 from typing import Any, Literal
 
 import keras
 
-from keras_resnet.arguments import check_bool, check_fraction
+from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadValue
 from keras_resnet.models.outputs import PROBABILITIES, last_activation
 from keras_resnet.training import fields
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class CrossEntropy(keras.losses.Loss):
-    """Cross-entropy in nats, with label smoothing, for integer labels as well as for one-hot rows.
-
-    Keras has two losses for the two kinds of labels, and smooths the one-hot ones alone.
-
-    Args:
-        label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
-        from_logits: whether the model ends in logits, otherwise in probabilities.
-        name: of the loss.
-        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
-
-    Input shape:
-        Labels `(batch,)`, `(batch, 1)` or one-hot `(batch, classes)`; predictions `(batch, classes)`.
-
-    Source:
-        Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", section 7.
-
-    Example:
-        >>> import numpy as np
-        >>> from keras_resnet.training import CrossEntropy
-        >>> loss = CrossEntropy(from_logits=True)
-        >>> round(float(loss(np.array([1]), np.array([[0.0, 0.0]], "float32"))), 4)
-        0.6931
-    """
-
-    def __init__(
-        self, label_smoothing: float = 0.0, from_logits: bool = False, name: str = "cross_entropy", **kwargs: Any
-    ) -> None:
-        super().__init__(name=name, **kwargs)
-        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
-        self.from_logits = check_bool("from_logits", from_logits)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns the loss of every example, `(batch,)`."""
-        classes = y_pred.shape[-1]
-        if len(y_true.shape) == 1 or y_true.shape[-1] == 1 != classes:
-            labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
-            # A label that names no class would have the target zero and the loss zero; NaN stops the training.
-            known = keras.ops.expand_dims(keras.ops.logical_and(labels >= 0, labels < classes), -1)
-            y_true = keras.ops.where(known, keras.ops.one_hot(labels, classes, dtype=y_pred.dtype), math.nan)
-        return keras.losses.categorical_crossentropy(
-            y_true, y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
-        )
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        return {
-            **super().get_config(),
-            "label_smoothing": self.label_smoothing,
-            "from_logits": self.from_logits,
-        }
+from keras_resnet.training.cross_entropies import ClassAccuracy, CrossEntropy, Focal, SigmoidCrossEntropy
 
 
 def _cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    # Keras picks the accuracy that fits the shape of the labels.
-    return CrossEntropy(loss.label_smoothing, from_logits), ["accuracy"]
+    return CrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy()]
+
+
+def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+    return SigmoidCrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy()]
+
+
+def _focal(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+    return Focal(loss.gamma, loss.label_smoothing, from_logits), [ClassAccuracy()]
 
 
 def _binary_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
@@ -101,6 +54,8 @@ class LossChoice(fields.Choice):
 
 LOSSES: dict[str, LossChoice] = {
     "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing",)),
+    "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",)),
+    "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
     "binary_cross_entropy": LossChoice(_binary_cross_entropy, ("label_smoothing",), is_binary=True),
     "mean_squared_error": LossChoice(_mean_squared_error, task="regression"),
     "huber": LossChoice(_huber, ("delta",), task="regression"),  # Huber 1964, squared up to delta, linear beyond
@@ -115,6 +70,7 @@ class Loss(fields.Section):
     table = LOSSES
     name: str = fields.choice("cross_entropy", LOSSES)
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
+    gamma: float = fields.number(2.0)
     delta: float = fields.number(1.0, open_below=True, scale="log")
 
     @property

@@ -94,6 +94,9 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     """Returns the network of a recipe for a dataset, with its first weights."""
     dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
     outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
+    # What the examples or the labels cannot have is refused here, before a folder is made.
+    recipe.augment.build(len(dataset.image_shape) - 1)
+    recipe.augment.mixing(len(dataset.class_names), outputs)
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)

@@ -13,6 +13,7 @@ import tomli_w
 
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.data import Dataset
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.augmentation import Augment
@@ -210,6 +211,27 @@ class Recipe:
             "loss": loss,
             "metrics": metrics,
         }
+
+    def training_batches(self, dataset: Dataset, outputs: int, *, start_step: int = 0) -> Any:
+        """Returns infinite training batches of a dataset, changed at random and mixed as the recipe says.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+            outputs: of the network.
+            start_step: the first global step, >= 0.
+
+        Raises:
+            TypeError, ValueError: something is asked for that the examples or the labels cannot have.
+        """
+        return self.data.training_batches(
+            dataset,
+            self.train.batch_size,
+            seed=self.train.seed,
+            start_step=start_step,
+            augmentation=self.augment.build(len(dataset.image_shape) - 1),
+            operations=self.augment.mixing(len(dataset.class_names), outputs),
+            repeats=self.augment.repeats,
+        )
 
     def callbacks(self, out: str | os.PathLike) -> list[keras.callbacks.Callback]:
         """Returns what records a run of your own `model.fit` in a folder.

@@ -199,13 +199,8 @@ class _Training:
 
     def _fit(self, callbacks: list[keras.callbacks.Callback], verbose: Any) -> None:
         recipe, begun, dataset = self.about.recipe, self.progress.epochs, self.dataset
-        batches = recipe.data.training_batches(
-            dataset,
-            recipe.train.batch_size,
-            seed=recipe.train.seed,
-            start_step=begun * self.about.steps_per_epoch,
-            augmentation=recipe.augment.build(),
-        )
+        outputs, first = self.network.output_shape[-1], begun * self.about.steps_per_epoch
+        batches = recipe.training_batches(dataset, outputs, start_step=first)
         validation = None
         if dataset.sizes.get("validation"):
             sizing = datasets.sizing(recipe.data.record_for(dataset), dataset.image_shape)

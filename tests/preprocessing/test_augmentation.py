@@ -44,11 +44,11 @@ def test_the_outcome_is_a_function_of_images_and_seed(step):
 
 def test_neighbouring_seeds_and_steps_draw_nothing_alike():
     layer = PadAndCrop(100)
-    from keras_resnet.preprocessing.augmentation import _Draws
+    from keras_resnet.preprocessing.augmentation import Draws
 
     batch = np.zeros((64, 1, 1, 1), "float32")
     origins = [
-        harness.to_numpy(layer.get_random_transformation(batch, seed=_Draws(pair))).ravel()
+        harness.to_numpy(layer.get_random_transformation(batch, seed=Draws(pair))).ravel()
         for pair in ([1, 0], [1, 1], [2, 0], [0, 1], [0, 2])
     ]
     for index, first in enumerate(origins):

@@ -70,3 +70,46 @@ def test_outputs_that_fit_the_loss_pass(activation, from_logits):
     model = network(activation)
     model.compile(**training.Recipe().compile_args(steps_per_epoch=1, from_logits=from_logits))
     training.check_outputs(model)
+
+
+MIXED = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]], "float32")
+THREE = np.array([[2.0, 1.0, -1.0], [0.5, -0.5, 3.0]], "float32")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("labels", [MIXED, np.array([0, 2])], ids=["mixed", "integers"])
+def test_sigmoid_cross_entropy_asks_each_class_on_its_own(labels, smoothing):
+    targets = MIXED if labels is MIXED else np.eye(3)[labels]
+    targets = targets * (1 - smoothing) + smoothing / 3
+    chances = 1 / (1 + np.exp(-THREE))
+    expected = -(targets * np.log(chances) + (1 - targets) * np.log(1 - chances)).sum(axis=1).mean()
+    loss = training.SigmoidCrossEntropy(smoothing)
+    assert float(loss(labels, THREE)) == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(float(loss(labels, 1000 * THREE)))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero(gamma):
+    chances = np.exp(THREE) / np.exp(THREE).sum(axis=1, keepdims=True)
+    expected = -(MIXED * (1 - chances) ** gamma * np.log(chances)).sum(axis=1).mean()
+    loss = training.Focal(gamma)
+    assert float(loss(MIXED, THREE)) == pytest.approx(expected, rel=1e-5)
+    if gamma == 0.0:
+        plain = training.CrossEntropy(from_logits=True)
+        assert float(loss(np.array([0, 2]), THREE)) == pytest.approx(float(plain(np.array([0, 2]), THREE)), rel=1e-6)
+    assert type(loss).from_config(loss.get_config()).get_config() == loss.get_config()
+
+
+@pytest.mark.parametrize("loss", [training.SigmoidCrossEntropy, training.Focal])
+def test_a_loss_of_logits_refuses_probabilities(loss):
+    with pytest.raises(ValueError, match="from_logits=False"):
+        loss(from_logits=False)
+
+
+def test_the_accuracy_counts_integers_one_hot_and_mixed_labels():
+    metric = training.ClassAccuracy()
+    metric.update_state(np.array([0, 1]), THREE)
+    metric.update_state(MIXED, THREE)
+    metric.update_state(np.array([[2], [2]]), THREE)
+    assert float(metric.result()) == pytest.approx((1 + 2 + 1) / 6)
+    assert training.ClassAccuracy.from_config(metric.get_config()).name == "accuracy"

@@ -80,7 +80,7 @@ def _with_fast_gradients(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
         side = math.inf if None in sizes else math.sqrt(math.prod(sizes))
 
         def gradient(upstream: Any) -> tuple[Any, Any]:
-            chosen = window, geometry.strides, side, channels
+            chosen = window, geometry.strides, side, channels, inputs.dtype.name
             by_input = gradients.INPUT_GRADIENTS[selection.choose_form(selection.INPUT_FORMS, *chosen)]
             by_filter = gradients.FILTER_GRADIENTS[selection.choose_form(selection.FILTER_FORMS, *chosen)]
             tensors = inputs, kernel, upstream, geometry

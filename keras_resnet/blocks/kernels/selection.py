@@ -5,6 +5,7 @@ import functools
 import math
 
 ENDLESS = math.inf
+SIXTEEN_BITS = ("bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,12 @@ def engine() -> str:
 
 
 def choose_form(
-    table: dict[str, tuple[Row, ...]], window: tuple[int, ...], strides: tuple[int, ...], side: float, channels: int
+    table: dict[str, tuple[Row, ...]],
+    window: tuple[int, ...],
+    strides: tuple[int, ...],
+    side: float,
+    channels: int,
+    dtype: str = "float32",
 ) -> str:
     """Returns the name of the form that `table` has for a convolution.
 
@@ -98,6 +104,8 @@ def choose_form(
         strides: step along every axis, in pixels.
         side: square root of the number of the output's pixels, whatever its rank.
         channels: of the input.
+        dtype: in which is computed; a table without rows for 16 bits has those of float32 for them.
     """
-    rows = table[engine()]
+    name = engine()
+    rows = table.get(f"{name}_16", table[name]) if dtype in SIXTEEN_BITS else table[name]
     return next(row.form for row in rows if row.fits(max(window), max(strides), side, channels))

@@ -22,12 +22,15 @@ def augmenting(augmentation: Any, image_shape: tuple[int | None, ...]) -> BatchO
     """Returns the operation that changes images by a `keras_resnet.preprocessing.Augmentation`.
 
     Raises:
-        ValueError: the examples are no images, or Keras does not run on TensorFlow.
+        ValueError: it is for pictures and the examples are none, or Keras does not run on TensorFlow.
     """
-    if len(image_shape) != 3:
+    layers = getattr(augmentation, "layers", [augmentation])
+    unfit = [layer.name for layer in layers if not getattr(layer, "any_rank", False)]
+    if len(image_shape) != 3 and unfit:
         raise BadValue(
-            f"augmentation was given for examples of shape {image_shape}. Only images (height, width, channels) can be "
-            "augmented. Leave it out."
+            f"augmentation was given for examples of shape {image_shape}, and holds {', '.join(unfit)}, which are for "
+            "images (height, width, channels). Allowed are FlipAxis, Shift, QuarterTurns, Noise and Gain. Leave the "
+            "others out."
         )
     if keras.config.backend() != "tensorflow":
         raise BadValue(

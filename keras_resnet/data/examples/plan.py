@@ -30,6 +30,7 @@ class Plan:
         antialias_above: factor of shrinking above which a resize filters first.
         shard: which part of every batch is made here, 0-based.
         num_shards: how many parts a batch is cut into; it divides `batch_size`.
+        repeats: how often an example follows itself in a batch.
     """
 
     batch_size: int
@@ -42,6 +43,7 @@ class Plan:
     antialias_above: float = 1.0
     shard: int = 0
     num_shards: int = 1
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         """Checks that the shards are equal."""
@@ -75,7 +77,7 @@ class Plan:
         """Returns which of `size` examples stand at these global numbers; one number or several of one epoch."""
         used = self.steps_per_epoch(size) * self.batch_size
         first = samples if samples.shape.rank == 0 else samples[0]
-        return order.shuffled(samples % used, first // used, self.seed, size)
+        return order.shuffled(samples % used // self.repeats, first // used, self.seed, size)
 
     def window(self, height: Any, width: Any, sample: Any) -> tuple:
         """Returns `(top, left, height, width)` of what is cut from the image of the global `sample`."""

@@ -1,0 +1,120 @@
+"""What policies of random changes have in common: each picture is sent through operations of its own.
+
+Keras's RandAugment takes the same changes for a whole batch, and it, its AugMix and its RandomColorJitter draw from
+generators of their own instead of the seed they are given, so that a resumed run would not see the same pictures (Keras
+3.15). These are pure functions of the seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.arguments import check_int
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing import changes
+from keras_resnet.preprocessing.policies import Operation
+
+CHANGES = (
+    *(changes.nothing, changes.affine, changes.brightness, changes.color, changes.contrast, changes.sharpness),
+    *(changes.posterize, changes.solarize, changes.invert, changes.autocontrast, changes.equalize),
+)
+COLUMNS = 5  # of the amounts that a change reads
+
+
+class Policy(keras.layers.Layer):
+    """Changes each picture by operations of its own; the base of the policies.
+
+    Args:
+        seed: int, or None for a random one; used where the layer is called, not by `Augmentation.apply`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, height, width, channels)` in [0, 255], sizes known.
+
+    Output shape:
+        That of the input, float32 in [0, 255].
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        """Draws what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
+        if not training:
+            return None
+        draws = self.generator if seed is None else seed
+        shape = data.shape
+        if len(shape) != 4 or None in shape[1:]:
+            raise BadValue(
+                f"{type(self).__name__} was given examples of the shape {tuple(shape)}. Allowed are pictures (batch, "
+                "height, width, channels) of known size. Bring them to one size first."
+            )
+        return self.draw(keras.ops.shape(data)[0], (int(shape[1]), int(shape[2])), draws)
+
+    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+        """Returns the draws for so many pictures of `(height, width)`."""
+        raise NotImplementedError
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        """Returns the changed pictures."""
+        images = keras.ops.cast(images, "float32")
+        if not training or transformation is None:
+            return images
+        for choices, amounts in transformation:
+            images = changes.by_choice(images, choices, amounts, CHANGES)
+        return images
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns changed pictures when `training`, and the pictures themselves otherwise."""
+        training = bool(training)
+        return self.transform_images(images, self.get_random_transformation(images, training), training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "seed": self.seed}
+
+
+def resolved(
+    table: Mapping[str, Operation], names: Sequence[str], size: tuple[int, int], which: Any, levels: Any, sides: Any
+) -> tuple[Any, Any]:
+    """Returns the number of the change of each picture, and the amounts that it reads.
+
+    Args:
+        table: of the operations.
+        names: those that may be chosen.
+        size: `(height, width)` in pixels.
+        which: int32 `(batch,)`, places in `names`.
+        levels: float32 `(batch,)` in [0, 1].
+        sides: float32 `(batch,)`, -1 or 1: below or above where the operation changes nothing.
+    """
+    rows = [table[name] for name in names]
+    units = {"": 1, "height": size[0], "width": size[1]}
+    spans = np.zeros((len(rows), COLUMNS), "float32")
+    starts, signed = np.zeros_like(spans), np.array([row.signed for row in rows], "float32")
+    for index, row in enumerate(rows):
+        starts[index, row.column] = row.start
+        spans[index, row.column] = (row.end - row.start) * units[row.unit]
+    numbers = np.array([CHANGES.index(row.change) for row in rows], "int32")
+    turned = keras.ops.take(keras.ops.convert_to_tensor(signed), which, axis=0)
+    factor = levels * (1 - turned + turned * sides)
+    start, span = (keras.ops.take(keras.ops.convert_to_tensor(values), which, axis=0) for values in (starts, spans))
+    return keras.ops.take(keras.ops.convert_to_tensor(numbers), which, axis=0), start + span * factor[:, None]
+
+
+def integers(count: Any, end: int, draws: Any) -> Any:
+    """Returns int32 `(count,)` in [0, end)."""
+    uniform = keras.random.uniform((count,), seed=draws)
+    return keras.ops.cast(keras.ops.minimum(keras.ops.floor(uniform * end), end - 1), "int32")
+
+
+def signs(count: Any, draws: Any) -> Any:
+    """Returns float32 `(count,)`, -1 or 1 alike."""
+    return keras.ops.where(keras.random.uniform((count,), seed=draws) < 0.5, -1.0, 1.0)

@@ -1,0 +1,182 @@
+"""Losses and the accuracy of classifiers, for labels that are integers and for rows of one-hot or mixed ones."""
+
+import math
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_bool, check_float, check_fraction
+from keras_resnet.errors import BadValue
+
+
+def one_hot(y_true: Any, y_pred: Any) -> Any:
+    """Returns labels as rows of `(batch, classes)`, whether they come as integers or as such rows already."""
+    classes = y_pred.shape[-1]
+    if len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != classes:
+        return y_true
+    labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+    # A label that names no class would have the target zero and the loss zero; NaN stops the training.
+    known = keras.ops.expand_dims(keras.ops.logical_and(labels >= 0, labels < classes), -1)
+    return keras.ops.where(known, keras.ops.one_hot(labels, classes, dtype=y_pred.dtype), math.nan)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class CrossEntropy(keras.losses.Loss):
+    """Cross-entropy in nats, with label smoothing, for integer labels as well as for one-hot rows.
+
+    Keras has two losses for the two kinds of labels, and smooths the one-hot ones alone.
+
+    Args:
+        label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
+        from_logits: whether the model ends in logits, otherwise in probabilities.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        Labels `(batch,)`, `(batch, 1)` or one-hot `(batch, classes)`; predictions `(batch, classes)`.
+
+    Source:
+        Szegedy et al. 2016, "Rethinking the Inception Architecture for Computer Vision", section 7.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_resnet.training import CrossEntropy
+        >>> loss = CrossEntropy(from_logits=True)
+        >>> round(float(loss(np.array([1]), np.array([[0.0, 0.0]], "float32"))), 4)
+        0.6931
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, from_logits: bool = False, name: str = "cross_entropy", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+        self.from_logits = check_bool("from_logits", from_logits)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        return keras.losses.categorical_crossentropy(
+            one_hot(y_true, y_pred), y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+            "from_logits": self.from_logits,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class SigmoidCrossEntropy(CrossEntropy):
+    """One binary cross-entropy a class, summed over the classes: each class is a question of its own.
+
+    It suits labels that are mixed, where more than one class is right.
+
+    Args:
+        label_smoothing: as for `CrossEntropy`.
+        from_logits: must be True; the model ends in logits.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `CrossEntropy`.
+
+    Source:
+        Wightman et al. 2021, "ResNet strikes back", section 3.2; the sum over classes, not their mean, is Beyer et al.
+        2020's.
+    """
+
+    def __init__(
+        self, label_smoothing: float = 0.0, from_logits: bool = True, name: str = "sigmoid_cross_entropy", **kwargs: Any
+    ) -> None:
+        super().__init__(label_smoothing, from_logits, name, **kwargs)
+        _check_logits(name, from_logits)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        targets, classes = one_hot(y_true, y_pred), y_pred.shape[-1]
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
+        # log(1 + exp(x)) - x * target, in the form that does not overflow.
+        return keras.ops.sum(keras.ops.softplus(y_pred) - y_pred * targets, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Focal(CrossEntropy):
+    """Cross-entropy that counts examples the less, the surer the model is of their class.
+
+    Args:
+        gamma: how much less: the loss is multiplied by (1 - p) to this power, p the probability of the class.
+        label_smoothing: as for `CrossEntropy`.
+        from_logits: must be True; the model ends in logits.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `CrossEntropy`.
+
+    Source:
+        Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, for softmax probabilities.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        label_smoothing: float = 0.0,
+        from_logits: bool = True,
+        name: str = "focal",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(label_smoothing, from_logits, name, **kwargs)
+        _check_logits(name, from_logits)
+        self.gamma = check_float("gamma", gamma, minimum=0.0)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        targets, classes = one_hot(y_true, y_pred), y_pred.shape[-1]
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
+        logs = keras.ops.log_softmax(y_pred, axis=-1)
+        # The gradient of a power is not finite at 0 for gamma below 1.
+        left = keras.ops.maximum(1 - keras.ops.exp(logs), 1e-7)
+        return -keras.ops.sum(targets * keras.ops.power(left, self.gamma) * logs, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "gamma": self.gamma}
+
+
+def _check_logits(name: str, from_logits: bool) -> None:
+    if not from_logits:
+        raise BadValue(
+            f"from_logits=False was given with the loss {name!r}, which is computed from logits. Build the model with "
+            "classifier_activation=None, and pass from_logits=True."
+        )
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class ClassAccuracy(keras.metrics.MeanMetricWrapper):
+    """Share of the examples whose most probable class is the label, for integers and for rows of one-hot labels.
+
+    Of mixed labels it takes the class with the largest share. Keras's "accuracy" is made for one kind of labels when it
+    sees the first batch, and fails where training has mixed labels and validation integers.
+
+    Args:
+        name: of the metric.
+        dtype: of its sums.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(_is_right, name=name, dtype=dtype)
+        self._direction = "up"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _is_right(y_true: Any, y_pred: Any) -> Any:
+    if len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != y_pred.shape[-1]:
+        y_true = keras.ops.argmax(y_true, axis=-1)
+    labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+    return keras.ops.cast(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
