@@ -80,6 +80,7 @@ class Contestant:
         command += ["--warm-up", str(warm_up)]
         for field in ("mode", "model", "size", "width", "batch"):
             command += [f"--{field}", str(getattr(row, field))]
+        command += ["--dtype", options.dtype]
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         try:
             self.process: subprocess.Popen[str] | None = subprocess.Popen(
@@ -216,6 +217,7 @@ def main(description: str, rows: list[Row], quick: list[Row]) -> None:
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="steps a turn, at least 2")
     parser.add_argument("--only", metavar="TEXT", help="rows whose title holds TEXT")
     parser.add_argument("--contestants", nargs="+", metavar="NAME", help="these alone, the first one is compared")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: mixed precision")
     parser.add_argument("--isa", choices=("native", "avx2"), default="native", help="avx2: as on an older processor")
     parser.add_argument("--python", default=sys.executable, help="interpreter of this package's contestants")
     parser.add_argument("--peers", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter of the others")
@@ -232,9 +234,9 @@ def main(description: str, rows: list[Row], quick: list[Row]) -> None:
             if name not in NAMES:
                 parser.error(f"--contestants {name} is not known. Allowed are {', '.join(NAMES)}. Name some of these.")
         chosen = [dataclasses.replace(row, contestants=tuple(options.contestants)) for row in chosen]
-    facts = {**machine(), "isa": options.isa, "command": " ".join(sys.argv)}
+    facts = {**machine(), "isa": options.isa, "dtype": options.dtype, "command": " ".join(sys.argv)}
     figures = [contest(row, options) for row in chosen]
-    print("{date}, {processor}, {cores} cores ({isa})".format(**facts))
+    print("{date}, {processor}, {cores} cores ({isa}), {dtype}".format(**facts))
     used = {
         name: text
         for row in figures

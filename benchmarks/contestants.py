@@ -105,6 +105,9 @@ def keras_steps(build: Callable[[argparse.Namespace], Any], options: argparse.Na
     import numpy as np
     import tensorflow as tf
 
+    if options.dtype == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
+
     class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
             self.times = [time.perf_counter()]
@@ -169,13 +172,17 @@ def timm_steps(form: str, options: argparse.Namespace) -> Steps:
     run = torch.compile(model) if form == "compiled" else model
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
 
+    def forward() -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.dtype == "bfloat16"):
+            return run(images)
+
     def once() -> None:
         if options.mode == "infer":
             with torch.inference_mode():
-                run(images)
+                forward()
             return
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(run(images), labels).backward()
+        torch.nn.functional.cross_entropy(forward().float(), labels).backward()
         optimizer.step()
 
     def steps(count: int) -> list[float]:
@@ -219,6 +226,7 @@ def main() -> None:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--mode", choices=("train", "infer"), default="train")
     parser.add_argument("--model", choices=("resnet18", "resnet50"), default="resnet50")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--xla", action="store_true", help="jit_compile=True (Keras)")
     for option, default in (("--size", 224), ("--width", 64), ("--batch", 16), ("--warm-up", 3)):
         parser.add_argument(option, type=int, default=default)

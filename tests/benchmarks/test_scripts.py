@@ -21,10 +21,12 @@ SCRIPTS = {
     "kernel_forms": ["--quick", "--rounds", "1"],
     "memory": ["--quick"],
     "loop_ends": ["--calls", "1", "--steps", "2"],
+    "profile_step": ["--quick", "--steps", "1"],
     "search": [
         *("--trials", "2", "--epochs", "1", "--seeds", "0", "--algorithms", "random"),
         *("--set", "model.width=4", "--set", "train.batch_size=128"),
     ],
+    "strided_pixels": ["--quick"],
     "start_up": ["--quick", "--rounds", "1"],
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }

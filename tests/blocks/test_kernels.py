@@ -405,3 +405,34 @@ def test_a_convolution_of_unknown_sizes_trains():
         tape.watch(kernel)
         loss = tf.reduce_sum(plain(images, kernel, 2) ** 2)
     assert relative_error(gradient(images), tape.gradient(loss, kernel)) < 1e-5
+
+
+NARROW = """
+import numpy as np, keras, keras_resnet
+model = keras_resnet.ResNet18(input_shape=(32, 32, 3), stem="small", width=4, classes=3)
+model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+images = np.random.default_rng(0).random((12, 32, 32, 3), dtype="float32")
+for size in (1, 3, 12):
+    model.fit(images, np.arange(12) % 3, batch_size=size, epochs=8, verbose=0)
+print("well")
+"""
+
+
+def test_narrow_networks_and_batches_of_one_or_three_do_not_corrupt_the_memory():
+    # TensorFlow 2.21's gradient of strided 1x1 convolutions with oneDNN does; a process of its own, that may end.
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
+    done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bits_have_a_table_of_their_own_without_what_leaves_onednn(dtype, monkeypatch):
+    monkeypatch.setattr(selection, "engine", lambda: "onednn")
+    for window, strides, side, channels in itertools.product((1, 3, 7), (1, 2), (1, 4, 7, 28, 112), (3, 64, 256, 1024)):
+        sizes = (window, window), (strides, strides), side, channels
+        assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) != "explicit"
+    sizes = (3, 3), (2, 2), 14, 256
+    assert selection.choose_form(selection.FILTER_FORMS, *sizes, "float32") == "explicit"
+    assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) == "stock"
+    monkeypatch.setattr(selection, "engine", lambda: "eigen")
+    assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) == "explicit"  # no rows of its own

@@ -38,14 +38,19 @@ class Row:
 
 # Measured by `python -m benchmarks.kernel_forms`, on two cores of an AMD EPYC with AVX-512 (2026-11-23), over the
 # shapes of ResNet-18 and -50 at 8 to 224 px. "onednn" is TensorFlow with oneDNN, its default on CPUs with AVX-512 VNNI
-# or newer; "eigen" is TensorFlow without, its default on older ones, whose gradients of the input are far slower than
-# its forward pass.
+# or newer; "onednn_16" the same in bfloat16 (2026-11-25, `--dtype bfloat16`); "eigen" is TensorFlow without, its
+# default on older ones, whose gradients of the input are far slower than its forward pass.
 INPUT_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
         Row("matmul", windows=(1,), strides=1, sides=(0, 1)),
         Row("matmul", windows=(1,), strides=1, channels=(2048, ENDLESS)),
         Row("scatter", windows=(1,), strides=2, sides=(0, 8)),
         Row("phases", windows=(2, 3), strides=2, sides=(0, 8), channels=(128, ENDLESS)),
+        Row("stock"),
+    ),
+    "onednn_16": (
+        Row("matmul", windows=(1,), strides=1, sides=(0, 7)),
+        Row("scatter", windows=(1,), strides=2, sides=(0, 8)),
         Row("stock"),
     ),
     "eigen": (
@@ -59,12 +64,20 @@ INPUT_FORMS: dict[str, tuple[Row, ...]] = {
 }
 FILTER_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
-        Row("matmul", windows=(1,), strides=1),
-        Row("matmul", windows=(1,), strides=2, sides=(0, 1)),
+        Row("matmul", windows=(1,)),  # "stock" with a step would write outside its memory
         Row("forward", windows=(2, 3), strides=1, sides=(0, 1), channels=(128, ENDLESS)),
         Row("forward", windows=(3,), strides=1, sides=(4, 7), channels=(128, ENDLESS)),
         Row("explicit", windows=(2, 3), strides=2, sides=(0, 4)),
         Row("explicit", windows=(3,), strides=2, channels=(128, ENDLESS)),
+        Row("stock"),
+    ),
+    # Never "explicit": oneDNN does not take it in 16 bits, and Eigen needs 10 to 30 times as long.
+    "onednn_16": (
+        Row("matmul", windows=(1,), strides=1, sides=(0, 14)),
+        Row("matmul", windows=(1,), strides=2),
+        Row("forward", windows=(2, 3), strides=1, sides=(0, 4), channels=(128, ENDLESS)),
+        Row("taps", windows=(3,), strides=1, sides=(5, 14), channels=(256, ENDLESS)),
+        Row("taps", windows=(2, 3), strides=2, sides=(0, 4), channels=(128, ENDLESS)),
         Row("stock"),
     ),
     "eigen": (
