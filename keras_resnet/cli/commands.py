@@ -53,10 +53,8 @@ def train(options: argparse.Namespace) -> None:
     for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
         if value is not None:
             overrides[field] = str(value)
-    # What was not given keeps the default that it has in `fit`.
-    given = {name: getattr(options, name) for name in ("recipe", "model", "data") if getattr(options, name) is not None}
     run = training.fit(
-        **given,
+        **_given(options, "recipe", "model", "data"),
         data_dir=options.data_dir,
         out=options.out,
         resume=options.resume,
@@ -119,6 +117,41 @@ def predict(options: argparse.Namespace) -> None:
             print(f"  {best['probability']:7.2%}  {best['name']}")
         if "values" in prediction:
             print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
+
+
+def lr_find(options: argparse.Namespace) -> None:
+    """Prints what a range test found."""
+    from keras_resnet import training
+
+    print(
+        training.lr_find(
+            **_given(options, "recipe", "model", "data"),
+            data_dir=options.data_dir,
+            out=options.out,
+            seed=options.seed,
+            overrides=_overrides(options.set),
+        )
+    )
+
+
+def preview(options: argparse.Namespace) -> None:
+    """Draws training examples."""
+    from keras_resnet import training
+
+    print(
+        training.preview(
+            **_given(options, "recipe", "data"),
+            data_dir=options.data_dir,
+            out=options.out,
+            seed=options.seed,
+            overrides=_overrides(options.set),
+        )
+    )
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Returns the options that were given; the others keep the defaults that the library has."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -211,6 +244,8 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "lr-find": lr_find,
+    "preview": preview,
     "tune": tune,
     "explain": explain,
     "export": export,

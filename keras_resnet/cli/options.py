@@ -89,6 +89,29 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         "class activation maps over images",
         [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go")],
     ),
+    "lr-find": (
+        "a range test: for which learning rates the loss falls",
+        [
+            DATA,
+            DATA_DIR,
+            _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
+            _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file (default: quick)"),
+            _option("--out", metavar="DIR", required=True, help="where lr.csv and lr.png go"),
+            SEED,
+            SET,
+        ],
+    ),
+    "preview": (
+        "a contact sheet of training examples as a recipe changes them",
+        [
+            DATA,
+            DATA_DIR,
+            _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file (default: quick)"),
+            _option("--out", metavar="FILE.png", required=True, help="the picture to make"),
+            SEED,
+            SET,
+        ],
+    ),
     "tune": (
         "search for a better recipe, in processes of its own",
         [

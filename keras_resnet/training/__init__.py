@@ -3,16 +3,19 @@
 Example:
     >>> from keras_resnet import training
     >>> training.list_recipes()
-    ['cifar', 'quick']
+    ['cifar', 'cifar-he2015', 'finetune', ..., 'signals', 'volumes']
 """
 
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
+from keras_resnet.training.contact_sheet import preview as preview
 from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy
 from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
 from keras_resnet.training.cross_entropies import Focal as Focal
 from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.loss import check_outputs as check_outputs
 from keras_resnet.training.progress import differences as differences
+from keras_resnet.training.range_test import RangeTest as RangeTest
+from keras_resnet.training.range_test import lr_find as lr_find
 from keras_resnet.training.recipe import Recipe as Recipe
 from keras_resnet.training.recipe import list_recipes as list_recipes
 from keras_resnet.training.recipe import recipe_fields as recipe_fields

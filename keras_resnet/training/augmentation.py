@@ -66,6 +66,11 @@ class Augment(fields.Section):
             rank=rank,
         )
 
+    @property
+    def mixes(self) -> bool:
+        """Whether labels are mixed."""
+        return bool(self.mixup or self.cutmix)
+
     def mixing(self, classes: int, outputs: int) -> list[preprocessing.Mixing]:
         """Returns what mixes examples and labels; nothing where that is not asked for.
 
@@ -76,7 +81,7 @@ class Augment(fields.Section):
         Raises:
             ValueError: the labels cannot be mixed.
         """
-        if not self.mixup and not self.cutmix:
+        if not self.mixes:
             return []
         if not classes or outputs != classes:
             what = "numbers to predict" if not classes else f"{classes} classes and {outputs} output"

@@ -14,6 +14,7 @@ from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
+BALANCES = {name: name for name in ("none", "weights")}
 STATISTICS_BATCH_SIZE = 256
 
 
@@ -22,6 +23,7 @@ class Data(fields.Section):
     """What becomes of images before the network sees them.
 
     `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ.
+    `balance="weights"` counts examples of rare classes more, so that all classes count alike.
     """
 
     title = "data"
@@ -30,6 +32,7 @@ class Data(fields.Section):
     normalization: str = fields.choice("unit", SCHEMES)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
     on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
+    balance: str = fields.choice("none", BALANCES)
 
     def load(self, spec: str, data_dir: str | None, task: str) -> datasets.Dataset:
         """Returns the dataset as this section wants it; `task` is what the labels are for."""
@@ -81,6 +84,25 @@ class Data(fields.Section):
             return preprocessing.InputNormalization(self.normalization, record=record, dtype=precision)
         batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))
         return preprocessing.InputNormalization.adapted(batches, record=record, dtype=precision)
+
+    def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
+        """Returns a weight for each class, for `model.fit`; None where classes count as they come.
+
+        Args:
+            dataset: whose training split is counted.
+            mixed: whether labels are mixed, which Keras cannot weigh.
+
+        Raises:
+            ValueError: the labels cannot be weighed.
+        """
+        if self.balance == "none":
+            return None
+        if mixed:
+            raise BadValue(
+                "data.balance='weights' was given with augment.mixup or augment.cutmix, whose labels belong to more "
+                "than one class. Set data.balance='none', or mix nothing."
+            )
+        return dataset.class_weights()
 
     def training_batches(self, dataset: datasets.Dataset, batch_size: int, **options: Any) -> Any:
         """Returns infinite training batches; `options` are further arguments of `Dataset.training_batches`."""

@@ -61,7 +61,11 @@ OPTIMIZERS: dict[str, fields.Choice] = {
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(fields.Section):
-    """How weights move. 0 switches decay, clipping and averaging off.
+    """How weights move. 0 switches decay, clipping, averaging and sharpness-aware minimisation off.
+
+    `accumulation` is the number of batches whose gradients make a step. `sam_radius` is how far, in the norm of all
+    weights together, a step first climbs to where the loss is higher, to take the gradient there; it costs a second
+    pass (Foret et al. 2021, "Sharpness-Aware Minimization", who take 0.05).
 
     `weight_decay` is decoupled: each step takes `learning_rate * weight_decay` of every kernel away. Under momentum m
     this is as strong as an L2 term of `weight_decay * (1 - m)` in the gradient.
@@ -76,6 +80,8 @@ class Optimizer(fields.Section):
     weight_decay: float = fields.number(0.0, scale="log")
     clip_norm: float = fields.number(0.0, scale="log")
     ema_momentum: float = fields.number(0.0, maximum=1.0, open_above=True)
+    accumulation: int = fields.integer(1, minimum=1)
+    sam_radius: float = fields.number(0.0, scale="log")
 
     def build(self, learning_rate: Any, precision: str = "float32") -> keras.optimizers.Optimizer:
         """Returns the optimizer.
@@ -91,6 +97,7 @@ class Optimizer(fields.Section):
             global_clipnorm=self.clip_norm or None,
             use_ema=self.ema_momentum > 0,
             ema_momentum=self.ema_momentum or 0.99,
+            gradient_accumulation_steps=self.accumulation if self.accumulation > 1 else None,
         )
         built.exclude_from_weight_decay(var_names=list(SPARED_NAMES))
         return keras.optimizers.LossScaleOptimizer(built) if precision == "mixed_float16" else built

@@ -12,6 +12,7 @@ from keras_resnet import data as datasets
 from keras_resnet.errors import BadValue
 from keras_resnet.training.progress import COMPLETE, Description, differences
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.sharpness import SharpnessAware
 
 DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
 
@@ -97,11 +98,21 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     # What the examples or the labels cannot have is refused here, before a folder is made.
     recipe.augment.build(len(dataset.image_shape) - 1)
     recipe.augment.mixing(len(dataset.class_names), outputs)
+    recipe.data.class_weights(dataset, recipe.augment.mixes)
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
+    if recipe.optimizer.sam_radius:
+        if model_class is not keras.Model:
+            raise BadValue(
+                f"optimizer.sam_radius={recipe.optimizer.sam_radius} was given with model_class="
+                f"{model_class.__name__}. Both have a training step of their own. Leave one of them out."
+            )
+        model_class = SharpnessAware
     if model_class is keras.Model:
         return network
     own = model_class(network.input, network.output, name=network.name)
     own.dtype_policy = network.dtype_policy
+    if isinstance(own, SharpnessAware):
+        own.radius = recipe.optimizer.sam_radius
     return own

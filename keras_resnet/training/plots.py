@@ -79,3 +79,63 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def draw_range_test(found: Any, path: pathlib.Path) -> None:
+    """Draws the losses of a range test over the learning rate.
+
+    Args:
+        found: a `RangeTest`.
+        path: of the PNG.
+    """
+    figure = _figure(7.0, 4.0)
+    axes = figure.add_subplot()
+    axes.plot(found.rates, found.losses, color=TRAINING, alpha=0.3, label="loss of each batch")
+    axes.plot(found.rates, found.smoothed, color=TRAINING, label="smoothed")
+    if found.suggestion is not None:
+        axes.axvline(found.suggestion, color=VALIDATION, linestyle="--", label=f"falls fastest: {found.suggestion:.2g}")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.2 * max(found.smoothed[: max(len(found.smoothed) // 2, 1)]))
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def draw_examples(
+    plain: np.ndarray, changed: np.ndarray, titles: Sequence[str], columns: int, path: pathlib.Path
+) -> None:
+    """Draws examples in pairs, unchanged above and changed below: pictures, signals as lines, middle slices of volumes.
+
+    Args:
+        plain: `(examples, *space, channels)`.
+        changed: the same.
+        titles: one an example.
+        columns: examples in a row.
+        path: of the PNG.
+    """
+    rows = -(-len(changed) // columns)
+    figure = _figure(1.5 * columns, 3.2 * rows)
+    for index, (one, two) in enumerate(zip(plain, changed, strict=True)):
+        row, column = divmod(index, columns)
+        for below, example in enumerate((one, two)):
+            axes = figure.add_subplot(2 * rows, columns, (2 * row + below) * columns + column + 1)
+            _draw_example(axes, example)
+            if below:
+                axes.set_title(titles[index], fontsize=6)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_example(axes: Any, example: np.ndarray) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if example.ndim == 2:
+        axes.plot(example, linewidth=0.7)
+        return
+    picture = example[len(example) // 2] if example.ndim == 4 else example
+    if picture.shape[-1] == 3:
+        axes.imshow(np.clip(picture / 255, 0, 1))
+    else:
+        axes.imshow(picture.mean(axis=-1), cmap="grey")

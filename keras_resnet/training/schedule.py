@@ -57,6 +57,41 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps, "peak_at": self.peak_at, "name": self.name}
 
 
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Raises the learning rate of another schedule step by step from nearly nothing to its full height.
+
+    Args:
+        schedule: of Keras or of this package.
+        steps: of the rise, >= 1; step n of them has the share (n + 1) / steps.
+        name: of the schedule.
+
+    Source:
+        Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2.
+    """
+
+    def __init__(self, schedule: Any, steps: int, name: str = "Warmup") -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.steps = check_int("steps", steps)
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of an optimizer step, counted from 0."""
+        share = (keras.ops.cast(step, "float32") + 1) / self.steps
+        return self.schedule(step) * keras.ops.minimum(share, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        schedule = keras.optimizers.schedules.serialize(self.schedule)
+        return {"schedule": schedule, "steps": self.steps, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Warmup":
+        """Returns the schedule that `get_config` describes."""
+        return cls(**{**config, "schedule": keras.optimizers.schedules.deserialize(config["schedule"])})
+
+
 def _half_cosine(start: float, end: float, fraction: Any) -> Any:
     return end + (start - end) * 0.5 * (1 + keras.ops.cos(math.pi * fraction))
 
@@ -69,7 +104,9 @@ def _step(schedule: "Schedule", peak: float, steps: int) -> Any:
     # Keras keeps a value up to and including its boundary; the lower rate is to begin with the step itself.
     boundaries = [max(round(milestone * steps) - 1, 0) for milestone in schedule.milestones]
     values = [peak * schedule.step_factor**power for power in range(len(boundaries) + 1)]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    built = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
+    warmup_steps = round(schedule.warmup * steps)
+    return Warmup(built, warmup_steps) if warmup_steps else built
 
 
 def _cosine(schedule: "Schedule", peak: float, steps: int) -> Any:
@@ -106,7 +143,7 @@ def _polynomial(schedule: "Schedule", peak: float, steps: int) -> Any:
 
 SCHEDULES: dict[str, fields.Choice] = {
     "constant": fields.Choice(_constant),
-    "step": fields.Choice(_step, ("milestones", "step_factor")),
+    "step": fields.Choice(_step, ("warmup", "milestones", "step_factor")),
     "cosine": fields.Choice(_cosine, ("warmup", "final_fraction")),
     "cosine_restarts": fields.Choice(_cosine_restarts, ("final_fraction", "first_cycle", "cycle_growth")),
     "one_cycle": fields.Choice(_one_cycle, ("peak_at",)),

@@ -151,7 +151,9 @@ class _Training:
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         recipe, progress = self.about.recipe, self.progress
-        steps = self._optimizer_steps(self.about.steps_per_epoch)
+        # Keras counts the batches that are accumulated when it asks a schedule.
+        accumulated = recipe.optimizer.accumulation
+        steps = self._optimizer_steps(self.about.steps_per_epoch * accumulated)
         self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True))
         self.network.optimizer.build(self.network.trainable_variables)
         (self.folder / "last").mkdir(exist_ok=True)
@@ -211,6 +213,7 @@ class _Training:
             initial_epoch=begun,
             epochs=recipe.train.epochs,
             validation_data=validation,
+            class_weight=recipe.data.class_weights(dataset, recipe.augment.mixes),
             callbacks=callbacks,
             shuffle=False,
             verbose=_shown(verbose),
@@ -219,7 +222,8 @@ class _Training:
     def _optimizer_steps(self, batches: int) -> int:
         """Returns how many optimizer steps so many batches make; a model with a step of its own may say."""
         counted = getattr(self.network, "optimizer_steps", None)
-        return batches if counted is None else int(counted(batches))
+        made = batches if counted is None else int(counted(batches))
+        return made // self.about.recipe.optimizer.accumulation
 
     def _check_steps(self, begun: int) -> None:
         """Raises RuntimeError when Keras took another number of steps than planned, which would shift schedules."""

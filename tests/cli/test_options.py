@@ -11,6 +11,8 @@ OPTIONS = {
     "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--json"},
     "predict": {"trained", "images", "--top", "--json"},
     "explain": {"trained", "images", "--out"},
+    "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
+    "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
     "tune": {"--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", *TRAINING},
     "export": {"trained", "--format", "--quantize", "--calibration", "--out"},
     "convert": {"source", "--model", "--out"},

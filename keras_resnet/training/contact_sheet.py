@@ -1,0 +1,91 @@
+"""What training sees: a contact sheet of examples after their random changes."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet import files
+from keras_resnet.arguments import check_int
+from keras_resnet.errors import BadValue
+from keras_resnet.training.plan import anchored, resolved
+from keras_resnet.training.plots import draw_examples
+from keras_resnet.training.recipe import Recipe
+
+COLUMNS = 8
+
+
+def preview(
+    recipe: Recipe | str | os.PathLike = "quick",
+    *,
+    data: str | datasets.Dataset = "digits",
+    data_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike,
+    count: int = 40,
+    seed: int | None = None,
+    overrides: Any = None,
+) -> pathlib.Path:
+    """Draws the first training examples as a recipe changes them: the very ones that `fit` would see first.
+
+    Above them stand the same examples unchanged, where the batch holds as many. Mixed labels are written with their
+    shares.
+
+    Args:
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
+        data: a spec, or a loaded dataset.
+        data_dir: where TFDS finds its prepared data sets.
+        out: a PNG file; an older one is replaced.
+        count: examples at most.
+        seed: of order and changes; None for the recipe's.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        TypeError, ValueError: an argument or the data is not fit for training, or `out` is no PNG file.
+    """
+    check_int("count", count)
+    path = pathlib.Path(out).expanduser()
+    if path.suffix != ".png" or not path.absolute().parent.is_dir():
+        raise BadValue(
+            f"out={os.fspath(out)!r} is no PNG file in a folder that exists. Allowed is such as grid.png. Choose "
+            "another."
+        )
+    plan = resolved(recipe, seed, overrides)
+    spec, root = anchored(data.spec if isinstance(data, datasets.Dataset) else str(data), data_dir)
+    dataset = data if isinstance(data, datasets.Dataset) else plan.data.load(spec, root, plan.loss.choice.task)
+    count = min(count, plan.train.batch_size, dataset.sizes["train"])
+    plan = plan.replace({"train.batch_size": min(plan.train.batch_size, dataset.sizes["train"])})
+    with datasets.naming_bad_files(dataset):
+        changed, labels = _first(plan, dataset, count)
+        bare = plan.replace({f"augment.{name}": value for name, value in PLAIN.items()})
+        plain, _ = _first(bare, dataset, count)
+    titles = [_title(label, dataset.class_names) for label in labels]
+    files.write_atomically(path, lambda where: draw_examples(plain, changed, titles, COLUMNS, where))
+    return path
+
+
+# What leaves examples as they are, but for their crop.
+PLAIN = {
+    **{"flip": False, "quarter_turns": False, "pad_and_crop": 0, "rotation": 0.0, "zoom": 0.0, "translation": 0.0},
+    **{"policy": "none", "color_jitter": 0.0, "gain": 0.0, "noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0},
+}
+
+
+def _first(recipe: Recipe, dataset: datasets.Dataset, count: int) -> tuple[np.ndarray, np.ndarray]:
+    outputs = max(dataset.num_outputs, 1)
+    images, labels = next(iter(recipe.training_batches(dataset, outputs).take(1)))
+    return np.asarray(images, dtype="float32")[:count], np.asarray(labels)[:count]
+
+
+def _title(label: Any, names: tuple[str, ...]) -> str:
+    """Returns a class, the shares of mixed classes, or numbers to predict."""
+    if not names:
+        return ", ".join(f"{value:.3g}" for value in np.atleast_1d(label))
+    if np.ndim(label) == 0:
+        return names[int(label)]
+    order = np.argsort(-label)
+    return " + ".join(f"{label[index]:.0%} {names[index]}" for index in order[:2] if label[index] > 0.005)

@@ -1,0 +1,169 @@
+"""The learning rate range test: a short training with a rising rate, to see where the loss falls fastest."""
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet import files, models
+from keras_resnet.arguments import check_float, check_int, choose
+from keras_resnet.errors import BadValue
+from keras_resnet.training.folder import make_writable
+from keras_resnet.training.plan import anchored, first_network, resolved
+from keras_resnet.training.plots import draw_range_test
+from keras_resnet.training.recipe import Recipe
+
+LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 150
+SMOOTHING = 0.9  # of the mean of losses so far, corrected for its start
+SETTLING = 10  # steps until the smoothed loss means something
+DIVERGED = 4.0  # times the lowest smoothed loss so far
+
+
+@dataclasses.dataclass(frozen=True)
+class RangeTest:
+    """What a range test found.
+
+    Attributes:
+        path: of the folder with `lr.csv` and `lr.png`.
+        rates: learning rate of each step.
+        losses: of each step.
+        smoothed: the same, smoothed.
+        suggestion: the rate at which the smoothed loss falls fastest, a safe one; None where it never falls.
+        largest: the rate at which the smoothed loss was lowest: as a peak of a schedule take a third of it or less.
+    """
+
+    path: pathlib.Path
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggestion: float | None
+    largest: float
+
+    def __str__(self) -> str:
+        """Returns what a person wants to know of it."""
+        told = "none: the loss never falls" if self.suggestion is None else f"{self.suggestion:.2g}"
+        return (
+            f"{self.path / 'lr.csv'}\n{self.path / 'lr.png'}\n"
+            f"steps          {len(self.rates)}, from {self.rates[0]:.2g} to {self.rates[-1]:.2g}\n"
+            f"suggestion     {told} (the loss falls fastest)\n"
+            f"lowest loss    at {self.largest:.2g}; a peak of a schedule is a third of that or less"
+        )
+
+
+def lr_find(
+    recipe: Recipe | str | os.PathLike = "quick",
+    *,
+    model: str = "resnet18",
+    data: str | datasets.Dataset = "digits",
+    data_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike,
+    lowest: float = LOWEST,
+    highest: float = HIGHEST,
+    steps: int = STEPS,
+    seed: int | None = None,
+    overrides: Any = None,
+) -> RangeTest:
+    """Trains for a few steps with a learning rate that rises exponentially, and says where the loss falls fastest.
+
+    Everything but the learning rate is the recipe's. The test stops where the loss is not finite, or four times its
+    lowest.
+
+    Args:
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
+        model: a name from `keras_resnet.list_models()`.
+        data: a spec, or a loaded dataset.
+        data_dir: where TFDS finds its prepared data sets.
+        out: the folder of `lr.csv` and `lr.png`, made where it is missing; older ones there are replaced.
+        lowest: learning rate of the first step, > 0.
+        highest: of the last step, above `lowest`.
+        steps: how many, at least 10.
+        seed: of weights, order and augmentation; None for the recipe's.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
+
+    Raises:
+        TypeError, ValueError: an argument or the data is not fit for training.
+
+    Source:
+        Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3.
+    """
+    check_int("steps", steps, minimum=10)
+    check_float("lowest", lowest, minimum=0.0, minimum_included=False)
+    check_float("highest", highest, minimum=lowest, minimum_included=False)
+    choose("model", model, models.VARIANTS)
+    plan = resolved(recipe, seed, overrides)
+    spec, root = anchored(data.spec if isinstance(data, datasets.Dataset) else str(data), data_dir)
+    dataset = data if isinstance(data, datasets.Dataset) else plan.data.load(spec, root, plan.loss.choice.task)
+    keras.utils.set_random_seed(plan.train.seed)
+    network = first_network(plan, model, dataset, keras.Model)
+    folder = make_writable(out)
+    rising = keras.optimizers.schedules.ExponentialDecay(lowest, steps - 1, highest / lowest)
+    loss, metrics = plan.loss.build(True)
+    network.compile(optimizer=plan.optimizer.build(rising, plan.train.precision), loss=loss, metrics=metrics)
+    watch = _Watch()
+    with datasets.naming_bad_files(dataset):
+        network.fit(
+            plan.training_batches(dataset, network.output_shape[-1]),
+            steps_per_epoch=steps,
+            epochs=1,
+            callbacks=[watch],
+            shuffle=False,
+            verbose=0,
+        )
+    rates = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(len(watch.losses))]
+    return _written(folder, rates, watch.losses, watch.smoothed)
+
+
+class _Watch(keras.callbacks.Callback):
+    """Notes the loss of each batch, and stops where it has gone too high."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self.smoothed: list[float] = []
+        self.mean = 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Starts the metrics anew: Keras reports means over the epoch so far."""
+        self.model.reset_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Adds the loss of the batch."""
+        loss = float((logs or {}).get("loss", math.nan))
+        if not math.isfinite(loss):
+            self.model.stop_training = True
+            return
+        self.mean = SMOOTHING * self.mean + (1 - SMOOTHING) * loss
+        self.losses.append(loss)
+        self.smoothed.append(self.mean / (1 - SMOOTHING ** len(self.losses)))
+        if self.smoothed[-1] > DIVERGED * min(self.smoothed):
+            self.model.stop_training = True
+
+
+def _written(folder: pathlib.Path, rates: list[float], losses: list[float], smoothed: list[float]) -> RangeTest:
+    if len(losses) < 5:
+        raise BadValue(
+            f"The loss was not finite after {len(losses)} steps. A test needs steps that train. Look at the data, or "
+            "set lowest further down."
+        )
+    slopes = np.gradient(np.array(smoothed), np.log(np.array(rates)))
+    best = int(np.argmin(smoothed))
+    # Not among the first steps, whose mean is one of few losses; not behind the lowest, where it falls from a height.
+    inner = slopes[min(SETTLING, best) : best + 1]
+    steepest = min(SETTLING, best) + int(np.argmin(inner))
+    suggestion = rates[steepest] if slopes[steepest] < 0 else None
+    rows = [("learning_rate", "loss", "smoothed_loss"), *zip(rates, losses, smoothed, strict=True)]
+
+    def write(path: pathlib.Path) -> None:
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    files.write_atomically(folder / "lr.csv", write)
+    found = RangeTest(folder, tuple(rates), tuple(losses), tuple(smoothed), suggestion, rates[best])
+    files.write_atomically(folder / "lr.png", lambda path: draw_range_test(found, path))
+    return found

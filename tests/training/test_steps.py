@@ -1,0 +1,171 @@
+"""Training steps that are not Keras's plain one: accumulation, sharpness-aware minimisation, weights, mixed labels."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import data, training
+from keras_resnet.training.sharpness import SharpnessAware
+
+SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
+
+
+def fitted(tmp_path, name="run", **overrides):
+    return training.fit(
+        "quick",
+        out=tmp_path / name,
+        overrides={**SMALL, **overrides},
+        verbose=0,
+        score=(),
+        resume=(tmp_path / name).exists(),
+    )
+
+
+def weights_of(run):
+    return keras.saving.load_model(run.path / "final.keras").get_weights()
+
+
+def test_accumulated_gradients_make_the_step_of_the_larger_batch():
+    rng = np.random.default_rng(0)
+    images, labels = rng.normal(size=(8, 3)).astype("float32"), rng.integers(0, 2, 8)
+    found = []
+    for size, accumulation in ((8, 1), (4, 2)):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        recipe = training.Recipe().replace(
+            {"optimizer.accumulation": accumulation, "schedule.name": "constant", "optimizer.weight_decay": 0.0}
+        )
+        model.compile(**recipe.compile_args(steps_per_epoch=8 // size, from_logits=True))
+        model.fit(images, labels, batch_size=size, shuffle=False, verbose=0, epochs=3)
+        found.append(model.get_weights())
+    assert all(np.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
+
+
+def test_a_run_with_accumulation_counts_its_steps_and_resumes_bit_for_bit(tmp_path):
+    whole = fitted(tmp_path, **{"optimizer.accumulation": 3})
+    assert whole.description["optimizer_steps"] == 2 * 20 // 3
+
+    def stop(epoch, figures):
+        return epoch == 1
+
+    words = {**SMALL, "optimizer.accumulation": 3}
+    training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
+    again = training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True)
+    assert all(np.array_equal(*pair) for pair in zip(weights_of(whole), weights_of(again), strict=True))
+
+
+def test_a_sharpness_aware_step_is_the_one_of_the_paper():
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    images = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+    labels = np.arange(16) % 3
+    inputs = keras.Input((4,))
+    outputs = keras.layers.Dense(3)(keras.layers.BatchNormalization()(inputs))
+    model = SharpnessAware(inputs, outputs)
+    model.radius = 0.3
+    plain = keras.Model(inputs, outputs)
+    before = [np.array(value) for value in plain.get_weights()]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def slopes():
+        with tf.GradientTape() as tape:
+            value = loss(labels, plain(images, training=True))
+        return [np.array(slope) for slope in tape.gradient(value, [v.value for v in plain.trainable_variables])]
+
+    first = slopes()
+    moved = [np.array(variable) for variable in plain.non_trainable_variables]
+    length = 0.3 / np.sqrt(sum((slope**2).sum() for slope in first))
+    for variable, slope in zip(plain.trainable_variables, first, strict=True):
+        variable.assign_add(slope * length)
+    second = slopes()
+    plain.set_weights(before)
+    expected = [np.array(v) - 0.1 * slope for v, slope in zip(plain.trainable_variables, second, strict=True)]
+    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)
+    model.train_on_batch(images, labels)
+    assert all(np.allclose(*pair, atol=1e-6) for pair in zip(model.trainable_variables, expected, strict=True))
+    # Moving averages are those of one pass.
+    assert all(np.allclose(*pair, atol=1e-6) for pair in zip(model.non_trainable_variables, moved, strict=True))
+    assert not np.allclose(first[0], second[0])
+
+
+def test_a_sharpness_aware_run_trains_saves_a_plain_model_and_resumes_bit_for_bit(tmp_path):
+    whole = fitted(tmp_path, **{"optimizer.sam_radius": 0.05})
+    assert whole.history["loss"][1] < whole.history["loss"][0]
+    assert type(keras.saving.load_model(whole.path / "best.keras")).__name__ == "Functional"
+    words = {**SMALL, "optimizer.sam_radius": 0.05}
+    stop = lambda epoch, figures: True  # noqa: E731
+    training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
+    again = training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True)
+    assert all(np.array_equal(*pair) for pair in zip(weights_of(whole), weights_of(again), strict=True))
+
+
+def test_two_steps_of_their_own_are_refused(tmp_path):
+    class Own(keras.Model):
+        pass
+
+    with pytest.raises(ValueError, match="Leave one of them out"):
+        training.fit("quick", overrides={**SMALL, "optimizer.sam_radius": 0.1}, model_class=Own, dry_run=True)
+
+
+def unbalanced(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 20]).astype("int32")
+    images = rng.integers(0, 256, (200, 8, 8, 1), "uint8")
+    np.savez(tmp_path / "u.npz", x_train=images, y_train=labels)
+    return f"npz:{tmp_path / 'u.npz'}"
+
+
+def test_weights_make_rare_classes_count_alike(tmp_path):
+    spec = unbalanced(tmp_path)
+    chances = {}
+    for balance in ("none", "weights"):
+        words = {"model.width": 4, "train.epochs": 6, "train.batch_size": 32, "optimizer.learning_rate": 0.02}
+        run = training.fit(
+            "quick",
+            data=spec,
+            out=tmp_path / balance,
+            overrides={**words, "data.balance": balance, "loss.label_smoothing": 0.0},
+            verbose=0,
+            score=(),
+        )
+        images, _ = run.dataset.arrays("train")
+        logits = keras.saving.load_model(run.path / "final.keras").predict(images, verbose=0)
+        chances[balance] = float((1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).mean())
+    # Noise tells nothing, so that the chance of the rare class is its share, or a half where it counts alike.
+    assert chances["none"] < 0.3 < chances["weights"]
+
+
+def test_labels_that_are_mixed_train_and_validate(tmp_path):
+    run = fitted(tmp_path, **{"augment.mixup": 0.2, "augment.cutmix": 1.0, "augment.repeats": 2})
+    assert 0 < run.history["val_accuracy"][-1] <= 1 and np.isfinite(run.history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"augment.mixup": 0.2, "data.balance": "weights"}, "more than one class"),
+        ({"augment.mixup": 0.2, "loss.name": "huber"}, "numbers to predict"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_a_folder_is_made(overrides, message, tmp_path):
+    recipe = training.Recipe().replace({**SMALL, **overrides})
+    spec = "digits"
+    if "loss.name" in overrides:
+        np.savez(tmp_path / "r.npz", x_train=np.zeros((99, 8, 8, 1), "uint8"), y_train=np.linspace(0, 1, 99))
+        spec = f"npz:{tmp_path / 'r.npz'}"
+    with pytest.raises(ValueError, match=message):
+        training.fit(recipe, data=spec, out=tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_example_repeats_itself_in_a_batch_and_an_epoch_sees_fewer(tmp_path):
+    images = np.arange(40, dtype="uint8").reshape(40, 1, 1, 1) * np.ones((1, 4, 4, 1), "uint8")
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=np.arange(40) % 2)
+    dataset = data.load(f"npz:{tmp_path / 'd.npz'}", validation_fraction=0.0, test_fraction=0.0)
+    batches = dataset.training_batches(8, seed=0, repeats=4).take(5)
+    seen = [batch[:, 0, 0, 0] for batch, _ in batches.as_numpy_iterator()]
+    assert all(len(set(batch)) == 2 and np.array_equal(batch[:4], np.repeat(batch[:1], 4)) for batch in seen)
+    assert len(set(np.concatenate(seen))) == 10
+    once = [batch for batch, _ in dataset.training_batches(8, seed=0).take(5).as_numpy_iterator()]
+    assert len(set(np.concatenate(once)[:, 0, 0, 0])) == 40
