@@ -50,7 +50,19 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet.models import unfreeze as unfreeze
 
 ROOMS = (
-    *("blocks", "data", "demo", "evaluation", "explain", "export", "models", "preprocessing", "report", "training"),
+    *(
+        "benchmark",
+        "blocks",
+        "data",
+        "demo",
+        "evaluation",
+        "explain",
+        "export",
+        "models",
+        "preprocessing",
+        "report",
+        "training",
+    ),
     "tuning",
 )
 NAMES = {

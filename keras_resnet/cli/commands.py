@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import tomllib
 from collections.abc import Callable
 from typing import Any
 
 import keras_resnet.models as models
 from keras_resnet.arguments import choose
+from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of
 from keras_resnet.errors import BadValue
 
 Command = Callable[[argparse.Namespace], None]
@@ -24,7 +24,7 @@ def list_models(options: argparse.Namespace) -> None:
 
 def info(options: argparse.Namespace) -> None:
     """Prints a model stage by stage."""
-    shape = _shape(options.input_shape)
+    shape = shape_of(options.input_shape)
     if os.path.exists(options.model):
         from keras_resnet import evaluation
 
@@ -37,7 +37,7 @@ def info(options: argparse.Namespace) -> None:
     else:
         choose("MODEL", options.model, models.VARIANTS)
         # Values do not matter here, and zeros are the cheapest to make.
-        arguments = {"kernel_initializer": "zeros", "input_shape": shape, **_model_arguments(options.set)}
+        arguments = {"kernel_initializer": "zeros", "input_shape": shape, **model_arguments(options.set)}
         model, shape = models.build(options.model, **arguments), None
     print(models.model_info(model, input_shape=shape))
     if options.svg:
@@ -49,12 +49,12 @@ def train(options: argparse.Namespace) -> None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import training
 
-    overrides = _overrides(options.set)
+    overrides = overrides_of(options.set)
     for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
         if value is not None:
             overrides[field] = str(value)
     run = training.fit(
-        **_given(options, "recipe", "model", "data"),
+        **given(options, "recipe", "model", "data"),
         data_dir=options.data_dir,
         out=options.out,
         resume=options.resume,
@@ -125,11 +125,11 @@ def lr_find(options: argparse.Namespace) -> None:
 
     print(
         training.lr_find(
-            **_given(options, "recipe", "model", "data"),
+            **given(options, "recipe", "model", "data"),
             data_dir=options.data_dir,
             out=options.out,
             seed=options.seed,
-            overrides=_overrides(options.set),
+            overrides=overrides_of(options.set),
         )
     )
 
@@ -140,18 +140,13 @@ def preview(options: argparse.Namespace) -> None:
 
     print(
         training.preview(
-            **_given(options, "recipe", "data"),
+            **given(options, "recipe", "data"),
             data_dir=options.data_dir,
             out=options.out,
             seed=options.seed,
-            overrides=_overrides(options.set),
+            overrides=overrides_of(options.set),
         )
     )
-
-
-def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """Returns the options that were given; the others keep the defaults that the library has."""
-    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def tune(options: argparse.Namespace) -> None:
@@ -169,7 +164,7 @@ def tune(options: argparse.Namespace) -> None:
         workers=options.workers,
         resume=options.resume,
         seed=options.seed,
-        overrides=_overrides(options.set),
+        overrides=overrides_of(options.set),
     )
 
 
@@ -213,6 +208,16 @@ def demo(options: argparse.Namespace) -> None:
     serve(options.trained, options.port)
 
 
+def benchmark(options: argparse.Namespace) -> None:
+    """Prints how fast this machine is."""
+    import dataclasses
+
+    from keras_resnet.benchmark import benchmark as measured
+
+    found = measured(**given(options, "model", "mode", "input_size", "batch_size"))
+    print(json.dumps(dataclasses.asdict(found)) if options.json else found)
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes a model for serving."""
     from keras_resnet.export import export as write
@@ -253,42 +258,5 @@ COMMANDS: dict[str, Command] = {
     "compare": compare,
     "calibrate": calibrate,
     "demo": demo,
+    "benchmark": benchmark,
 }
-
-
-def _overrides(settings: list[str]) -> dict[str, str]:
-    """Returns {"a.b": "v"} for words such as "a.b=v"."""
-    overrides = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or "." not in name:
-            raise BadValue(
-                f"--set {setting} is not of the form section.field=value. Allowed is for example --set model.width=16. "
-                "Write it so, without spaces."
-            )
-        overrides[name.strip()] = value.strip()
-    return overrides
-
-
-def _model_arguments(settings: list[str]) -> dict[str, Any]:
-    """Returns {"width": 16} for "model.width=16": values as TOML writes them, and bare words as strings."""
-    arguments = {}
-    for name, text in _overrides(settings).items():
-        section, _, argument = name.partition(".")
-        if section != "model":
-            raise BadValue(f"--set {name} has no effect here. Allowed is model.NAME=value. Leave it out.")
-        try:
-            arguments[argument] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            arguments[argument] = text
-    return arguments
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    """Returns (8, 8, 1) for "8,8,1"."""
-    if text is None:
-        return None
-    sizes = text.replace("x", ",").split(",")
-    if not all(size.strip().isdigit() for size in sizes):
-        raise BadValue(f"--input-shape {text} is not a list of sizes. Allowed is for example 224,224,3. Write it so.")
-    return tuple(int(size) for size in sizes)

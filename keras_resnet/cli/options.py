@@ -177,7 +177,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "benchmark": (
-        f"images a second on this machine {NOT_YET}",
+        "images a second on this machine, and the share of its matrix speed",
         [
             _option("--model", metavar="NAME", help="a name that `list` prints"),
             _option("--input-size", type=int, metavar="N", help="side of the image in pixels"),

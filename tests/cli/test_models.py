@@ -66,7 +66,6 @@ def test_info_refuses_what_it_cannot_show(run, words, message, tmp_path, monkeyp
     "words",
     [
         ["convert", "weights.h5", "--model", "resnet50", "--out", "m.weights.h5"],
-        ["benchmark"],
     ],
     ids=lambda words: words[0],
 )
