@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")
     parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the figures to FILE")
     options = parser.parse_args()
-    options.isa = "native"
+    options.isa, options.dtype = "native", "float32"
     rows = [row for row in (QUICK if options.quick else ROWS) if not options.only or options.only in row.title]
     facts = machine()
     print("{date}, {processor}, {cores} cores".format(**facts))

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two networks, to try the script")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     options = parser.parse_args()
-    options.isa = "native"
+    options.isa, options.dtype = "native", "float32"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     facts = machine()
     print("{date}, {processor}, {cores} cores\n".format(**facts))

@@ -12,7 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.plan import anchored
 from keras_resnet.tuning.algorithms import ALGORITHMS
-from keras_resnet.tuning.settings import Settings
+from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
 from keras_resnet.tuning.space import Space
 
 REMEMBERED = ("model", "data", "data_dir", "algorithm", "trials")
@@ -92,6 +92,9 @@ def defined(
     if known is None or space is not None or "space" in own:
         found = space if space is not None else settings.space
         space = found if isinstance(found, Space) else Space.load(found)
+        if found == DEFAULT_SPACE:
+            # It is for classifiers and regressions alike; in a space of the user's such a dimension is a mistake.
+            space = space.fitting(recipe)
     else:
         space = known.space
     choose("model", plain["model"], models.VARIANTS)

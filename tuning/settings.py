@@ -8,6 +8,8 @@ from keras_resnet.training.loss import Loss
 
 KEEP = {"best": "the best model alone", "all": "the model of every trial"}
 
+DEFAULT_SPACE = "default"
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings(fields.Section):
@@ -23,7 +25,7 @@ class Settings(fields.Section):
 
     title = "search"
     recipe: str = fields.text("quick")
-    space: str = fields.text("default")
+    space: str = fields.text(DEFAULT_SPACE)
     objective: str = fields.text("accuracy")
     max_parameters: int = fields.integer(0)
     max_multiply_adds: int = fields.integer(0)

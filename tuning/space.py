@@ -124,12 +124,24 @@ class Space:
             choose("name", name, dict.fromkeys(self.names))
         return Space(dimension for dimension in self if dimension.name not in names)
 
+    def fitting(self, recipe: training.Recipe) -> "Space":
+        """Returns the space without the dimensions that would have no effect on any recipe of it.
+
+        Args:
+            recipe: that the search starts from.
+        """
+        return Space(dimension for dimension in self if self._has_effect(dimension.name, recipe))
+
+    def _has_effect(self, name: str, recipe: training.Recipe) -> bool:
+        readers = _readers(name)
+        return readers is None or bool(set(readers) & set(self._chosen(recipe, name)))
+
     def for_recipe(self, recipe: training.Recipe) -> None:
         """Raises ValueError where a dimension would have no effect on any recipe of the space."""
         for dimension in self:
             readers = _readers(dimension.name)
             chosen = self._chosen(recipe, dimension.name)
-            if readers is not None and not set(readers) & set(chosen):
+            if readers is not None and not self._has_effect(dimension.name, recipe):
                 parent = f"{dimension.name.partition('.')[0]}.name"
                 raise BadValue(
                     f"{dimension.name} has no effect with {parent}={', '.join(map(repr, chosen))}. It is read with "

@@ -15,7 +15,13 @@ def test_every_dimension_of_the_default_space_says_why_and_fits_the_recipes_of_t
     space = Space.load("default")
     assert all(dimension.why for dimension in space)
     for name in training.list_recipes():
-        space.for_recipe(training.Recipe.load(name))
+        recipe = training.Recipe.load(name)
+        fitting = space.fitting(recipe)
+        fitting.for_recipe(recipe)
+        left_out = ["loss.label_smoothing"] if name == "regression" else []
+        assert fitting.names == [dimension for dimension in space.names if dimension not in left_out]
+    with pytest.raises(ValueError, match="loss.label_smoothing has no effect"):
+        space.for_recipe(training.Recipe.load("regression"))
 
 
 def test_the_default_space_holds_what_a_search_of_networks_wants():
