@@ -41,6 +41,16 @@ def test_info_reads_a_saved_model(run, tmp_path):
     assert re.search(r"^head +3 ", out, re.MULTILINE)
 
 
+def test_info_draws_the_block_diagram_of_a_name_and_of_a_saved_model(run, tmp_path):
+    words = ["--input-shape", "32,32,3", "--set", "model.stem=small", "--svg", tmp_path / "n.svg"]
+    status, out, _ = run("info", "resnet18", *words)
+    assert status == 0 and out.endswith(f"{tmp_path / 'n.svg'}\n")
+    assert "3x3 conv, 64" in (tmp_path / "n.svg").read_text("utf-8")
+    keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3).save(tmp_path / "m.keras")
+    status, *_ = run("info", tmp_path / "m.keras", "--svg", tmp_path / "m.svg")
+    assert status == 0 and "dense, 3" in (tmp_path / "m.svg").read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -5,7 +5,6 @@ import keras
 import pytest
 
 import keras_resnet
-from keras_resnet.cli import main
 from keras_resnet.models import VARIANTS
 from keras_resnet.models.drawing import rows_of
 
@@ -61,26 +60,11 @@ def test_the_picture_is_whole_svg_with_a_box_for_each_part(tmp_path):
     assert all(float(box.get("y")) + float(box.get("height")) < height for box in root.findall("s:rect", NAMESPACE))
 
 
-def test_a_network_with_layers_before_the_stem_shows_them(tmp_path, capsys):
+def test_a_network_with_layers_before_the_stem_shows_them():
     image = keras.Input((16, 16, 3))
     x = keras_resnet.preprocessing.InputNormalization("imagenet", name="preprocessing")(image)
     model = keras_resnet.ResNet18(input_tensor=x, stem="small", width=4, classes=2)
     assert rows_of(model)[0].branch == ("preprocessing",)
-    model.save(tmp_path / "m.keras")
-    assert main(["info", str(tmp_path / "m.keras"), "--svg", str(tmp_path / "m.svg")]) == 0
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'm.svg'}\n")
-    assert "preprocessing" in (tmp_path / "m.svg").read_text("utf-8")
-    words = [
-        "info",
-        "resnet18",
-        "--input-shape",
-        "32,32,3",
-        "--set",
-        "model.stem=small",
-        "--svg",
-        str(tmp_path / "n.svg"),
-    ]
-    assert main(words) == 0 and "3x3 conv, 64" in (tmp_path / "n.svg").read_text("utf-8")
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path):
