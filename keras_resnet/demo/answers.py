@@ -1,7 +1,5 @@
 """What the page says of one file: classes, probabilities and a map."""
 
-import base64
-import io
 import os
 import tempfile
 import threading
@@ -12,9 +10,10 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
+from keras_resnet.evaluation.scoring import answers_of
 from keras_resnet.explain import explain
-from keras_resnet.explain.overlays import blended
-from keras_resnet.models.outputs import logits_of, softmax
+from keras_resnet.explain.overlays import as_rgb, blended
+from keras_resnet.report.pictures import png_of, url_of
 
 TOP = 5
 SHOWN_SIDE_PX = 256
@@ -53,14 +52,9 @@ class Answers:
         record, model = self.trained.record, self.trained.model
         with self.turn:
             found = explain(model, image[None])
-        answer: dict[str, Any] = {"name": name, "picture": _embedded(self._rgb(image), None)}
-        if not record.class_names and "class_names" not in record.assumed:
-            return answer | {"values": [float(value) for value in found.outputs[0]]}
-        probabilities = softmax(logits_of(model, found.outputs))[0]
-        names = record.class_names or tuple(map(str, range(len(probabilities))))
-        order = np.argsort(-probabilities, kind="stable")[:TOP]
-        classes = [{"name": names[index], "probability": float(probabilities[index])} for index in order]
-        return answer | {"classes": classes, "overlay": _embedded(self._rgb(image), found.maps[0])}
+        shown = as_rgb(image, record.channel_order)
+        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, found.outputs, TOP)[0]}
+        return answer if "values" in answer else answer | {"overlay": _url(shown, found.maps[0])}
 
     def _read(self, name: str, content: bytes) -> np.ndarray:
         # Files are inspected by their headers before they are decoded, and that takes a path.
@@ -74,11 +68,8 @@ class Answers:
         finally:
             os.unlink(path)
 
-    def _rgb(self, image: np.ndarray) -> np.ndarray:
-        return image[..., ::-1] if self.trained.record.channel_order == "bgr" else image
 
-
-def _embedded(image: np.ndarray, heat: np.ndarray | None) -> str:
+def _url(image: np.ndarray, heat: np.ndarray | None) -> str:
     """Returns a PNG as a URL: small pictures enlarged by a whole factor, large ones made smaller."""
     from PIL import Image
 
@@ -86,6 +77,4 @@ def _embedded(image: np.ndarray, heat: np.ndarray | None) -> str:
     factor = max(1, SHOWN_SIDE_PX // max(shown.size))
     shown = shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
     shown.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))
-    buffer = io.BytesIO()
-    shown.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return url_of(png_of(shown))

@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
+from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_trained
 from keras_resnet.models.outputs import predict_all
 
 BATCH_SIZE = 256
@@ -76,12 +76,7 @@ def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset
             f"data={dataset.spec!r} has {'no test split' if dataset.class_names else 'numbers to predict'}. A probe "
             "needs classes, and a test split. Pass other data."
         )
-    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
-    if channels != given:
-        raise BadValue(
-            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. Probe "
-            "with data of as many channels."
-        )
+    check_channels(trained, dataset)
     return dataset
 
 

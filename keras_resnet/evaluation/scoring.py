@@ -11,7 +11,7 @@ from keras_resnet import data as datasets
 from keras_resnet import scores
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import dataset_of, open_trained
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
 from keras_resnet.models.outputs import logits_of, softmax
 from keras_resnet.training import Run
 
@@ -88,17 +88,24 @@ def predict(
         )
     images = [datasets.read_for_network(path, record) for path in paths]
     outputs = np.concatenate([trained.model.predict_on_batch(image[None]) for image in images])
+    answers = answers_of(trained, outputs, top)
+    return [{"image": os.fspath(path), **answer} for path, answer in zip(paths, answers, strict=True)]
+
+
+def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:
+    """Returns what outputs say of each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`.
+
+    Args:
+        trained: whose outputs they are.
+        outputs: `(pictures, outputs)`.
+        top: classes for each.
+    """
+    record = trained.record
     if not record.class_names and "class_names" not in record.assumed:
-        return [
-            {"image": os.fspath(path), "values": [float(value) for value in row]}
-            for path, row in zip(paths, outputs, strict=True)
-        ]
+        return [{"values": [float(value) for value in row]} for row in outputs]
     probabilities = softmax(logits_of(trained.model, outputs))
     names = record.class_names or tuple(str(index) for index in range(probabilities.shape[1]))
-    return [
-        {"image": os.fspath(path), "classes": _best(row, names, top)}
-        for path, row in zip(paths, probabilities, strict=True)
-    ]
+    return [{"classes": _best(row, names, top)} for row in probabilities]
 
 
 def _best(probabilities: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:

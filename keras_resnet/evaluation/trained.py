@@ -124,15 +124,20 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
             f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} classes. "
             "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
         )
-    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
-    if channels is not None and channels != given:
-        raise BadValue(
-            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
-            "Evaluate on data with as many channels."
-        )
+    check_channels(trained, dataset)
     trained_on = trained.record.class_names
     if trained_on and trained_on != tuple(dataset.class_names):
         raise BadValue(
             f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
             f"{list(trained_on)}. Names and order must be equal. Rename the folders or the classes."
+        )
+
+
+def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:
+    """Raises ValueError where the model and the data disagree on the number of channels."""
+    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
+    if channels is not None and channels != given:
+        raise BadValue(
+            f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
+            "Evaluate on data with as many channels."
         )

@@ -50,6 +50,11 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
 
 
+def as_rgb(image: np.ndarray, channel_order: str) -> np.ndarray:
+    """Returns a picture in the order in which it is shown, from that of a network's record."""
+    return image[..., ::-1] if channel_order == "bgr" else image
+
+
 def blended(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Returns a picture with its map over it, uint8 `(height, width, 3)`.
 
@@ -144,7 +149,7 @@ def explain_files(
         while target in written:
             number += 1
             target = folder / f"{path.stem}-{number}.png"
-        shown = image[..., ::-1] if trained.record.channel_order == "bgr" else image
+        shown = as_rgb(image, trained.record.channel_order)
         overlay(shown, heat, target, f"{names[index] if names else index} ({method})")
         written.append(target)
     return written

@@ -23,7 +23,7 @@ STYLE = """
 svg { font: 12px system-ui, sans-serif; color-scheme: light dark; }
 text { fill: light-dark(#1b1f24, #e4e8ec); } .soft { fill: light-dark(#5d6670, #98a3ad); }
 rect { fill: light-dark(#f2f5f8, #1d2329); stroke: light-dark(#8a94a0, #6b7682); }
-rect.conv { fill: light-dark(#dcebfb, #1d3b5c); } rect.around { fill: none; stroke-dasharray: 4 4; }
+rect.conv { fill: light-dark(#dcebfb, #1d3b5c); }
 path { fill: none; stroke: light-dark(#5d6670, #98a3ad); stroke-width: 1.4; }
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet.evaluation.predictions import Mistake
 from keras_resnet.explain import explain, overlay
-from keras_resnet.explain.overlays import blended
+from keras_resnet.explain.overlays import as_rgb, blended
 from keras_resnet.report.page import escape
 from keras_resnet.training import Run
 
@@ -37,7 +37,7 @@ def _shown(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     )
     alternative = f"example {mistake.index}, labelled {mistake.label}, taken for {mistake.guess}"
     if heat.ndim == 2:
-        image = mistake.image[..., ::-1] if run.record.channel_order == "bgr" else mistake.image
+        image = as_rgb(mistake.image, run.record.channel_order)
         plain = blended(image, np.zeros_like(heat))
         drawn = _picture(plain, alternative) + _picture(blended(image, heat), f"map of {mistake.guess}")
         drawn = f'<div class="two">{drawn}</div>'
@@ -60,11 +60,20 @@ def _picture(pixels: np.ndarray, alternative: str) -> str:
     elif side < SMALLEST_SIDE_PX:
         factor = -(-SMALLEST_SIDE_PX // side)
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return _embedded(png_of(picture), alternative)
+
+
+def png_of(picture: Any) -> bytes:
+    """Returns a picture of Pillow as a PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
-    return _embedded(buffer.getvalue(), alternative)
+    return buffer.getvalue()
+
+
+def url_of(png: bytes) -> str:
+    """Returns a PNG as a URL that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _embedded(png: bytes, alternative: str) -> str:
-    encoded = base64.b64encode(png).decode("ascii")
-    return f'<img src="data:image/png;base64,{encoded}" alt="{escape(alternative)}">'
+    return f'<img src="{url_of(png)}" alt="{escape(alternative)}">'
