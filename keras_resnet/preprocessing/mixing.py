@@ -7,6 +7,7 @@ import keras
 from keras_resnet.arguments import check_float, check_fraction, check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.augmentation import Draws
+from keras_resnet.preprocessing.random_change import column
 
 
 class Mixing:
@@ -66,20 +67,20 @@ class Mixing:
         else:
             new, share = (self._mixed_up if self.mixup else self._cut)(images, others, draws)
         share = keras.ops.where(mixed, share, 1.0)
-        new = keras.ops.where(_column(mixed, len(images.shape)), new, images)
+        new = keras.ops.where(column(mixed, len(images.shape)), new, images)
         own = keras.ops.expand_dims(share, 1)
         return new, own * rows + (1 - own) * keras.ops.take(rows, partners, axis=0)
 
     def _mixed_up(self, images: Any, others: Any, draws: Any) -> tuple[Any, Any]:
         share = keras.random.beta((keras.ops.shape(images)[0],), self.mixup, self.mixup, seed=draws)
-        own = _column(share, len(images.shape))
+        own = column(share, len(images.shape))
         return own * images + (1 - own) * others, share
 
     def _cut(self, images: Any, others: Any, draws: Any) -> tuple[Any, Any]:
         count, rank = keras.ops.shape(images)[0], len(images.shape) - 2
         share = keras.random.beta((count,), self.cutmix, self.cutmix, seed=draws)
         side = keras.ops.power(1 - share, 1 / rank)
-        inside = keras.ops.ones_like(_column(share, rank + 2)) > 0
+        inside = keras.ops.ones_like(column(share, rank + 2)) > 0
         replaced = keras.ops.ones_like(share)
         for axis in range(1, rank + 1):
             size = images.shape[axis]
@@ -90,12 +91,7 @@ class Mixing:
             places = keras.ops.reshape(
                 keras.ops.arange(size, dtype="float32"), [-1 if other == axis else 1 for other in range(rank + 2)]
             )
-            within = keras.ops.logical_and(places >= _column(low, rank + 2), places < _column(high, rank + 2))
+            within = keras.ops.logical_and(places >= column(low, rank + 2), places < column(high, rank + 2))
             inside = keras.ops.logical_and(inside, within)
             replaced = replaced * (high - low) / size
         return keras.ops.where(inside, others, images), 1 - replaced
-
-
-def _column(values: Any, rank: int) -> Any:
-    """Returns `(batch,)` as `(batch, 1, ..., 1)`."""
-    return keras.ops.reshape(values, (-1, *(1,) * (rank - 1)))

@@ -11,10 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import changes
 from keras_resnet.preprocessing.policies import Operation
+from keras_resnet.preprocessing.random_change import RandomChange
 
 CHANGES = (
     *(changes.nothing, changes.affine, changes.brightness, changes.color, changes.contrast, changes.sharpness),
@@ -23,7 +23,7 @@ CHANGES = (
 COLUMNS = 5  # of the amounts that a change reads
 
 
-class Policy(keras.layers.Layer):
+class Policy(RandomChange):
     """Changes each picture by operations of its own; the base of the policies.
 
     Args:
@@ -37,49 +37,24 @@ class Policy(keras.layers.Layer):
         That of the input, float32 in [0, 255].
     """
 
-    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
-        self.generator = keras.random.SeedGenerator(self.seed)
-
-    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
-        """Draws what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
-        if not training:
-            return None
-        draws = self.generator if seed is None else seed
-        shape = data.shape
-        if len(shape) != 4 or None in shape[1:]:
+    def draw(self, shape: Any, draws: Any) -> Any:
+        """Returns what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
+        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
             raise BadValue(
                 f"{type(self).__name__} was given examples of the shape {tuple(shape)}. Allowed are pictures (batch, "
                 "height, width, channels) of known size. Bring them to one size first."
             )
-        return self.draw(keras.ops.shape(data)[0], (int(shape[1]), int(shape[2])), draws)
+        return self.draw_for(shape[0], (shape[1], shape[2]), draws)
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws for so many pictures of `(height, width)`."""
         raise NotImplementedError
 
-    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+    def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the changed pictures."""
-        images = keras.ops.cast(images, "float32")
-        if not training or transformation is None:
-            return images
-        for choices, amounts in transformation:
-            images = changes.by_choice(images, choices, amounts, CHANGES)
-        return images
-
-    def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns changed pictures when `training`, and the pictures themselves otherwise."""
-        training = bool(training)
-        return self.transform_images(images, self.get_random_transformation(images, training), training)
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns `input_shape`."""
-        return tuple(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        return {**super().get_config(), "seed": self.seed}
+        for choices, amounts in drawn:
+            examples = changes.by_choice(examples, choices, amounts, CHANGES)
+        return examples
 
 
 def resolved(
@@ -107,12 +82,6 @@ def resolved(
     factor = levels * (1 - turned + turned * sides)
     start, span = (keras.ops.take(keras.ops.convert_to_tensor(values), which, axis=0) for values in (starts, spans))
     return keras.ops.take(keras.ops.convert_to_tensor(numbers), which, axis=0), start + span * factor[:, None]
-
-
-def integers(count: Any, end: int, draws: Any) -> Any:
-    """Returns int32 `(count,)` in [0, end)."""
-    uniform = keras.random.uniform((count,), seed=draws)
-    return keras.ops.cast(keras.ops.minimum(keras.ops.floor(uniform * end), end - 1), "int32")
 
 
 def signs(count: Any, draws: Any) -> Any:

@@ -8,7 +8,8 @@ import numpy as np
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
 from keras_resnet.preprocessing import changes
 from keras_resnet.preprocessing.policies import FOURTEEN, MILD, NINE, SUB_POLICIES, USUAL, WIDE
-from keras_resnet.preprocessing.policy import Policy, integers, resolved, signs
+from keras_resnet.preprocessing.policy import Policy, resolved, signs
+from keras_resnet.preprocessing.random_change import column, integers
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -45,11 +46,11 @@ class RandAugment(Policy):
         self.num_ops = check_int("num_ops", num_ops)
         self.magnitude_std = check_float("magnitude_std", magnitude_std, minimum=0.0)
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of `num_ops` operations."""
         steps = []
         for _ in range(self.num_ops):
-            which = integers(count, len(FOURTEEN), draws)
+            which = integers((count,), len(FOURTEEN), draws)
             spread = keras.random.normal((count,), seed=draws) * self.magnitude_std if self.magnitude_std else 0.0
             levels = keras.ops.clip(keras.ops.zeros((count,)) + self.magnitude + spread, 0.0, 1.0)
             steps.append(resolved(USUAL, FOURTEEN, size, which, levels, signs(count, draws)))
@@ -73,9 +74,9 @@ class TrivialAugment(Policy):
         Müller and Hutter 2021, "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation", TA (Wide).
     """
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of one operation."""
-        which, levels = integers(count, len(FOURTEEN), draws), integers(count, 31, draws)
+        which, levels = integers((count,), len(FOURTEEN), draws), integers((count,), 31, draws)
         levels = keras.ops.cast(levels, "float32") / 30
         return [resolved(WIDE, FOURTEEN, size, which, levels, signs(count, draws))]
 
@@ -98,10 +99,10 @@ class AutoAugment(Policy):
         choose("policy", policy, SUB_POLICIES)
         self.policy = policy
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of two operations."""
         names, pairs = tuple(USUAL), SUB_POLICIES[self.policy]
-        chosen = integers(count, len(pairs), draws)
+        chosen = integers((count,), len(pairs), draws)
         steps = []
         for place in range(2):
             operations = np.array([names.index(pair[place][0]) for pair in pairs], "int32")
@@ -154,14 +155,14 @@ class AugMix(Policy):
         self.width, self.depth = check_int("width", width), check_int("depth", depth)
         self.alpha = check_float("alpha", alpha, minimum=0.0, minimum_included=False)
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the chains, the share of each, and the share of the picture itself."""
         chains = []
         for _ in range(self.width):
-            length = 1 + integers(count, self.depth, draws)
+            length = 1 + integers((count,), self.depth, draws)
             steps = []
             for place in range(self.depth):
-                which = integers(count, len(NINE), draws)
+                which = integers((count,), len(NINE), draws)
                 levels = keras.random.uniform((count,), seed=draws) * self.magnitude
                 choices, amounts = resolved(MILD, NINE, size, which, levels, signs(count, draws))
                 steps.append((keras.ops.where(place < length, choices, 0), amounts))
@@ -174,17 +175,13 @@ class AugMix(Policy):
             "own": keras.random.beta((count,), self.alpha, self.alpha, seed=draws),
         }
 
-    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+    def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the mixed pictures."""
-        images = keras.ops.cast(images, "float32")
-        if not training or transformation is None:
-            return images
-        mixed = keras.ops.zeros_like(images)
-        for number, steps in enumerate(transformation["chains"]):
-            share = keras.ops.reshape(transformation["shares"][:, number], (-1, 1, 1, 1))
-            mixed = mixed + share * super().transform_images(images, steps)
-        own = keras.ops.reshape(transformation["own"], (-1, 1, 1, 1))
-        return own * images + (1 - own) * mixed
+        mixed = keras.ops.zeros_like(examples)
+        for number, steps in enumerate(drawn["chains"]):
+            mixed = mixed + column(drawn["shares"][:, number], 4) * super().change(examples, steps)
+        own = column(drawn["own"], 4)
+        return own * examples + (1 - own) * mixed
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
@@ -209,20 +206,17 @@ class ColorJitter(Policy):
         super().__init__(seed, **kwargs)
         self.amount = check_fraction("amount", amount, one_included=True)
 
-    def draw(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns three factors for each picture."""
         low, high = 1 - self.amount, 1 + self.amount
         return [keras.random.uniform((count, 1), low, high, seed=draws) for _ in range(3)]
 
-    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+    def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the changed pictures."""
-        images = keras.ops.cast(images, "float32")
-        if not training or transformation is None:
-            return images
         steps = (changes.brightness, changes.contrast, changes.color)
-        for change, factors in zip(steps, transformation, strict=True):
-            images = change(images, factors)
-        return images
+        for step, factors in zip(steps, drawn, strict=True):
+            examples = step(examples, factors)
+        return examples
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

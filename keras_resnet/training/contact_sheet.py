@@ -1,5 +1,6 @@
 """What training sees: a contact sheet of examples after their random changes."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -10,7 +11,8 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.training.plan import anchored, resolved
+from keras_resnet.training.augmentation import Augment
+from keras_resnet.training.plan import loaded, resolved
 from keras_resnet.training.plots import draw_examples
 from keras_resnet.training.recipe import Recipe
 
@@ -55,24 +57,16 @@ def preview(
             "another."
         )
     plan = resolved(recipe, seed, overrides)
-    spec, root = anchored(data.spec if isinstance(data, datasets.Dataset) else str(data), data_dir)
-    dataset = data if isinstance(data, datasets.Dataset) else plan.data.load(spec, root, plan.loss.choice.task)
+    _, _, dataset = loaded(plan, data, data_dir)
     count = min(count, plan.train.batch_size, dataset.sizes["train"])
     plan = plan.replace({"train.batch_size": min(plan.train.batch_size, dataset.sizes["train"])})
     with datasets.naming_bad_files(dataset):
         changed, labels = _first(plan, dataset, count)
-        bare = plan.replace({f"augment.{name}": value for name, value in PLAIN.items()})
+        bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))
         plain, _ = _first(bare, dataset, count)
     titles = [_title(label, dataset.class_names) for label in labels]
     files.write_atomically(path, lambda where: draw_examples(plain, changed, titles, COLUMNS, where))
     return path
-
-
-# What leaves examples as they are, but for their crop.
-PLAIN = {
-    **{"flip": False, "quarter_turns": False, "pad_and_crop": 0, "rotation": 0.0, "zoom": 0.0, "translation": 0.0},
-    **{"policy": "none", "color_jitter": 0.0, "gain": 0.0, "noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0},
-}
 
 
 def _first(recipe: Recipe, dataset: datasets.Dataset, count: int) -> tuple[np.ndarray, np.ndarray]:

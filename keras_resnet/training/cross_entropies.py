@@ -9,11 +9,16 @@ from keras_resnet.arguments import check_bool, check_float, check_fraction
 from keras_resnet.errors import BadValue
 
 
+def _are_rows(y_true: Any, y_pred: Any) -> bool:
+    """Returns whether labels have a share for each class; a column of integers has not."""
+    return len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != y_pred.shape[-1]
+
+
 def one_hot(y_true: Any, y_pred: Any) -> Any:
     """Returns labels as rows of `(batch, classes)`, whether they come as integers or as such rows already."""
-    classes = y_pred.shape[-1]
-    if len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != classes:
+    if _are_rows(y_true, y_pred):
         return y_true
+    classes = y_pred.shape[-1]
     labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
     # A label that names no class would have the target zero and the loss zero; NaN stops the training.
     known = keras.ops.expand_dims(keras.ops.logical_and(labels >= 0, labels < classes), -1)
@@ -59,6 +64,10 @@ class CrossEntropy(keras.losses.Loss):
             one_hot(y_true, y_pred), y_pred, from_logits=self.from_logits, label_smoothing=self.label_smoothing
         )
 
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns smoothed rows of shares, `(batch, classes)`."""
+        return one_hot(y_true, y_pred) * (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]
+
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
         return {
@@ -96,8 +105,7 @@ class SigmoidCrossEntropy(CrossEntropy):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of every example, `(batch,)`."""
-        targets, classes = one_hot(y_true, y_pred), y_pred.shape[-1]
-        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
+        targets = self.targets(y_true, y_pred)
         # log(1 + exp(x)) - x * target, in the form that does not overflow.
         return keras.ops.sum(keras.ops.softplus(y_pred) - y_pred * targets, axis=-1)
 
@@ -134,8 +142,7 @@ class Focal(CrossEntropy):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of every example, `(batch,)`."""
-        targets, classes = one_hot(y_true, y_pred), y_pred.shape[-1]
-        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / classes
+        targets = self.targets(y_true, y_pred)
         logs = keras.ops.log_softmax(y_pred, axis=-1)
         # The gradient of a power is not finite at 0 for gamma below 1.
         left = keras.ops.maximum(1 - keras.ops.exp(logs), 1e-7)
@@ -176,7 +183,7 @@ class ClassAccuracy(keras.metrics.MeanMetricWrapper):
 
 
 def _is_right(y_true: Any, y_pred: Any) -> Any:
-    if len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != y_pred.shape[-1]:
+    if _are_rows(y_true, y_pred):
         y_true = keras.ops.argmax(y_true, axis=-1)
     labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
     return keras.ops.cast(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")

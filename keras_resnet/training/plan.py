@@ -49,6 +49,16 @@ def anchored(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | 
     return spec, None
 
 
+def loaded(
+    recipe: Recipe, data: str | datasets.Dataset, data_dir: str | os.PathLike | None
+) -> tuple[str, str | None, datasets.Dataset]:
+    """Returns spec and folder with absolute paths, and the data as a recipe wants it; loaded data stay as they are."""
+    if isinstance(data, datasets.Dataset):
+        return *anchored(data.spec, data_dir), data
+    spec, root = anchored(str(data), data_dir)
+    return spec, root, recipe.data.load(spec, root, recipe.loss.choice.task)
+
+
 def described(recipe: Recipe, model: str, spec: str, root: str | None, dataset: datasets.Dataset) -> Description:
     """Returns what a run of these is, without what its network adds."""
     import tensorflow as tf

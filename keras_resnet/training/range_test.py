@@ -15,7 +15,7 @@ from keras_resnet import files, models
 from keras_resnet.arguments import check_float, check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import make_writable
-from keras_resnet.training.plan import anchored, first_network, resolved
+from keras_resnet.training.plan import first_network, loaded, resolved
 from keras_resnet.training.plots import draw_range_test
 from keras_resnet.training.recipe import Recipe
 
@@ -97,8 +97,7 @@ def lr_find(
     check_float("highest", highest, minimum=lowest, minimum_included=False)
     choose("model", model, models.VARIANTS)
     plan = resolved(recipe, seed, overrides)
-    spec, root = anchored(data.spec if isinstance(data, datasets.Dataset) else str(data), data_dir)
-    dataset = data if isinstance(data, datasets.Dataset) else plan.data.load(spec, root, plan.loss.choice.task)
+    _, _, dataset = loaded(plan, data, data_dir)
     keras.utils.set_random_seed(plan.train.seed)
     network = first_network(plan, model, dataset, keras.Model)
     folder = make_writable(out)

@@ -17,10 +17,10 @@ from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
 from keras_resnet.training.optimizer import inner_optimizer
 from keras_resnet.training.plan import (
-    anchored,
     check_same,
     described,
     first_network,
+    loaded,
     remembered,
     resolved,
     with_defaults,
@@ -108,10 +108,8 @@ def fit(
     found = check_folder(folder, resume)
     asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
     recipe, model = resolved(asked["recipe"], seed, overrides), asked["model"]
-    given = asked["data"]
-    spec, root = anchored(given.spec if isinstance(given, datasets.Dataset) else str(given), asked["data_dir"])
     choose("model", model, models.VARIANTS)
-    dataset = given if isinstance(given, datasets.Dataset) else recipe.data.load(spec, root, recipe.loss.choice.task)
+    spec, root, dataset = loaded(recipe, asked["data"], asked["data_dir"])
     about = described(recipe, model, spec, root, dataset)
     if found is not None and folder is not None:
         check_same(folder, found, about)
