@@ -85,6 +85,8 @@ class HyperResNet(keras_tuner.HyperModel):
     ) -> Any:
         """Trains on the training split and validates on the validation split; further arguments go to `model.fit`.
 
+        Images have their whole size in every epoch, also where the recipe's grow.
+
         Args:
             hp: of KerasTuner.
             model: as `build` returned it.
@@ -97,6 +99,8 @@ class HyperResNet(keras_tuner.HyperModel):
         recipe = self.recipe_of(hp)
         steps = self.data.steps_per_epoch(recipe.train.batch_size)
         batches = recipe.training_batches(self.data, model.output_shape[-1], start_step=initial_epoch * steps)
+        if hasattr(model, "changes"):
+            model.next_step.assign(initial_epoch * steps)
         sizing = datasets.sizing(recipe.data.record_for(self.data), self.data.image_shape)
         return model.fit(
             batches,

@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.examples import operations
-from keras_resnet.data.examples.operations import BatchOperation
 from keras_resnet.data.examples.pace import paced
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.streams import BatchOperation
 
 # A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
 IMBALANCE = 5.0
@@ -229,13 +229,12 @@ def _training(
     augmentation: Any,
     further: Sequence[BatchOperation],
 ) -> tf.data.Dataset:
-    steps = {} if augmentation is None else {"augmentation": operations.augmenting(augmentation, image_shape)}
-    steps |= {f"operation {number}": operation for number, operation in enumerate(further, start=1)}
-    if not steps:
+    changes = operations.changes_of(augmentation, further, image_shape, plan.seed)
+    if changes is None:
         return examples.training(plan)
     # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
     whole = dataclasses.replace(plan, shard=0, num_shards=1)
-    batches = operations.applied(examples.training(whole), steps, plan.seed, plan.start_step)
+    batches = operations.changed(examples.training(whole), changes, plan.start_step)
     if plan.num_shards == 1:
         return batches
     mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)

@@ -2,17 +2,20 @@
 
 from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
 from keras_resnet.preprocessing.augmentation import Augmentation, PadAndCrop
+from keras_resnet.preprocessing.in_step import in_step
 from keras_resnet.preprocessing.mixing import Mixing
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.operations import OPERATIONS, augmentation
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 from keras_resnet.preprocessing.record import InputRecord, for_model, order_of
+from keras_resnet.preprocessing.streams import Changes
 
 __all__ = [
     "OPERATIONS",
     "AugMix",
     "Augmentation",
     "AutoAugment",
+    "Changes",
     "ColorJitter",
     "FlipAxis",
     "Gain",
@@ -27,5 +30,6 @@ __all__ = [
     "TrivialAugment",
     "augmentation",
     "for_model",
+    "in_step",
     "order_of",
 ]

@@ -13,13 +13,14 @@ from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTu
 from keras_resnet.preprocessing.augmentation import Augmentation, PadAndCrop
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 
-# A policy from its strength, a fraction of the ranges of its paper, and the number of its operations.
-POLICIES: dict[str | None, Callable[[float, int], keras.layers.Layer]] = {
-    "rand_augment": lambda strength, count: RandAugment(strength, count, name="policy"),
-    "trivial_augment": lambda strength, count: TrivialAugment(name="policy"),
-    "auto_augment_imagenet": lambda strength, count: AutoAugment("imagenet", name="policy"),
-    "auto_augment_cifar": lambda strength, count: AutoAugment("cifar", name="policy"),
-    "augmix": lambda strength, count: AugMix(strength, name="policy"),
+# A policy from its strength, a fraction of the ranges of its paper, the number of its operations, and the deviation of
+# the strength.
+POLICIES: dict[str | None, Callable[[float, int, float], keras.layers.Layer]] = {
+    "rand_augment": lambda strength, count, std: RandAugment(strength, count, std, name="policy"),
+    "trivial_augment": lambda strength, count, std: TrivialAugment(name="policy"),
+    "auto_augment_imagenet": lambda strength, count, std: AutoAugment("imagenet", name="policy"),
+    "auto_augment_cifar": lambda strength, count, std: AutoAugment("cifar", name="policy"),
+    "augmix": lambda strength, count, std: AugMix(strength, name="policy"),
 }
 
 
@@ -101,7 +102,13 @@ AFTER_POLICY = ("color_jitter", "gain", "noise", "erasing")
 
 
 def augmentation(
-    *, policy: str | None = None, policy_strength: float = 0.3, policy_ops: int = 2, rank: int = 2, **amounts: Any
+    *,
+    policy: str | None = None,
+    policy_strength: float = 0.3,
+    policy_ops: int = 2,
+    policy_std: float = 0.0,
+    rank: int = 2,
+    **amounts: Any,
 ) -> Augmentation | None:
     """Builds the augmentation of a recipe.
 
@@ -110,6 +117,7 @@ def augmentation(
             pictures.
         policy_strength: of "rand_augment" and "augmix", a fraction of the ranges of their papers, in [0, 1].
         policy_ops: operations that "rand_augment" applies in turn.
+        policy_std: standard deviation of the strength of "rand_augment" from operation to operation.
         rank: axes of space: 1 for signals, 2 for pictures, 3 for volumes.
         **amounts: `flip` (bool): the last axis of space, half of the examples. `quarter_turns` (bool): in the plane of
             a picture, or of the last two axes of a volume. `pad_and_crop` (steps): furthest shift. `rotation`
@@ -139,7 +147,7 @@ def augmentation(
                 f"policy={policy!r} was given for examples with {rank} axes of space. It is made for pictures. Leave "
                 "it out, and use gain, noise and pad_and_crop."
             )
-        layers["policy"] = build(policy_strength, policy_ops)
+        layers["policy"] = build(policy_strength, policy_ops, policy_std)
     order = [*(name for name in OPERATIONS if name not in AFTER_POLICY), "policy", *AFTER_POLICY]
     ordered = [layers[name] for name in order if name in layers]
     return Augmentation(ordered, dtype="float32") if ordered else None

@@ -9,6 +9,8 @@ from keras_resnet.preprocessing import OPERATIONS
 from keras_resnet.preprocessing.operations import POLICIES
 from keras_resnet.training import fields
 
+PLACES = {name: name for name in ("host", "device")}
+
 
 def _amount(name: str) -> Any:
     """Returns the field for an operation of the table, with its range."""
@@ -26,7 +28,9 @@ class Augment(fields.Section):
 
     `policy` is for pictures. `mixup` and `cutmix` are the parameters of their Beta distributions, 0 for none; where
     both are positive, batches have one or the other. `repeats` puts so many differently changed copies of an example
-    into a batch, so that an epoch sees fewer examples.
+    into a batch, so that an epoch sees fewer examples. `augment_on="device"` makes the changes inside the training
+    step, on the accelerator, and "host" in the pipeline before it; batches are the same. `policy_std` is the standard
+    deviation of the strength of "rand_augment" from operation to operation: 0 in the paper, 0.05 in timm's recipes.
     """
 
     title = "augment"
@@ -39,6 +43,7 @@ class Augment(fields.Section):
     policy: str = fields.choice("none", POLICIES, word="none")
     policy_strength: float = fields.number(0.3, maximum=1.0)
     policy_ops: int = fields.integer(2, minimum=1)
+    policy_std: float = fields.number(0.0)
     color_jitter: float = _amount("color_jitter")
     gain: float = _amount("gain")
     noise: float = _amount("noise")
@@ -47,6 +52,7 @@ class Augment(fields.Section):
     cutmix: float = fields.number(0.0)
     mix_probability: float = fields.number(1.0, maximum=1.0, open_below=True)
     repeats: int = fields.integer(1, minimum=1)
+    augment_on: str = fields.choice("host", PLACES)
 
     def build(self, rank: int = 2) -> preprocessing.Augmentation | None:
         """Returns the layers of what is asked for, in the order of the table; None where nothing is.
@@ -63,6 +69,7 @@ class Augment(fields.Section):
             policy=None if self.policy == "none" else self.policy,
             policy_strength=self.policy_strength,
             policy_ops=self.policy_ops,
+            policy_std=self.policy_std,
             rank=rank,
         )
 

@@ -59,7 +59,8 @@ def preview(
     plan = resolved(recipe, seed, overrides)
     _, _, dataset = loaded(plan, data, data_dir)
     count = min(count, plan.train.batch_size, dataset.sizes["train"])
-    plan = plan.replace({"train.batch_size": min(plan.train.batch_size, dataset.sizes["train"])})
+    size = min(plan.train.batch_size, dataset.sizes["train"])
+    plan = plan.replace({"train.batch_size": size, "augment.augment_on": "host"})
     with datasets.naming_bad_files(dataset):
         changed, labels = _first(plan, dataset, count)
         bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))

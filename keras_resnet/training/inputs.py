@@ -1,6 +1,7 @@
 """What the network of a run sees: its section of a recipe, the data as it wants it, sizes, and the normalisation."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import keras
@@ -11,11 +12,14 @@ from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import SCHEMES
+from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
 BALANCES = {name: name for name in ("none", "weights")}
 STATISTICS_BATCH_SIZE = 256
+# Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
+PROGRESSIVE_PARTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Data(fields.Section):
 
     `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike.
+    `progressive_from` is the side of the first epoch's training images, as a fraction of the whole side; it grows until
+    the fraction `progressive_until` of the epochs is over (Tan and Le 2021, EfficientNetV2, section 4). 1 for images of
+    one size.
     """
 
     title = "data"
@@ -33,6 +40,8 @@ class Data(fields.Section):
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
     on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
     balance: str = fields.choice("none", BALANCES)
+    progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
+    progressive_until: float = fields.number(0.7, maximum=1.0, open_below=True)
 
     def load(self, spec: str, data_dir: str | None, task: str) -> datasets.Dataset:
         """Returns the dataset as this section wants it; `task` is what the labels are for."""
@@ -104,7 +113,70 @@ class Data(fields.Section):
             )
         return dataset.class_weights()
 
-    def training_batches(self, dataset: datasets.Dataset, batch_size: int, **options: Any) -> Any:
-        """Returns infinite training batches; `options` are further arguments of `Dataset.training_batches`."""
+    def stages(self, shape: tuple[int, ...], epochs: int) -> list[tuple[int, tuple[int, int] | None]]:
+        """Returns the stages of a training whose images grow: the epoch that ends each, and its size.
+
+        Args:
+            shape: `(*space, channels)` of what the network takes.
+            epochs: of the training.
+
+        Returns:
+            Pairs in their order: epochs that are over at the end of the stage, and `(height, width)` of its training
+            images, or None where they are whole.
+
+        Raises:
+            ValueError: signals or volumes are to grow, which are not resized.
+        """
+        if self.progressive_from == 1.0:
+            return [(epochs, None)]
+        space = shape[:-1]
+        if len(space) != 2:
+            raise BadValue(
+                f"data.progressive_from={self.progressive_from} was given for examples of shape {shape}. Only images "
+                "can be resized. Leave it 1."
+            )
+        parts = [self._parts(epoch / (self.progressive_until * epochs)) for epoch in range(epochs)]
+        stages, end = [], 0
+        for part, group in itertools.groupby(parts):
+            end += len(list(group))
+            height, width = (max(1, side * part // PROGRESSIVE_PARTS) for side in space)
+            stages.append((end, None if part == PROGRESSIVE_PARTS else (height, width)))
+        return stages
+
+    def _parts(self, done: float) -> int:
+        """Returns how many parts of the whole side images have when a fraction of their growth is over."""
+        fraction = self.progressive_from + (1 - self.progressive_from) * min(1.0, done)
+        return max(1, round(PROGRESSIVE_PARTS * fraction))
+
+    def training_batches(
+        self, dataset: datasets.Dataset, batch_size: int, *, size: tuple[int, int] | None = None, **options: Any
+    ) -> Any:
+        """Returns infinite training batches.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+            batch_size: examples a batch.
+            size: `(height, width)` to which images of many sizes are cut, where it is not that of the network.
+            **options: further arguments of `Dataset.training_batches`.
+        """
         crop = None if self.crop == "auto" else self.crop
-        return dataset.training_batches(batch_size, image_size=self.size_for(dataset), crop=crop, **options)
+        own: Any = self.size_for(dataset)
+        image_size = own if size is None or own is None else size
+        return dataset.training_batches(batch_size, image_size=image_size, crop=crop, **options)
+
+    def shrinking(self, dataset: datasets.Dataset, size: tuple[int, int] | None) -> list[BatchOperation]:
+        """Returns what makes the images of a batch smaller, after they were changed in pixels of the whole picture.
+
+        Args:
+            dataset: whose images that share a size are meant; others are cut to any size as they are read.
+            size: `(height, width)`, or None for nothing.
+        """
+        return [] if size is None or self.size_for(dataset) is not None else [_shrinking(size)]
+
+
+def _shrinking(size: tuple[int, int]) -> BatchOperation:
+    def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        images = keras.ops.cast(images, "float32")
+        return keras.ops.image.resize(images, size, antialias=True, data_format="channels_last"), labels
+
+    return shrink

@@ -1,6 +1,8 @@
 """The network of a run: its section of a recipe, and images in [0, 255] to logits built from it."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -68,3 +70,18 @@ class Model(fields.Section):
             dtype=precision,
             **self.arguments(image_shape),
         )
+
+
+@contextlib.contextmanager
+def any_size(network: keras.Model) -> Iterator[None]:
+    """Lets a network take images of other sizes than its own while the block runs.
+
+    Args:
+        network: a functional model with one input; all that it does with space works for any size.
+    """
+    own = network.input_spec
+    network.input_spec = [keras.layers.InputSpec(ndim=len(network.input_shape))]
+    try:
+        yield
+    finally:
+        network.input_spec = own

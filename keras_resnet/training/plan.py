@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet import data as datasets
+from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.training.progress import COMPLETE, Description, differences
 from keras_resnet.training.recipe import Recipe
@@ -112,6 +113,9 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
+    recipe.data.stages(network.input_shape[1:], recipe.train.epochs)
+    # After the network: layers of an augmentation draw seeds too, and first weights are the same on either place.
+    changes = recipe.changes_in_step(dataset, outputs)
     if recipe.optimizer.sam_radius:
         if model_class is not keras.Model:
             raise BadValue(
@@ -119,10 +123,14 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
                 f"{model_class.__name__}. Both have a training step of their own. Leave one of them out."
             )
         model_class = SharpnessAware
+    if changes is not None:
+        model_class = preprocessing.in_step(model_class)
     if model_class is keras.Model:
         return network
     own = model_class(network.input, network.output, name=network.name)
     own.dtype_policy = network.dtype_policy
     if isinstance(own, SharpnessAware):
         own.radius = recipe.optimizer.sam_radius
+    if changes is not None:
+        own.changes = changes
     return own

@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import tomli_w
 
-from keras_resnet import files
+from keras_resnet import files, preprocessing
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data import Dataset
+from keras_resnet.data.examples.operations import changes_of
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training import fields
+from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.fields import Field, make, parsed, unknown_key
 from keras_resnet.training.inputs import Data
@@ -23,39 +24,7 @@ from keras_resnet.training.loss import Loss
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
-
-PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
-
-
-@dataclasses.dataclass(frozen=True)
-class About(fields.Section):
-    """Where a recipe comes from and what to expect of it; text for people, nothing reads it."""
-
-    title = "about"
-    source: str = fields.text("")
-    command: str = fields.text("")
-    hardware: str = fields.text("")
-    minutes: str = fields.text("")
-    expected_accuracy: str = fields.text("")
-    last_reproduced: str = fields.text("never reproduced")
-
-
-@dataclasses.dataclass(frozen=True)
-class Train(fields.Section):
-    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never."""
-
-    title = "train"
-    epochs: int = fields.integer(10, minimum=1)
-    batch_size: int = fields.integer(128, minimum=1, scale="log")
-    precision: str = fields.choice("float32", PRECISIONS)
-    seed: int = fields.integer(0, maximum=2**31 - 1)
-    early_stopping_patience: int = fields.integer(0)
-
-
-SECTIONS: dict[str, type[fields.Section]] = {
-    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train)
-}
-TABLES: dict[str, type[fields.Section]] = {About.title: About, **SECTIONS}
+from keras_resnet.training.sections import SECTIONS, TABLES, About, Train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,26 +181,56 @@ class Recipe:
             "metrics": metrics,
         }
 
-    def training_batches(self, dataset: Dataset, outputs: int, *, start_step: int = 0) -> Any:
+    def training_batches(
+        self, dataset: Dataset, outputs: int, *, start_step: int = 0, size: tuple[int, int] | None = None
+    ) -> Any:
         """Returns infinite training batches of a dataset, changed at random and mixed as the recipe says.
 
         Args:
             dataset: from `keras_resnet.data.load`.
             outputs: of the network.
             start_step: the first global step, >= 0.
+            size: `(height, width)` of smaller images than the network takes, from `data.stages`; None for whole ones.
 
         Raises:
             TypeError, ValueError: something is asked for that the examples or the labels cannot have.
         """
+        on_host = self.augment.augment_on == "host"
         return self.data.training_batches(
             dataset,
             self.train.batch_size,
+            size=size,
             seed=self.train.seed,
             start_step=start_step,
-            augmentation=self.augment.build(len(dataset.image_shape) - 1),
-            operations=self.augment.mixing(len(dataset.class_names), outputs),
+            augmentation=self._augmentation(dataset) if on_host else None,
+            operations=self._operations(dataset, outputs, size) if on_host else (),
             repeats=self.augment.repeats,
         )
+
+    def changes_in_step(
+        self, dataset: Dataset, outputs: int, *, size: tuple[int, int] | None = None
+    ) -> preprocessing.Changes | None:
+        """Returns the random changes that the training step makes, with `augment_on="device"`; None for nothing.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+            outputs: of the network.
+            size: as for `training_batches`.
+
+        Raises:
+            TypeError, ValueError: something is asked for that the examples or the labels cannot have.
+        """
+        if self.augment.augment_on == "host":
+            return None
+        operations = self._operations(dataset, outputs, size)
+        return changes_of(self._augmentation(dataset), operations, dataset.image_shape, self.train.seed)
+
+    def _augmentation(self, dataset: Dataset) -> preprocessing.Augmentation | None:
+        return self.augment.build(len(dataset.image_shape) - 1)
+
+    def _operations(self, dataset: Dataset, outputs: int, size: tuple[int, int] | None) -> list[BatchOperation]:
+        mixing = self.augment.mixing(len(dataset.class_names), outputs)
+        return [*mixing, *self.data.shrinking(dataset, size)]
 
     def callbacks(self, out: str | os.PathLike) -> list[keras.callbacks.Callback]:
         """Returns what records a run of your own `model.fit` in a folder.

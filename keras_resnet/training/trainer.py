@@ -15,6 +15,7 @@ from keras_resnet.arguments import check_bool, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
+from keras_resnet.training.network import any_size
 from keras_resnet.training.optimizer import inner_optimizer
 from keras_resnet.training.plan import (
     check_same,
@@ -72,7 +73,8 @@ def fit(
             The run then ends with the same bits as one that was never interrupted, on the same machine.
         seed: of weights, order and augmentation; None for the recipe's.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
-        callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved.
+        callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved. Where images grow
+            (`data.progressive_from`), training begins and ends once for each size.
         report: `(epoch, figures) -> bool`, called after every epoch was saved, with the figures of history.csv; True
             stops the run there. It is then left as it stands, without scores, and goes on with `resume=True`.
         score: splits that the best model is scored on at the end; a search leaves "test" out.
@@ -166,7 +168,7 @@ class _Training:
             own.append(Report(report, progress))
         try:
             if begun < recipe.train.epochs and not progress.stopped:
-                self._fit([*own, *extra], verbose)
+                self._fit_stages([*own, *extra], verbose)
             elif inner_optimizer(self.network.optimizer).use_ema:
                 self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
         except KeyboardInterrupt:
@@ -197,10 +199,28 @@ class _Training:
         self.progress.take(saved)
         write_history(self.folder, self.progress.rows)
 
-    def _fit(self, callbacks: list[keras.callbacks.Callback], verbose: Any) -> None:
+    def _fit_stages(self, callbacks: list[keras.callbacks.Callback], verbose: Any) -> None:
+        """Calls Keras's `fit` for each size of images that is left, one after the other."""
+        recipe, progress = self.about.recipe, self.progress
+        stages = recipe.data.stages(self.network.input_shape[1:], recipe.train.epochs)
+        with any_size(self.network):
+            for end, size in [(end, size) for end, size in stages if end > progress.epochs]:
+                # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
+                self.network.make_train_function(force=True)
+                self._fit(callbacks, verbose, end, size)
+                if progress.epochs < end or self.network.stop_training or end == recipe.train.epochs:
+                    return
+                # Keras ends a fit with the averages of the weights in their place: go on as a resumed run does.
+                self._restore()
+
+    def _fit(
+        self, callbacks: list[keras.callbacks.Callback], verbose: Any, end: int, size: tuple[int, int] | None
+    ) -> None:
         recipe, begun, dataset = self.about.recipe, self.progress.epochs, self.dataset
         outputs, first = self.network.output_shape[-1], begun * self.about.steps_per_epoch
-        batches = recipe.training_batches(dataset, outputs, start_step=first)
+        batches = recipe.training_batches(dataset, outputs, start_step=first, size=size)
+        if hasattr(self.network, "changes"):
+            self.network.changes = recipe.changes_in_step(dataset, outputs, size=size)
         validation = None
         if dataset.sizes.get("validation"):
             sizing = datasets.sizing(recipe.data.record_for(dataset), dataset.image_shape)
@@ -209,7 +229,7 @@ class _Training:
             batches,
             steps_per_epoch=self.about.steps_per_epoch,
             initial_epoch=begun,
-            epochs=recipe.train.epochs,
+            epochs=end,
             validation_data=validation,
             class_weight=recipe.data.class_weights(dataset, recipe.augment.mixes),
             callbacks=callbacks,
@@ -249,7 +269,12 @@ class _Training:
         }
         shown = [split for split in metrics if "confusion" in metrics[split]]
         if shown:
-            _draw_confusion(folder / "confusion.png", shown[-1], metrics[shown[-1]], dataset.class_names)
+            split, figures = shown[-1], metrics[shown[-1]]
+            title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
+            files.write_atomically(
+                folder / "confusion.png",
+                lambda path: draw_confusion(figures["confusion"], dataset.class_names, path, title),
+            )
         iterations = int(self.network.optimizer.iterations)
         description = self._json(
             COMPLETE,
@@ -273,8 +298,3 @@ def _shown(verbose: Any) -> Any:
     if verbose != "auto":
         return verbose
     return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
-
-
-def _draw_confusion(path: pathlib.Path, split: str, figures: dict[str, Any], class_names: Sequence[str]) -> None:
-    title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
-    files.write_atomically(path, lambda where: draw_confusion(figures["confusion"], class_names, where, title))

@@ -1,15 +1,10 @@
 """Where every example goes: a pure function of (seed, epoch), computed position by position."""
 
-import hashlib
 from typing import Any
 
 import tensorflow as tf
 
-
-def derived_seed(seed: int, use: str) -> int:
-    """Returns a seed in [0, 2**31) for one `use` of a run's seed, unlike that of any other use."""
-    digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+from keras_resnet.preprocessing.streams import derived_seed
 
 
 def shuffled(positions: Any, epoch: Any, seed: int, size: int) -> Any:

@@ -10,6 +10,7 @@ from keras_resnet.data.examples import order
 from keras_resnet.data.images import resizing
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.record import INTERPOLATIONS
+from keras_resnet.preprocessing.streams import derived_seed
 
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
@@ -82,7 +83,7 @@ class Plan:
     def window(self, height: Any, width: Any, sample: Any) -> tuple:
         """Returns `(top, left, height, width)` of what is cut from the image of the global `sample`."""
         if self.crop == "random":
-            seed = tf.stack([tf.constant(order.derived_seed(self.seed, "crop"), tf.int64), sample])
+            seed = tf.stack([tf.constant(derived_seed(self.seed, "crop"), tf.int64), sample])
             return resizing.random_window(height, width, seed)
         if self.crop == "center":
             return resizing.center_window(height, width, self.image_size or (1, 1), self.crop_fraction)

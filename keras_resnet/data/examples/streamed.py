@@ -14,6 +14,7 @@ from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.streams import derived_seed
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
 SHUFFLED_BYTES = 2**28
@@ -173,7 +174,7 @@ class StreamedExamples:
         variant = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(records),
             buffer_size=tf.constant(max(1, SHUFFLED_BYTES // max(1, self.record_bytes)), tf.int64),
-            seed=tf.constant(order.derived_seed(seed, "shuffle") + 1, tf.int64),
+            seed=tf.constant(derived_seed(seed, "shuffle") + 1, tf.int64),
             seed2=tf.cast(epoch, tf.int64) + 1,  # two zeros would mean "draw a random seed"
             output_types=[spec.dtype],
             output_shapes=[spec.shape],

@@ -1,0 +1,44 @@
+"""The sections of a recipe: where it comes from and how long it trains here, the others beside what they build."""
+
+import dataclasses
+
+from keras_resnet.training import fields
+from keras_resnet.training.augmentation import Augment
+from keras_resnet.training.inputs import Data
+from keras_resnet.training.loss import Loss
+from keras_resnet.training.network import Model
+from keras_resnet.training.optimizer import Optimizer
+from keras_resnet.training.schedule import Schedule
+
+PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
+
+
+@dataclasses.dataclass(frozen=True)
+class About(fields.Section):
+    """Where a recipe comes from and what to expect of it; text for people, nothing reads it."""
+
+    title = "about"
+    source: str = fields.text("")
+    command: str = fields.text("")
+    hardware: str = fields.text("")
+    minutes: str = fields.text("")
+    expected_accuracy: str = fields.text("")
+    last_reproduced: str = fields.text("never reproduced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(fields.Section):
+    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never."""
+
+    title = "train"
+    epochs: int = fields.integer(10, minimum=1)
+    batch_size: int = fields.integer(128, minimum=1, scale="log")
+    precision: str = fields.choice("float32", PRECISIONS)
+    seed: int = fields.integer(0, maximum=2**31 - 1)
+    early_stopping_patience: int = fields.integer(0)
+
+
+SECTIONS: dict[str, type[fields.Section]] = {
+    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train)
+}
+TABLES: dict[str, type[fields.Section]] = {About.title: About, **SECTIONS}
