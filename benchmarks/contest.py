@@ -72,7 +72,7 @@ class Contestant:
         }
         if options.isa == "avx2":
             environment |= {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-            if name != "keras_resnet" and name != "keras_resnet_fused":
+            if name not in ("keras_resnet", "keras_resnet_fused", "keras_resnet_recompute"):
                 environment["TF_ENABLE_ONEDNN_OPTS"] = "0"  # TensorFlow's default on a CPU with AVX2 alone
         if name == "keras_resnet_stock":
             environment["KERAS_RESNET_KERNELS"] = "0"

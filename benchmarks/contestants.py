@@ -70,6 +70,13 @@ def keras_resnet_fused(options: argparse.Namespace) -> Any:
     return package.fuse(keras_resnet(options))
 
 
+def keras_resnet_recompute(options: argparse.Namespace) -> Any:
+    """Returns this package's network, whose blocks keep their input alone."""
+    import keras_resnet as package
+
+    return package.models.recompute(keras_resnet(options))
+
+
 def keras_applications(options: argparse.Namespace) -> Any:
     """Returns ResNet-50 of keras.applications."""
     import keras
@@ -209,6 +216,7 @@ KERAS_CONTESTANTS = {
     "keras_resnet": keras_resnet,
     "keras_resnet_stock": keras_resnet,  # its environment turns the kernels off
     "keras_resnet_fused": keras_resnet_fused,
+    "keras_resnet_recompute": keras_resnet_recompute,
     "keras_applications": keras_applications,
     "keras_hub": keras_hub,
 }

@@ -7,6 +7,7 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
+from keras_resnet.blocks.checkpointing import recomputed_call
 from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
@@ -52,6 +53,8 @@ class ResidualBlock(Composite):
         TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
     """
 
+    # Whether the inside is computed again in the backward pass; see `keras_resnet.models.recompute`.
+    recomputed = False
     # The branch as (window in pixels, width in multiples of `filters`) of each convolution.
     branch: ClassVar[tuple[tuple[int, int], ...]]
 
@@ -216,6 +219,12 @@ class ResidualBlock(Composite):
         else:
             branch = [layer for conv, norm in pairs for layer in (conv, norm)]
         return [layer for layer in (*branch, self.attention, self.drop_path, self.shortcut) if layer is not None]
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns what the block computes."""
+        if self.recomputed and training:
+            return recomputed_call(self, inputs, training)
+        return super().call(inputs, training=training)
 
     def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""

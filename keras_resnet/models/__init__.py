@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.info import ModelInfo as ModelInfo
     from keras_resnet.models.info import model_info as model_info
     from keras_resnet.models.inside import activations as activations
+    from keras_resnet.models.memory import recompute as recompute
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -37,6 +38,7 @@ HOMES = {
     "fusion": ("fuse",),
     "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
+    "memory": ("recompute",),
 }
 
 

@@ -8,6 +8,7 @@ from keras_resnet.blocks import Stem
 from keras_resnet.blocks.convolution import batch_norm, reseeded
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.models import validation
+from keras_resnet.models.precision import warn_of_slow_floats
 from keras_resnet.models.variants import VARIANTS
 
 AVERAGE = {
@@ -111,6 +112,7 @@ def build_resnet(
     initializer, regularizer = validation.check_regularisation(kernel_initializer, kernel_regularizer, drop_path_rate)
     name = validation.check_name(name, variant)
     policy = validation.check_dtype(dtype)
+    warn_of_slow_floats(policy)
     shape, data_format = validation.check_input(input_tensor, input_shape, data_format, stem, include_top)
     validation.check_weights(weights)
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet import data as datasets
-from keras_resnet import preprocessing
+from keras_resnet import models, preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.training.progress import COMPLETE, Description, differences
 from keras_resnet.training.recipe import Recipe
@@ -113,6 +113,8 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
+    if recipe.train.recompute:
+        models.recompute(network)
     recipe.data.stages(network.input_shape[1:], recipe.train.epochs)
     # After the network: layers of an augmentation draw seeds too, and first weights are the same on either place.
     changes = recipe.changes_in_step(dataset, outputs)

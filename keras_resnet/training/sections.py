@@ -28,7 +28,10 @@ class About(fields.Section):
 
 @dataclasses.dataclass(frozen=True)
 class Train(fields.Section):
-    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never."""
+    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never.
+
+    `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
+    """
 
     title = "train"
     epochs: int = fields.integer(10, minimum=1)
@@ -36,6 +39,7 @@ class Train(fields.Section):
     precision: str = fields.choice("float32", PRECISIONS)
     seed: int = fields.integer(0, maximum=2**31 - 1)
     early_stopping_patience: int = fields.integer(0)
+    recompute: bool = fields.flag(False)
 
 
 SECTIONS: dict[str, type[fields.Section]] = {

@@ -11,13 +11,16 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Script -> the words that keep it small. The contests run with this package's contestants alone.
 SCRIPTS = {
+    "accuracy": ["proof", "--data", "digits", "--epochs", "1", "--width", "4"],
     "bad_calls": [],
     "bad_images": [],
     "decode_crop": ["--images", "64", "--batches", "2"],
     "export_speed": ["--quick", "--rounds", "1", "--steps", "2"],
+    "gpu": ["--quick", "--device", "cpu", "--rounds", "1", "--contestants", "keras_tensorflow"],
     "gradient_sweep": ["--cases", "6"],
     "import_time": ["--rounds", "1"],
     "inference": ["--quick", "--rounds", "1", "--steps", "2"],
+    "input_pipeline": ["--images", "64", "--batches", "2", "--rounds", "1"],
     "kernel_forms": ["--quick", "--rounds", "1"],
     "memory": ["--quick"],
     "loop_ends": ["--calls", "1", "--steps", "2"],
@@ -31,7 +34,7 @@ SCRIPTS = {
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }
 # Parts of the contests, and what makes the environment of the peers.
-NOT_SCRIPTS = {"contest", "contestants", "exports", "peers"}
+NOT_SCRIPTS = {"accuracy_peers", "contest", "contestants", "exports", "gpu_contestants", "peers"}
 
 
 def test_every_script_is_run():
@@ -47,7 +50,8 @@ def run(name, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_prints_its_table_and_writes_its_figures(name, tmp_path):
-    done = run(name, *SCRIPTS[name], "--json", tmp_path / "figures.json")
+    folder = ["--out", tmp_path] if name == "accuracy" else []
+    done = run(name, *SCRIPTS[name], *folder, "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
     figures = json.loads((tmp_path / "figures.json").read_text("utf-8"))
