@@ -8,6 +8,7 @@ import keras
 
 from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Shortcut, Stem
 from keras_resnet.blocks.folding import folded
+from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
 
 FUSED_CLASSES = (Stem, IdentityBlock, BottleneckBlock)
@@ -40,7 +41,8 @@ def fuse(model: keras.Model) -> keras.Model:
 
     Returns:
         A functional `keras.Model` named `<name of the model>_fused`, whose layers have the names and dtype policies
-        of the original's. In float64 its outputs differ by less than 1e-11 of the largest output. In float32 they
+        of the original's; but under a 16-bit policy stem and blocks of "v1" and "v1.5" keep their kernels in 16 bits,
+        rounded once instead of in every call, which halves the file and is faster. In float64 its outputs differ by less than 1e-11 of the largest output. In float32 they
         are as near as rounding allows: within 1e-5 where each block adds a small branch to its shortcut, as trained
         blocks do, and farther (1e-3) only where random weights make the original's own float32 outputs differ as much
         from its float64 ones. It is saved and loaded as any model of this package.
@@ -126,6 +128,9 @@ def _without_norms(layer: keras.layers.Layer) -> keras.layers.Layer:
     config = layer.get_config()
     if type(layer) in FUSED_CLASSES:
         config["fused"] = True
+        if not VERSIONS[layer.version].preactivation:
+            # No norm is left, whose statistics need 32 bits: what would be rounded in every call is rounded once.
+            config["dtype"] = layer.compute_dtype
     elif type(layer) is Shortcut:
         config.update(norm_epsilon=None, use_bias=True)
     return type(layer).from_config(config)
