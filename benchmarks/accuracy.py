@@ -30,7 +30,6 @@ PLAIN = {
     "augment.pad_and_crop": "0",
     "optimizer.weight_decay": "0",
     "loss.label_smoothing": "0",
-    "data.progressive_from": "1",
 }
 
 
@@ -58,15 +57,18 @@ def _ablation() -> list[Case]:
         "+ one-cycle schedule": ("schedule.name",),
         "+ flip, crop": ("augment.flip", "augment.pad_and_crop"),
         "+ weight decay": ("optimizer.weight_decay",),
-        "+ label smoothing": ("loss.label_smoothing",),
-        "+ growing images: the recipe": ("data.progressive_from",),
+        "+ label smoothing: the recipe": ("loss.label_smoothing",),
     }.items():
         left = {name: value for name, value in left.items() if name not in names}
         cases.append(Case(title, settings=dict(left)))
-    return cases
+    return [
+        *cases,
+        Case("the recipe, rate 0.1", settings={"optimizer.learning_rate": "0.1"}),
+        Case("the recipe, images growing from 0.75", settings={"data.progressive_from": "0.75"}),
+    ]
 
 
-FEW = {"train.batch_size": "50", "data.validation_fraction": "0", "data.progressive_from": "1"}
+FEW = {"train.batch_size": "50", "data.validation_fraction": "0"}
 TABLES = {
     "proof": [
         Case("recipe cifar"),
