@@ -14,6 +14,7 @@ import statistics
 import sys
 
 from benchmarks.contest import ROOT, Contestant, Row, machine
+from benchmarks.contestants import NAMES
 from benchmarks.training_step import OURS, QUICK, ROWS
 
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1, metavar="N")
     parser.add_argument("--only", metavar="TEXT", help="rows whose title holds TEXT")
+    parser.add_argument("--contestants", nargs="+", choices=NAMES, metavar="NAME", help="these alone")
     parser.add_argument("--python", default=sys.executable, help="interpreter of this package's contestants")
     parser.add_argument("--peers", default=str(ROOT / ".venv-peers/bin/python"), help="interpreter of the others")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to try the script")
@@ -55,7 +57,8 @@ def main() -> None:
     )
     figures = []
     for row in rows:
-        row = dataclasses.replace(row, contestants=(*OURS, "keras_resnet_recompute", *row.contestants[len(OURS) :]))
+        everyone = (*OURS, "keras_resnet_recompute", *row.contestants[len(OURS) :])
+        row = dataclasses.replace(row, contestants=tuple(options.contestants or everyone))
         results = measure(row, options)
         figures.append({"title": row.title, "results": results})
         ours = next((found["peak_mebibytes"] for found in results.values() if "failure" not in found), None)
