@@ -131,6 +131,10 @@ def run(case: Case, seed: int, options: argparse.Namespace, core: int | None) ->
         command += [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     else:
         interpreter = options.peers if case.trainer == "timm" else sys.executable
+        if not pathlib.Path(interpreter).exists():
+            return {
+                "failure": f"{interpreter} does not exist: make it with python -m benchmarks.peers, or give --peers"
+            }
         folder.mkdir(exist_ok=True)
         command = [interpreter, "-m", "benchmarks.accuracy_peers", case.trainer, "--images", str(images), *words]
         command += ["--width", str(options.width), "--precision", options.precision, "--json", str(folder / "run.json")]

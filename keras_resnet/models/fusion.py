@@ -42,10 +42,11 @@ def fuse(model: keras.Model) -> keras.Model:
     Returns:
         A functional `keras.Model` named `<name of the model>_fused`, whose layers have the names and dtype policies
         of the original's; but under a 16-bit policy stem and blocks of "v1" and "v1.5" keep their kernels in 16 bits,
-        rounded once instead of in every call, which halves the file and is faster. In float64 its outputs differ by less than 1e-11 of the largest output. In float32 they
-        are as near as rounding allows: within 1e-5 where each block adds a small branch to its shortcut, as trained
-        blocks do, and farther (1e-3) only where random weights make the original's own float32 outputs differ as much
-        from its float64 ones. It is saved and loaded as any model of this package.
+        rounded once instead of in every call, which halves the file and is faster. In float64 its outputs differ by
+        less than 1e-11 of the largest output. In float32 they are as near as rounding allows: within 1e-5 where each
+        block adds a small branch to its shortcut, as trained blocks do, and farther (1e-3) only where random weights
+        make the original's own float32 outputs differ as much from its float64 ones. It is saved and loaded as any
+        model of this package.
 
     Raises:
         TypeError: `model` is no Keras model.

@@ -36,7 +36,7 @@ def in_step(model_class: type[keras.Model]) -> type[keras.Model]:
         2
     """
 
-    class ChangedInStep(model_class):  # type: ignore[misc, valid-type]
+    class ChangedInStep(model_class):
         changes: Changes | None = None
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

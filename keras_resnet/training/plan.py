@@ -126,7 +126,7 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
             )
         model_class = SharpnessAware
     if changes is not None:
-        model_class = preprocessing.in_step(model_class)
+        model_class = preprocessing.in_step(model_class)  # type: ignore[arg-type]  # mypy: type[Any] has no hash
     if model_class is keras.Model:
         return network
     own = model_class(network.input, network.output, name=network.name)
