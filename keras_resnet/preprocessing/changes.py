@@ -11,6 +11,7 @@ import keras
 
 Change = Callable[[Any, Any], Any]
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow
+COLUMNS = 5  # of the amounts that a change reads
 GREY_FILL = 128.0  # of what a shifted picture uncovers, as in the authors' code of AutoAugment
 
 
@@ -44,29 +45,37 @@ def nothing(images: Any, amounts: Any) -> Any:
 
 
 def affine(images: Any, amounts: Any) -> Any:
-    """Shears, shifts and turns about the centre: shear x, shear y, shift x, shift y (pixels) and degrees."""
-    height, width = images.shape[1], images.shape[2]
-    shear_x, shear_y, right, down, degrees = (amounts[:, column] for column in range(5))
+    """Shears, shifts and turns about the centre: shear x, shear y, shift x, shift y (pixels) and degrees.
+
+    Each pixel is the nearest one of the picture, as in the authors' code of AutoAugment; grey comes from outside.
+    """
+    height, width, channels = images.shape[1:]
+    shear_x, shear_y, right, down, degrees = (
+        keras.ops.reshape(amounts[:, column], (-1, 1, 1)) for column in range(COLUMNS)
+    )
     angle = degrees * (3.141592653589793 / 180)
     cosine, sine = keras.ops.cos(angle), keras.ops.sin(angle)
-    # From places in the output to places in the input, about the centre.
-    a, b = cosine, -sine + shear_x
-    c, d = sine + shear_y, cosine
     x, y = (width - 1) / 2, (height - 1) / 2
-    zeros = keras.ops.zeros_like(angle)
-    rows = [
-        *(a, b, x - a * x - b * y - right),
-        *(c, d, y - c * x - d * y - down),
-        *(zeros, zeros),
-    ]
-    return keras.ops.image.affine_transform(
-        images,
-        keras.ops.stack(rows, axis=1),
-        interpolation="bilinear",
-        fill_mode="constant",
-        fill_value=GREY_FILL,
-        data_format="channels_last",
-    )
+    columns = keras.ops.reshape(keras.ops.arange(width, dtype="float32"), (1, 1, -1)) - x
+    rows = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, -1, 1)) - y
+    # From places in the output to places in the input, in a picture with a border of one grey pixel; 0.5 to round.
+    from_left = cosine * columns + ((shear_x - sine) * rows + (x - right + 1.5))
+    from_top = (sine + shear_y) * columns + (cosine * rows + (y - down + 1.5))
+    from_left = keras.ops.clip(keras.ops.floor(from_left), 0.0, width + 1.0)
+    from_top = keras.ops.clip(keras.ops.floor(from_top), 0.0, height + 1.0)
+    within = keras.ops.cast(from_top * (width + 2) + from_left, "int32")
+    first = keras.ops.arange(keras.ops.shape(images)[0], dtype="int32") * ((height + 2) * (width + 2))
+    bordered = keras.ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=GREY_FILL)
+    pixels = keras.ops.reshape(bordered, (-1, channels))
+    return _picked(pixels, within + keras.ops.reshape(first, (-1, 1, 1)))
+
+
+def _rows(values: Any, width: int) -> Any:
+    """Returns one value a picture and channel, `(batch, 1, 1, channels)`, beside each of `width` pixels.
+
+    Sums of lines as long as a row take a quarter of the time of sums of lines as long as a pixel has channels.
+    """
+    return keras.ops.tile(keras.ops.reshape(values, (-1, 1, values.shape[-1])), (1, 1, width))
 
 
 def _blended(images: Any, plain: Any, amounts: Any) -> Any:
@@ -75,26 +84,26 @@ def _blended(images: Any, plain: Any, amounts: Any) -> Any:
     return keras.ops.clip(plain + factor * (images - plain), 0.0, 255.0)
 
 
-def _grey(images: Any) -> Any:
-    if images.shape[-1] != 3:
-        return images
-    weights = keras.ops.convert_to_tensor(LUMINANCE, dtype="float32")
-    return keras.ops.sum(images * weights, axis=-1, keepdims=True)
-
-
 def brightness(images: Any, amounts: Any) -> Any:
     """Black at factor 0, as it is at 1."""
-    return _blended(images, keras.ops.zeros_like(images), amounts)
+    return _blended(images, 0.0, amounts)
 
 
 def color(images: Any, amounts: Any) -> Any:
     """Grey at factor 0, as it is at 1."""
-    return _blended(images, _grey(images), amounts)
+    if images.shape[-1] != 3:
+        return images
+    # As a product of matrices: a sum over three channels takes TensorFlow four times as long.
+    grey = keras.ops.convert_to_tensor([[share] * 3 for share in LUMINANCE], dtype="float32")
+    return _blended(images, keras.ops.matmul(images, grey), amounts)
 
 
 def contrast(images: Any, amounts: Any) -> Any:
     """The mean of the grey picture at factor 0, as it is at 1."""
-    return _blended(images, keras.ops.mean(_grey(images), axis=(1, 2, 3), keepdims=True), amounts)
+    means = keras.ops.mean(keras.ops.mean(images, axis=1, keepdims=True), axis=2, keepdims=True)
+    if images.shape[-1] == 3:
+        means = means * keras.ops.convert_to_tensor(LUMINANCE, dtype="float32") * 3
+    return _blended(images, keras.ops.mean(means, axis=-1, keepdims=True), amounts)
 
 
 def sharpness(images: Any, amounts: Any) -> Any:
@@ -121,7 +130,8 @@ def posterize(images: Any, amounts: Any) -> Any:
 def solarize(images: Any, amounts: Any) -> Any:
     """Turns values from the threshold on into their opposites."""
     threshold = keras.ops.reshape(amounts[:, 0], (-1, 1, 1, 1))
-    return keras.ops.where(images >= threshold, 255.0 - images, images)
+    # 255 - x, or x. A choice between two tensors takes TensorFlow three times as long.
+    return images + keras.ops.cast(images >= threshold, "float32") * (255.0 - 2 * images)
 
 
 def invert(images: Any, amounts: Any) -> Any:
@@ -131,21 +141,26 @@ def invert(images: Any, amounts: Any) -> Any:
 
 def autocontrast(images: Any, amounts: Any) -> Any:
     """Spreads each channel over [0, 255]; a channel of one value stays."""
-    low = keras.ops.min(images, axis=(1, 2), keepdims=True, initial=255.0)
-    high = keras.ops.max(images, axis=(1, 2), keepdims=True, initial=0.0)
-    spread = high - low
-    scaled = (images - low) * (255.0 / keras.ops.where(spread > 0, spread, 1.0))
-    return keras.ops.where(spread > 0, scaled, images)
+    # By columns first: TensorFlow is five times as fast as with both axes at once.
+    low = keras.ops.min(keras.ops.min(images, axis=1, initial=255.0), axis=1, initial=255.0)
+    high = keras.ops.max(keras.ops.max(images, axis=1, initial=0.0), axis=1, initial=0.0)
+    able = high > low
+    factor = keras.ops.where(able, 255.0 / keras.ops.where(able, high - low, 1.0), 1.0)
+    height, width, channels = images.shape[1:]
+    lines = keras.ops.reshape(images, (-1, height, width * channels))
+    lines = (lines - _rows(keras.ops.where(able, low, 0.0), width)) * _rows(factor, width)
+    return keras.ops.reshape(lines, keras.ops.shape(images))
 
 
 def equalize(images: Any, amounts: Any) -> Any:
     """Spreads the values of each channel so that all are about as frequent, as Pillow does."""
     shape = keras.ops.shape(images)
     height, width, channels = images.shape[1:]
-    values = keras.ops.cast(keras.ops.round(images), "int32")
+    lines = keras.ops.reshape(images, (-1, height, width * channels))
+    values = keras.ops.cast(keras.ops.round(lines), "int32")
     # A histogram a picture and channel, as sums over one long line of bins.
-    first = keras.ops.reshape(keras.ops.arange(shape[0] * channels, dtype="int32"), (-1, 1, 1, channels)) * 256
-    bins = keras.ops.reshape(values + first, (-1,))
+    first = keras.ops.reshape(keras.ops.arange(shape[0] * channels, dtype="int32") * 256, (-1, channels))
+    bins = keras.ops.reshape(values + _rows(first, width), (-1,))
     ones = keras.ops.ones_like(bins, dtype="float32")
     counts = keras.ops.reshape(_sums(ones, bins, shape[0] * channels * 256), (-1, 256))
     # Pillow takes the pixels below the brightest as the whole, and rounds down twice.
@@ -159,7 +174,7 @@ def equalize(images: Any, amounts: Any) -> Any:
     )
     same = keras.ops.expand_dims(keras.ops.arange(256, dtype="float32"), 0)
     table = keras.ops.reshape(keras.ops.where(step > 0, table, same), (-1,))
-    return keras.ops.reshape(keras.ops.take(table, bins, axis=0), shape)
+    return keras.ops.reshape(_picked(table, bins), shape)
 
 
 def _sums(values: Any, bins: Any, count: Any) -> Any:
@@ -168,3 +183,11 @@ def _sums(values: Any, bins: Any, count: Any) -> Any:
 
         return tf.math.unsorted_segment_sum(values, bins, count)  # whose count may be known at run time alone
     return keras.ops.segment_sum(values, bins, count)
+
+
+def _picked(values: Any, places: Any) -> Any:
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(values, places)  # which does not look for negative places first, as Keras does
+    return keras.ops.take(values, places, axis=0)

@@ -20,7 +20,6 @@ CHANGES = (
     *(changes.nothing, changes.affine, changes.brightness, changes.color, changes.contrast, changes.sharpness),
     *(changes.posterize, changes.solarize, changes.invert, changes.autocontrast, changes.equalize),
 )
-COLUMNS = 5  # of the amounts that a change reads
 
 
 class Policy(RandomChange):
@@ -72,7 +71,7 @@ def resolved(
     """
     rows = [table[name] for name in names]
     units = {"": 1, "height": size[0], "width": size[1]}
-    spans = np.zeros((len(rows), COLUMNS), "float32")
+    spans = np.zeros((len(rows), changes.COLUMNS), "float32")
     starts, signed = np.zeros_like(spans), np.array([row.signed for row in rows], "float32")
     for index, row in enumerate(rows):
         starts[index, row.column] = row.start

@@ -92,6 +92,26 @@ def test_shifts_turns_and_shears_go_where_they_should(pictures):
     assert np.abs(sheared[0, 7:9, 4:-4] - images[0, 7:9, 4:-4]).max() < np.abs(sheared[0, 0] - images[0, 0]).max()
 
 
+@pytest.mark.parametrize(
+    "amounts", [(0.23, 0, 0, 0, 0), (0, -0.41, 0, 0, 0), (0, 0, 2.3, -1.8, 0), (0, 0, 0, 0, 25), (0, 0, 0, 0, -70)]
+)
+def test_a_shift_a_turn_and_a_shear_take_the_pixels_that_pillow_takes(amounts, pictures):
+    shear_x, shear_y, right, down, degrees = amounts
+    height, width = pictures.shape[1:3]
+    x, y = (width - 1) / 2, (height - 1) / 2
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    (a, b), (c, d) = (cosine, shear_x - sine), (shear_y + sine, cosine)
+    # Pillow counts from the corner of the first pixel, not from its centre.
+    rows = (a, b, x - right + 0.5 - a * (x + 0.5) - b * (y + 0.5), c, d, y - down + 0.5 - c * (x + 0.5) - d * (y + 0.5))
+
+    def moved(picture):
+        grey = (128, 128, 128)
+        return picture.transform(picture.size, Image.Transform.AFFINE, rows, Image.Resampling.NEAREST, fillcolor=grey)
+
+    same = (changed("affine", pictures, *amounts) == by_pillow(pictures, moved)).all(axis=-1)
+    assert same.mean() > 0.99  # Pillow's places are fractions of 16 bits
+
+
 def test_each_picture_gets_the_change_chosen_for_it(pictures):
     images = pictures.astype("float32")
     numbers = np.array(
