@@ -9,6 +9,7 @@ import numpy as np
 from keras_resnet.arguments import check_float, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.preprocessing import changes
 
 
 class Augmenter(Protocol):
@@ -87,7 +88,7 @@ class PadAndCrop(keras.layers.Layer):
         rows = (starts + transformation[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
         columns = transformation[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
         positions = rows[:, :, None] * padded_width + columns[:, None, :]
-        pixels = keras.ops.take(keras.ops.reshape(padded, (-1, channels)), positions, axis=0)
+        pixels = changes.picked(keras.ops.reshape(padded, (-1, channels)), positions)
         if self.data_format == "channels_first":
             pixels = keras.ops.transpose(pixels, (0, 3, 1, 2))
         return pixels

@@ -19,7 +19,7 @@ def by_choice(images: Any, choices: Any, amounts: Any, changes: Sequence[Change]
     """Returns each picture after the change that was chosen for it.
 
     Args:
-        images: `(batch, height, width, channels)`, float32 in [0, 255].
+        images: `(batch, *space, channels)`, in the range that the changes take.
         choices: int32 `(batch,)`, numbers of `changes`.
         amounts: float32 `(batch, numbers)`, what the changes read.
         changes: functions `(images, amounts) -> images` of a batch.
@@ -34,7 +34,7 @@ def by_choice(images: Any, choices: Any, amounts: Any, changes: Sequence[Change]
         return tf.ensure_shape(tf.dynamic_stitch(places, changed), images.shape)
     result = images
     for number, change in enumerate(changes):
-        chosen = keras.ops.reshape(choices == number, (-1, 1, 1, 1))
+        chosen = keras.ops.reshape(choices == number, (-1, *(1,) * (len(images.shape) - 1)))
         result = keras.ops.where(chosen, change(images, amounts), result)
     return result
 
@@ -67,7 +67,7 @@ def affine(images: Any, amounts: Any) -> Any:
     first = keras.ops.arange(keras.ops.shape(images)[0], dtype="int32") * ((height + 2) * (width + 2))
     bordered = keras.ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=GREY_FILL)
     pixels = keras.ops.reshape(bordered, (-1, channels))
-    return _picked(pixels, within + keras.ops.reshape(first, (-1, 1, 1)))
+    return picked(pixels, within + keras.ops.reshape(first, (-1, 1, 1)))
 
 
 def _rows(values: Any, width: int) -> Any:
@@ -174,7 +174,7 @@ def equalize(images: Any, amounts: Any) -> Any:
     )
     same = keras.ops.expand_dims(keras.ops.arange(256, dtype="float32"), 0)
     table = keras.ops.reshape(keras.ops.where(step > 0, table, same), (-1,))
-    return keras.ops.reshape(_picked(table, bins), shape)
+    return keras.ops.reshape(picked(table, bins), shape)
 
 
 def _sums(values: Any, bins: Any, count: Any) -> Any:
@@ -185,7 +185,8 @@ def _sums(values: Any, bins: Any, count: Any) -> Any:
     return keras.ops.segment_sum(values, bins, count)
 
 
-def _picked(values: Any, places: Any) -> Any:
+def picked(values: Any, places: Any) -> Any:
+    """Returns the rows of `values` at `places`, none of them negative."""
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 

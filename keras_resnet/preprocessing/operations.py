@@ -59,11 +59,7 @@ def _erasing(chance: float) -> keras.layers.Layer:
 # In the order in which they are applied, the cheap and exact ones first. float32 under any policy: the pixels of a
 # 16-bit policy are rounded by the model, once, and not here.
 OPERATIONS: dict[str, Operation] = {
-    "flip": Operation(
-        "flag",
-        lambda _: keras.layers.RandomFlip("horizontal", dtype="float32", name="flip"),
-        lambda _: FlipAxis(name="flip"),
-    ),
+    "flip": Operation("flag", lambda _: FlipAxis(name="flip"), lambda _: FlipAxis(name="flip")),
     "quarter_turns": Operation(
         "flag", lambda _: QuarterTurns(name="quarter_turns"), lambda _: QuarterTurns((1, 2), name="quarter_turns")
     ),

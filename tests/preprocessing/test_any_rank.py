@@ -47,6 +47,13 @@ def test_flips_reverse_the_last_axis_of_half_of_the_examples(rank):
     assert np.all(flipped | kept) and 60 < flipped.sum() < 140
 
 
+def test_flips_of_pictures_are_those_of_keras_from_the_same_seed():
+    given = examples(2, 200)
+    assert np.array_equal(
+        applied(preprocessing.FlipAxis(), given), applied(keras.layers.RandomFlip("horizontal"), given)
+    )
+
+
 @pytest.mark.parametrize("rank", RANKS)
 def test_shifts_move_whole_steps_and_fill_with_zeros(rank):
     given = examples(rank)
