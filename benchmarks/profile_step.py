@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 # Of the executor: they hold operations, and would count them twice.
-NOT_OPERATIONS = ("Process", "Run")
+NOT_OPERATIONS = ("Process", "Run", "Record", "StartRegion", "StopRegion")
 
 
 def busy_times(folder: pathlib.Path) -> dict[str, tuple[int, float]]:
