@@ -7,12 +7,12 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.images.reading import LUMINANCE
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
+from keras_resnet.models.inference import inference_function
 from keras_resnet.models.outputs import last_activation
 from keras_resnet.preprocessing import InputRecord
 
@@ -47,7 +47,8 @@ class Served(tf.Module):
         network = fuse(model)
         head = [layer.name for layer in network.layers if layer.name == "head_pool"]
         embedding = network.get_layer(head[0]).output if head else network.output
-        self.network = _frozen(keras.Model(network.input, [network.output, embedding]))
+        # Constants, which oneDNN likes; and Keras's own tracking would save functions that run in training mode.
+        self.network = inference_function(keras.Model(network.input, [network.output, embedding]))
         self.assets = [tf.saved_model.Asset(str(path)) for path in self._assets(folder, facts)]
 
     def _assets(self, folder: pathlib.Path, facts: dict[str, Any]) -> list[pathlib.Path]:
@@ -113,16 +114,3 @@ class Served(tf.Module):
             encoded = tf.TensorSpec((None,), tf.string, name="encoded")
             found["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])
         return found
-
-
-def _frozen(network: keras.Model) -> Callable[[Any], Any]:
-    """Returns the network in inference as a function whose weights are constants of its graph.
-
-    oneDNN brings the kernels of a convolution into its own order once where they are constants, and in every call where
-    they are variables: a fifth of the time of ResNet-50 for one image (`benchmarks/export_speed.py`). And Keras's own
-    tracking would save functions that run in training mode.
-    """
-    spec = tf.TensorSpec((None, *network.input_shape[1:]), tf.float32, name="images")
-    traced = tf.function(lambda images: network(images, training=False), input_signature=[spec])
-    frozen = convert_variables_to_constants_v2(traced.get_concrete_function(), lower_control_flow=False)
-    return lambda images: frozen(images)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.freezing import freeze as freeze
     from keras_resnet.models.freezing import unfreeze as unfreeze
     from keras_resnet.models.fusion import fuse as fuse
+    from keras_resnet.models.inference import inference_function as inference_function
     from keras_resnet.models.info import Cost as Cost
     from keras_resnet.models.info import ModelInfo as ModelInfo
     from keras_resnet.models.info import model_info as model_info
@@ -36,6 +37,7 @@ HOMES = {
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),
     "fusion": ("fuse",),
+    "inference": ("inference_function",),
     "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
     "memory": ("recompute",),
