@@ -198,6 +198,6 @@ def test_augmentation_of_signals_is_refused():
     examples = ArrayExamples(np.zeros((8, 5, 2), "float32"), np.zeros(8, "int32"))
     dataset = Dataset("signals", {"train": examples}, class_names=("a", "b"), num_outputs=2, report=[])
     with pytest.raises(ValueError, match=r"augmentation was given for examples of shape \(5, 2\)"):
-        dataset.training_batches(4, seed=0, augmentation=preprocessing.augmentation(flip=True))
+        dataset.training_batches(4, seed=0, augmentation=preprocessing.augmentation(pad_and_crop=1))
     with pytest.raises(ValueError, match=r"image_size=3 was given for examples of shape \(5, 2\)"):
         dataset.training_batches(4, seed=0, image_size=3)
