@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_resnet.arguments import check_float, check_fraction, check_int
+from keras_resnet.arguments import check_float, check_fraction, check_int, choose
+from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import changes
 from keras_resnet.preprocessing.random_change import RandomChange, column, integers
@@ -26,12 +27,14 @@ class FlipAxis(AnyRank):
     Args:
         axis: of space, counted from 0; -1 for the last: the width of pictures and volumes, the time of signals.
         seed: int, or None for a random one.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
         **kwargs: of `AnyRank`.
     """
 
-    def __init__(self, axis: int = -1, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, axis: int = -1, seed: int | None = None, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
         self.axis = check_int("axis", axis, minimum=-3, maximum=2)
+        self.data_format = choose("data_format", data_format or keras.config.image_data_format(), DATA_FORMATS)
 
     def draw(self, shape: Any, draws: Any) -> Any:
         """Returns which examples are reversed."""
@@ -40,19 +43,20 @@ class FlipAxis(AnyRank):
     def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the examples, some reversed."""
         rank = len(examples.shape)
-        place = 1 + (self.axis if self.axis >= 0 else rank - 2 + self.axis)
-        if not 1 <= place <= rank - 2:
+        place = self.axis if self.axis >= 0 else rank - 2 + self.axis
+        if not 0 <= place <= rank - 3:
             raise BadValue(
                 f"axis={self.axis} was given for examples with {rank - 2} axes of space. Allowed are -{rank - 2} to "
                 f"{rank - 3}. Choose one of these."
             )
-        ways = (changes.nothing, lambda chosen, _: keras.ops.flip(chosen, axis=place))
+        first = 2 if self.data_format == "channels_first" else 1
+        ways = (changes.nothing, lambda chosen, _: keras.ops.flip(chosen, axis=first + place))
         choices = keras.ops.cast(drawn, "int32")
         return changes.by_choice(examples, choices, choices, ways)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "axis": self.axis, "data_format": self.data_format}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

@@ -54,6 +54,18 @@ def test_flips_of_pictures_are_those_of_keras_from_the_same_seed():
     )
 
 
+def test_flips_of_pictures_with_channels_first_are_those_of_keras_too():
+    given = np.moveaxis(examples(2, 40), -1, 1)
+    found, keras_own = (
+        applied(layer, given)
+        for layer in (
+            preprocessing.FlipAxis(data_format="channels_first"),
+            keras.layers.RandomFlip("horizontal", data_format="channels_first"),
+        )
+    )
+    assert np.array_equal(found, keras_own)
+
+
 @pytest.mark.parametrize("rank", RANKS)
 def test_shifts_move_whole_steps_and_fill_with_zeros(rank):
     given = examples(rank)
