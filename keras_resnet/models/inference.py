@@ -46,7 +46,7 @@ def inference_function(model: keras.Model) -> Callable[[Any], Any]:
             f"model {model.name!r} has {len(inputs)} known inputs. Allowed are built models with one. Call it once "
             "with examples, or pass the part that takes them."
         )
-    shape, dtype = tuple(inputs[0].shape), inputs[0].dtype
+    shape, dtype = (None, *inputs[0].shape[1:]), inputs[0].dtype
     run = COMPILERS[keras.config.backend()](model, shape, dtype)
 
     def infer(examples: Any) -> Any:

@@ -36,6 +36,13 @@ def test_it_takes_bytes_and_sizes_that_were_left_open():
     assert np.allclose(harness.to_numpy(found), predicted(model, images.astype("float32")), atol=1e-6)
 
 
+def test_a_model_of_one_batch_size_takes_others():
+    model = made(input_tensor=keras.Input(batch_shape=(2, 8, 8, 3)), shape=None)
+    images = harness.random_images(2, 8, 8, 3)
+    infer = models.inference_function(model)
+    assert np.allclose(harness.to_numpy(infer(images[:1])), predicted(model, images)[:1], atol=1e-6)
+
+
 def test_it_keeps_several_outputs_in_their_order():
     maps = keras_resnet.features(made(), ("stage2", "stage5"))
     images = harness.random_images(2, 8, 8, 3)
