@@ -54,6 +54,20 @@ def torch_product(side: int) -> Callable[[], Any]:
     return lambda: left @ right
 
 
+def clocked(once: Callable[[], Any]) -> Steps:
+    """Returns steps of a call, each timed by itself."""
+
+    def steps(count: int) -> list[float]:
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            once()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    return steps
+
+
 def keras_resnet(options: argparse.Namespace) -> Any:
     """Returns this package's network."""
     import keras_resnet as package
@@ -144,14 +158,7 @@ def keras_steps(build: Callable[[argparse.Namespace], Any], options: argparse.Na
 
             infer = package.models.inference_function(model)
 
-            def call(steps: int) -> list[float]:
-                times = [time.perf_counter()]
-                for _ in range(steps):
-                    np.asarray(infer(images))
-                    times.append(time.perf_counter())
-                return [after - before for before, after in zip(times, times[1:], strict=False)]
-
-            return call
+            return clocked(lambda: np.asarray(infer(images)))
 
         def predict(steps: int) -> list[float]:
             clock = Clock()
@@ -214,15 +221,7 @@ def timm_steps(form: str, options: argparse.Namespace) -> Steps:
         torch.nn.functional.cross_entropy(forward().float(), labels).backward()
         optimizer.step()
 
-    def steps(count: int) -> list[float]:
-        seconds = []
-        for _ in range(count):
-            start = time.perf_counter()
-            once()
-            seconds.append(time.perf_counter() - start)
-        return seconds
-
-    return steps
+    return clocked(once)
 
 
 KERAS_CONTESTANTS = {

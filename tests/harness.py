@@ -82,3 +82,16 @@ def check_dtypes(layer: keras.layers.Layer, inputs: np.ndarray, policy: str) -> 
     for child in sublayers(layer):
         assert child.compute_dtype == expected.compute_dtype, (child.path, child.compute_dtype)
         assert child.variable_dtype == expected.variable_dtype, (child.path, child.variable_dtype)
+
+
+def operations_of(call, folder):
+    """Returns kind of TensorFlow operation -> how many of them a call runs, its graph once built."""
+    import tensorflow as tf
+
+    from benchmarks.profile_step import busy_times
+
+    call()
+    tf.profiler.experimental.start(str(folder))
+    call()
+    tf.profiler.experimental.stop()
+    return {kind: count for kind, (count, _) in busy_times(folder).items()}

@@ -71,9 +71,9 @@ def affine(images: Any, amounts: Any) -> Any:
 
 
 def _rows(values: Any, width: int) -> Any:
-    """Returns one value a picture and channel, `(batch, 1, 1, channels)`, beside each of `width` pixels.
+    """Returns one value a picture and channel, `(batch, channels)`, as a row of so many pixels.
 
-    Sums of lines as long as a row take a quarter of the time of sums of lines as long as a pixel has channels.
+    TensorFlow adds it to whole rows in a quarter of the time that it takes to add it to each pixel.
     """
     return keras.ops.tile(keras.ops.reshape(values, (-1, 1, values.shape[-1])), (1, 1, width))
 

@@ -419,16 +419,10 @@ def test_resnet50_of_full_width_keeps_the_names_of_its_layers():
 def test_tensorflow_computes_bias_sum_and_relu_inside_the_folded_convolutions(dtype, tmp_path):
     import tensorflow as tf
 
-    from benchmarks.profile_step import busy_times
-
     fused = keras_resnet.fuse(ResNet18(input_shape=(32, 32, 3), width=16, classes=5, dtype=dtype))
     call = tf.function(lambda images: fused(images, training=False))
     images = tf.zeros((2, 32, 32, 3))
-    call(images)
-    tf.profiler.experimental.start(str(tmp_path))
-    call(images)
-    tf.profiler.experimental.stop()
-    counts = {kind: count for kind, (count, _) in busy_times(tmp_path).items()}
+    counts = harness.operations_of(lambda: call(images), tmp_path)
     convolutions = sum(count for kind, count in counts.items() if kind.endswith("FusedConv2D"))
     assert convolutions == 20
     assert not [

@@ -83,14 +83,6 @@ def test_other_shapes_and_things_that_are_no_model_are_refused():
 
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the graph is TensorFlow's")
 def test_no_variable_is_read_in_a_call(tmp_path):
-    import tensorflow as tf
-
-    from benchmarks.profile_step import busy_times
-
-    infer, images = models.inference_function(made()), tf.zeros((2, 8, 8, 3))
-    infer(images)
-    tf.profiler.experimental.start(str(tmp_path))
-    infer(images)
-    tf.profiler.experimental.stop()
-    kinds = busy_times(tmp_path)
+    infer, images = models.inference_function(made()), harness.random_images(2, 8, 8, 3)
+    kinds = harness.operations_of(lambda: infer(images), tmp_path)
     assert kinds and not [kind for kind in kinds if "Variable" in kind]
