@@ -93,6 +93,8 @@ def keras_resnet_recompute(options: argparse.Namespace) -> Any:
 
 def keras_applications(options: argparse.Namespace) -> Any:
     """Returns ResNet-50 of keras.applications."""
+    if (options.model, options.width) != ("resnet50", 64):
+        raise ValueError(f"keras.applications has no {options.model} of width {options.width}")
     import keras
 
     return keras.applications.ResNet50(weights=None, input_shape=(options.size, options.size, 3))
@@ -100,6 +102,10 @@ def keras_applications(options: argparse.Namespace) -> Any:
 
 def keras_hub(options: argparse.Namespace) -> Any:
     """Returns keras-hub's network, with the same head."""
+    if options.width != 64 or options.size < 64:
+        raise ValueError(
+            f"the network of keras-hub has a width of 64 and the stem of 64 px and more, not {options.size}"
+        )
     import keras
     import keras_hub as hub
 

@@ -1,5 +1,6 @@
 """Every script of benchmarks/ runs to its end with tiny sizes; their figures are for people."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -7,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+
+from benchmarks import contestants
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Script -> the words that keep it small. The contests run with this package's contestants alone.
@@ -71,6 +74,21 @@ def test_a_contestant_that_fails_leaves_the_others_their_ratios(tmp_path):
     cells = {row.split(" | ")[1]: row.split(" | ")[3] for row in done.stdout.splitlines() if row.count(" | ") > 3}
     assert cells["keras_resnet"] == "reference" and float(cells["keras_resnet_stock"]) > 0
     assert "timm_eager" in done.stdout and "No such file" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "size", "width"),
+    [
+        ("keras_applications", "resnet18", 224, 64),
+        ("keras_applications", "resnet50", 224, 16),
+        ("keras_hub", "resnet18", 32, 64),
+        ("keras_hub", "resnet50", 224, 16),
+    ],
+)
+def test_a_contestant_refuses_networks_that_it_has_not(name, model, size, width):
+    options = argparse.Namespace(model=model, size=size, width=width)
+    with pytest.raises(ValueError, match="width"):
+        contestants.KERAS_CONTESTANTS[name](options)
 
 
 @pytest.mark.slow
