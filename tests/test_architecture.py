@@ -16,7 +16,7 @@ PACKAGE = ROOT / "keras_resnet"
 # A room may import from those with a lower number, never from its neighbours.
 ORDER = (
     ("errors",),
-    ("arguments", "files"),
+    ("arguments", "files", "processor"),
     ("blocks",),
     ("models",),
     ("weights",),
@@ -33,7 +33,7 @@ ORDER = (
     ("__main__",),
 )
 LEVELS = {name: level for level, names in enumerate(ORDER) for name in names}
-CORE = ("errors", "arguments", "files", "blocks", "models", "weights", "preprocessing")
+CORE = ("errors", "arguments", "files", "processor", "blocks", "models", "weights", "preprocessing")
 PYTHON_FILES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
 MODULES = [path for path in PYTHON_FILES if path != PACKAGE / "__init__.py"]
 TEXTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])

@@ -1,11 +1,12 @@
 """A warning where 16-bit floats are slower than 32-bit ones: on processors that have no instructions for them."""
 
 import functools
-import pathlib
 import warnings
 from typing import Any
 
 import keras
+
+from keras_resnet.processor import instructions
 
 # Dtype -> the flags of /proc/cpuinfo of processors that compute in it.
 INSTRUCTIONS = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp16", "amx_fp16"}}
@@ -25,19 +26,10 @@ def warn_of_slow_floats(policy: Any) -> None:
 def _warn_once(dtype: str) -> None:
     import tensorflow as tf
 
-    flags = _flags()
+    flags = instructions()
     if flags and not flags & INSTRUCTIONS[dtype] and not tf.config.list_physical_devices("GPU"):
         warnings.warn(
             f"This processor has no instructions for {dtype}: a policy that computes in it runs, at less than half the "
             "speed of float32. Use float32 here, mixed_bfloat16 on a CPU with BF16 instructions, or a GPU.",
             stacklevel=5,
         )
-
-
-def _flags(path: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> set[str]:
-    """Returns the instruction sets of this processor; nothing where they are not told, as outside of Linux."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())

@@ -19,7 +19,7 @@ def forgotten():
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="the warning is of TensorFlow on a CPU")
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_sixteen_bits_without_instructions_for_them_are_told_once(policy, monkeypatch):
-    monkeypatch.setattr(precision, "_flags", lambda: {"avx2", "fma"})
+    monkeypatch.setattr(precision, "instructions", lambda: {"avx2", "fma"})
     with pytest.warns(UserWarning, match="no instructions for b?float16"):
         ResNet18(dtype=policy, **SMALL)
     with warnings.catch_warnings():
@@ -30,14 +30,7 @@ def test_sixteen_bits_without_instructions_for_them_are_told_once(policy, monkey
 
 @pytest.mark.parametrize("flags", [{"avx512_bf16", "avx512_fp16"}, set()], ids=["with", "unknown"])
 def test_nothing_is_told_where_they_exist_or_nobody_knows(flags, monkeypatch):
-    monkeypatch.setattr(precision, "_flags", lambda: flags)
+    monkeypatch.setattr(precision, "instructions", lambda: flags)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ResNet18(dtype="mixed_bfloat16", **SMALL)
-
-
-def test_flags_are_read_and_a_missing_file_is_no_error(tmp_path):
-    path = tmp_path / "cpuinfo"
-    assert precision._flags(path) == set()
-    path.write_text("model name\t: x\nflags\t\t: fpu avx2 avx512_bf16\n", encoding="utf-8")
-    assert precision._flags(path) == {"fpu", "avx2", "avx512_bf16"}

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import math
 
+from keras_resnet.processor import instructions
+
 ENDLESS = math.inf
 SIXTEEN_BITS = ("bfloat16", "float16")
 
@@ -38,14 +40,23 @@ class Row:
 
 # Measured by `python -m benchmarks.kernel_forms`, on two cores of an AMD EPYC with AVX-512 (2026-11-23), over the
 # shapes of ResNet-18 and -50 at 8 to 224 px. "onednn" is TensorFlow with oneDNN, its default on CPUs with AVX-512 VNNI
-# or newer; "onednn_16" the same in bfloat16 (2026-11-25, `--dtype bfloat16`); "eigen" is TensorFlow without, its
-# default on older ones, whose gradients of the input are far slower than its forward pass.
+# or newer; "onednn_16" the same in bfloat16 (2026-11-25, `--dtype bfloat16`); "onednn_avx2" the same limited to AVX2
+# (2026-11-25, `--isa avx2`); "eigen" is TensorFlow without, its default on older ones, whose gradients of the input are
+# far slower than its forward pass.
 INPUT_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
         Row("matmul", windows=(1,), strides=1, sides=(0, 1)),
         Row("matmul", windows=(1,), strides=1, channels=(2048, ENDLESS)),
         Row("scatter", windows=(1,), strides=2, sides=(0, 8)),
         Row("phases", windows=(2, 3), strides=2, sides=(0, 8), channels=(128, ENDLESS)),
+        Row("stock"),
+    ),
+    "onednn_avx2": (
+        Row("matmul", windows=(1,), strides=1, sides=(0, 1)),
+        Row("matmul", windows=(1,), strides=1, channels=(2048, ENDLESS)),
+        Row("scatter", windows=(1,), strides=2, sides=(0, 8)),
+        Row("phases", windows=(2, 3), strides=2, sides=(0, 8), channels=(128, ENDLESS)),
+        Row("phases", windows=(3,), strides=2, sides=(28, ENDLESS), channels=(64, ENDLESS)),
         Row("stock"),
     ),
     "onednn_16": (
@@ -71,6 +82,15 @@ FILTER_FORMS: dict[str, tuple[Row, ...]] = {
         Row("explicit", windows=(3,), strides=2, channels=(128, ENDLESS)),
         Row("stock"),
     ),
+    "onednn_avx2": (
+        Row("stock", windows=(1,), strides=1, sides=(9, 28), channels=(128, ENDLESS)),
+        Row("matmul", windows=(1,)),
+        Row("forward", windows=(2, 3), strides=1, sides=(0, 7), channels=(128, ENDLESS)),
+        Row("forward", windows=(3,), strides=1, sides=(8, 14), channels=(256, ENDLESS)),
+        Row("explicit", windows=(2, 3), strides=2, sides=(0, 4)),
+        Row("explicit", windows=(3,), strides=2, channels=(64, ENDLESS)),
+        Row("stock"),
+    ),
     # Never "explicit": oneDNN does not take it in 16 bits, and Eigen needs 10 to 30 times as long.
     "onednn_16": (
         Row("matmul", windows=(1,), strides=1, sides=(0, 14)),
@@ -92,13 +112,16 @@ FILTER_FORMS: dict[str, tuple[Row, ...]] = {
 
 @functools.cache
 def engine() -> str:
-    """Returns what computes convolutions in this process: "onednn", "eigen" or "gpu"."""
+    """Returns what computes convolutions in this process: "onednn", "onednn_avx2", "eigen" or "gpu"."""
     import tensorflow as tf
     from tensorflow.python.util import _pywrap_util_port  # no public name tells whether oneDNN is on
 
     if tf.config.list_physical_devices("GPU"):
         return "gpu"
-    return "onednn" if _pywrap_util_port.IsMklEnabled() else "eigen"
+    if not _pywrap_util_port.IsMklEnabled():
+        return "eigen"
+    flags = instructions()
+    return "onednn_avx2" if flags and "avx512f" not in flags else "onednn"
 
 
 def choose_form(
@@ -117,8 +140,10 @@ def choose_form(
         strides: step along every axis, in pixels.
         side: square root of the number of the output's pixels, whatever its rank.
         channels: of the input.
-        dtype: in which is computed; a table without rows for 16 bits has those of float32 for them.
+        dtype: in which is computed; rows for 16 bits are oneDNN's alone, without it they are those of float32.
     """
     name = engine()
-    rows = table.get(f"{name}_16", table[name]) if dtype in SIXTEEN_BITS else table[name]
+    if name.startswith("onednn") and dtype in SIXTEEN_BITS:
+        name = "onednn_16"
+    rows = table[name]
     return next(row.form for row in rows if row.fits(max(window), max(strides), side, channels))
