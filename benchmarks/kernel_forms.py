@@ -5,7 +5,8 @@ and compares the form that the table takes with the fastest one and with TensorF
 
     python -m benchmarks.kernel_forms [--engine onednn|eigen] [--dtype float32|bfloat16] [--rounds 5] [--json FILE]
 
-"eigen" is TensorFlow without oneDNN, its default on CPUs older than AVX-512 VNNI.
+"eigen" is TensorFlow without oneDNN, its default on CPUs older than AVX-512 VNNI. `ONEDNN_MAX_CPU_ISA=AVX2` in the
+environment measures what oneDNN does on a CPU without AVX-512.
 """
 
 import argparse

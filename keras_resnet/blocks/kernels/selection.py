@@ -41,8 +41,8 @@ class Row:
 # Measured by `python -m benchmarks.kernel_forms`, on two cores of an AMD EPYC with AVX-512 (2026-11-23), over the
 # shapes of ResNet-18 and -50 at 8 to 224 px. "onednn" is TensorFlow with oneDNN, its default on CPUs with AVX-512 VNNI
 # or newer; "onednn_16" the same in bfloat16 (2026-11-25, `--dtype bfloat16`); "onednn_avx2" the same limited to AVX2
-# (2026-11-25, `--isa avx2`); "eigen" is TensorFlow without, its default on older ones, whose gradients of the input are
-# far slower than its forward pass.
+# (2026-11-25, `ONEDNN_MAX_CPU_ISA=AVX2`); "eigen" is TensorFlow without, its default on older ones,
+# whose gradients of the input are far slower than its forward pass.
 INPUT_FORMS: dict[str, tuple[Row, ...]] = {
     "onednn": (
         Row("matmul", windows=(1,), strides=1, sides=(0, 1)),
