@@ -105,16 +105,16 @@ def main() -> None:
         }
         for kind, (count, spent) in sorted(times.items(), key=lambda item: -item[1][1])
     ]
+    if options.json:
+        facts = {**machine(), **{key: value for key, value in vars(options).items() if key != "json"}}
+        text = json.dumps({**facts, "seconds_per_step": seconds, "rows": rows}, indent=1)
+        files.write_text(options.json, text + "\n")
     told = f"{options.model}, {options.size} px, batch {options.batch}, width {options.width}, {options.dtype}"
     print(f"{told}, {options.mode}: {seconds * 1e3:.0f} ms a step, {options.batch / seconds:.1f} images/s")
     print("| operation | count a step | ms a step | share of busy time |\n| --- | ---: | ---: | ---: |")
     for row in rows[:25]:
         figures = f"{row['count']:.0f} | {row['milliseconds']:.1f} | {row['share']:.1%}"
         print(f"| {row['operation']} | {figures} |")
-    if options.json:
-        facts = {**machine(), **{key: value for key, value in vars(options).items() if key != "json"}}
-        text = json.dumps({**facts, "seconds_per_step": seconds, "rows": rows}, indent=1)
-        files.write_text(options.json, text + "\n")
 
 
 def _without_autotune(tf: Any) -> Any:
