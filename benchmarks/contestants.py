@@ -103,9 +103,7 @@ def keras_applications(options: argparse.Namespace) -> Any:
 def keras_hub(options: argparse.Namespace) -> Any:
     """Returns keras-hub's network, with the same head."""
     if options.width != 64 or options.size < 64:
-        raise ValueError(
-            f"the network of keras-hub has a width of 64 and the stem of 64 px and more, not {options.size}"
-        )
+        raise ValueError(f"keras-hub has no network of width {options.width} for {options.size} px")
     import keras
     import keras_hub as hub
 

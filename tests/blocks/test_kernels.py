@@ -29,12 +29,12 @@ SHAPES = [
     ((3, 4), 3, 2, 129, 4),
     ((2, 2), 3, 1, 130, 4),
     ((9, 10), 5, 2, 66, 4),
-    ((9, 10), 1, 1, 128, 4),
+    ((9, 9), 1, 1, 128, 8),
     ((9, 10), 3, 1, 256, 4),
     ((55, 56), 3, 2, 64, 2),
 ]
 # float32 sums of up to a few thousand products of order one.
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 5e-3, "bfloat16": 4e-2}
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 4e-2}
 
 
 @pytest.fixture(autouse=True)
