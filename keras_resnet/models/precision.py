@@ -29,7 +29,8 @@ def _warn_once(dtype: str) -> None:
     flags = instructions()
     if flags and not flags & INSTRUCTIONS[dtype] and not tf.config.list_physical_devices("GPU"):
         warnings.warn(
-            f"This processor has no instructions for {dtype}: a policy that computes in it runs, at less than half the "
-            "speed of float32. Use float32 here, mixed_bfloat16 on a CPU with BF16 instructions, or a GPU.",
+            f"This processor has no instructions for {dtype} that TensorFlow may use: a policy that computes in it "
+            "runs, at less than half the speed of float32. Use float32 here, mixed_bfloat16 on a CPU with BF16 "
+            "instructions, or a GPU.",
             stacklevel=5,
         )
