@@ -18,11 +18,13 @@ from keras_resnet.evaluation import Trained
 from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
+from keras_resnet.models import compute_dtype
 from keras_resnet.models.outputs import logits_of, softmax
 
 CHECKED_IMAGES = 32
-# Of probabilities. float32 sums come out in another order; a model of 16 bits rounds every layer.
-TOLERANCES = {"float32": 1e-5, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+# Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
+# output of every layer, and folded norms round elsewhere than separate ones.
+TOLERANCES = {"float64": 1e-5, "float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str) -> np.ndarray:
@@ -81,6 +83,15 @@ def checked(
 ) -> dict[str, Any]:
     """Returns the facts of the check.
 
+    Args:
+        format: a key of `FORMATS`.
+        made: the file or folder.
+        served: what was written.
+        trained: the model in the precision of the file, and the run.
+        dataset: whose test images it is given; None for noise.
+        quantize: a key of `QUANTIZATIONS`.
+        aside: a folder for temporary files.
+
     Raises:
         ValueError: the answers are not those of the Keras model.
     """
@@ -88,11 +99,12 @@ def checked(
     expected = expected_answers(served, trained, images)
     got = _consume(format, made, images, aside)
     difference = float(np.abs(got["answers"] - expected).max())
-    policy = trained.model.dtype_policy.name
+    dtype = compute_dtype(trained.model)
     agreement = None if served.is_regression else float((got["answers"].argmax(1) == expected.argmax(1)).mean())
     facts: dict[str, Any] = {
         **about(trained),
         "format": format,
+        "compute_dtype": dtype,
         "quantize": quantize,
         "images": len(images),
         "real_images": dataset is not None,
@@ -109,7 +121,7 @@ def checked(
     if quantize == "int8":
         return facts
     scale = _scale(served, trained, images, expected)
-    allowed = TOLERANCES.get("mixed_float16" if quantize else policy, 1e-5) * scale
+    allowed = TOLERANCES["float16" if quantize else dtype] * scale
     if not difference <= allowed:
         raise BadValue(
             f"The {format} file answers differently from the model, by {difference:.2e} where {allowed:.0e} is "

@@ -18,6 +18,7 @@ from keras_resnet.evaluation import Trained, open_trained
 from keras_resnet.export.checking import about, checked, images_of
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
+from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
 
 INT8, FLOAT16 = "int8", "float16"
 QUANTIZATIONS = {None: None, INT8: "weights and activations of 8 bits", FLOAT16: "weights of 16 bits"}
@@ -69,6 +70,10 @@ def export(
     probabilities, or with numbers for a regression. It is loaded in a process without this package, given images, and
     compared with the Keras model before it takes its final name; a JSON file beside it says what was found.
 
+    A model trained under a mixed policy keeps its 16-bit computation in a SavedModel. The other runtimes have no 16-bit
+    arithmetic on every processor: their files compute in float32 with the same weights, and are compared with the Keras
+    model in float32.
+
     Args:
         source: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
         format: "savedmodel" (TensorFlow Serving's layout, `OUT/1/`; also takes uint8 images, encoded files, and gives
@@ -108,6 +113,8 @@ def export(
             "quantize='int8' needs images that set its ranges, and the model knows no data. Allowed is a spec as "
             "calibration, on the command line --calibration. Name the training data."
         )
+    if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
+        trained = dataclasses.replace(trained, model=to_float32(trained.model))
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as name:
         aside = pathlib.Path(name)
         served = Served(trained.model, trained.record, aside, about(trained))

@@ -27,6 +27,7 @@ class Format:
         suffix: of the file; empty for a folder.
         packages: import name -> what to install, without which it cannot be written or checked.
         quantizations: the kinds that it can be stored in, of `exporting.QUANTIZATIONS`.
+        half_precision: whether the graph of a model with a 16-bit policy is stored as it is; else in float32.
     """
 
     write: Callable[[Served, pathlib.Path, pathlib.Path, Any, bool], None]
@@ -34,6 +35,7 @@ class Format:
     suffix: str
     packages: dict[str, str]
     quantizations: tuple[str, ...] = ()
+    half_precision: bool = False
 
     def check_packages(self, name: str, calibrated: bool) -> None:
         """Raises ImportError where a package is missing."""
@@ -93,7 +95,7 @@ def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration
 
 
 FORMATS: dict[str, Format] = {
-    "savedmodel": Format(_savedmodel, "TensorFlow", "", {}),
+    "savedmodel": Format(_savedmodel, "TensorFlow", "", {}, half_precision=True),
     "onnx": Format(
         _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}, ("int8",)
     ),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from keras_resnet.models.info import model_info as model_info
     from keras_resnet.models.inside import activations as activations
     from keras_resnet.models.memory import recompute as recompute
+    from keras_resnet.models.precision import compute_dtype as compute_dtype
+    from keras_resnet.models.precision import to_float32 as to_float32
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -41,6 +43,7 @@ HOMES = {
     "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
     "memory": ("recompute",),
+    "precision": ("compute_dtype", "to_float32"),
 }
 
 

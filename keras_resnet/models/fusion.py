@@ -1,7 +1,6 @@
 """A network for inference: every batch norm that follows a convolution folded into that convolution."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Sho
 from keras_resnet.blocks.folding import folded
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.models.precision import copy_weights, leaf_layers
 
 FUSED_CLASSES = (Stem, IdentityBlock, BottleneckBlock)
 # Exact classes: a subclass may compute something else, and is copied with its norms.
@@ -78,7 +78,7 @@ def fuse(model: keras.Model) -> keras.Model:
     graph = keras.Model(inputs, outputs, name=f"{model.name}_fused")
     fused = keras.models.clone_model(graph, clone_function=copy, recursive=True)
     for original, counterpart in copies:
-        transfer = _fold_weights if type(original) in FOLDABLE else _copy_weights
+        transfer = _fold_weights if type(original) in FOLDABLE else copy_weights
         transfer(original, counterpart)
     fused.dtype_policy = model.dtype_policy
     fused.trainable = False
@@ -101,7 +101,7 @@ def _check(model: keras.Model) -> None:
             f"model {model.name!r} is a {type(model).__name__}, whose graph is not known. Allowed are functional and "
             "sequential models. Fuse the functional model inside it."
         )
-    layers = [layer for layer in _layers(model) if type(layer) in FOLDABLE and getattr(layer, "norm", True)]
+    layers = [layer for layer in leaf_layers(model) if type(layer) in FOLDABLE and getattr(layer, "norm", True)]
     if not layers:
         raise BadValue(
             f"model {model.name!r} holds no layer of keras_resnet with norms to fold. Allowed are models with its "
@@ -113,15 +113,6 @@ def _check(model: keras.Model) -> None:
             f"model {model.name!r} is fused already: its layer {fused[0]!r} has no norms left to fold. A model is "
             "fused once. Use it as it is, or fuse the original again."
         )
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yields the layers of a model and of the models nested in it."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
 
 
 def _without_norms(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -150,12 +141,3 @@ def _fold_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
             _fold_weights(child, targets[child.name])
         elif child.name in targets:
             targets[child.name].set_weights(child.get_weights())
-
-
-def _copy_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Gives the copy of any other layer its weights."""
-    copy.set_weights(layer.get_weights())
-    # As in a load, for layers that derive from their weights what they compute with (keras.layers.Normalization).
-    store: dict[str, Any] = {}
-    layer.save_own_variables(store)
-    copy.load_own_variables(store)

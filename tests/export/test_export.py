@@ -154,11 +154,56 @@ def test_float16_halves_the_file(run, name, tmp_path):
         keras_resnet.export(run, format=name, quantize=quantize, out=tmp_path / f"{quantize}{SUFFIXES[name]}")
         for quantize in (None, "float16")
     ]
-    assert 0 < exported[1].facts["largest_difference"] < checking.TOLERANCES["mixed_float16"]
+    assert 0 < exported[1].facts["largest_difference"] < checking.TOLERANCES["float16"]
     # OpenVINO keeps the graph in a file of its own; in LiteRT's it is a third of so small a network.
     suffix, most = (".bin", 0.55) if name == "openvino" else (".tflite", 0.75)
     whole, half = (one.path.with_suffix(suffix).stat().st_size for one in exported)
     assert half < most * whole
+
+
+@pytest.fixture(scope="module", params=["mixed_bfloat16", "mixed_float16"])
+def half_run(request, tmp_path_factory):
+    words = {**SMALL, "train.epochs": 2, "train.precision": request.param}
+    out = tmp_path_factory.mktemp("half") / "run"
+    return training.fit("quick", out=out, overrides=words, verbose=0, score=())
+
+
+def test_a_loaded_model_still_says_in_which_dtype_it_computes(half_run):
+    loaded = keras.saving.load_model(half_run.path / "best.keras")
+    dtype = half_run.recipe.train.precision.removeprefix("mixed_")
+    assert loaded.dtype_policy.name == "float32"  # Keras forgets the policy of a model
+    assert keras_resnet.models.compute_dtype(loaded) == dtype
+    twin = keras_resnet.models.to_float32(loaded)
+    assert {layer.dtype_policy.name for layer in twin.layers} == {"float32"}
+    assert all(np.array_equal(one, other) for one, other in zip(loaded.get_weights(), twin.get_weights(), strict=True))
+
+
+FORMS = [(name, quantize) for name, row in formats.FORMATS.items() for quantize in (None, *row.quantizations)]
+
+
+@pytest.mark.parametrize(
+    ("name", "quantize"),
+    [pytest.param(*form, marks=[] if form in FORMS[:1] else pytest.mark.slow) for form in FORMS],
+)
+def test_a_run_trained_in_mixed_precision_is_exported_in_every_form(half_run, name, quantize, tmp_path):
+    pytest.importorskip(PACKAGES.get(name, "tensorflow"))
+    if (name, quantize) == ("openvino", "int8"):
+        pytest.importorskip("nncf")
+    out = tmp_path / f"net{SUFFIXES[name]}"
+    words = ["export", str(half_run.path), "--format", name, "--out", str(out)]
+    assert main([*words, *(["--quantize", quantize] if quantize else [])]) == 0
+    facts = json.loads(out.with_name(f"{out.name}.json").read_text("utf-8"))
+    dtype = half_run.recipe.train.precision.removeprefix("mixed_")
+    assert facts["compute_dtype"] == (dtype if name == "savedmodel" else "float32")
+    most = {None: checking.TOLERANCES[facts["compute_dtype"]], "float16": 1e-2, "int8": 0.5}[quantize]
+    assert facts["largest_difference"] < most
+    if quantize is None:
+        # The weights are those of the run: against the model itself, in its own precision.
+        images = checking.images_of(half_run.dataset, evaluation.open_trained(half_run.path), 32, "test")
+        expected = softmax(np.asarray(half_run.model(images, training=False), "float32"))
+        np.savez(tmp_path / "images.npz", images=images)
+        got = checking._consume(name, out, images, tmp_path)["answers"]
+        assert np.abs(got - expected).max() < checking.TOLERANCES[dtype]
 
 
 KILLED = """
@@ -201,7 +246,7 @@ def test_a_kill_between_writing_and_checking_leaves_nothing_under_the_final_name
 )
 def test_every_kind_of_network_is_exported(options, tmp_path):
     exported = keras_resnet.export(pictures_model(**options), format="savedmodel", out=tmp_path / "net")
-    assert exported.facts["largest_difference"] < checking.TOLERANCES.get(options.get("dtype", "float32"))
+    assert exported.facts["largest_difference"] < checking.TOLERANCES[exported.facts["compute_dtype"]]
 
 
 @pytest.mark.slow
