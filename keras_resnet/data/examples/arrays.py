@@ -59,18 +59,15 @@ class ArrayExamples:
 
     def training(self, plan: Plan) -> tf.data.Dataset:
         """Returns infinite batches from `plan.start_step` on."""
-        steps = tf.data.Dataset.counter(plan.start_step)
 
-        def batch_of(step: Any) -> tuple[Any, Any]:
-            samples = plan.samples(step)
-            indices = plan.examples_of(samples, len(self))
+        def batch_of(samples: Any, indices: Any) -> tuple[Any, Any]:
             if plan.crop == "none":
                 images = plan.resized(tf.gather(self._images, indices))
             else:
                 images = self._cropped(indices, samples, plan)
             return images, tf.gather(self._labels, indices)
 
-        return steps.map(batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
+        return plan.indices(len(self)).map(batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
     def _cropped(self, indices: Any, samples: Any, plan: Plan) -> Any:
         """Returns the images at `indices`, each cut by a window of its own."""

@@ -79,14 +79,12 @@ class EncodedExamples:
         """Returns infinite batches from `plan.start_step` on."""
         image_of = self._image_reader(plan)
 
-        def example_of(place: Any) -> tuple[Any, Any]:
-            step, within = place // plan.shard_size, place % plan.shard_size
-            sample = step * plan.batch_size + plan.first_of_shard + within
-            index = plan.examples_of(sample, len(self))
+        def example_of(sample: Any, index: Any) -> tuple[Any, Any]:
             return image_of(index, sample), index
 
-        places = tf.data.Dataset.counter(plan.start_step * plan.shard_size)
-        return self._batched(places.map(example_of, PARALLEL_CALLS, deterministic=True), plan.shard_size, True)
+        examples = plan.indices(len(self)).unbatch().map(example_of, PARALLEL_CALLS, deterministic=True)
+        batches = self._batched(examples, plan.shard_size, True)
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""

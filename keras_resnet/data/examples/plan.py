@@ -1,4 +1,4 @@
-"""What a pipeline is asked for, checked once, and the window that it cuts from each image."""
+"""What a pipeline is asked for, checked once: the order of the examples, and the window cut from each image."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, choose
-from keras_resnet.data.examples import order
 from keras_resnet.data.images import resizing
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.record import INTERPOLATIONS
@@ -70,15 +69,28 @@ class Plan:
         """Returns the number of full batches in `size` examples."""
         return size // self.batch_size
 
-    def samples(self, step: Any) -> Any:
-        """Returns the global numbers, int64, of the examples of a step that are made here."""
-        return step * self.batch_size + self.first_of_shard + tf.range(self.shard_size, dtype=tf.int64)
+    def indices(self, size: int) -> tf.data.Dataset:
+        """Returns which examples each step of training holds, infinitely, from `start_step` on.
 
-    def examples_of(self, samples: Any, size: int) -> Any:
-        """Returns which of `size` examples stand at these global numbers; one number or several of one epoch."""
-        used = self.steps_per_epoch(size) * self.batch_size
-        first = samples if samples.shape.rank == 0 else samples[0]
-        return order.shuffled(samples % used // self.repeats, first // used, self.seed, size)
+        Args:
+            size: number of examples of the split.
+
+        Returns:
+            A vector pair `(samples, indices)` per step, int64 `(shard_size,)`: the global numbers of the examples made
+            here, from which crops draw their seeds, and their places in the split.
+        """
+        steps = self.steps_per_epoch(size)
+        mine = slice(self.first_of_shard, self.first_of_shard + self.shard_size)
+
+        def epoch_of(epoch: Any) -> tf.data.Dataset:
+            places = tf.reshape(tf.range(steps * self.batch_size, dtype=tf.int64), (steps, self.batch_size))[:, mine]
+            order = permutation(size, epoch, self.seed)
+            samples = epoch * steps * self.batch_size + places
+            return tf.data.Dataset.from_tensor_slices((samples, tf.gather(order, places // self.repeats)))
+
+        epochs = tf.data.Dataset.counter(self.start_step // steps)
+        batches = epochs.flat_map(epoch_of).skip(self.start_step % steps)
+        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def window(self, height: Any, width: Any, sample: Any) -> tuple:
         """Returns `(top, left, height, width)` of what is cut from the image of the global `sample`."""
@@ -92,6 +104,26 @@ class Plan:
     def resized(self, images: Any) -> Any:
         """Returns images in the size of the plan."""
         return resizing.stretch(images, self.image_size, self.antialias_above, self.interpolation)
+
+
+def permutation(size: int, epoch: Any, seed: int) -> Any:
+    """Returns the order of an epoch: a random permutation that is a pure function of (seed, epoch).
+
+    Sorting random 64-bit keys gives every permutation alike. `tf.random.experimental.index_shuffle`, which finds single
+    places without the others, does not: for small sets some of its epochs keep neighbors together, and its epochs
+    repeat (TensorFlow 2.21).
+
+    Args:
+        size: number of examples.
+        epoch: int64 scalar, >= 0.
+        seed: of the run.
+
+    Returns:
+        int64 `(size,)`, every number in [0, size) once.
+    """
+    seeds = tf.stack([tf.constant(derived_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
+    keys = tf.random.stateless_uniform((size,), seeds, minval=None, maxval=None, dtype=tf.int64, alg="philox")
+    return tf.cast(tf.argsort(keys), tf.int64)
 
 
 def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tuple[int, int] | None:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples import order
 from keras_resnet.data.examples.pace import PARALLEL_CALLS
-from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.plan import Plan, permutation
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.streams import derived_seed
@@ -102,7 +101,7 @@ class StreamedExamples:
         reader = self._reader()
 
         def epoch_of(epoch: Any) -> tf.data.Dataset:
-            numbers = order.shuffled(tf.range(num_shards, dtype=tf.int64), epoch, plan.seed, num_shards)
+            numbers = permutation(num_shards, epoch, plan.seed)
             records = self._shard_numbers(numbers).interleave(
                 reader,
                 cycle_length=min(SHARDS_AT_ONCE, num_shards),
@@ -111,7 +110,10 @@ class StreamedExamples:
             )
             # A file that lost its end would shorten the epoch and shift every step after it.
             records = records.apply(tf.data.experimental.assert_cardinality(len(self)))
-            return self._shuffled(records, epoch, plan.seed).take(used)
+            records = self._shuffled(records, epoch, plan.seed)
+            if plan.repeats > 1:
+                records = records.flat_map(lambda record: tf.data.Dataset.from_tensors(record).repeat(plan.repeats))
+            return records.take(used)
 
         records = tf.data.Dataset.counter(plan.start_step // steps_per_epoch).flat_map(epoch_of)
         records = records.skip(plan.start_step % steps_per_epoch * plan.batch_size)

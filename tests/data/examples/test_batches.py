@@ -7,7 +7,6 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data, preprocessing  # noqa: E402
 from keras_resnet.data.dataset import Dataset  # noqa: E402
-from keras_resnet.data.examples import order  # noqa: E402
 from keras_resnet.data.examples.arrays import ArrayExamples  # noqa: E402
 
 
@@ -27,14 +26,6 @@ def flat(batches) -> list[np.ndarray]:
     return [array for batch in batches.as_numpy_iterator() for array in batch]
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 50, 257])
-def test_an_epochs_order_is_a_permutation(size):
-    positions = tf.range(size, dtype=tf.int64)
-    for epoch in range(3):
-        order_of_epoch = order.shuffled(positions, epoch, 7, size).numpy()
-        assert sorted(order_of_epoch) == list(range(size))
-
-
 def test_each_epoch_and_each_seed_has_an_order_of_its_own():
     dataset = numbered()
     epochs = np.array(numbers(dataset.training_batches(10, seed=1).take(15))).reshape(3, 50)
@@ -43,12 +34,6 @@ def test_each_epoch_and_each_seed_has_an_order_of_its_own():
         assert sorted(epoch) == list(range(50))
     orders = {tuple(epoch) for epoch in (*epochs, other, np.arange(50))}
     assert len(orders) == 5
-
-
-def test_every_position_of_the_order_is_about_equally_likely():
-    firsts = [int(order.shuffled(tf.constant(0, tf.int64), epoch, 3, 4)) for epoch in range(400)]
-    # 100 expected of each; five standard deviations of the binomial are 43.
-    assert np.abs(np.bincount(firsts, minlength=4) - 100).max() < 43
 
 
 def test_an_epoch_has_only_full_batches_and_leaves_out_the_rest():
