@@ -1,10 +1,24 @@
-"""Files that appear under their final name whole, or not at all."""
+"""Files that appear under their final name whole, or not at all, and never in place of a file of the user's."""
 
 import contextlib
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
+
+from keras_resnet.errors import BadValue
+
+# Metadata of the PNG files that this package writes, and what the heads of its text files hold.
+PNG_METADATA = {"Software": "keras_resnet"}
+HTML_MARK = '<meta name="generator" content="keras_resnet">'
+SVG_MARK = "<!-- keras_resnet -->"
+TOML_MARK = "# A recipe of keras_resnet"
+LR_CSV_HEADER = ("learning_rate", "loss", "smoothed_loss")
+_MARKS = (
+    b"Software\0keras_resnet",
+    *(mark.encode() for mark in (HTML_MARK, SVG_MARK, TOML_MARK, ",".join(LR_CSV_HEADER))),
+)
+_HEAD_BYTES = 4096
 
 
 @contextlib.contextmanager
@@ -54,6 +68,57 @@ def write_atomically(path: str | os.PathLike, writer: Callable[[pathlib.Path], o
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def is_replaceable(path: str | os.PathLike) -> bool:
+    """Returns whether nothing of the user's is lost when `path` is written: it is free, or this package wrote it.
+
+    What this package writes on request (pictures, pages, diagrams, recipes, range tests) carries a mark in its first
+    bytes. A folder, or a file that cannot be read, is not replaceable.
+
+    Args:
+        path: of the file.
+    """
+    if not os.path.lexists(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return any(mark in head for mark in _MARKS)
+
+
+def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
+    """Raises ValueError where writing `path` would replace something that this package did not write.
+
+    Args:
+        path: of the file.
+        argument: which argument named it, for the error.
+    """
+    if not is_replaceable(path):
+        raise BadValue(
+            f"{argument}={os.fspath(path)!r} exists, and keras_resnet did not write it. Only files that keras_resnet "
+            "wrote are replaced. Choose another name, or move that file away."
+        )
+
+
+def check_folder_free(folder: str | os.PathLike, names: tuple[str, ...]) -> None:
+    """Raises ValueError where a folder holds something under the names that are to be written into it.
+
+    Args:
+        folder: which may be missing.
+        names: of files and folders; an empty folder is not in the way.
+    """
+    for name in names:
+        path = pathlib.Path(folder) / name
+        if path.is_dir() and not any(path.iterdir()):
+            continue
+        if os.path.lexists(path):
+            raise BadValue(
+                f"out={os.fspath(folder)!r} holds {name!r} already, which would be replaced. Allowed is a folder "
+                "without it. Choose another folder, or move that away."
+            )
 
 
 def _umask() -> int:

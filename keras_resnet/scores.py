@@ -59,17 +59,12 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
         >>> scores.classification([[2.0, 0.0], [2.0, 0.0]], [0, 1], ("cat", "dog"))["accuracy"]
         0.5
     """
-    logits, labels = np.asarray(logits, "float64"), np.asarray(labels).astype("int64").reshape(-1)
+    logits, labels = np.asarray(logits, "float64"), np.asarray(labels).reshape(-1)
     if logits.ndim == 2 and logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     examples, classes = len(labels), len(class_names)
     _check(logits, (examples, classes))
-    if labels.min() < 0 or labels.max() >= classes:
-        index = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise BadValue(
-            f"The label of example {index} is {labels[index]}. Labels must lie in [0, {classes}), one a class name. "
-            "Correct the labels."
-        )
+    labels = checked_labels(labels, classes)
     log_probabilities = logits - _log_sum_exp(logits)
     probabilities = np.exp(log_probabilities)
     guesses = logits.argmax(axis=1)
@@ -89,6 +84,27 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
         "per_class": _per_class(confusion, class_names),
         "confusion": confusion.tolist(),
     }
+
+
+def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns labels as int64.
+
+    Args:
+        labels: `(examples,)`, of any number type.
+        classes: how many there are.
+
+    Raises:
+        ValueError: a label is not a whole number in [0, classes).
+    """
+    # In the type that they came in: a cast would round fractions and wrap large numbers.
+    fits = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    if not fits.all():
+        index = int(np.flatnonzero(~fits)[0])
+        raise BadValue(
+            f"The label of example {index} is {labels[index]}. Labels must be whole numbers in [0, {classes}), one per "
+            "class name. Correct the labels."
+        )
+    return labels.astype("int64")
 
 
 def regression(outputs: Any, targets: Any) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Search:
 
         files.write_atomically(self.path / "trials.csv", write_rows)
         if self.recipe is not None:
-            self.recipe.save(self.path / "best.toml")
+            files.write_text(self.path / "best.toml", self.recipe.to_toml())
 
     def __str__(self) -> str:
         """Returns what a person wants to know after a search."""

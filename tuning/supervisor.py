@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import IO, Any
 
-from keras_resnet import models, training
+from keras_resnet import files, models, training
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked, make_writable
@@ -24,6 +24,8 @@ WORKER = ("-m", "keras_resnet.tuning.worker")
 JOIN_SECONDS = 60
 # A process that ends so often before it takes a trial will not do better the next time.
 MOST_STARTS = 3
+# What a search writes into its folder beside its record.
+SEARCH_FILES = ("trials.csv", "best.toml", "trials", "workers", "owners")
 
 
 class SearchStopped(BadValue):
@@ -95,6 +97,8 @@ def search(
             f"out={os.fspath(out)!r} holds a search already. A new one needs a folder of its own. Choose another, or "
             "go on with it: resume=True, on the command line --resume."
         )
+    if not begun:
+        files.check_folder_free(folder, SEARCH_FILES)
     known = ledger.definition if begun else None
     definition = defined(known, recipe, space, asked, epochs, seed, overrides or {})
     folder = make_writable(folder)

@@ -88,7 +88,8 @@ def temperature_of(logits: Any, labels: Any) -> float:
         >>> round(temperature_of(np.repeat([[4.0, 0.0]], 10, axis=0), [0] * 9 + [1]), 3)
         1.82
     """
-    logits, labels = np.asarray(logits, "float64"), np.asarray(labels, "int64")
+    logits = np.asarray(logits, "float64")
+    labels = scores.checked_labels(np.asarray(labels), logits.shape[1])
     own = logits[np.arange(len(labels)), labels]
 
     def slope(factor: float) -> float:
@@ -135,8 +136,8 @@ def calibrate(
         data: a spec or a loaded dataset; None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
         split: on which the temperature is found; one that the model was not trained on, and not the test split.
-        out: the `.keras` file to write; for a run by default `calibrated.keras` in its folder, with
-            `calibration.json` beside it; for a model nothing is written.
+        out: the `.keras` file to write, which must not exist, with a `.json` file of the same name beside it; None
+            writes `calibrated.keras` and `calibration.json` into the folder of a run, and nothing for a model.
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed, it is a regression, or the model does not end in a
@@ -150,17 +151,20 @@ def calibrate(
     predicted = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")
+    path = None if out is None else pathlib.Path(out).expanduser()
+    for taken in () if path is None else (path, path.with_suffix(".json")):
+        files.check_replaceable(taken)
     temperature = temperature_of(predicted.logits, predicted.labels)
     model = _divided(trained.model, temperature)
     facts: dict[str, Any] = {"temperature": temperature, "split": split, split: _compared(predicted, temperature)}
     if split != "test" and dataset.sizes.get("test"):
         facts["test"] = _compared(predictions_of(trained, dataset, "test"), temperature)
-    path = None if out is None else pathlib.Path(out).expanduser()
+    described = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
-        path = trained.run.path / "calibrated.keras"
-    if path is not None:
+        path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
+    if path is not None and described is not None:
         files.write_atomically(path, lambda where: save_model(model, where))
-        files.write_text(path.with_name("calibration.json"), json.dumps(facts, indent=1) + "\n")
+        files.write_text(described, json.dumps(facts, indent=1) + "\n")
     return Calibrated(path, model, facts)
 
 

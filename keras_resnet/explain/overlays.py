@@ -21,11 +21,11 @@ def overlay(image: Any, heat: np.ndarray, path: str | os.PathLike, title: str = 
     Args:
         image: `(*space, channels)` in [0, 255] for pictures; any range for signals and volumes.
         heat: `(*space,)` in [0, 1], from `explain`.
-        path: of the file.
+        path: of the file; one that this package wrote is replaced.
         title: over the picture.
 
     Raises:
-        ValueError: the two differ in size.
+        ValueError: the two differ in size, or `path` is a file of another origin.
     """
     image = np.asarray(image, dtype="float32")
     if image.shape[:-1] != heat.shape:
@@ -33,6 +33,7 @@ def overlay(image: Any, heat: np.ndarray, path: str | os.PathLike, title: str = 
             f"image has the shape {image.shape} and heat {heat.shape}. They must agree but for the channels. Pass the "
             "map of this example."
         )
+    files.check_replaceable(path, "path")
     draw = {1: _signal, 2: _picture, 3: _volume}[heat.ndim]
     files.write_atomically(path, lambda where: draw(image, heat, where, title))
 
@@ -42,7 +43,7 @@ def _figure(width: float, height: float, title: str) -> Any:
 
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
     return figure
 
 
@@ -80,7 +81,7 @@ def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str
     left.set_axis_off()
     right.imshow(blended(image, heat))
     right.set_axis_off()
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 
 def _signal(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
@@ -97,7 +98,7 @@ def _signal(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
         axes.autoscale()
         axes.set_ylabel(f"channel {channel}")
     figure.colorbar(line, ax=figure.axes, label="speaks for the class")
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 
 def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
@@ -109,7 +110,7 @@ def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
         axes.imshow(blended(np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis)))
         axes.set_axis_off()
         axes.set_title(f"{('depth', 'height', 'width')[axis]} {peak[axis]}")
-    figure.savefig(path, format="png")
+    figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 
 def explain_files(
@@ -120,8 +121,8 @@ def explain_files(
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
         image_paths: image files.
-        out: the folder of the PNG files, made where it is missing; `NAME.png` of each file, numbered where
-            names repeat.
+        out: the folder of the PNG files, made where it is missing: `NAME.png` for each file. `NAME-2.png` and so on
+            where names repeat, or where a file of another origin has the name; such a file is never replaced.
         method: as for `explain`.
 
     Returns:
@@ -140,13 +141,14 @@ def explain_files(
     images = [datasets.read_for_network(path, trained.record) for path in paths]
     folder = make_writable(out)
     names, written = trained.record.class_names, []
+    sources = {path.resolve() for path in paths}
     together = len({image.shape for image in images}) == 1
     for path, image, (heat, index) in zip(
         paths, images, _explained(trained.model, images, method, together), strict=True
     ):
         target = folder / f"{path.stem}.png"
         number = 1
-        while target in written:
+        while target in written or target.resolve() in sources or not files.is_replaceable(target):
             number += 1
             target = folder / f"{path.stem}-{number}.png"
         shown = as_rgb(image, trained.record.channel_order)

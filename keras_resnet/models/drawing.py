@@ -52,7 +52,8 @@ def diagram(model: str | keras.Model, path: str | os.PathLike | None = None, **a
 
     Args:
         model: the name of a variant, or a model of this package.
-        path: of an SVG file to write, whole or not at all; None to write none.
+        path: of an SVG file to write, whole or not at all; one that this package wrote is replaced. None to write
+            none.
         **arguments: for a name: any argument of the constructor, such as `stem="small"` or `input_shape=(32, 32, 3)`.
 
     Returns:
@@ -70,6 +71,8 @@ def diagram(model: str | keras.Model, path: str | os.PathLike | None = None, **a
     """
     if path is not None and not os.fspath(path).endswith(".svg"):
         raise BadValue(f"path={os.fspath(path)!r} is no SVG file. Allowed is such as resnet50.svg. Name it so.")
+    if path is not None:
+        files.check_replaceable(path, "path")
     if isinstance(model, str):
         choose("model", model, VARIANTS)
         model = build(model, **{"kernel_initializer": "zeros", **arguments})
@@ -180,7 +183,7 @@ def _drawn(name: str, input_shape: tuple[int | None, ...], rows: list[Row]) -> s
     title = f"Block diagram of {name}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top}" width="{width}" height="{top}" '
-        f'role="img" aria-label="{html.escape(title)}"><style>{STYLE}</style>{"".join(parts)}</svg>\n'
+        f'role="img" aria-label="{html.escape(title)}">{files.SVG_MARK}<style>{STYLE}</style>{"".join(parts)}</svg>\n'
     )
 
 

@@ -32,7 +32,7 @@ def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.P
 
     Args:
         source: the folder of a run or of a search.
-        out: ends in `.html`; an older file there is replaced.
+        out: ends in `.html`; an older page there is replaced.
 
     Returns:
         The path of the page.

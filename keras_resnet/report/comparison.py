@@ -45,7 +45,7 @@ class Comparison:
         """Writes a page with the tables and the curves of all runs.
 
         Args:
-            out: ends in `.html`; an older file there is replaced.
+            out: ends in `.html`; an older page there is replaced.
 
         Raises:
             ValueError: it is no HTML file in a folder that exists.

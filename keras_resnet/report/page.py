@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_resnet.errors import BadValue
+from keras_resnet.files import HTML_MARK, check_replaceable
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5d6670; --line: #d5dae0; --mark: #0b66c3;
@@ -89,7 +90,7 @@ def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]], script:
     """
     body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{content}\n</section>" for heading, content in sections)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">{HTML_MARK}<title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<style>{STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>\n"
         f'<p class="soft">{escape(subtitle)}</p>\n{body}\n</main>\n<script>{script}</script></body></html>\n'
@@ -145,7 +146,7 @@ def page_path(out: str | os.PathLike) -> pathlib.Path:
         out: as the user named it.
 
     Raises:
-        ValueError: it is no HTML file in a folder that exists.
+        ValueError: it is no HTML file in a folder that exists, or a file that this package did not write.
     """
     path = pathlib.Path(out).expanduser()
     if path.suffix not in (".html", ".htm") or not path.absolute().parent.is_dir():
@@ -153,4 +154,5 @@ def page_path(out: str | os.PathLike) -> pathlib.Path:
             f"out={os.fspath(out)!r} is no HTML file in a folder that exists. Allowed is such as report.html. Choose "
             "another."
         )
+    check_replaceable(path)
     return path

@@ -38,7 +38,7 @@ def preview(
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
         data: a spec, or a loaded dataset.
         data_dir: where TFDS finds its prepared data sets.
-        out: a PNG file; an older one is replaced.
+        out: a PNG file; an older one that this package wrote is replaced.
         count: examples at most.
         seed: of order and changes; None for the recipe's.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
@@ -47,7 +47,8 @@ def preview(
         The path of the picture.
 
     Raises:
-        TypeError, ValueError: an argument or the data is not fit for training, or `out` is no PNG file.
+        TypeError, ValueError: an argument or the data is not fit for training, or `out` is not a PNG file that may be
+            written.
     """
     check_int("count", count)
     path = pathlib.Path(out).expanduser()
@@ -56,6 +57,7 @@ def preview(
             f"out={os.fspath(out)!r} is no PNG file in a folder that exists. Allowed is such as grid.png. Choose "
             "another."
         )
+    files.check_replaceable(path)
     plan = resolved(recipe, seed, overrides)
     _, _, dataset = loaded(plan, data, data_dir)
     count = min(count, plan.train.batch_size, dataset.sizes["train"])

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import Recipe
 
+# What a run writes into its folder beside run.json.
+RUN_FILES = ("recipe.toml", "history.csv", "best.keras", "final.keras", "curves.png", "confusion.png", "last", "logs")
+
 
 def check_folder(folder: pathlib.Path | None, resume: bool) -> dict[str, Any] | None:
     """Returns what run.json in the folder holds, if anything; refuses a folder that must not be written to."""
@@ -23,6 +27,8 @@ def check_folder(folder: pathlib.Path | None, resume: bool) -> dict[str, Any] | 
     if not folder.is_dir():
         raise BadValue(f"out={os.fspath(folder)!r} is a file. A run needs a folder. Choose another path.")
     found = read_description(folder)
+    if found is None:
+        files.check_folder_free(folder, RUN_FILES)
     if found is not None and not resume:
         raise BadValue(
             f"out={os.fspath(folder)!r} holds a run already ({found['status']}). A new run needs a folder of its own. "
@@ -51,8 +57,8 @@ def make_writable(out: str | os.PathLike) -> pathlib.Path:
     folder = pathlib.Path(out).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_text(folder / ".writable", "")
-        (folder / ".writable").unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise BadValue(
             f"out={os.fspath(out)!r} cannot be written: {error.strerror}. A run needs a folder it may write to. "

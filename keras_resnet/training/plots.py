@@ -1,13 +1,29 @@
 """The pictures of a run folder: curves.png and confusion.png."""
 
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_resnet.files import PNG_METADATA, write_atomically
+
 TRAINING, VALIDATION = "#1f5fa8", "#d1701f"
 MOST_ANNOTATED_CLASSES, MOST_NAMED_CLASSES = 20, 50
+
+
+def draw_or_warn(path: pathlib.Path, draw: Callable[[pathlib.Path], object]) -> None:
+    """Writes a picture of a run; one that cannot be drawn is a warning, because it must not end the run.
+
+    Args:
+        path: of the PNG.
+        draw: from a path to the file.
+    """
+    try:
+        write_atomically(path, draw)
+    except Exception as error:
+        warnings.warn(f"{path.name} could not be drawn ({error!r}); the run goes on without it.", stacklevel=2)
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
@@ -37,7 +53,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 
 
 def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Path, title: str) -> None:
@@ -56,19 +72,20 @@ def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Pat
     figure = _figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if classes <= MOST_NAMED_CLASSES:
         longest = max(map(len, class_names))
-        axes.set_xticks(range(classes), class_names, rotation=90 if longest > 3 else 0)
-        axes.set_yticks(range(classes), class_names)
+        # Names are text as it stands: "$" begins no formula.
+        axes.set_xticks(range(classes), class_names, rotation=90 if longest > 3 else 0, parse_math=False)
+        axes.set_yticks(range(classes), class_names, parse_math=False)
     if classes <= MOST_ANNOTATED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             colour = "white" if share[row, column] > 0.55 else "black"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.03)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 
 
 def _figure(width: float, height: float) -> Any:
@@ -101,7 +118,7 @@ def draw_range_test(found: Any, path: pathlib.Path) -> None:
     axes.legend(frameon=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 
 
 def draw_examples(
@@ -124,8 +141,8 @@ def draw_examples(
             axes = figure.add_subplot(2 * rows, columns, (2 * row + below) * columns + column + 1)
             _draw_example(axes, example)
             if below:
-                axes.set_title(titles[index], fontsize=6)
-    figure.savefig(path, dpi=120)
+                axes.set_title(titles[index], fontsize=6, parse_math=False)
+    figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 
 
 def _draw_example(axes: Any, example: np.ndarray) -> None:

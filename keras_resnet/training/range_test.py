@@ -79,7 +79,8 @@ def lr_find(
         model: a name from `keras_resnet.list_models()`.
         data: a spec, or a loaded dataset.
         data_dir: where TFDS finds its prepared data sets.
-        out: the folder of `lr.csv` and `lr.png`, made where it is missing; older ones there are replaced.
+        out: the folder of `lr.csv` and `lr.png`, made where it is missing; those of an earlier test are
+            replaced.
         lowest: learning rate of the first step, > 0.
         highest: of the last step, above `lowest`.
         steps: how many, at least 10.
@@ -96,6 +97,8 @@ def lr_find(
     check_float("lowest", lowest, minimum=0.0, minimum_included=False)
     check_float("highest", highest, minimum=lowest, minimum_included=False)
     choose("model", model, models.VARIANTS)
+    for name in ("lr.csv", "lr.png"):
+        files.check_replaceable(pathlib.Path(out).expanduser() / name)
     plan = resolved(recipe, seed, overrides)
     _, _, dataset = loaded(plan, data, data_dir)
     keras.utils.set_random_seed(plan.train.seed)
@@ -156,7 +159,7 @@ def _written(folder: pathlib.Path, rates: list[float], losses: list[float], smoo
     inner = slopes[min(SETTLING, best) : best + 1]
     steepest = min(SETTLING, best) + int(np.argmin(inner))
     suggestion = rates[steepest] if slopes[steepest] < 0 else None
-    rows = [("learning_rate", "loss", "smoothed_loss"), *zip(rates, losses, smoothed, strict=True)]
+    rows = [files.LR_CSV_HEADER, *zip(rates, losses, smoothed, strict=True)]
 
     def write(path: pathlib.Path) -> None:
         with open(path, "w", encoding="utf-8", newline="") as file:

@@ -130,10 +130,18 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Returns the recipe as TOML, every field included."""
-        return tomli_w.dumps(self.to_dict())
+        return f"{files.TOML_MARK}\n{tomli_w.dumps(self.to_dict())}"
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes the recipe as TOML, whole or not at all."""
+        """Writes the recipe as TOML, whole or not at all.
+
+        Args:
+            path: of the file; an older recipe that this package wrote is replaced.
+
+        Raises:
+            ValueError: `path` is a file of another origin.
+        """
+        files.check_replaceable(path, "path")
         files.write_text(path, self.to_toml())
 
     def replace(self, overrides: Mapping[str, Any]) -> "Recipe":

@@ -16,7 +16,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import make_writable
 from keras_resnet.training.loss import check_outputs
 from keras_resnet.training.optimizer import inner_optimizer
-from keras_resnet.training.plots import draw_curves
+from keras_resnet.training.plots import draw_curves, draw_or_warn
 from keras_resnet.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ class HistoryFile(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Draws the curves."""
         if self.progress.rows:
-            files.write_atomically(self.folder / "curves.png", lambda path: draw_curves(self.progress.rows, path))
+            draw_or_warn(self.folder / "curves.png", lambda path: draw_curves(self.progress.rows, path))
 
 
 def write_history(folder: pathlib.Path, rows: list[dict[str, float]]) -> None:
@@ -268,11 +268,7 @@ class Report(keras.callbacks.Callback):
 def recording_callbacks(recipe: "Recipe", out: str | os.PathLike) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of `Recipe.callbacks`; see there."""
     folder = make_writable(out)
-    if (folder / "history.csv").exists():
-        raise BadValue(
-            f"out={os.fspath(out)!r} holds the history of another run. Allowed is a folder without one. "
-            "Choose another folder, or move that run away."
-        )
+    files.check_folder_free(folder, ("history.csv", "best.keras", "curves.png", "logs"))
     return run_callbacks(recipe, folder, Progress())
 
 

@@ -26,7 +26,7 @@ from keras_resnet.training.plan import (
     resolved,
     with_defaults,
 )
-from keras_resnet.training.plots import draw_confusion
+from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.progress import COMPLETE, RUNNING, STOPPED, Description, Progress, differences
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.recording import Report, run_callbacks, save_model, write_history
@@ -161,7 +161,7 @@ class _Training:
         begun = progress.epochs
         if begun == 0:
             write_description(self.folder, self._json(RUNNING))
-            recipe.save(self.folder / "recipe.toml")
+            files.write_text(self.folder / "recipe.toml", recipe.to_toml())
         own = run_callbacks(recipe, self.folder, progress)
         own.append(SaveState(self.folder / "last", progress, self.about.identity()))
         if report is not None:
@@ -271,7 +271,7 @@ class _Training:
         if shown:
             split, figures = shown[-1], metrics[shown[-1]]
             title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
-            files.write_atomically(
+            draw_or_warn(
                 folder / "confusion.png",
                 lambda path: draw_confusion(figures["confusion"], dataset.class_names, path, title),
             )

@@ -100,3 +100,13 @@ def test_every_example_is_predicted_once_and_in_order():
 def test_a_label_that_names_no_class_is_refused_with_its_example(label):
     with pytest.raises(ValueError, match=rf"label of example 1 is {label}.*\[0, 2\)"):
         scores.classification([[2.0, 0.0], [2.0, 0.0]], [0, label], ("cat", "dog"))
+
+
+@pytest.mark.parametrize("labels", [[0, 0.5], [0, float("nan")], [0, -1], [0, 2], np.array([0, 2**64 - 1], "uint64")])
+def test_a_label_is_never_rounded_or_wrapped_into_a_class(labels):
+    for call in (
+        lambda: scores.classification([[1.0, 0.0], [0.0, 1.0]], labels, ("a", "b")),
+        lambda: evaluation.temperature_of([[1.0, 0.0], [0.0, 1.0]], labels),
+    ):
+        with pytest.raises(ValueError, match="The label of example 1 is"):
+            call()

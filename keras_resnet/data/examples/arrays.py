@@ -125,7 +125,8 @@ def as_images(images: Any, where: str) -> np.ndarray:
         )
     if array.dtype == np.uint8:
         return array
-    array = array.astype("float32")
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinity, which is refused
+        array = array.astype("float32")
     finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
     if not finite.all():
         index = int(np.flatnonzero(~finite)[0])

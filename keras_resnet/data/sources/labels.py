@@ -8,6 +8,9 @@ import numpy as np
 
 from keras_resnet.errors import BadType, BadValue
 
+# Labels are held as int32, and the number of classes is one more than the largest.
+LARGEST_LABEL = 2**31 - 2
+
 
 def check_labels(labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
     """Returns class labels as int32 of shape `(examples,)`.
@@ -41,13 +44,11 @@ def check_labels(labels: Any, num_classes: int | None = None, *, where: str = "l
     if array.ndim == 2:
         return _from_one_hot(array, num_classes, where)
     _check_integers(array, num_classes, where)
-    if not len(array):
-        return array.astype("int32")
-    if num_classes is None:
-        num_classes = int(array.max()) + 1
-    outside = np.flatnonzero((array < 0) | (array >= num_classes))
+    largest = LARGEST_LABEL if num_classes is None else num_classes - 1
+    # In the type that they came in: a cast would wrap large numbers into the range.
+    outside = np.flatnonzero((array < 0) | (array > largest))
     if len(outside):
-        _refuse(where, outside, array[outside[0]], f"an integer from 0 to {num_classes - 1}")
+        _refuse(where, outside, array[outside[0]], f"an integer from 0 to {largest}")
     return array.astype("int32")
 
 

@@ -25,16 +25,17 @@ def write_manifest(folder: str | os.PathLike, path: str | os.PathLike | None = N
         The path of the manifest; pass it to `load(..., manifest=...)`.
 
     Raises:
-        ValueError: the folder holds no classes, or a file cannot be read.
+        ValueError: the folder holds no classes, a file cannot be read, or the manifest exists.
     """
     root = pathlib.Path(folder)
+    path = root / MANIFEST_NAME if path is None else pathlib.Path(path)
+    files.check_replaceable(path, "path")
     paths = [
         file
         for split in find_splits(root, []).values()
         for class_files in list_classes(split, []).files.values()
         for file in class_files
     ]
-    path = root / MANIFEST_NAME if path is None else pathlib.Path(path)
     digests = _digests(paths)
     unread = [(file, "cannot be read") for file, digest in digests if digest is None]
     if unread:

@@ -121,6 +121,12 @@ def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...
             f"class_names of {path} has dtype {names.dtype} and shape {names.shape}. "
             "Allowed is a list of two or more different strings, such as numpy.array(['cat', 'dog']). Write it again."
         )
+    odd = [name for name in names.tolist() if not name.isprintable()]
+    if odd:
+        raise BadValue(
+            f"class_names of {path} holds unprintable characters: {odd!r}. Allowed are letters, digits, spaces and "
+            "signs of any script on one line. Write it again."
+        )
     return tuple(names.tolist())
 
 

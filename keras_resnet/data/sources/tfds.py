@@ -165,11 +165,11 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
 
     def parse(record: Any) -> tuple[Any, Any]:
         example = wanted.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
-        label = tf.cast(example[label_key], tf.int32)
+        label = example[label_key]
         in_range = tf.logical_and(label >= -1, label < num_classes)
         checked = tf.debugging.Assert(in_range, [f"{name} holds a label outside 0 to {num_classes - 1}:", label])
         with tf.control_dependencies([checked] if checked is not None else []):
-            return example[image_key], tf.identity(label)
+            return example[image_key], tf.cast(label, tf.int32)
 
     shape = tuple(image_feature.shape)
     is_fixed = None not in shape

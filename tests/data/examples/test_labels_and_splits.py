@@ -11,7 +11,14 @@ from keras_resnet.data.examples.splits import split_off  # noqa: E402
 BAD_LABELS = {
     "too large": ([0, 1, 7, 2], 3, ValueError, r"labels\[2\]=7. Allowed is an integer from 0 to 2"),
     "negative": ([0, -1, 1], 3, ValueError, r"labels\[1\]=-1. Allowed is an integer from 0 to 2"),
-    "negative, classes unknown": ([0, -1, 1], None, ValueError, r"labels\[1\]=-1. Allowed is an integer from 0 to 1"),
+    "negative, classes unknown": ([0, -1, 1], None, ValueError, r"labels\[1\]=-1. Allowed is an integer from 0"),
+    "beyond int32, classes unknown": ([0, 1, 2**62], None, ValueError, rf"labels\[2\]={2**62}. Allowed is an integer"),
+    "the largest of all, classes unknown": (
+        np.array([0, 1, 2**64 - 1], "uint64"),
+        None,
+        ValueError,
+        r"labels\[2\]=18446744073709551615. Allowed is an integer from 0 to 2147483646",
+    ),
     "several": ([9, 0, 9], 3, ValueError, r"labels\[0\]=9 \(2 such samples\)"),
     "nan": ([0.0, float("nan"), 1.0], 3, ValueError, r"labels\[1\]=nan. Allowed is an integer from 0 to 2"),
     "infinite": ([0.0, float("inf")], 3, ValueError, r"labels\[1\]=inf"),

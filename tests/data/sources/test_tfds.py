@@ -249,6 +249,19 @@ def test_the_real_cifar_10_is_read(real_data):
     np.testing.assert_allclose(images.mean(axis=(0, 1, 2)) / 255, [0.494, 0.485, 0.450], atol=1e-3)
 
 
+@pytest.mark.parametrize("how", LIMITS)
+def test_repeated_augmentation_holds_an_example_several_times_however_it_is_held(prepared, how):
+    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    options = {"seed": 1, "repeats": 3}
+    whole = [images[:, 0, 0, 0] for images, _ in dataset.training_batches(12, **options).take(8).as_numpy_iterator()]
+    for batch in whole:  # 12 places, 4 examples
+        assert np.array_equal(batch, np.repeat(batch[::3], 3)) and len(set(batch)) == 4
+    first, second = np.concatenate(whole[:4]), np.concatenate(whole[4:])
+    assert len(set(first)) == 16 and len(set(second)) == 16 and first.tolist() != second.tolist()
+    rest = dataset.training_batches(12, start_step=2, **options).take(6).as_numpy_iterator()
+    assert all(np.array_equal(images[:, 0, 0, 0], batch) for (images, _), batch in zip(rest, whole[2:], strict=True))
+
+
 def test_the_shards_of_streamed_batches_are_the_batches_of_one_process(prepared):
     dataset = data.load("tfds:many_sizes", data_dir=prepared, in_memory_limit=0)
     options = {"seed": 3, "start_step": 1, "image_size": 12, "crop": "random"}
