@@ -101,6 +101,7 @@ class HyperResNet(keras_tuner.HyperModel):
         batches = recipe.training_batches(self.data, model.output_shape[-1], start_step=initial_epoch * steps)
         if hasattr(model, "changes"):
             model.next_step.assign(initial_epoch * steps)
+        average = recipe.optimizer.weight_average()
         sizing = datasets.sizing(recipe.data.record_for(self.data), self.data.image_shape)
         return model.fit(
             batches,
@@ -109,7 +110,8 @@ class HyperResNet(keras_tuner.HyperModel):
             epochs=recipe.train.epochs if epochs is None else epochs,
             initial_epoch=initial_epoch,
             validation_data=self.data.batches("validation", EVALUATION_BATCH_SIZE, **sizing),
-            callbacks=list(callbacks),
+            # First of all, so that KerasTuner's own save what was validated.
+            callbacks=[*([] if average is None else [average]), *callbacks],
             shuffle=False,
             **kwargs,
         )

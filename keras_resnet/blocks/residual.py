@@ -1,5 +1,6 @@
 """What the residual blocks share: a branch of convolutions beside a shortcut."""
 
+import functools
 import inspect
 from typing import Any, ClassVar
 
@@ -15,7 +16,12 @@ from keras_resnet.blocks.layout import channel_axis, check_data_format, check_ra
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.blocks.versions import VERSIONS
 
-ATTENTION = {None: None, "se": SqueezeExcite}
+# The ratio of Hu et al. 2018, and that of Bello et al. 2021 (ResNet-RS).
+ATTENTION: dict[str | None, Any] = {
+    None: None,
+    "se": SqueezeExcite,
+    "se_quarter": functools.partial(SqueezeExcite, 0.25),
+}
 
 
 class ResidualBlock(Composite):

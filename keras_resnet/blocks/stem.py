@@ -38,6 +38,8 @@ class StemPlan:
 STEMS = {
     "conv7": StemPlan(convolutions=((7, 2, 1),), pool=True),  # He et al. 2015, table 1
     "deep": StemPlan(convolutions=((3, 2, 2), (3, 1, 2), (3, 1, 1)), pool=True),  # He et al. 2019, figure 2b
+    # Bello et al. 2021, section 4.2: a strided convolution takes the place of the max pool.
+    "deep_strided": StemPlan(convolutions=((3, 2, 2), (3, 1, 2), (3, 1, 1), (3, 2, 1)), pool=False),
     "small": StemPlan(convolutions=((3, 1, 1),), pool=False),  # He et al. 2015, section 4.2
 }
 
@@ -48,7 +50,8 @@ class Stem(Composite):
 
     Args:
         filters: output channels, >= 1.
-        kind: "conv7", a 7x7 convolution and a max pool; "deep", three 3x3 convolutions and a max pool; "small", one
+        kind: "conv7", a 7x7 convolution and a max pool; "deep", three 3x3 convolutions and a max pool;
+            "deep_strided", the same with a strided 3x3 convolution in place of the pool, as in ResNet-RS; "small", one
             3x3 convolution at full size, for inputs under about 64 px.
         version: "v1", "v1.5" or "v2"; under "v2" no norm and ReLU follow the last convolution, because the first
             block begins with them.
@@ -69,7 +72,8 @@ class Stem(Composite):
         TypeError, ValueError: an argument is out of its range, or the input's rank is not 1 to 3.
 
     Source:
-        He et al. 2015, table 1 and section 4.2; He et al. 2019, "Bag of Tricks", figure 2b.
+        He et al. 2015, table 1 and section 4.2; He et al. 2019, "Bag of Tricks", figure 2b; Bello et al. 2021,
+        "Revisiting ResNets", section 4.2.
     """
 
     def __init__(

@@ -64,11 +64,12 @@ def build_resnet(
         name: of the model; by default that of the variant.
         version: "v1": stride on the first 1x1, biases, as in keras.applications; "v1.5": stride on the 3x3, as in
             torchvision and timm; "v2": pre-activation.
-        stem: "conv7": 7x7 and max pool; "deep": three 3x3 and max pool; "small": one 3x3, no pool, for inputs under
-            about 64 px.
+        stem: "conv7": 7x7 and max pool; "deep": three 3x3 and max pool; "deep_strided": a strided 3x3 in place of
+            that pool (ResNet-RS); "small": one 3x3, no pool, for inputs under about 64 px.
         shortcut: projection shortcuts: "conv", a 1x1 convolution, or "pool", average pool then 1x1 (ResNet-D).
         width: channels of stage 1, >= 1; stages 2 to 5 have 1, 2, 4 and 8 times as many, bottlenecks 4 times that.
-        attention: None, or "se" for squeeze-and-excitation in every block.
+        attention: None, "se" for squeeze-and-excitation with ratio 1/16 in every block, or "se_quarter" with ratio 1/4
+            (ResNet-RS).
         drop_path_rate: probability in [0, 1) of dropping a sample's branch in the last block; it grows linearly from
             0 in the first.
         dropout_rate: probability in [0, 1) of dropping an input of the classifier.

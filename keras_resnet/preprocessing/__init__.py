@@ -1,7 +1,7 @@
 """What happens to pixels before the network: normalisation that is saved with the model, and augmentation."""
 
 from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
-from keras_resnet.preprocessing.augmentation import Augmentation, PadAndCrop
+from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.in_step import in_step
 from keras_resnet.preprocessing.mixing import Mixing
 from keras_resnet.preprocessing.normalization import InputNormalization
@@ -17,6 +17,7 @@ __all__ = [
     "AutoAugment",
     "Changes",
     "ColorJitter",
+    "Erasing",
     "FlipAxis",
     "Gain",
     "InputNormalization",

@@ -1,15 +1,19 @@
 """Layers that change training images at random, each a pure function of the images and a seed."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from keras_resnet.arguments import check_float, check_int, choose
+from keras_resnet.arguments import check_float, check_fraction, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import changes
+from keras_resnet.preprocessing.random_change import RandomChange
+
+ERASED_AREA, ERASED_RATIO, ERASING_TRIES = (0.02, 0.33), (0.3, 3.3), 10
 
 
 class Augmenter(Protocol):
@@ -111,6 +115,73 @@ class PadAndCrop(keras.layers.Layer):
             "seed": self.seed,
             "data_format": self.data_format,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Erasing(RandomChange):
+    """Covers a rectangle of some pictures with noise, uniform in [0, 255].
+
+    Keras's RandomErasing draws the two sides one by one, and its noise is normal, cut off at the ends of the range:
+    half of it is 0 and a sixth 255.
+
+    Args:
+        probability: of a picture to lose a rectangle, in (0, 1].
+        seed: int, or None for a random one.
+        **kwargs: of `RandomChange`.
+
+    Input shape:
+        `(batch, height, width, channels)` in [0, 255].
+
+    Output shape:
+        That of the input, float32.
+
+    Source:
+        Zhong et al. 2020, "Random Erasing Data Augmentation", algorithm 1; area uniform in 2 to 33 % of the picture,
+        the logarithm of the ratio of the sides uniform in that of [0.3, 3.3], as in torchvision and timm. A rectangle
+        that does not fit is drawn again, up to ten times.
+    """
+
+    def __init__(self, probability: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.probability = check_fraction("probability", probability, one_included=True, zero_included=False)
+
+    def draw(self, shape: Any, draws: Any) -> Any:
+        """Returns the rectangles, int32 `(batch, 4)` as top, left, height, width, and the noise; no height for none."""
+        if len(shape) != 4:
+            raise BadValue(
+                f"Erasing was given examples of the shape {tuple(shape)}. Allowed are pictures (batch, height, width, "
+                "channels). Leave it out."
+            )
+        count, height, width = shape[0], float(shape[1]), float(shape[2])
+        tries = keras.random.uniform((count, ERASING_TRIES, 2), seed=draws)
+        area = (ERASED_AREA[0] + tries[..., 0] * (ERASED_AREA[1] - ERASED_AREA[0])) * height * width
+        low, high = (math.log(ratio) for ratio in ERASED_RATIO)
+        ratio = keras.ops.exp(low + tries[..., 1] * (high - low))
+        sides = keras.ops.round(keras.ops.stack([keras.ops.sqrt(area * ratio), keras.ops.sqrt(area / ratio)], axis=-1))
+        # As torchvision: a rectangle as high or as wide as the picture does not fit.
+        fits = keras.ops.cast((sides[..., 0] < height) & (sides[..., 1] < width), "int32")
+        first = keras.ops.argmax(fits, axis=1)
+        chosen = keras.ops.take_along_axis(sides, keras.ops.reshape(first, (-1, 1, 1)), axis=1)[:, 0]
+        happens = keras.random.uniform((count,), seed=draws) < self.probability
+        happens = keras.ops.cast(happens, "int32") * keras.ops.max(fits, axis=1)
+        places = keras.random.uniform((count, 2), seed=draws)
+        free = keras.ops.convert_to_tensor([height, width]) - chosen
+        corner = keras.ops.minimum(keras.ops.floor(places * (free + 1)), free)
+        rectangle = keras.ops.cast(keras.ops.concatenate([corner, chosen], axis=1), "int32") * happens[:, None]
+        return rectangle, keras.random.uniform(tuple(shape), 0.0, 255.0, seed=draws)
+
+    def change(self, examples: Any, drawn: Any) -> Any:
+        """Returns the pictures with their rectangles."""
+        rectangle, noise = drawn
+        top, left, height, width = (keras.ops.reshape(rectangle[:, column], (-1, 1, 1, 1)) for column in range(4))
+        rows = keras.ops.reshape(keras.ops.arange(examples.shape[1], dtype="int32"), (1, -1, 1, 1))
+        columns = keras.ops.reshape(keras.ops.arange(examples.shape[2], dtype="int32"), (1, 1, -1, 1))
+        inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+        return keras.ops.where(inside, noise, examples)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "probability": self.probability}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

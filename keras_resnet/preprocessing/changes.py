@@ -12,6 +12,7 @@ import keras
 Change = Callable[[Any, Any], Any]
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow
 COLUMNS = 5  # of the amounts that a change reads
+SOLARIZE_ADD_BELOW = 128.0
 GREY_FILL = 128.0  # of what a shifted picture uncovers, as in the authors' code of AutoAugment
 
 
@@ -45,9 +46,10 @@ def nothing(images: Any, amounts: Any) -> Any:
 
 
 def affine(images: Any, amounts: Any) -> Any:
-    """Shears, shifts and turns about the centre: shear x, shear y, shift x, shift y (pixels) and degrees.
+    """Shears about the first corner, shifts, and turns about the center: shear x, y, shift x, y (pixels) and degrees.
 
-    Each pixel is the nearest one of the picture, as in the authors' code of AutoAugment; grey comes from outside.
+    As Pillow's affine transform and so the code of AutoAugment, RandAugment, AugMix and timm. Each pixel is the nearest
+    one of the picture; grey comes from outside.
     """
     height, width, channels = images.shape[1:]
     shear_x, shear_y, right, down, degrees = (
@@ -59,8 +61,8 @@ def affine(images: Any, amounts: Any) -> Any:
     columns = keras.ops.reshape(keras.ops.arange(width, dtype="float32"), (1, 1, -1)) - x
     rows = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, -1, 1)) - y
     # From places in the output to places in the input, in a picture with a border of one grey pixel; 0.5 to round.
-    from_left = cosine * columns + ((shear_x - sine) * rows + (x - right + 1.5))
-    from_top = (sine + shear_y) * columns + (cosine * rows + (y - down + 1.5))
+    from_left = cosine * columns + ((shear_x - sine) * rows + (x - right + 1.5 + shear_x * (height / 2)))
+    from_top = (sine + shear_y) * columns + (cosine * rows + (y - down + 1.5 + shear_y * (width / 2)))
     from_left = keras.ops.clip(keras.ops.floor(from_left), 0.0, width + 1.0)
     from_top = keras.ops.clip(keras.ops.floor(from_top), 0.0, height + 1.0)
     within = keras.ops.cast(from_top * (width + 2) + from_left, "int32")
@@ -132,6 +134,28 @@ def solarize(images: Any, amounts: Any) -> Any:
     threshold = keras.ops.reshape(amounts[:, 0], (-1, 1, 1, 1))
     # 255 - x, or x. A choice between two tensors takes TensorFlow three times as long.
     return images + keras.ops.cast(images >= threshold, "float32") * (255.0 - 2 * images)
+
+
+def solarize_add(images: Any, amounts: Any) -> Any:
+    """Adds an amount to values below 128, up to 255."""
+    added = keras.ops.minimum(images + keras.ops.reshape(amounts[:, 0], (-1, 1, 1, 1)), 255.0)
+    return keras.ops.where(images < SOLARIZE_ADD_BELOW, added, images)
+
+
+def cutout(images: Any, amounts: Any) -> Any:
+    """Covers a square with grey, cut off at the border: half its side in pixels, and its center as shares of the sides.
+
+    Source:
+        DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".
+    """
+    height, width = images.shape[1:3]
+    half, x, y = (keras.ops.reshape(amounts[:, column], (-1, 1, 1, 1)) for column in range(3))
+    rows = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, -1, 1, 1))
+    columns = keras.ops.reshape(keras.ops.arange(width, dtype="float32"), (1, 1, -1, 1))
+    beside_row = rows - keras.ops.floor(y * height)
+    beside_column = columns - keras.ops.floor(x * width)
+    inside = (beside_row >= -half) & (beside_row < half) & (beside_column >= -half) & (beside_column < half)
+    return keras.ops.where(inside, GREY_FILL, images)
 
 
 def invert(images: Any, amounts: Any) -> Any:

@@ -10,13 +10,15 @@ import keras
 from keras_resnet.arguments import check_bool, check_float, check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
-from keras_resnet.preprocessing.augmentation import Augmentation, PadAndCrop
+from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 
 # A policy from its strength, a fraction of the ranges of its paper, the number of its operations, and the deviation of
 # the strength.
 POLICIES: dict[str | None, Callable[[float, int, float], keras.layers.Layer]] = {
     "rand_augment": lambda strength, count, std: RandAugment(strength, count, std, name="policy"),
+    "rand_augment_timm": lambda strength, count, std: RandAugment(strength, count, std, space="timm", name="policy"),
+    "rand_augment_tpu": lambda strength, count, std: RandAugment(strength, count, std, space="tpu", name="policy"),
     "trivial_augment": lambda strength, count, std: TrivialAugment(name="policy"),
     "auto_augment_imagenet": lambda strength, count, std: AutoAugment("imagenet", name="policy"),
     "auto_augment_cifar": lambda strength, count, std: AutoAugment("cifar", name="policy"),
@@ -49,11 +51,6 @@ class Operation:
         if self.kind == "integer":
             return check_int(name, amount, minimum=0)
         return check_float(name, amount, minimum=0.0, maximum=self.maximum, maximum_included=self.maximum_included)
-
-
-def _erasing(chance: float) -> keras.layers.Layer:
-    # Areas of the paper's 2 to 40 %; Keras draws the two sides one by one, and fills with noise.
-    return keras.layers.RandomErasing((chance, chance), scale=(0.02, 0.4), dtype="float32", name="erasing")
 
 
 # In the order in which they are applied, the cheap and exact ones first. float32 under any policy: the pixels of a
@@ -91,7 +88,7 @@ OPERATIONS: dict[str, Operation] = {
     "noise": Operation(
         "number", lambda deviation: Noise(deviation, name="noise"), lambda deviation: Noise(deviation, name="noise")
     ),
-    "erasing": Operation("number", _erasing, maximum=1.0),
+    "erasing": Operation("number", lambda chance: Erasing(chance, name="erasing"), maximum=1.0),
 }
 # The policy comes before these.
 AFTER_POLICY = ("color_jitter", "gain", "noise", "erasing")
@@ -109,11 +106,11 @@ def augmentation(
     """Builds the augmentation of a recipe.
 
     Args:
-        policy: None, "rand_augment", "trivial_augment", "auto_augment_imagenet", "auto_augment_cifar" or "augmix"; for
-            pictures.
-        policy_strength: of "rand_augment" and "augmix", a fraction of the ranges of their papers, in [0, 1].
-        policy_ops: operations that "rand_augment" applies in turn.
-        policy_std: standard deviation of the strength of "rand_augment" from operation to operation.
+        policy: None, "rand_augment", "rand_augment_timm", "rand_augment_tpu", "trivial_augment",
+            "auto_augment_imagenet", "auto_augment_cifar" or "augmix"; for pictures.
+        policy_strength: of RandAugment and AugMix, a fraction of the ranges of their papers, in [0, 1].
+        policy_ops: operations that RandAugment applies in turn.
+        policy_std: standard deviation of the strength of RandAugment from operation to operation.
         rank: axes of space: 1 for signals, 2 for pictures, 3 for volumes.
         **amounts: `flip` (bool): the last axis of space, half of the examples. `quarter_turns` (bool): in the plane of
             a picture, or of the last two axes of a volume. `pad_and_crop` (steps): furthest shift. `rotation`

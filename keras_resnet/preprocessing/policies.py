@@ -16,6 +16,9 @@ class Operation:
         column: of the amounts, where the change reads it.
         signed: whether the amount lies on either side of `start` at random.
         unit: of the amount: "" as it is, "width" or "height" for shares of that side.
+        whole: whether the amount is brought to a whole number in the direction of `start`, as `int()` does in code
+            that counts from there.
+        placed: whether columns 1 and 2 of the amounts hold a place, as shares of the sides.
     """
 
     change: changes.Change
@@ -24,6 +27,8 @@ class Operation:
     column: int = 0
     signed: bool = False
     unit: str = ""
+    whole: bool = False
+    placed: bool = False
 
 
 def _table(
@@ -57,6 +62,56 @@ MILD = _table(shear=0.3, shift=1 / 3, turn=30.0, blend=0.9, bits=4.0)
 # All but "invert", as in both papers; of AugMix without the corruptions that networks are later judged on.
 FOURTEEN = tuple(name for name in USUAL if name != "invert")
 NINE = tuple(name for name in FOURTEEN if name not in ("identity", "brightness", "color", "contrast", "sharpness"))
+
+# RandAugment as timm computes it with "inc1": ranges of its `rand-m*-inc1` for magnitudes of 10, increasing with the
+# magnitude; each operation happens with probability 0.5.
+TIMM: dict[str, Operation] = {
+    **_table(shear=0.3, shift=0.45, turn=30.0, blend=0.9, bits=4.0),
+    "posterize": Operation(changes.posterize, 4.0, 0.0, whole=True),
+    "solarize": Operation(changes.solarize, 256.0, 0.0, whole=True),
+    "solarize_add": Operation(changes.solarize_add, 0.0, 110.0, whole=True),
+}
+# RandAugment as its authors computed it for EfficientNet and ResNet-RS (autoaugment.py of tpu/models/official/
+# efficientnet), for magnitudes of 10: enhancements run from 0.1 to 1.9 in one direction, posterize and solarize grow
+# weaker.
+TPU: dict[str, Operation] = {
+    **_table(shear=0.3, shift=100.0, turn=30.0, blend=0.9, bits=4.0, in_pixels=True),
+    **{
+        name: Operation(change, 0.1, 1.9)
+        for name, change in (
+            ("brightness", changes.brightness),
+            ("color", changes.color),
+            ("contrast", changes.contrast),
+            ("sharpness", changes.sharpness),
+        )
+    },
+    "posterize": Operation(changes.posterize, 0.0, 4.0, whole=True),
+    "solarize": Operation(changes.solarize, 0.0, 256.0, whole=True),
+    "solarize_add": Operation(changes.solarize_add, 0.0, 110.0, whole=True),
+    "cutout": Operation(changes.cutout, 0.0, 40.0, whole=True, placed=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RandAugmentSpace:
+    """A published form of RandAugment.
+
+    Attributes:
+        table: of its operations.
+        names: those that are drawn, all alike.
+        probability: with which a drawn operation happens.
+    """
+
+    table: dict[str, Operation]
+    names: tuple[str, ...]
+    probability: float = 1.0
+
+
+RANDAUGMENT_SPACES = {
+    "paper": RandAugmentSpace(USUAL, FOURTEEN),
+    "timm": RandAugmentSpace(TIMM, tuple(name for name in TIMM if name != "identity"), 0.5),
+    "tpu": RandAugmentSpace(TPU, tuple(name for name in TPU if name != "identity")),
+}
 
 Step = tuple[str, float, int]
 # Sub-policies (operation, probability, magnitude of 9) of Cubuk et al. 2019, "AutoAugment", appendix, as published with

@@ -19,6 +19,7 @@ from keras_resnet.preprocessing.random_change import RandomChange
 CHANGES = (
     *(changes.nothing, changes.affine, changes.brightness, changes.color, changes.contrast, changes.sharpness),
     *(changes.posterize, changes.solarize, changes.invert, changes.autocontrast, changes.equalize),
+    *(changes.solarize_add, changes.cutout),
 )
 
 
@@ -57,7 +58,13 @@ class Policy(RandomChange):
 
 
 def resolved(
-    table: Mapping[str, Operation], names: Sequence[str], size: tuple[int, int], which: Any, levels: Any, sides: Any
+    table: Mapping[str, Operation],
+    names: Sequence[str],
+    size: tuple[int, int],
+    which: Any,
+    levels: Any,
+    sides: Any,
+    places: Any = None,
 ) -> tuple[Any, Any]:
     """Returns the number of the change of each picture, and the amounts that it reads.
 
@@ -68,19 +75,31 @@ def resolved(
         which: int32 `(batch,)`, places in `names`.
         levels: float32 `(batch,)` in [0, 1].
         sides: float32 `(batch,)`, -1 or 1: below or above where the operation changes nothing.
+        places: float32 `(batch, 2)` in [0, 1), for operations that happen at a place.
     """
     rows = [table[name] for name in names]
     units = {"": 1, "height": size[0], "width": size[1]}
     spans = np.zeros((len(rows), changes.COLUMNS), "float32")
     starts, signed = np.zeros_like(spans), np.array([row.signed for row in rows], "float32")
+    whole, placed = np.zeros((2, len(rows), 1), "float32")
     for index, row in enumerate(rows):
+        whole[index], placed[index] = row.whole, row.placed
         starts[index, row.column] = row.start
         spans[index, row.column] = (row.end - row.start) * units[row.unit]
     numbers = np.array([CHANGES.index(row.change) for row in rows], "int32")
     turned = keras.ops.take(keras.ops.convert_to_tensor(signed), which, axis=0)
     factor = levels * (1 - turned + turned * sides)
     start, span = (keras.ops.take(keras.ops.convert_to_tensor(values), which, axis=0) for values in (starts, spans))
-    return keras.ops.take(keras.ops.convert_to_tensor(numbers), which, axis=0), start + span * factor[:, None]
+    moved = span * factor[:, None]
+    if whole.any():
+        # int() of code that counts from the start: towards it. A little more, for what float32 puts just below a whole.
+        towards = keras.ops.sign(moved) * keras.ops.floor(keras.ops.abs(moved) + 1e-4)
+        moved = keras.ops.where(keras.ops.take(keras.ops.convert_to_tensor(whole), which, axis=0) > 0, towards, moved)
+    amounts = start + moved
+    if placed.any():
+        shares = keras.ops.pad(places, ((0, 0), (1, changes.COLUMNS - 3)))
+        amounts = amounts + keras.ops.take(keras.ops.convert_to_tensor(placed), which, axis=0) * shares
+    return keras.ops.take(keras.ops.convert_to_tensor(numbers), which, axis=0), amounts
 
 
 def signs(count: Any, draws: Any) -> Any:

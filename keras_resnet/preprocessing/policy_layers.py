@@ -7,24 +7,28 @@ import numpy as np
 
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
 from keras_resnet.preprocessing import changes
-from keras_resnet.preprocessing.policies import FOURTEEN, MILD, NINE, SUB_POLICIES, USUAL, WIDE
+from keras_resnet.preprocessing.policies import FOURTEEN, MILD, NINE, RANDAUGMENT_SPACES, SUB_POLICIES, USUAL, WIDE
 from keras_resnet.preprocessing.policy import Policy, resolved, signs
 from keras_resnet.preprocessing.random_change import column, integers
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class RandAugment(Policy):
-    """Changes each picture by some of 14 operations, all of one strength.
+    """Changes each picture by some of 14 to 16 operations, all of one strength.
 
     Args:
-        magnitude: strength, a fraction of the ranges of the paper, in [0, 1]; the paper's M of 30 is `M / 30`.
+        magnitude: strength, a fraction of the ranges of the space, in [0, 1]: M of 30 in "paper", of 10 in the others.
         num_ops: how many operations follow one another, the paper's N.
         magnitude_std: standard deviation of the strength from operation to operation, as in timm; 0 in the paper.
         seed: int, or None for a random one.
+        space: which published form: "paper", 14 operations with the ranges of AutoAugment's paper, as in torchvision;
+            "timm", the 15 operations of timm's `rand-m*-inc1`, each of which happens with probability 0.5; "tpu", the
+            16 operations of the authors' code for EfficientNet and ResNet-RS, cutout among them.
         **kwargs: of `Policy`.
 
     Source:
-        Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space".
+        Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space"; timm's
+        `auto_augment.py`; the authors' `tpu/models/official/efficientnet/autoaugment.py`.
 
     Example:
         >>> import keras
@@ -39,26 +43,36 @@ class RandAugment(Policy):
         num_ops: int = 2,
         magnitude_std: float = 0.0,
         seed: int | None = None,
+        space: str = "paper",
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
+        choose("space", space, RANDAUGMENT_SPACES)
+        self.space = space
         self.magnitude = check_fraction("magnitude", magnitude, one_included=True)
         self.num_ops = check_int("num_ops", num_ops)
         self.magnitude_std = check_float("magnitude_std", magnitude_std, minimum=0.0)
 
     def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of `num_ops` operations."""
-        steps = []
+        space, steps = RANDAUGMENT_SPACES[self.space], []
+        has_places = any(row.placed for row in space.table.values())
         for _ in range(self.num_ops):
-            which = integers((count,), len(FOURTEEN), draws)
+            which = integers((count,), len(space.names), draws)
             spread = keras.random.normal((count,), seed=draws) * self.magnitude_std if self.magnitude_std else 0.0
             levels = keras.ops.clip(keras.ops.zeros((count,)) + self.magnitude + spread, 0.0, 1.0)
-            steps.append(resolved(USUAL, FOURTEEN, size, which, levels, signs(count, draws)))
+            sides = signs(count, draws)
+            places = keras.random.uniform((count, 2), seed=draws) if has_places else None
+            choices, amounts = resolved(space.table, space.names, size, which, levels, sides, places)
+            if space.probability < 1:
+                happens = keras.random.uniform((count,), seed=draws) < space.probability
+                choices = keras.ops.where(happens, choices, 0)  # the first change is none
+            steps.append((choices, amounts))
         return steps
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        names = ("magnitude", "num_ops", "magnitude_std")
+        names = ("magnitude", "num_ops", "magnitude_std", "space")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

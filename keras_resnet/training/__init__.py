@@ -6,6 +6,7 @@ Example:
     ['cifar', 'cifar-he2015', 'finetune', ..., 'signals', 'volumes']
 """
 
+from keras_resnet.training.averaging import WeightAverage as WeightAverage
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
 from keras_resnet.training.contact_sheet import preview as preview
 from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy

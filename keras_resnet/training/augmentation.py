@@ -30,7 +30,7 @@ class Augment(fields.Section):
     both are positive, batches have one or the other. `repeats` puts so many differently changed copies of an example
     into a batch, so that an epoch sees fewer examples. `augment_on="device"` makes the changes inside the training
     step, on the accelerator, and "host" in the pipeline before it; batches are the same. `policy_std` is the standard
-    deviation of the strength of "rand_augment" from operation to operation: 0 in the paper, 0.05 in timm's recipes.
+    deviation of the strength of RandAugment from operation to operation: 0 in the paper, 0.05 in timm's recipes.
     """
 
     title = "augment"

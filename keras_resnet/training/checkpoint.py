@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -34,10 +35,14 @@ class SaveState(keras.callbacks.Callback):
         folder: `last/` of the run.
         progress: of the run; part of the state.
         identity: what must be the same for a resume.
+        further: variables beside those of the model, such as averages of its weights.
     """
 
-    def __init__(self, folder: pathlib.Path, progress: Progress, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: pathlib.Path, progress: Progress, identity: dict[str, Any], further: Sequence[Any] = ()
+    ) -> None:
         super().__init__()
+        self.further = further
         self.folder = folder
         self.progress = progress
         self.identity = identity
@@ -45,7 +50,7 @@ class SaveState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Writes the new state, then removes all but the newest two."""
         state = {**self.progress.to_state(), "epochs": epoch + 1, "identity": self.identity}
-        payload = _pack(state_variables(self.model), state)
+        payload = _pack([*state_variables(self.model), *self.further], state)
         digest = hashlib.sha256(payload).hexdigest().encode()
 
         def write(path: pathlib.Path) -> None:
@@ -102,13 +107,15 @@ def read_newest(folder: pathlib.Path) -> tuple[dict[str, Any], list[np.ndarray]]
     )
 
 
-def restore(model: keras.Model, description: dict[str, Any], values: list[np.ndarray]) -> None:
-    """Puts saved values into the variables of a model.
+def restore(
+    model: keras.Model, description: dict[str, Any], values: list[np.ndarray], further: Sequence[Any] = ()
+) -> None:
+    """Puts saved values into the variables of a model, and into `further` ones.
 
     Raises:
         CheckpointError: the variables are not those that were saved; nothing is changed then.
     """
-    variables = state_variables(model)
+    variables = [*state_variables(model), *further]
     saved = [tuple(row) for row in description["variables"]]
     present = [_row(variable) for variable in variables]
     if saved != present:

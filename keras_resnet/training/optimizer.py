@@ -9,12 +9,56 @@ import keras
 
 from keras_resnet.errors import MissingPackage
 from keras_resnet.training import fields
+from keras_resnet.training.averaging import WeightAverage
 
 # What is not a kernel: biases, and scale and offset of norms. Keras searches these in the name of a variable, which is
 # "gamma" on one backend and for Muon, and a path such as "stem/norm/gamma:0" on TensorFlow for the others.
 SPARED_NAMES = (r"(^|/)(bias|gamma|beta)(:\d+)?$",)
 
 MOMENTUM = ("momentum", "nesterov")
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Lamb(keras.optimizers.Lamb):
+    """LAMB as its authors and timm compute it: norms and biases take plain Adam steps.
+
+    `keras.optimizers.Lamb` gives the trust ratio, the norm of a weight over that of its update, to every weight. Where
+    it is meant for kernels, a norm's offset that begins at 0 then moves by hundredths of what it should. Here weights
+    that are spared from decay are spared from the trust ratio, and decay is a part of the update that the ratio scales.
+
+    Args:
+        epsilon: added to the root of the second moment; 1e-6 as in the authors' code and timm.
+        **kwargs: of `keras.optimizers.Lamb`.
+
+    Source:
+        You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2; the
+        authors' code leaves the weights without decay out of the layer adaptation.
+    """
+
+    def __init__(self, *args: Any, epsilon: float = 1e-6, **kwargs: Any) -> None:
+        super().__init__(*args, epsilon=epsilon, **kwargs)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Does nothing: decay is a part of the update."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Moves one weight and its moments."""
+        ops, dtype = keras.ops, variable.dtype
+        gradient, rate = ops.cast(gradient, dtype), ops.cast(learning_rate, dtype)
+        step = ops.cast(self.iterations + 1, dtype)
+        index = self._get_variable_index(variable)
+        first, second = self._momentums[index], self._velocities[index]
+        self.assign_add(first, (gradient - first) * (1 - self.beta_1))
+        self.assign_add(second, (ops.square(gradient) - second) * (1 - self.beta_2))
+        first_unbiased = first / (1 - ops.power(ops.cast(self.beta_1, dtype), step))
+        second_unbiased = second / (1 - ops.power(ops.cast(self.beta_2, dtype), step))
+        update = first_unbiased / (ops.sqrt(second_unbiased) + self.epsilon)
+        if self._use_weight_decay(variable):
+            update = update + (self.weight_decay or 0.0) * variable
+            norm, update_norm = (ops.sqrt(ops.sum(ops.square(value))) for value in (variable, update))
+            is_defined = ops.logical_and(norm > 0, update_norm > 0)
+            update = update * ops.where(is_defined, norm / ops.where(is_defined, update_norm, 1.0), 1.0)
+        self.assign_sub(variable, rate * update)
 
 
 def _plain(optimizer_class: Callable[..., Any], *own: str) -> fields.Choice:
@@ -53,7 +97,7 @@ OPTIMIZERS: dict[str, fields.Choice] = {
     "adam": _plain(keras.optimizers.Adam),
     "adamw": _decaying(keras.optimizers.AdamW),
     "rmsprop": _plain(keras.optimizers.RMSprop, "momentum"),
-    "lamb": _plain(keras.optimizers.Lamb),
+    "lamb": _plain(Lamb),
     "lion": _plain(keras.optimizers.Lion),
     "muon": fields.Choice(_muon, MOMENTUM),
 }
@@ -67,8 +111,12 @@ class Optimizer(fields.Section):
     weights together, a step first climbs to where the loss is higher, to take the gradient there; it costs a second
     pass (Foret et al. 2021, "Sharpness-Aware Minimization", who take 0.05).
 
+    `ema_momentum` is the decay per step of a moving average of the weights and of the batch norms' statistics
+    (`WeightAverage`).
+
     `weight_decay` is decoupled: each step takes `learning_rate * weight_decay` of every kernel away. Under momentum m
-    this is as strong as an L2 term of `weight_decay * (1 - m)` in the gradient.
+    this is as strong as an L2 term of `weight_decay * (1 - m)` in the gradient. "lamb" scales the decay with the rest
+    of its update, and spares norms and biases from both.
     """
 
     title = "optimizer"
@@ -95,14 +143,18 @@ class Optimizer(fields.Section):
             learning_rate=learning_rate,
             weight_decay=self.weight_decay or None,
             global_clipnorm=self.clip_norm or None,
-            use_ema=self.ema_momentum > 0,
-            ema_momentum=self.ema_momentum or 0.99,
             gradient_accumulation_steps=self.accumulation if self.accumulation > 1 else None,
         )
         built.exclude_from_weight_decay(var_names=list(SPARED_NAMES))
         return keras.optimizers.LossScaleOptimizer(built) if precision == "mixed_float16" else built
 
+    def weight_average(self, model: keras.Model | None = None) -> WeightAverage | None:
+        """Returns the callback that averages the weights; None where they are not averaged.
 
-def inner_optimizer(optimizer: Any) -> Any:
-    """Returns the optimizer inside a LossScaleOptimizer, or the optimizer itself."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+        Args:
+            model: compiled, with whose weights the averages begin; None for the one that is trained.
+        """
+        average = WeightAverage(self.ema_momentum) if self.ema_momentum else None
+        if average is not None and model is not None:
+            average.build(model)
+        return average

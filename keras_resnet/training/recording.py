@@ -5,17 +5,17 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
+from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.folder import make_writable
 from keras_resnet.training.loss import check_outputs
-from keras_resnet.training.optimizer import inner_optimizer
 from keras_resnet.training.plots import draw_curves, draw_or_warn
 from keras_resnet.training.progress import Progress
 
@@ -76,31 +76,6 @@ class FiniteLoss(keras.callbacks.Callback):
         )
 
 
-@contextmanager
-def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Puts the optimizer's averages of the weights into the model while the block runs.
-
-    Without averages nothing changes. Values are copied, not added and subtracted as Keras's SwapEMAWeights does,
-    so that training goes on with the very same bits.
-
-    Args:
-        model: compiled, with a built optimizer.
-    """
-    optimizer = inner_optimizer(model.optimizer)
-    if not optimizer.use_ema:
-        yield
-        return
-    averages = optimizer._model_variables_moving_average
-    raw = [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_variables]
-    for weight, average in zip(model.trainable_variables, averages, strict=True):
-        weight.assign(average)
-    try:
-        yield
-    finally:
-        for weight, value in zip(model.trainable_variables, raw, strict=True):
-            weight.assign(value)
-
-
 def save_model(model: keras.Model, path: pathlib.Path) -> None:
     """Writes a model without its optimizer, which a run keeps in `last/`.
 
@@ -116,23 +91,6 @@ def save_model(model: keras.Model, path: pathlib.Path) -> None:
         model = keras.Model(model.input, model.output, name=model.name)
         model.dtype_policy = policy
     model.save(path)
-
-
-class ValidateAveraged(keras.callbacks.Callback):
-    """Validates with averaged weights, where the optimizer keeps them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._block: Any = None
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        """Puts the averages in."""
-        self._block = averaged_weights(self.model)
-        self._block.__enter__()
-
-    def on_test_end(self, logs: Any = None) -> None:
-        """Puts the weights back."""
-        self._block.__exit__(None, None, None)
 
 
 class Speed(keras.callbacks.Callback):
@@ -180,10 +138,14 @@ class BestModel(keras.callbacks.Callback):
         path: of the `.keras` file.
         patience: epochs without a better one before training stops, 0 for never.
         progress: of the run, which holds the best loss and the epochs since.
+        average: of the weights, which is saved in their place; None where there is none.
     """
 
-    def __init__(self, path: pathlib.Path, patience: int, progress: Progress) -> None:
+    def __init__(
+        self, path: pathlib.Path, patience: int, progress: Progress, average: WeightAverage | None = None
+    ) -> None:
         super().__init__()
+        self.average = average
         self.path = path
         self.patience = patience
         self.progress = progress
@@ -199,7 +161,7 @@ class BestModel(keras.callbacks.Callback):
             )
         progress = self.progress
         if progress.best is None or loss < progress.best:
-            with averaged_weights(self.model):
+            with nullcontext() if self.average is None else self.average.in_place():
                 files.write_atomically(self.path, lambda path: save_model(self.model, path))
             progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
             return
@@ -269,24 +231,26 @@ def recording_callbacks(recipe: "Recipe", out: str | os.PathLike) -> list[keras.
     """Returns the callbacks of `Recipe.callbacks`; see there."""
     folder = make_writable(out)
     files.check_folder_free(folder, ("history.csv", "best.keras", "curves.png", "logs"))
-    return run_callbacks(recipe, folder, Progress())
+    return run_callbacks(recipe, folder, Progress(), recipe.optimizer.weight_average())
 
 
-def run_callbacks(recipe: "Recipe", folder: pathlib.Path, progress: Progress) -> list[keras.callbacks.Callback]:
+def run_callbacks(
+    recipe: "Recipe", folder: pathlib.Path, progress: Progress, average: WeightAverage | None
+) -> list[keras.callbacks.Callback]:
     """Returns the callbacks in their order: first those that stop or add figures, then those that write.
 
     Args:
         recipe: of the run.
         folder: of the run.
         progress: which they keep.
+        average: of the weights; None where the recipe averages nothing.
     """
-    callbacks: list[keras.callbacks.Callback] = [ModelChecks(), FiniteLoss(progress)]
-    if recipe.optimizer.ema_momentum:
-        callbacks.append(ValidateAveraged())
     return [
-        *callbacks,
+        ModelChecks(),
+        FiniteLoss(progress),
+        *([] if average is None else [average]),
         Speed(recipe.train.batch_size),
-        BestModel(folder / "best.keras", recipe.train.early_stopping_patience, progress),
+        BestModel(folder / "best.keras", recipe.train.early_stopping_patience, progress, average),
         keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False),
         HistoryFile(folder, progress),
     ]

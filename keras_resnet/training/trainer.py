@@ -5,6 +5,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -16,7 +17,6 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
 from keras_resnet.training.network import any_size
-from keras_resnet.training.optimizer import inner_optimizer
 from keras_resnet.training.plan import (
     check_same,
     described,
@@ -156,21 +156,23 @@ class _Training:
         steps = self._optimizer_steps(self.about.steps_per_epoch * accumulated)
         self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True))
         self.network.optimizer.build(self.network.trainable_variables)
+        self.average = recipe.optimizer.weight_average(self.network)
+        self.averages = [] if self.average is None else self.average.variables
         (self.folder / "last").mkdir(exist_ok=True)
         self._restore()
         begun = progress.epochs
         if begun == 0:
             write_description(self.folder, self._json(RUNNING))
             files.write_text(self.folder / "recipe.toml", recipe.to_toml())
-        own = run_callbacks(recipe, self.folder, progress)
-        own.append(SaveState(self.folder / "last", progress, self.about.identity()))
+        own = run_callbacks(recipe, self.folder, progress, self.average)
+        own.append(SaveState(self.folder / "last", progress, self.about.identity(), self.averages))
         if report is not None:
             own.append(Report(report, progress))
         try:
             if begun < recipe.train.epochs and not progress.stopped:
                 self._fit_stages([*own, *extra], verbose)
-            elif inner_optimizer(self.network.optimizer).use_ema:
-                self.network.optimizer.finalize_variable_values(self.network.trainable_variables)
+            elif self.average is not None:
+                self.average.put()
         except KeyboardInterrupt:
             raise Interrupted(
                 f"Interrupted after {progress.epochs} of {recipe.train.epochs} epochs, which are saved. To go on: "
@@ -195,7 +197,7 @@ class _Training:
                 f"{os.fspath(self.folder / 'last')!r} holds the state of another run; differing: {'; '.join(changed)}. "
                 "A resume needs the same recipe, model and data. Give the same as before, or choose another folder."
             )
-        restore(self.network, saved, values)
+        restore(self.network, saved, values, self.averages)
         self.progress.take(saved)
         write_history(self.folder, self.progress.rows)
 
@@ -210,7 +212,7 @@ class _Training:
                 self._fit(callbacks, verbose, end, size)
                 if progress.epochs < end or self.network.stop_training or end == recipe.train.epochs:
                     return
-                # Keras ends a fit with the averages of the weights in their place: go on as a resumed run does.
+                # A fit ends with the averages of the weights in their place: go on as a resumed run does.
                 self._restore()
 
     def _fit(
@@ -271,10 +273,8 @@ class _Training:
         if shown:
             split, figures = shown[-1], metrics[shown[-1]]
             title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
-            draw_or_warn(
-                folder / "confusion.png",
-                lambda path: draw_confusion(figures["confusion"], dataset.class_names, path, title),
-            )
+            draw = partial(draw_confusion, figures["confusion"], dataset.class_names, title=title)
+            draw_or_warn(folder / "confusion.png", draw)
         iterations = int(self.network.optimizer.iterations)
         description = self._json(
             COMPLETE,

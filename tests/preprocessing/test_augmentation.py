@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.preprocessing import Augmentation, PadAndCrop, augmentation
+from keras_resnet.preprocessing import Augmentation, Erasing, PadAndCrop, augmentation
 from tests import harness
 
 STEPS = {
@@ -185,3 +185,36 @@ def test_a_parallel_tf_data_map_gives_what_eager_calls_give():
         np.testing.assert_allclose(outputs, harness.to_numpy(layer.apply(batch, [7, step])), atol=1e-2)
     for first, second in zip(found.as_numpy_iterator(), found.as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def zhongs_rectangle(height, width, rng):
+    """Algorithm 1 of Zhong et al. 2020 with torchvision's ranges, by hand."""
+    for _ in range(10):
+        area, ratio = height * width * rng.uniform(0.02, 0.33), np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
+        rows, columns = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if rows < height and columns < width:
+            return rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1), rows, columns
+    return 0, 0, 0, 0
+
+
+def test_erasing_covers_rectangles_of_the_paper_with_uniform_noise():
+    count, height, width = 4000, 24, 40
+    rng = np.random.default_rng(0)
+    layer = Erasing(0.5)
+    images = np.full((count, height, width, 3), -1, "float32")
+    found = keras.ops.convert_to_numpy(layer.transform_images(images, layer.get_random_transformation(images, seed=3)))
+    covered = (found != -1).all(axis=-1)
+    erased = covered.any(axis=(1, 2))
+    assert abs(erased.mean() - 0.5) < 5 * 0.5 / np.sqrt(count)
+    expected = np.array([zhongs_rectangle(height, width, rng) for _ in range(count)])
+    rows, columns = covered[erased].any(axis=2), covered[erased].any(axis=1)
+    boxes = np.stack([rows.argmax(1), columns.argmax(1), rows.sum(1), columns.sum(1)], axis=1)
+    assert (covered[erased].sum(axis=(1, 2)) == boxes[:, 2] * boxes[:, 3]).all()  # rectangles
+    for ours, theirs in zip(boxes.T, expected.T, strict=True):
+        spread = np.hypot(ours.std() / np.sqrt(len(ours)), theirs.std() / np.sqrt(count))
+        assert abs(ours.mean() - theirs.mean()) < 5 * spread
+    noise = found[covered]
+    counts = np.histogram(noise, 8, (0, 255))[0] / noise.size
+    assert np.abs(counts - 1 / 8).max() < 0.002
+    with pytest.raises(ValueError, match="Allowed are pictures"):
+        layer(np.zeros((2, 8, 1), "float32"), training=True)

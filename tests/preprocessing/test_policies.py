@@ -10,6 +10,8 @@ from keras_resnet.preprocessing.policy import CHANGES
 LAYERS = {
     "rand": lambda **options: preprocessing.RandAugment(0.5, **options),
     "rand, spread": lambda **options: preprocessing.RandAugment(0.5, 3, magnitude_std=0.2, **options),
+    "rand, timm": lambda **options: preprocessing.RandAugment(0.7, 2, 0.05, space="timm", **options),
+    "rand, tpu": lambda **options: preprocessing.RandAugment(1.0, 2, space="tpu", **options),
     "trivial": preprocessing.TrivialAugment,
     "auto, imagenet": lambda **options: preprocessing.AutoAugment("imagenet", **options),
     "auto, cifar": lambda **options: preprocessing.AutoAugment("cifar", **options),
@@ -45,6 +47,10 @@ EXACT = {
     "posterize": ((3,), lambda picture: ImageOps.posterize(picture, 3)),
     "solarize": ((100,), lambda picture: ImageOps.solarize(picture, 100)),
     "invert": ((), ImageOps.invert),
+    "solarize_add": (
+        (77,),
+        lambda picture: picture.point([min(255, i + 77) if i < 128 else i for i in range(256)] * 3),
+    ),
     "equalize": ((), ImageOps.equalize),
 }
 WITHIN_ONE = {
@@ -88,8 +94,8 @@ def test_shifts_turns_and_shears_go_where_they_should(pictures):
     turned = [np.rot90(square[0], times) for times in (1, 3)]
     assert min(np.abs(quarter[0, 1:-1, 1:-1] - one[1:-1, 1:-1]).max() for one in turned) < 0.1
     sheared = changed("affine", images, 0.3, 0, 0, 0, 0)
-    # Rows move by 0.3 of their distance from the middle: the middle rows stay nearly where they are.
-    assert np.abs(sheared[0, 7:9, 4:-4] - images[0, 7:9, 4:-4]).max() < np.abs(sheared[0, 0] - images[0, 0]).max()
+    # Rows move by 0.3 of their distance from the top: the first row stays, the last moves by 4.65.
+    assert np.array_equal(sheared[0, 0], images[0, 0]) and np.array_equal(sheared[0, 15, :-5], images[0, 15, 5:])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +108,10 @@ def test_a_shift_a_turn_and_a_shear_take_the_pixels_that_pillow_takes(amounts, p
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     (a, b), (c, d) = (cosine, shear_x - sine), (shear_y + sine, cosine)
     # Pillow counts from the corner of the first pixel, not from its centre.
-    rows = (a, b, x - right + 0.5 - a * (x + 0.5) - b * (y + 0.5), c, d, y - down + 0.5 - c * (x + 0.5) - d * (y + 0.5))
+    # The center is that of turns alone: Pillow shears about the corner.
+    left = x - right + 0.5 - cosine * (x + 0.5) + sine * (y + 0.5)
+    top = y - down + 0.5 - sine * (x + 0.5) - cosine * (y + 0.5)
+    rows = (a, b, left, c, d, top)
 
     def moved(picture):
         grey = (128, 128, 128)
@@ -165,14 +174,15 @@ def test_every_operation_of_a_table_is_drawn_about_as_often(pictures):
     # 14 operations of 200 each; five of them are shears, shifts and turns, and "invert" is none of them.
     assert abs(counts[CHANGES.index(changes.affine)] - 1000) < 120
     assert counts[CHANGES.index(changes.invert)] == 0
-    others = [counts[CHANGES.index(change)] for change in CHANGES if change not in (changes.affine, changes.invert)]
+    elsewhere = (changes.affine, changes.invert, changes.solarize_add, changes.cutout)
+    others = [counts[CHANGES.index(change)] for change in CHANGES if change not in elsewhere]
     assert min(others) > 140 and max(others) < 260
     turned = keras.ops.convert_to_numpy(amounts)[:, 4]
     assert set(np.round(np.unique(turned[turned != 0]), 3)) == {-15.0, 15.0}
 
 
 def test_the_tables_name_operations_that_exist():
-    for table in (policies.USUAL, policies.WIDE, policies.MILD):
+    for table in (policies.USUAL, policies.WIDE, policies.MILD, policies.TIMM, policies.TPU):
         assert all(row.change in CHANGES for row in table.values())
     for pairs in policies.SUB_POLICIES.values():
         assert len(pairs) == 25
@@ -189,3 +199,61 @@ def test_bad_arguments_and_examples_are_named():
         preprocessing.AutoAugment("imagnet")
     with pytest.raises(ValueError, match="Allowed are pictures"):
         preprocessing.TrivialAugment()(np.zeros((2, 16, 3), "float32"), training=True)
+
+
+# What the authors' code makes of a magnitude, by its functions of the level, evaluated by hand: the change -> its first
+# amounts, for a picture of 20 x 10 pixels. A pair stands for a random sign.
+TIMM_AT_7 = {  # timm 1.0.31, rand-m7-inc1
+    "rotate": {-21.0, 21.0}, "posterize": {2.0}, "solarize": {77.0}, "solarize_add": {77.0}, "color": {0.37, 1.63},
+    "contrast": {0.37, 1.63}, "brightness": {0.37, 1.63}, "sharpness": {0.37, 1.63}, "shear_x": {-0.21, 0.21},
+    "shear_y": {-0.21, 0.21}, "translate_x": {-3.15, 3.15}, "translate_y": {-6.3, 6.3}, "autocontrast": {0.0},
+    "equalize": {0.0}, "invert": {0.0},
+}  # fmt: skip
+TPU_AT_10 = {  # autoaugment.py of EfficientNet, magnitude 10, translate_const 100, cutout_const 40
+    **TIMM_AT_7, "rotate": {-30.0, 30.0}, "posterize": {4.0}, "solarize": {256.0}, "solarize_add": {110.0},
+    **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), {1.9}), "shear_x": {-0.3, 0.3},
+    "shear_y": {-0.3, 0.3}, "translate_x": {-100.0, 100.0}, "translate_y": {-100.0, 100.0}, "cutout": {40.0},
+}  # fmt: skip
+SPACES = {"timm": (0.7, TIMM_AT_7, 0.5), "tpu": (1.0, TPU_AT_10, 1.0)}
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_space_of_randaugment_has_its_authors_operations_frequencies_and_strengths(space):
+    magnitude, expected, probability = SPACES[space]
+    layer = preprocessing.RandAugment(magnitude, 1, space=space)
+    count = 16_000
+    images = keras.ops.zeros((count, 20, 10, 3))
+    ((choices, amounts),) = layer.get_random_transformation(images, seed=keras.random.SeedGenerator(0))
+    choices, amounts = (keras.ops.convert_to_numpy(values) for values in (choices, amounts))
+    table = policies.RANDAUGMENT_SPACES[space]
+    assert set(table.names) == set(expected)
+    by_change = {}
+    for name in expected:
+        by_change.setdefault(CHANGES.index(table.table[name].change), []).append(name)
+    assert abs(np.mean(choices == 0) - (1 - probability)) < 0.02
+    for number, names in by_change.items():
+        rows = amounts[choices == number]
+        share = probability * len(names) / len(expected)
+        assert abs(len(rows) / count - share) < 5 * np.sqrt(share / count)
+        for name in names:
+            column = table.table[name].column
+            found = set(np.unique(np.round(rows[:, column], 4)).tolist()) - ({0.0} if len(names) > 1 else set())
+            assert sorted(found) == pytest.approx(sorted(expected[name])), name
+
+
+@pytest.mark.parametrize(("space", "magnitude", "share"), [("timm", 0.7, 0.29), ("paper", 0.3, 0.02)])
+def test_as_many_pictures_stay_as_they_are_as_in_the_authors_code(space, magnitude, share):
+    """timm's rand-m7-mstd0.5-inc1 leaves 29 % of photographs unchanged, of which a quarter by its probability."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(1, 255, (2000, 24, 24, 3)).astype("float32")
+    layer = Augmentation([preprocessing.RandAugment(magnitude, 2, 0.05 if space == "timm" else 0.0, space=space)])
+    found = keras.ops.convert_to_numpy(layer.apply(images, [5, 6]))
+    assert abs((found == images).all(axis=(1, 2, 3)).mean() - share) < 0.05
+
+
+def test_cutout_covers_a_square_that_the_border_cuts(pictures):
+    found = changed("cutout", np.full((3, 16, 20, 3), 9, "uint8"), 3, 0.5, 0.25)
+    covered = (found == 128).all(axis=-1)
+    assert covered[0].sum() == 36 and covered[0, 1:7, 7:13].all()
+    corner = (changed("cutout", np.full((1, 16, 20, 3), 9, "uint8"), 3, 0.0, 0.0) == 128).all(axis=-1)
+    assert corner.sum() == 9 and corner[0, :3, :3].all()

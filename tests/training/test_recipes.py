@@ -55,7 +55,7 @@ PAPERS = {
     "imagenet-rsb-a1": ("train.epochs", 600, "optimizer.learning_rate", 0.005, "optimizer.weight_decay", 0.01),
     "imagenet-rsb-a2": ("train.epochs", 300, "augment.mixup", 0.1, "optimizer.weight_decay", 0.02),
     "imagenet-rsb-a3": ("train.epochs", 100, "optimizer.learning_rate", 0.008, "data.image_size", 160),
-    "resnet-rs": ("train.epochs", 350, "model.attention", "se", "model.dropout_rate", 0.25),
+    "resnet-rs": ("train.epochs", 350, "model.attention", "se_quarter", "model.dropout_rate", 0.25),
 }
 
 

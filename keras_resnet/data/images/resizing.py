@@ -1,5 +1,6 @@
 """The two croppings of the ImageNet papers, and resizing."""
 
+import math
 from typing import Any
 
 import tensorflow as tf
@@ -9,6 +10,7 @@ from keras_resnet.preprocessing.record import INTERPOLATIONS
 
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
+CROP_TRIES = 10
 CROP_FRACTION = 0.875
 # Antialiasing takes a training pipeline from 1650 to 560 images/s (500 x 375 pixels to 224, 2 cores). A crop that
 # shrinks by less than 2 loses little without it; evaluation, where each image counts once, always has it.
@@ -85,8 +87,10 @@ def center_window(height: Any, width: Any, image_size: tuple[int, int], crop_fra
 def random_window(height: Any, width: Any, seed: Any) -> tuple:
     """Returns `(top, left, height, width)` of a random resized crop: a pure function of the sizes and the seed.
 
-    The area is uniform in [0.08, 1] of the image, the ratio of width to height in [3/4, 4/3]; ten tries to fit the
-    window, then the whole image.
+    The procedure of torchvision's RandomResizedCrop: an area uniform in [0.08, 1] of the image and a ratio of width to
+    height whose logarithm is uniform in that of [3/4, 4/3] are drawn until the window fits, ten times at most; its
+    place is uniform. Where none fits, the largest window around the center whose ratio lies in that range.
+    `tf.image.stateless_sample_distorted_bounding_box` draws smaller areas, and its windows do not reach the bottom.
 
     Args:
         height: int32 scalar, pixels.
@@ -94,19 +98,26 @@ def random_window(height: Any, width: Any, seed: Any) -> tuple:
         seed: int64 tensor of shape (2,).
 
     Source:
-        Szegedy et al. 2015, "Going Deeper with Convolutions", section 6; ten tries as in torchvision.
+        Szegedy et al. 2015, "Going Deeper with Convolutions", section 6; ten tries and the place as in torchvision.
     """
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.stack([height, width, 3]),
-        tf.zeros([1, 0, 4]),
-        seed,
-        min_object_covered=0.0,
-        aspect_ratio_range=RATIO,
-        area_range=SCALE,
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    return begin[0], begin[1], size[0], size[1]
+    draws = tf.random.stateless_uniform((CROP_TRIES + 1, 2), seed, alg="philox")
+    rows, columns = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    area = (SCALE[0] + draws[:-1, 0] * (SCALE[1] - SCALE[0])) * rows * columns
+    low, high = (math.log(ratio) for ratio in RATIO)
+    ratio = tf.exp(low + draws[:-1, 1] * (high - low))
+    heights, widths = tf.round(tf.sqrt(area / ratio)), tf.round(tf.sqrt(area * ratio))
+    fits = (heights >= 1) & (heights <= rows) & (widths >= 1) & (widths <= columns)
+    first = tf.argmax(fits)
+    # Where nothing fits: the whole of one side, and of the other what the ratio allows.
+    own_ratio = tf.clip_by_value(columns / rows, *RATIO)
+    central = tf.minimum(rows, tf.round(columns / own_ratio)), tf.minimum(columns, tf.round(rows * own_ratio))
+    any_fits = tf.reduce_any(fits)
+    crop_height = tf.where(any_fits, heights[first], tf.maximum(central[0], 1))
+    crop_width = tf.where(any_fits, widths[first], tf.maximum(central[1], 1))
+    free = tf.stack([rows - crop_height, columns - crop_width])
+    corner = tf.where(any_fits, tf.minimum(tf.floor(draws[-1] * (free + 1)), free), tf.floor(free / 2))
+    window = tf.cast(tf.stack([corner[0], corner[1], crop_height, crop_width]), tf.int32)
+    return window[0], window[1], window[2], window[3]
 
 
 def resize(
@@ -115,8 +126,17 @@ def resize(
     """Returns float32 images of `image_size`, with antialiasing where they shrink by more than a factor."""
     shape = tf.shape(images)
     shrinking = tf.maximum(shape[-3] / image_size[0], shape[-2] / image_size[1])
-    return tf.cond(
+    resized = tf.cond(
         shrinking > antialias_above,
         lambda: tf.image.resize(images, image_size, method=interpolation, antialias=True),
         lambda: tf.image.resize(images, image_size, method=interpolation),
     )
+    if interpolation != "bicubic":
+        return resized
+    # Cubic weights overshoot at edges: Pillow and torchvision cut what leaves the range of pixels too. Floats may have
+    # any range: theirs is that of the image.
+    if images.dtype == tf.uint8:
+        return tf.clip_by_value(resized, 0.0, 255.0)
+    axes = (-3, -2, -1)
+    low, high = (end(images, axis=axes, keepdims=True) for end in (tf.reduce_min, tf.reduce_max))
+    return tf.clip_by_value(resized, tf.cast(low, tf.float32), tf.cast(high, tf.float32))

@@ -131,3 +131,63 @@ def test_training_filters_where_it_shrinks_much_and_evaluation_wherever_it_shrin
     assert contrast(21, 2.0) < 15 < contrast(40, 2.0)
     assert contrast(40, 1.0) < 60 < contrast(40, 2.0)
     np.testing.assert_array_equal(resizing.resize(stripes, (64, 90), 1.0), tf.image.resize(stripes, (64, 90)))
+
+
+def torchvisions_window(height, width, rng):
+    """`RandomResizedCrop.get_params` of torchvision, by hand."""
+    for _ in range(10):
+        area = height * width * rng.uniform(0.08, 1.0)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return rng.integers(0, height - h + 1), rng.integers(0, width - w + 1), h, w
+    if width / height < 3 / 4:
+        w, h = width, round(width / (3 / 4))
+    elif width / height > 4 / 3:
+        w, h = round(height * (4 / 3)), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@pytest.mark.parametrize(("height", "width"), [(375, 500), (64, 64), (300, 900), (20, 400), (7, 5)])
+def test_random_windows_are_distributed_as_torchvisions(height, width):
+    count = 4000
+    rng = np.random.default_rng(0)
+    expected = np.array([torchvisions_window(height, width, rng) for _ in range(count)], float)
+    compute = tf.function(
+        lambda: tf.map_fn(
+            lambda seed: tf.stack(resizing.random_window(tf.constant(height), tf.constant(width), [7, seed])),
+            tf.range(count, dtype=tf.int64),
+            fn_output_signature=tf.int32,
+        )
+    )
+    found = compute().numpy().astype(float)
+
+    def figures(windows):
+        top, left, rows, columns = windows.T
+        edges = [top == 0, left == 0, top + rows == height, left + columns == width]
+        free = np.maximum(height - rows, 1), np.maximum(width - columns, 1)
+        return [rows * columns / (height * width), np.log(columns / rows), top / free[0], left / free[1], *edges]
+
+    assert (found >= 0).all() and (found[:, 0] + found[:, 2] <= height).all()
+    assert (found[:, 2:] >= 1).all() and (found[:, 1] + found[:, 3] <= width).all()
+    for ours, theirs in zip(figures(found), figures(expected), strict=True):
+        spread = max(np.std(ours), np.std(theirs))
+        assert abs(np.mean(ours) - np.mean(theirs)) <= 5 * spread * np.sqrt(2 / count) + 1e-6
+        # Kolmogorov-Smirnov, at a level of one in a hundred thousand.
+        places = np.sort(np.concatenate([ours, theirs]))
+        gap = [np.searchsorted(np.sort(values), places, "right") / count for values in (ours, theirs)]
+        assert np.abs(gap[0] - gap[1]).max() < 2.47 * np.sqrt(2 / count)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_cubic_weights_do_not_leave_the_range(dtype):
+    rng = np.random.default_rng(0)
+    image = (rng.integers(0, 2, (9, 9, 3)) * 255).astype(dtype)
+    for size in (5, 20):
+        found = resizing.resize_for_evaluation(image, size, None, "bicubic").numpy()
+        assert found.min() >= 0 and found.max() <= 255
+        inside = resizing.resize_for_evaluation(image // 4 + 96, size, None, "bicubic").numpy()
+        raw = tf.image.resize(image // 4 + 96, (size, size), "bicubic", antialias=size < 9).numpy()
+        assert np.array_equal(inside, np.clip(raw, *((0, 255) if dtype == "uint8" else (96, 159))))
