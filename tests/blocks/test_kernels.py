@@ -25,6 +25,9 @@ SHAPES = [
     *(((size, size + 1), window, strides, 3, 5) for size in (1, 2, 5, 8) for window in (1, 3, 7) for strides in (1, 2)),
     *(((size,), window, strides, 4, 3) for size in (1, 2, 9) for window in (1, 3) for strides in (1, 2, 3)),
     *(((size, 2, 3), window, strides, 2, 3) for size in (1, 4, 5) for window in (1, 3) for strides in (1, 2)),
+    # TensorFlow's "SAME" is wrong in three dimensions where the last window ends two pixels before the input.
+    ((3, 6, 9), 1, 3, 2, 3),
+    ((5, 10, 15), 3, 5, 2, 3),
     ((7, 7), 3, 1, 256, 8),
     ((3, 4), 3, 2, 129, 4),
     ((2, 2), 3, 1, 130, 4),
@@ -459,3 +462,12 @@ def test_no_table_takes_the_stock_gradient_by_the_kernel_of_a_strided_window_of_
         for side, channels in itertools.product((1, 4, 7, 14, 28, 112), (3, 16, 64, 256, 2048)):
             row = next(row for row in selection.FILTER_FORMS[engine] if row.fits(1, 2, side, channels))
             assert row.form == "matmul"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_block_of_stride_3_has_the_same_numbers_for_volumes_with_kernels_and_without(dtype):
+    block = BottleneckBlock(2, strides=3, zero_init_residual=False, dtype=dtype)
+    volumes = draw((2, 6, 9, 3, 4), dtype)
+    found = block(volumes)
+    kernels.use(False)
+    assert relative_error(found, block(volumes)) < TOLERANCE[dtype]

@@ -45,7 +45,7 @@ def test_names_that_would_move_a_terminals_cursor_are_refused(tmp_path):
 
 
 def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise RuntimeError("no font")
 
     monkeypatch.setattr(recording, "draw_curves", fail)
