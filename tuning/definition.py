@@ -10,6 +10,7 @@ from keras_resnet import models, training
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
+from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.plan import anchored
 from keras_resnet.tuning.algorithms import ALGORITHMS
 from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
@@ -44,7 +45,12 @@ class Definition:
     @property
     def direction(self) -> str:
         """Whether a larger objective is better: "max" or "min"."""
-        return self.settings.direction(self.recipe.loss)
+        return direction_of(self.metric.removeprefix("val_"))
+
+    @property
+    def metric(self) -> str:
+        """The objective as the history names it."""
+        return self.settings.metric(self.recipe)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
@@ -99,7 +105,7 @@ def defined(
         space = known.space
     choose("model", plain["model"], models.VARIANTS)
     choose("algorithm", plain["algorithm"], ALGORITHMS)
-    settings.direction(recipe.loss)
+    settings.metric(recipe)
     for name in FIXED:
         if name in space.names:
             raise BadValue(

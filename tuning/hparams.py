@@ -17,7 +17,7 @@ def write(ledger: Ledger, definition: Definition, trial: Trial) -> None:
     from tensorboard.plugins.hparams import api
 
     folder = ledger.path / "logs"
-    metric = definition.settings.metric
+    metric = definition.metric
     if not (folder / "experiment").exists():
         dimensions = [api.HParam(dimension.name, _domain(api, dimension)) for dimension in definition.space]
         with tf.summary.create_file_writer(str(folder / "experiment")).as_default():

@@ -11,8 +11,8 @@ from keras_resnet import training
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType
 from keras_resnet.models import VARIANTS
+from keras_resnet.training.batches import training_batches, validation_batches
 from keras_resnet.training.plan import first_network
-from keras_resnet.training.trainer import EVALUATION_BATCH_SIZE
 from keras_resnet.tuning.dimension import VARIANT
 from keras_resnet.tuning.space import Space
 
@@ -70,7 +70,9 @@ class HyperResNet(keras_tuner.HyperModel):
         variant = hp.get(VARIANT) if VARIANT in self.space.names else self.model
         network = first_network(recipe, variant, self.data, keras.Model)
         steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True))
+        network.compile(
+            **recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=self.data.class_names)
+        )
         return network
 
     def fit(
@@ -98,18 +100,18 @@ class HyperResNet(keras_tuner.HyperModel):
         """
         recipe = self.recipe_of(hp)
         steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        batches = recipe.training_batches(self.data, model.output_shape[-1], start_step=initial_epoch * steps)
+        batches = training_batches(recipe, self.data, model.output_shape[-1], start_step=initial_epoch * steps)
         if hasattr(model, "changes"):
             model.next_step.assign(initial_epoch * steps)
         average = recipe.optimizer.weight_average()
-        sizing = datasets.sizing(recipe.data.record_for(self.data), self.data.image_shape)
         return model.fit(
             batches,
             *args,
             steps_per_epoch=steps,
             epochs=recipe.train.epochs if epochs is None else epochs,
             initial_epoch=initial_epoch,
-            validation_data=self.data.batches("validation", EVALUATION_BATCH_SIZE, **sizing),
+            validation_data=validation_batches(recipe, self.data),
+            class_weight=recipe.data.class_weights(self.data, recipe.augment.mixes),
             # First of all, so that KerasTuner's own save what was validated.
             callbacks=[*([] if average is None else [average]), *callbacks],
             shuffle=False,

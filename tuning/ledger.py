@@ -175,8 +175,8 @@ class Ledger:
         ended = oracle.trials[trial.id]
         ended.status = kt_trial.TrialStatus.COMPLETED if trial.status in SCORED else kt_trial.TrialStatus.FAILED
         if trial.status in SCORED:
-            ended.metrics.register(definition.settings.metric, direction=definition.direction)
-            ended.metrics.update(definition.settings.metric, trial.score, step=trial.epochs)
+            ended.metrics.register(definition.metric, direction=definition.direction)
+            ended.metrics.update(definition.metric, trial.score, step=trial.epochs)
         oracle.end_trial(ended)
         index = next(index for index, row in enumerate(record["trials"]) if row["id"] == trial.id)
         record["trials"][index] = dataclasses.asdict(trial)
@@ -243,7 +243,7 @@ class Ledger:
             epochs=definition.recipe.train.epochs,
             factor=definition.settings.factor,
             seed=definition.seed,
-            objective=definition.settings.metric,
+            objective=definition.metric,
             direction=definition.direction,
             hyperparameters=hyperparameters,
         )

@@ -127,7 +127,7 @@ class Search:
             f"trials     {len(self.trials)} of {self.definition.trials}: {told or 'none ended'}",
         ]
         if self.best is not None:
-            metric, about = self.definition.settings.metric, self.definition
+            metric, about = self.definition.metric, self.definition
             lines.append(
                 f"best       trial {self.best.id}, {metric} {self.best.score:.4f} after {self.best.epochs} epochs"
             )
@@ -162,7 +162,7 @@ def _described(definition: Definition, best: Trial, folder: pathlib.Path) -> tra
         ),
         hardware="",
         minutes=f"{best.training_seconds / 60:.1f}",
-        expected_accuracy=f"{definition.settings.metric} {best.score:.4f}",
+        expected_accuracy=f"{definition.metric} {best.score:.4f}",
         last_reproduced=f"{datetime.date.today()}, by the search",
     )
     return dataclasses.replace(recipe, name=f"{definition.recipe.name}-tuned", about=about)

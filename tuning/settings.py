@@ -3,8 +3,8 @@
 import dataclasses
 
 from keras_resnet.errors import BadValue
-from keras_resnet.training import fields
-from keras_resnet.training.loss import Loss
+from keras_resnet.training import Recipe, fields
+from keras_resnet.training.monitor import AUTO
 
 KEEP = {"best": "the best model alone", "all": "the model of every trial"}
 
@@ -16,11 +16,12 @@ class Settings(fields.Section):
     """`--set search.NAME=VALUE`.
 
     `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
-    the validation split, "accuracy" or "loss" or another that the loss reports. `max_parameters`, `max_multiply_adds`
-    and `max_latency_ms` are limits, 0 for none; a trial over a limit is not trained. `stop_poor` ends a trial whose
-    best objective so far is worse than the median that other trials had reached at that epoch. `max_retries` counts
-    further attempts after a trial that took its process down; `max_failures` in a row end the search. `keep` says whose
-    models stay; `factor` is that of Hyperband's halving.
+    the validation split: "accuracy", "loss" (the plain loss of the task, without smoothing and regularization), or
+    another that the runs report. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
+    trial over a limit is not trained. `stop_poor` ends a trial whose best objective so far is worse than the median
+    that other trials had reached at that epoch. `max_retries` counts further attempts after a trial that took its
+    process down; `max_failures` in a row end the search. `keep` says whose models stay; `factor` is that of Hyperband's
+    halving.
     """
 
     title = "search"
@@ -36,28 +37,22 @@ class Settings(fields.Section):
     keep: str = fields.choice("best", KEEP)
     factor: int = fields.integer(3, minimum=2)
 
-    @property
-    def metric(self) -> str:
-        """The objective as the history names it."""
-        return self.objective if self.objective.startswith("val_") else f"val_{self.objective}"
+    def metric(self, recipe: Recipe) -> str:
+        """Returns the objective as the history names it.
 
-    def direction(self, loss: Loss) -> str:
-        """Returns "max" or "min", after a check that the loss reports such a metric.
+        "loss" is the plain loss of the task: what trials minimize differs with their smoothing and regularization.
 
         Raises:
-            ValueError: it does not.
+            ValueError: runs of the recipe do not report it.
         """
-        _, metrics = loss.build(from_logits=True)
-        known = {"loss": "min"}
-        for metric in metrics:
-            name = metric if isinstance(metric, str) else metric.name
-            known[name] = (
-                "max" if "accuracy" in name or "auc" in name or name in ("r2", "precision", "recall") else "min"
-            )
-        name = self.metric.removeprefix("val_")
+        _, metrics = recipe.loss.build(from_logits=True)
+        known = ["loss", *(metric if isinstance(metric, str) else metric.name for metric in metrics)]
+        if recipe.train.monitor != AUTO:
+            known.append(recipe.train.monitor)
+        name = self.objective.removeprefix("val_")
         if name not in known:
             raise BadValue(
-                f"search.objective={self.objective!r} is not reported with loss.name={loss.name!r}. Allowed are "
-                f"{', '.join(map(repr, known))}. Choose one of them."
+                f"search.objective={self.objective!r} is not reported with loss.name={recipe.loss.name!r}. Allowed are "
+                f"{', '.join(map(repr, known))}, and what train.monitor names. Choose one of them."
             )
-        return known[name]
+        return f"val_{recipe.loss.plain_metric if name == 'loss' else name}"

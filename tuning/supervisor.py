@@ -278,7 +278,7 @@ def _shown(value: Any) -> str:
 
 
 def _header(definition: Definition) -> str:
-    name = definition.settings.metric
+    name = definition.metric
     return (
         f"{definition.algorithm} search of {definition.trials} trials over {len(definition.space)} dimensions, "
         f"{definition.model} on {definition.data}, at most {definition.recipe.train.epochs} epochs each; by {name}\n"

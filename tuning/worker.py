@@ -149,7 +149,7 @@ class Worker:
 
         def report(epoch: int, figures: Mapping[str, float]) -> bool:
             nonlocal poor
-            trial.curve = [*trial.curve[: epoch - 1], figures[about.settings.metric]]
+            trial.curve = [*trial.curve[: epoch - 1], figures[about.metric]]
             grace = max(2, round(GRACE * recipe.train.epochs))
             if about.settings.stop_poor and epoch >= grace and len(others) >= FEWEST:
                 poor = is_poor(trial.curve, others, about.direction)
@@ -169,9 +169,9 @@ class Worker:
         )
         trial.training_seconds = time.perf_counter() - started
         rows = run.description["history"]
-        best = min(rows, key=lambda row: row["val_loss"])
-        trial.curve = [row[about.settings.metric] for row in rows]
-        trial.score, trial.epochs = best[about.settings.metric], len(rows)
+        best = recipe.monitor(self.dataset.class_names).best_row(rows)
+        trial.curve = [row[about.metric] for row in rows]
+        trial.score, trial.epochs = best[about.metric], len(rows)
         trial.parameters = run.about.parameters
         trial.status = POOR if poor and len(rows) < budget else COMPLETE
 

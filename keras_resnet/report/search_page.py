@@ -46,12 +46,12 @@ def search_page(found: Search) -> str:
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     subtitle = (
         f"{about.algorithm} search, {over}: {len(found.trials)} of {about.trials} trials ({told}); {about.model} on "
-        f"{about.data}, at most {about.recipe.train.epochs} epochs each; by {about.settings.metric}; seed {about.seed}"
+        f"{about.data}, at most {about.recipe.train.epochs} epochs each; by {about.metric}; seed {about.seed}"
     )
     sections = [
         ("The winner", _winner(found)),
         ("Trials", _trials(found)),
-        (f"{about.settings.metric} after every epoch", _curves(found)),
+        (f"{about.metric} after every epoch", _curves(found)),
         ("Parallel coordinates", _parallel(found)),
         ("What mattered", _importance(found)),
         ("What was never tried", _unexplored(found)),
@@ -67,9 +67,7 @@ def _statuses(found: Search) -> list[str]:
 def _winner(found: Search) -> str:
     if found.best is None or found.recipe is None:
         return "<p>No trial has a score yet.</p>"
-    lines = [
-        f"<p>Trial {escape(found.best.id)}: {found.definition.settings.metric} <strong>{found.best.score:.4f}</strong>"
-    ]
+    lines = [f"<p>Trial {escape(found.best.id)}: {found.definition.metric} <strong>{found.best.score:.4f}</strong>"]
     if found.metrics:
         shown = ", ".join(f"{escape(k)} {v:.4f}" for k, v in found.metrics.items() if isinstance(v, float))
         lines.append(f"; on the test split, which no trial saw: {shown} ({found.metrics['examples']} examples)")
@@ -103,7 +101,7 @@ def _trials(found: Search) -> str:
         "</label> Choose a row to mark the trial in the pictures; a heading sorts. "
         '<span id="told" role="status"></span></p>'
     )
-    head = ["trial", "status", found.definition.settings.metric, "epochs", "seconds", *names, "message"]
+    head = ["trial", "status", found.definition.metric, "epochs", "seconds", *names, "message"]
     return controls + table(head, rows, sortable=True)
 
 
@@ -166,7 +164,7 @@ def _parallel(found: Search) -> str:
         ]
         points.append(place(len(dimensions), ((trial.score or 0.0) - low) / span))
         parts.append(_polyline(found, trial, points))
-    names = [*(dimension.name for dimension in dimensions), found.definition.settings.metric]
+    names = [*(dimension.name for dimension in dimensions), found.definition.metric]
     for column, name in enumerate(names):
         (x, top), (_, bottom) = place(column, 1), place(column, 0)
         ends: tuple[Any, Any] = (low, low + span)

@@ -14,6 +14,7 @@ from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
 from keras_resnet.training.cross_entropies import Focal as Focal
 from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.loss import check_outputs as check_outputs
+from keras_resnet.training.monitor import MeanRecall as MeanRecall
 from keras_resnet.training.progress import differences as differences
 from keras_resnet.training.range_test import RangeTest as RangeTest
 from keras_resnet.training.range_test import lr_find as lr_find

@@ -12,6 +12,7 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.augmentation import Augment
+from keras_resnet.training.batches import training_batches
 from keras_resnet.training.plan import loaded, resolved
 from keras_resnet.training.plots import draw_examples
 from keras_resnet.training.recipe import Recipe
@@ -74,7 +75,7 @@ def preview(
 
 def _first(recipe: Recipe, dataset: datasets.Dataset, count: int) -> tuple[np.ndarray, np.ndarray]:
     outputs = max(dataset.num_outputs, 1)
-    images, labels = next(iter(recipe.training_batches(dataset, outputs).take(1)))
+    images, labels = next(iter(training_batches(recipe, dataset, outputs).take(1)))
     return np.asarray(images, dtype="float32")[:count], np.asarray(labels)[:count]
 
 

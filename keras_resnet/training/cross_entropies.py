@@ -1,11 +1,12 @@
 """Losses and the accuracy of classifiers, for labels that are integers and for rows of one-hot or mixed ones."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_resnet.arguments import check_bool, check_float, check_fraction
+from keras_resnet.arguments import check_bool, check_float, check_fraction, choose
 from keras_resnet.errors import BadValue
 
 
@@ -187,3 +188,45 @@ def _is_right(y_true: Any, y_pred: Any) -> Any:
         y_true = keras.ops.argmax(y_true, axis=-1)
     labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
     return keras.ops.cast(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
+
+
+def _plain_binary(from_logits: bool) -> Callable[[Any, Any], Any]:
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        truth = keras.ops.cast(keras.ops.reshape(y_true, (-1, 1)), y_pred.dtype)
+        return keras.ops.binary_crossentropy(truth, y_pred, from_logits=from_logits)
+
+    return loss
+
+
+PLAIN_LOSSES: dict[str, Callable[[bool], Callable[[Any, Any], Any]]] = {
+    "softmax": lambda from_logits: CrossEntropy(0.0, from_logits).call,
+    "sigmoid": lambda from_logits: SigmoidCrossEntropy(0.0, from_logits).call,
+    "binary": _plain_binary,
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
+    """The cross-entropy without label smoothing, focal weights, class weights and regularization, in nats.
+
+    What recipes minimize differs with their smoothing and decay; this does not, so that runs can be compared by it.
+
+    Args:
+        from_logits: whether the model ends in logits.
+        kind: "softmax", one class of several; "sigmoid", each class a question of its own, summed over the classes;
+            "binary", two classes and one output.
+        name: of the metric.
+        dtype: of its sums.
+    """
+
+    def __init__(
+        self, from_logits: bool = False, kind: str = "softmax", name: str = "cross_entropy", dtype: Any = None
+    ) -> None:
+        super().__init__(choose("kind", kind, PLAIN_LOSSES)(from_logits), name=name, dtype=dtype)
+        self.from_logits, self.kind = from_logits, kind
+        self._direction = "down"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        names = ("from_logits", "kind", "name", "dtype")
+        return {name: getattr(self, name) for name in names}

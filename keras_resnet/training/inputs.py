@@ -17,7 +17,7 @@ from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
 BALANCES = {name: name for name in ("none", "weights")}
-STATISTICS_BATCH_SIZE = 256
+STATISTICS_BATCH_SIZE = EVALUATION_BATCH_SIZE = 256
 # Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
 PROGRESSIVE_PARTS = 8
 
@@ -112,6 +112,26 @@ class Data(fields.Section):
                 "than one class. Set data.balance='none', or mix nothing."
             )
         return dataset.class_weights()
+
+    def validation_batches(self, dataset: datasets.Dataset, mixed: bool) -> Any:
+        """Returns the batches of the validation split; None where there is no split.
+
+        With `balance="weights"` each example has the weight of its class, so that the loss which chooses the best epoch
+        is the one that training lowers.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+            mixed: as for `class_weights`.
+        """
+        if not dataset.sizes.get("validation"):
+            return None
+        sizing = datasets.sizing(self.record_for(dataset), dataset.image_shape)
+        batches = dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
+        weights = self.class_weights(dataset, mixed)
+        if weights is None:
+            return batches
+        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
+        return batches.map(lambda images, labels: (images, labels, keras.ops.take(table, labels, axis=0)))
 
     def stages(self, shape: tuple[int, ...], epochs: int) -> list[tuple[int, tuple[int, int] | None]]:
         """Returns the stages of a training whose images grow: the epoch that ends each, and its size.

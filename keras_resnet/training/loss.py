@@ -9,34 +9,47 @@ from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadValue
 from keras_resnet.models.outputs import PROBABILITIES, last_activation
 from keras_resnet.training import fields
-from keras_resnet.training.cross_entropies import ClassAccuracy, CrossEntropy, Focal, SigmoidCrossEntropy
+from keras_resnet.training.cross_entropies import (
+    ClassAccuracy,
+    CrossEntropy,
+    Focal,
+    PlainCrossEntropy,
+    SigmoidCrossEntropy,
+)
 
 
 def _cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return CrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy()]
+    return CrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
 def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return SigmoidCrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy()]
+    built = SigmoidCrossEntropy(loss.label_smoothing, from_logits)
+    return built, [ClassAccuracy(), PlainCrossEntropy(from_logits, "sigmoid")]
 
 
 def _focal(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return Focal(loss.gamma, loss.label_smoothing, from_logits), [ClassAccuracy()]
+    built = Focal(loss.gamma, loss.label_smoothing, from_logits)
+    return built, [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
 def _binary_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
     built = keras.losses.BinaryCrossentropy(
         from_logits=from_logits, label_smoothing=loss.label_smoothing, name="binary_cross_entropy"
     )
-    return built, [keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")]
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")
+    return built, [accuracy, PlainCrossEntropy(from_logits, "binary")]
 
 
 def _mean_squared_error(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return keras.losses.MeanSquaredError(name="mean_squared_error"), [keras.metrics.MeanAbsoluteError(name="mae")]
+    return keras.losses.MeanSquaredError(name="mean_squared_error"), _errors()
 
 
 def _huber(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return keras.losses.Huber(loss.delta, name="huber"), [keras.metrics.MeanAbsoluteError(name="mae")]
+    return keras.losses.Huber(loss.delta, name="huber"), _errors()
+
+
+def _errors() -> list[Any]:
+    return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.MeanSquaredError(name="mse")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +85,11 @@ class Loss(fields.Section):
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
     gamma: float = fields.number(2.0)
     delta: float = fields.number(1.0, open_below=True, scale="log")
+
+    @property
+    def plain_metric(self) -> str:
+        """The metric that is the plain loss of the task: without smoothing, weights and regularization."""
+        return "mse" if self.choice.task == "regression" else "cross_entropy"
 
     @property
     def choice(self) -> LossChoice:

@@ -11,6 +11,7 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.errors import BadValue
+from keras_resnet.training.batches import changes_in_step
 from keras_resnet.training.progress import COMPLETE, Description, differences
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.sharpness import SharpnessAware
@@ -110,6 +111,7 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     recipe.augment.build(len(dataset.image_shape) - 1)
     recipe.augment.mixing(len(dataset.class_names), outputs)
     recipe.data.class_weights(dataset, recipe.augment.mixes)
+    recipe.monitor(dataset.class_names)
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
@@ -117,7 +119,7 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
         models.recompute(network)
     recipe.data.stages(network.input_shape[1:], recipe.train.epochs)
     # After the network: layers of an augmentation draw seeds too, and first weights are the same on either place.
-    changes = recipe.changes_in_step(dataset, outputs)
+    changes = changes_in_step(recipe, dataset, outputs)
     if recipe.optimizer.sam_radius:
         if model_class is not keras.Model:
             raise BadValue(

@@ -72,7 +72,7 @@ class Progress:
 
     Attributes:
         epochs: that were finished and saved.
-        best: the lowest loss so far, by which the best model is kept.
+        best: the best figure so far, by which the best model is kept.
         best_epoch: in which it was reached, 1-based.
         waited: epochs since then.
         stopped: no better one came for as long as the recipe waits.

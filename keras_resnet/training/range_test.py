@@ -14,6 +14,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files, models
 from keras_resnet.arguments import check_float, check_int, choose
 from keras_resnet.errors import BadValue
+from keras_resnet.training.batches import training_batches
 from keras_resnet.training.folder import make_writable
 from keras_resnet.training.plan import first_network, loaded, resolved
 from keras_resnet.training.plots import draw_range_test
@@ -110,7 +111,7 @@ def lr_find(
     watch = _Watch()
     with datasets.naming_bad_files(dataset):
         network.fit(
-            plan.training_batches(dataset, network.output_shape[-1]),
+            training_batches(plan, dataset, network.output_shape[-1]),
             steps_per_epoch=steps,
             epochs=1,
             callbacks=[watch],

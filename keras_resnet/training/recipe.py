@@ -5,22 +5,20 @@ import importlib.resources
 import os
 import pathlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import tomli_w
 
-from keras_resnet import files, preprocessing
+from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.data import Dataset
-from keras_resnet.data.examples.operations import changes_of
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.fields import Field, make, parsed, unknown_key
 from keras_resnet.training.inputs import Data
 from keras_resnet.training.loss import Loss
+from keras_resnet.training.monitor import Monitor, monitor_of
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
@@ -164,12 +162,15 @@ class Recipe:
             made._refuse_without_effect(str(key))
         return made
 
-    def compile_args(self, *, steps_per_epoch: int, from_logits: bool = False) -> dict[str, Any]:
+    def compile_args(
+        self, *, steps_per_epoch: int, from_logits: bool = False, class_names: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Returns the arguments of `model.compile`: optimizer, loss, metrics.
 
         Args:
             steps_per_epoch: batches an epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
+            class_names: of the data, which metrics that `train.monitor` names need.
 
         Raises:
             TypeError, ValueError: an argument is out of its range.
@@ -183,64 +184,27 @@ class Recipe:
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
         learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
         loss, metrics = self.loss.build(from_logits)
+        _, further = monitor_of(self.train.monitor, metrics, class_names)
+        for metric in further:
+            metric.threshold = 0.0 if from_logits else 0.5
         return {
             "optimizer": self.optimizer.build(learning_rate, self.train.precision),
             "loss": loss,
-            "metrics": metrics,
+            "metrics": [*metrics, *further],
         }
 
-    def training_batches(
-        self, dataset: Dataset, outputs: int, *, start_step: int = 0, size: tuple[int, int] | None = None
-    ) -> Any:
-        """Returns infinite training batches of a dataset, changed at random and mixed as the recipe says.
+    def monitor(self, class_names: Sequence[str] = ()) -> Monitor:
+        """Returns the figure that chooses the best epoch.
 
         Args:
-            dataset: from `keras_resnet.data.load`.
-            outputs: of the network.
-            start_step: the first global step, >= 0.
-            size: `(height, width)` of smaller images than the network takes, from `data.stages`; None for whole ones.
+            class_names: of the data.
 
         Raises:
-            TypeError, ValueError: something is asked for that the examples or the labels cannot have.
+            ValueError: `train.monitor` names no figure of such a run.
         """
-        on_host = self.augment.augment_on == "host"
-        return self.data.training_batches(
-            dataset,
-            self.train.batch_size,
-            size=size,
-            seed=self.train.seed,
-            start_step=start_step,
-            augmentation=self._augmentation(dataset) if on_host else None,
-            operations=self._operations(dataset, outputs, size) if on_host else (),
-            repeats=self.augment.repeats,
-        )
+        return monitor_of(self.train.monitor, self.loss.build(True)[1], class_names)[0]
 
-    def changes_in_step(
-        self, dataset: Dataset, outputs: int, *, size: tuple[int, int] | None = None
-    ) -> preprocessing.Changes | None:
-        """Returns the random changes that the training step makes, with `augment_on="device"`; None for nothing.
-
-        Args:
-            dataset: from `keras_resnet.data.load`.
-            outputs: of the network.
-            size: as for `training_batches`.
-
-        Raises:
-            TypeError, ValueError: something is asked for that the examples or the labels cannot have.
-        """
-        if self.augment.augment_on == "host":
-            return None
-        operations = self._operations(dataset, outputs, size)
-        return changes_of(self._augmentation(dataset), operations, dataset.image_shape, self.train.seed)
-
-    def _augmentation(self, dataset: Dataset) -> preprocessing.Augmentation | None:
-        return self.augment.build(len(dataset.image_shape) - 1)
-
-    def _operations(self, dataset: Dataset, outputs: int, size: tuple[int, int] | None) -> list[BatchOperation]:
-        mixing = self.augment.mixing(len(dataset.class_names), outputs)
-        return [*mixing, *self.data.shrinking(dataset, size)]
-
-    def callbacks(self, out: str | os.PathLike) -> list[keras.callbacks.Callback]:
+    def callbacks(self, out: str | os.PathLike, class_names: Sequence[str] = ()) -> list[keras.callbacks.Callback]:
         """Returns what records a run of your own `model.fit` in a folder.
 
         They check that the model's last activation fits the loss, stop at a loss that is not finite, validate with
@@ -249,13 +213,14 @@ class Recipe:
 
         Args:
             out: a folder; made where it is missing.
+            class_names: of the data, which `train.monitor` may name.
 
         Raises:
             ValueError: the folder cannot be written, or holds the history of another run.
         """
         from keras_resnet.training.recording import recording_callbacks  # which reads recipes
 
-        return recording_callbacks(self, out)
+        return recording_callbacks(self, out, class_names)
 
     def _refuse_without_effect(self, key: str) -> None:
         title, _, name = key.partition(".")

@@ -5,7 +5,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.folder import make_writable
 from keras_resnet.training.loss import check_outputs
+from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.plots import draw_curves, draw_or_warn
 from keras_resnet.training.progress import Progress
 
@@ -131,20 +132,27 @@ class Speed(keras.callbacks.Callback):
 class BestModel(keras.callbacks.Callback):
     """Keeps the best model so far in a file, averaged weights where there are any, and stops when none comes.
 
-    Better is a lower validation loss: on a small split it tells epochs apart that have the same accuracy. Without
-    validation it is the training loss.
+    By default better is a lower validation loss: on a small split it tells epochs apart that have the same accuracy.
+    Without validation it is the training loss.
 
     Args:
         path: of the `.keras` file.
         patience: epochs without a better one before training stops, 0 for never.
-        progress: of the run, which holds the best loss and the epochs since.
+        progress: of the run, which holds the best figure and the epochs since.
+        monitor: the figure.
         average: of the weights, which is saved in their place; None where there is none.
     """
 
     def __init__(
-        self, path: pathlib.Path, patience: int, progress: Progress, average: WeightAverage | None = None
+        self,
+        path: pathlib.Path,
+        patience: int,
+        progress: Progress,
+        monitor: Monitor,
+        average: WeightAverage | None = None,
     ) -> None:
         super().__init__()
+        self.monitor = monitor
         self.average = average
         self.path = path
         self.patience = patience
@@ -159,11 +167,11 @@ class BestModel(keras.callbacks.Callback):
                 f"The validation loss of epoch {epoch + 1} is {loss}. It must be finite; files of earlier epochs are "
                 "as they were. Lower optimizer.learning_rate, and look at the data."
             )
-        progress = self.progress
-        if progress.best is None or loss < progress.best:
+        progress, value = self.progress, self.monitor.value(logs)
+        if self.monitor.is_better(value, progress.best):
             with nullcontext() if self.average is None else self.average.in_place():
                 files.write_atomically(self.path, lambda path: save_model(self.model, path))
-            progress.best, progress.best_epoch, progress.waited = loss, epoch + 1, 0
+            progress.best, progress.best_epoch, progress.waited = value, epoch + 1, 0
             return
         progress.waited += 1
         if self.patience and progress.waited >= self.patience:
@@ -227,15 +235,21 @@ class Report(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def recording_callbacks(recipe: "Recipe", out: str | os.PathLike) -> list[keras.callbacks.Callback]:
+def recording_callbacks(
+    recipe: "Recipe", out: str | os.PathLike, class_names: Sequence[str]
+) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of `Recipe.callbacks`; see there."""
     folder = make_writable(out)
     files.check_folder_free(folder, ("history.csv", "best.keras", "curves.png", "logs"))
-    return run_callbacks(recipe, folder, Progress(), recipe.optimizer.weight_average())
+    return run_callbacks(recipe, folder, Progress(), recipe.optimizer.weight_average(), class_names)
 
 
 def run_callbacks(
-    recipe: "Recipe", folder: pathlib.Path, progress: Progress, average: WeightAverage | None
+    recipe: "Recipe",
+    folder: pathlib.Path,
+    progress: Progress,
+    average: WeightAverage | None,
+    class_names: Sequence[str],
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks in their order: first those that stop or add figures, then those that write.
 
@@ -244,13 +258,20 @@ def run_callbacks(
         folder: of the run.
         progress: which they keep.
         average: of the weights; None where the recipe averages nothing.
+        class_names: of the data.
     """
     return [
         ModelChecks(),
         FiniteLoss(progress),
         *([] if average is None else [average]),
         Speed(recipe.train.batch_size),
-        BestModel(folder / "best.keras", recipe.train.early_stopping_patience, progress, average),
+        BestModel(
+            folder / "best.keras",
+            recipe.train.early_stopping_patience,
+            progress,
+            recipe.monitor(class_names),
+            average,
+        ),
         keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False),
         HistoryFile(folder, progress),
     ]

@@ -30,6 +30,10 @@ class About(fields.Section):
 class Train(fields.Section):
     """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never.
 
+    `monitor` names the figure by which the best epoch is kept and training stops early, of the validation split where
+    there is one: "auto" is the loss, weighted as in training with `data.balance`; or a metric of the run,
+    "balanced_accuracy", or "recall:CLASS".
+
     `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
     """
 
@@ -39,6 +43,7 @@ class Train(fields.Section):
     precision: str = fields.choice("float32", PRECISIONS)
     seed: int = fields.integer(0, maximum=2**31 - 1)
     early_stopping_patience: int = fields.integer(0)
+    monitor: str = fields.text("auto")
     recompute: bool = fields.flag(False)
 
 

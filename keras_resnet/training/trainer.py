@@ -14,8 +14,10 @@ from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing, scores
 from keras_resnet.arguments import check_bool, choose
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.training.batches import changes_in_step, training_batches, validation_batches
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
+from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
 from keras_resnet.training.network import any_size
 from keras_resnet.training.plan import (
     check_same,
@@ -32,7 +34,6 @@ from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.recording import Report, run_callbacks, save_model, write_history
 from keras_resnet.training.run import PlannedRun, Run
 
-EVALUATION_BATCH_SIZE = 256
 Listener = Callable[[int, Mapping[str, float]], Any]
 
 
@@ -154,7 +155,8 @@ class _Training:
         # Keras counts the batches that are accumulated when it asks a schedule.
         accumulated = recipe.optimizer.accumulation
         steps = self._optimizer_steps(self.about.steps_per_epoch * accumulated)
-        self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True))
+        names = self.dataset.class_names
+        self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=names))
         self.network.optimizer.build(self.network.trainable_variables)
         self.average = recipe.optimizer.weight_average(self.network)
         self.averages = [] if self.average is None else self.average.variables
@@ -164,7 +166,7 @@ class _Training:
         if begun == 0:
             write_description(self.folder, self._json(RUNNING))
             files.write_text(self.folder / "recipe.toml", recipe.to_toml())
-        own = run_callbacks(recipe, self.folder, progress, self.average)
+        own = run_callbacks(recipe, self.folder, progress, self.average, names)
         own.append(SaveState(self.folder / "last", progress, self.about.identity(), self.averages))
         if report is not None:
             own.append(Report(report, progress))
@@ -220,19 +222,15 @@ class _Training:
     ) -> None:
         recipe, begun, dataset = self.about.recipe, self.progress.epochs, self.dataset
         outputs, first = self.network.output_shape[-1], begun * self.about.steps_per_epoch
-        batches = recipe.training_batches(dataset, outputs, start_step=first, size=size)
+        batches = training_batches(recipe, dataset, outputs, start_step=first, size=size)
         if hasattr(self.network, "changes"):
-            self.network.changes = recipe.changes_in_step(dataset, outputs, size=size)
-        validation = None
-        if dataset.sizes.get("validation"):
-            sizing = datasets.sizing(recipe.data.record_for(dataset), dataset.image_shape)
-            validation = dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
+            self.network.changes = changes_in_step(recipe, dataset, outputs, size=size)
         self.network.fit(
             batches,
             steps_per_epoch=self.about.steps_per_epoch,
             initial_epoch=begun,
             epochs=end,
-            validation_data=validation,
+            validation_data=validation_batches(recipe, dataset),
             class_weight=recipe.data.class_weights(dataset, recipe.augment.mixes),
             callbacks=callbacks,
             shuffle=False,

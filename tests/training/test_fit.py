@@ -46,6 +46,7 @@ def test_the_history_has_a_row_an_epoch(run):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     names = {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
+    names |= {"cross_entropy", "val_cross_entropy"}
     assert set(rows[0]) - names == {"images_per_second", "epoch_seconds"}
     assert run.history["loss"] == [float(row["loss"]) for row in rows]
 

@@ -115,3 +115,17 @@ def test_every_point_of_the_space_is_a_recipe():
 def test_the_values_of_a_log_scale_are_evenly_apart_by_factors():
     assert Dimension("optimizer.weight_decay", low=1e-4, high=1e-2, scale="log").values(3) == [1e-4, 1e-3, 1e-2]
     assert Dimension("model.width", low=8, high=32).values(4) == [8, 16, 24, 32]
+
+
+def test_the_objective_loss_is_the_plain_loss_of_the_task():
+    from keras_resnet import training
+    from keras_resnet.tuning import Settings
+
+    recipe = training.Recipe().replace({"loss.label_smoothing": 0.2})
+    assert Settings(objective="loss").metric(recipe) == "val_cross_entropy"
+    assert Settings(objective="val_loss").metric(recipe.replace({"loss.name": "focal"})) == "val_cross_entropy"
+    assert Settings(objective="loss").metric(training.Recipe.load("regression")) == "val_mse"
+    with pytest.raises(ValueError, match="search.objective='balanced_accuracy' is not reported"):
+        Settings(objective="balanced_accuracy").metric(recipe)
+    monitored = recipe.replace({"train.monitor": "balanced_accuracy"})
+    assert Settings(objective="balanced_accuracy").metric(monitored) == "val_balanced_accuracy"

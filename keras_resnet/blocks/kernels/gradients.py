@@ -41,11 +41,7 @@ class Geometry:
         return [[0, 0], *map(list, self.pads), [0, 0]]
 
     def is_same(self, sizes: list[int | None], window: list[int]) -> bool:
-        """Returns whether TensorFlow's "SAME" pads inputs of `sizes` exactly so, and computes the right numbers.
-
-        With three axes of space it does not where the last window ends before the input does, as with a window of 1 at
-        stride 3 (TensorFlow 2.21: float64 always, float32 without oneDNN).
-        """
+        """Returns whether TensorFlow's "SAME" pads inputs of `sizes` exactly so, and is right."""
         for size, width, stride, pads in zip(sizes, window, self.strides, self.pads, strict=True):
             if stride == 1:
                 total = width - 1
@@ -54,9 +50,8 @@ class Geometry:
             else:
                 total = (-(-size // stride) - 1) * stride + width - size
                 if total < 0 and self.rank == 3:
-                    return False
-                total = max(0, total)
-            if (total // 2, total - total // 2) != pads:
+                    return False  # TensorFlow 2.21 is wrong below -1
+            if (max(total, 0) // 2, -(-max(total, 0) // 2)) != pads:
                 return False
         return True
 
