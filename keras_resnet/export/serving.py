@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.data.images.decoding import decode
+from keras_resnet.data.images.decoding import decode, has_16_bits
 from keras_resnet.data.images.reading import LUMINANCE
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
@@ -16,13 +16,18 @@ from keras_resnet.models.inference import inference_function
 from keras_resnet.models.outputs import last_activation
 from keras_resnet.preprocessing import InputRecord
 
-# From RGB in [0, 255] to the order of the record's channels, on a uint8 picture.
-CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "rgb": lambda image: image,
-    "bgr": lambda image: image[..., ::-1],
-    "grey": lambda image: tf.cast(
-        tf.round(tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE), axes=1)), tf.uint8
-    ),
+
+def _grey(image: Any, is_deep: Any) -> Any:
+    grey = tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE), axes=1)
+    # As `read_for_network` does: luminance of 8 bits is rounded, that of 16 keeps its fractions.
+    return tf.cast(tf.where(is_deep, grey, tf.round(grey)), tf.float32)
+
+
+# Order of the record's channels -> from float32 RGB in [0, 255], and whether it has 16 bits, to it.
+CONVERSIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "rgb": lambda image, is_deep: image,
+    "bgr": lambda image, is_deep: image[..., ::-1],
+    "grey": _grey,
 }
 
 
@@ -73,7 +78,7 @@ class Served(tf.Module):
 
     def picture(self, encoded: Any) -> Any:
         """Returns one encoded picture as the network takes it, float32."""
-        image = CONVERSIONS[self.record.channel_order](decode(encoded))
+        image = CONVERSIONS[self.record.channel_order](decode(encoded, is_deep=True), has_16_bits(encoded))
         fitted = resize_for_evaluation(
             image, self.record.image_size or 1, self.record.crop_fraction, self.record.interpolation
         )

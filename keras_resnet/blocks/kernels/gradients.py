@@ -50,7 +50,7 @@ class Geometry:
             else:
                 total = (-(-size // stride) - 1) * stride + width - size
                 if total < 0 and self.rank == 3:
-                    return False  # TensorFlow 2.21 is wrong below -1
+                    return False
             if (max(total, 0) // 2, -(-max(total, 0) // 2)) != pads:
                 return False
         return True

@@ -31,6 +31,7 @@ class EncodedExamples:
         image_shape: `(height, width, 3)`, None where sizes differ.
         identities: what tells the examples apart across runs, for the fingerprint: path and size, or a digest.
         are_files: whether `contents` are paths.
+        is_deep: whether images are read as float32, with the 16 bits of those that have them.
     """
 
     contents: np.ndarray
@@ -39,6 +40,7 @@ class EncodedExamples:
     image_shape: tuple[int | None, ...]
     identities: np.ndarray
     are_files: bool
+    is_deep: bool = False
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -68,7 +70,7 @@ class EncodedExamples:
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""
         part = self if limit is None else self.take(np.arange(min(limit, len(self))))
-        images = np.empty((len(part), *known(self.image_shape)), "uint8")
+        images = np.empty((len(part), *known(self.image_shape)), "float32" if self.is_deep else "uint8")
         first = 0
         for batch, _ in part.finite(Plan(256)):
             images[first : first + len(batch)] = batch
@@ -110,7 +112,7 @@ class EncodedExamples:
             window = None
             if plan.crop != "none":
                 window = functools.partial(plan.window, sample=sample)
-            image = decode(contents, orientation, window)
+            image = decode(contents, orientation, window, is_deep=self.is_deep)
             return tf.ensure_shape(image, self.image_shape) if plan.image_size is None else plan.resized(image)
 
         return image_of

@@ -24,6 +24,7 @@ class Header:
         orientation: EXIF orientation 1 to 8 of a JPEG, 1 where there is none.
         is_animated: whether there are frames after the first.
         is_doubtful: whether the end is not where it should be, so that only decoding can tell.
+        bits: of a value of a channel, 8 or 16.
     """
 
     format: str
@@ -32,6 +33,7 @@ class Header:
     orientation: int = 1
     is_animated: bool = False
     is_doubtful: bool = False
+    bits: int = 8
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -130,7 +132,7 @@ def _read_png(file: BinaryIO, start: bytes, size: int) -> Header:
         raise BadHeader("a PNG file without an IHDR chunk")
     width, height = struct.unpack(">II", start[16:24])
     file.seek(max(0, size - len(PNG_END)))
-    return Header("png", height, width, is_doubtful=file.read() != PNG_END)
+    return Header("png", height, width, is_doubtful=file.read() != PNG_END, bits=16 if start[24] == 16 else 8)
 
 
 def _read_gif(file: BinaryIO, start: bytes, size: int) -> Header:

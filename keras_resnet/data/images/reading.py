@@ -17,7 +17,9 @@ LUMINANCE = np.array([[0.299], [0.587], [0.114]])
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    return np.round(image @ LUMINANCE).astype("uint8")
+    grey = image @ LUMINANCE
+    # Images of 16 bits come as fractions, and keep them.
+    return np.round(grey).astype("uint8") if image.dtype == np.uint8 else grey.astype("float32")
 
 
 def _refuse(image: np.ndarray) -> np.ndarray:
@@ -27,7 +29,7 @@ def _refuse(image: np.ndarray) -> np.ndarray:
     )
 
 
-# Order of the channels -> from uint8 RGB to it.
+# Order of the channels -> from RGB to it.
 CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "rgb": lambda image: image,
     "bgr": lambda image: image[..., ::-1],
@@ -46,7 +48,7 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
         record: what the network takes, from `preprocessing.for_model(model)`.
 
     Returns:
-        `(height, width, channels)` in [0, 255]: uint8, or float32 where it was resized.
+        `(height, width, channels)` in [0, 255]: uint8, or float32 where it was resized or has 16 bits per channel.
 
     Raises:
         BadImageError: the file cannot be read; the message names it.

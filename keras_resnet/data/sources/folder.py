@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.dataset import Dataset, Examples
-from keras_resnet.data.examples.encoded import EncodedExamples, common_shape, known
+from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
 from keras_resnet.data.examples.splits import with_test, with_validation
 from keras_resnet.data.images.bad_images import bad_image_error, settle
 from keras_resnet.data.images.decoding import inspect
@@ -69,6 +69,7 @@ def _scanned(
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
     settle(bad, len(headers), options, report)
     _report_kinds(headers, options, report)
+    is_deep = any(header.bits == 16 for header in headers.values() if isinstance(header, Header))
     label_of = {name: label for label, name in enumerate(names)}
     splits = {}
     for split, found in classes.items():
@@ -81,11 +82,13 @@ def _scanned(
         lost = sorted(set(found.files) - {names[label] for _, label, _ in kept})
         if lost:
             raise bad_image_error(bad, len(headers), f"No image of the classes {lost} in split {split!r} is left.")
-        splits[split] = _examples(root, kept, options)
+        splits[split] = _examples(root, kept, options, is_deep)
     return splits
 
 
-def _examples(root: pathlib.Path, kept: list[tuple[str, int, Header]], options: LoadOptions) -> EncodedExamples:
+def _examples(
+    root: pathlib.Path, kept: list[tuple[str, int, Header]], options: LoadOptions, is_deep: bool
+) -> EncodedExamples:
     orientations = np.array([header.orientation if options.apply_exif else 1 for _, _, header in kept], "int32")
     shapes = [
         (header.width, header.height) if orientation >= 5 else (header.height, header.width)
@@ -101,6 +104,7 @@ def _examples(root: pathlib.Path, kept: list[tuple[str, int, Header]], options: 
         common_shape(shapes),
         np.array(identities, object),
         are_files=True,
+        is_deep=is_deep,
     )
 
 
@@ -109,7 +113,8 @@ def _held(splits: dict[str, EncodedExamples], options: LoadOptions, report: list
     shapes = {examples.image_shape for examples in splits.values()}
     shape = next(iter(shapes))
     total = sum(len(examples) for examples in splits.values())
-    if len(shapes) > 1 or None in shape or total * math.prod(known(shape)) > options.in_memory_limit:
+    bytes_each = math.prod(size or 0 for size in shape) * (4 if splits["train"].is_deep else 1)
+    if len(shapes) > 1 or None in shape or total * bytes_each > options.in_memory_limit:
         return dict(splits)
     held: dict[str, Examples] = {}
     for name, examples in splits.items():
@@ -131,6 +136,9 @@ def _held(splits: dict[str, EncodedExamples], options: LoadOptions, report: list
 
 def _report_kinds(headers: dict[str, Header | str], options: LoadOptions, report: list[str]) -> None:
     good = [header for header in headers.values() if isinstance(header, Header)]
+    deep = sum(header.bits == 16 for header in good)
+    if deep:
+        report.append(f"{deep} files of 16 bits per channel keep them: 65535 is 255, and between are fractions")
     animated = sum(header.is_animated for header in good)
     if animated:
         report.append(f"{animated} animated files: their first frame is read")

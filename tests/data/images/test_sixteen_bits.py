@@ -1,0 +1,71 @@
+"""Files of 16 bits per channel keep them from the file to the network, in training, prediction and export alike."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+tf = pytest.importorskip("tensorflow")
+
+import keras_resnet  # noqa: E402
+from keras_resnet import data, evaluation, training  # noqa: E402
+from keras_resnet.data.images.decoding import decode  # noqa: E402
+from keras_resnet.data.images.resizing import center_window  # noqa: E402
+
+
+def scan(rng, bright):
+    """A picture of 12 bits, as an X-ray detector makes it."""
+    return (rng.integers(0, 2048, (24, 30)) + 2047 * bright).astype("uint16")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root, rng = tmp_path_factory.mktemp("scans"), np.random.default_rng(0)
+    for name in ("dark", "bright"):
+        (root / name).mkdir()
+        for index in range(20):
+            Image.fromarray(scan(rng, name == "bright")).save(root / name / f"{index}.png")
+    Image.fromarray(np.full((24, 30, 3), 7, "uint8")).save(root / "dark" / "eight_bits.png")
+    return root
+
+
+def test_every_value_of_a_scan_reaches_the_batches(folder):
+    dataset = data.load(f"folder:{folder}", validation_fraction=0, test_fraction=0)
+    assert any("40 files of 16 bits" in line for line in dataset.report)
+    images, labels = dataset.arrays("train")
+    assert images.dtype == np.float32 and dataset.class_names == ("bright", "dark")
+    files = [np.asarray(Image.open(path), "float64") for path in sorted((folder / "bright").iterdir(), key=str)]
+    found = images[labels == 0]
+    assert np.abs(found * 257 - np.stack(files)[..., None]).max() < 1e-3
+    assert len(np.unique(found)) > 1500
+    # An 8-bit file beside them has the values that it has alone.
+    assert (images[labels == 1] == 7).all(axis=(1, 2, 3)).sum() == 1
+
+
+@pytest.mark.parametrize("mode", ["L16", "RGB"])
+def test_a_window_is_cut_from_the_same_values(mode):
+    rng = np.random.default_rng(1)
+    pixels = scan(rng, True) if mode == "L16" else rng.integers(0, 256, (24, 30, 3), "uint8")
+    contents = tf.image.encode_png(pixels[..., None] if mode == "L16" else pixels)
+    whole = decode(contents, is_deep=True).numpy()
+    cut = decode(contents, 1, lambda height, width: center_window(height, width, (1, 1), 0.5), is_deep=True).numpy()
+    assert cut.dtype == np.float32 and np.array_equal(cut, whole[6:18, 9:21])
+    expected = pixels[..., None] / 257 if mode == "L16" else pixels
+    assert np.abs(whole - expected).max() < 1e-4
+
+
+def test_training_prediction_and_serving_see_the_same_sixteen_bits(folder, tmp_path):
+    words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 8, "data.normalization": "dataset"}
+    run = training.fit("quick", data=f"folder:{folder}", out=tmp_path / "run", overrides=words, verbose=0)
+    paths = sorted((folder / "bright").iterdir())[:3]
+    told = evaluation.predict(run, paths)
+    exact = np.stack([np.asarray(Image.open(path)) for path in paths])[..., None] / np.full(3, 257.0)
+    logits = np.asarray(run.model(exact.astype("float32"), training=False))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    exported = keras_resnet.export(run, format="savedmodel", out=tmp_path / "net")
+    serve = tf.saved_model.load(str(exported.path / "1")).signatures["serve_bytes"]
+    served = serve(encoded=tf.constant([path.read_bytes() for path in paths]))["probabilities"].numpy()
+    assert np.abs(served - expected).max() < 1e-5
+    for row, prediction in zip(expected, told, strict=True):
+        for one in prediction["classes"]:
+            assert one["probability"] == pytest.approx(row[one["index"]], abs=1e-5)
