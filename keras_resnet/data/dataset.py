@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.examples import operations
+from keras_resnet.data.examples.copies import report_copies
 from keras_resnet.data.examples.pace import paced
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
@@ -52,6 +53,7 @@ class Dataset:
         self.report = list(report)
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.report += _imbalance(splits["train"], class_names)
+        self.report += report_copies(splits, class_names)
         shapes = [examples.image_shape for examples in splits.values()]
         self.image_shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
         digest = hashlib.sha256(repr((class_names, num_outputs, sorted(self.sizes.items()))).encode())

@@ -37,6 +37,7 @@ def load(
     apply_exif: bool = False,
     in_memory_limit: int = IN_MEMORY_LIMIT,
     manifest: str | os.PathLike | None = None,
+    rank: int | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -57,6 +58,9 @@ def load(
         max_pixels: images with more pixels are refused by their header, before they are decoded.
         apply_exif: turn photographs upright by their EXIF orientation; False reads the pixels as stored.
         in_memory_limit: bytes of decoded images that are held in memory; larger sets are read as they are needed.
+        rank: axes of space of an example: 1 for signals, 2 for pictures, 3 for volumes. None takes arrays as they are
+            shaped, the last axis for the channels; with a rank, arrays that lack that axis get it. Grey pictures
+            (examples, height, width), whose height and width are equal, need it.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -82,9 +86,16 @@ def load(
         apply_exif=apply_exif,
         in_memory_limit=in_memory_limit,
         manifest=manifest,
+        rank=rank,
     )
     source, argument = split_spec(spec)
-    return choose("data source", source, SOURCES)(spec, argument, options)
+    dataset = choose("data source", source, SOURCES)(spec, argument, options)
+    if rank is not None and len(dataset.image_shape) != rank + 1:
+        raise BadValue(
+            f"rank={rank} was given with spec={spec!r}, whose examples have the shape {dataset.image_shape}. "
+            f"Allowed is {len(dataset.image_shape) - 1} there. Leave it out."
+        )
+    return dataset
 
 
 def split_spec(spec: Any) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class LoadOptions:
     apply_exif: bool
     in_memory_limit: int
     manifest: pathlib.Path | None
+    rank: int | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -50,6 +51,7 @@ def check_options(
     apply_exif: Any,
     in_memory_limit: Any,
     manifest: Any,
+    rank: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -64,6 +66,7 @@ def check_options(
         apply_exif=check_bool("apply_exif", apply_exif),
         in_memory_limit=check_int("in_memory_limit", in_memory_limit, minimum=0),
         manifest=_check_path("manifest", manifest),
+        rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
     )
 
 

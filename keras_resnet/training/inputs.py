@@ -27,6 +27,8 @@ class Data(fields.Section):
     """What becomes of images before the network sees them.
 
     `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ.
+    `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
+    takes the last axis for the channels.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike.
     `progressive_from` is the side of the first epoch's training images, as a fraction of the whole side; it grows until
     the fraction `progressive_until` of the epochs is over (Tan and Le 2021, EfficientNetV2, section 4). 1 for images of
@@ -39,6 +41,7 @@ class Data(fields.Section):
     normalization: str = fields.choice("unit", SCHEMES)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
     on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
+    rank: int | str = fields.integer_or("auto")
     balance: str = fields.choice("none", BALANCES)
     progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
     progressive_until: float = fields.number(0.7, maximum=1.0, open_below=True)
@@ -51,6 +54,7 @@ class Data(fields.Section):
             task=task,
             validation_fraction=self.validation_fraction,
             on_bad_image=self.on_bad_image,
+            rank=None if self.rank == "auto" else int(self.rank),
         )
 
     def size_for(self, dataset: datasets.Dataset) -> int | None:

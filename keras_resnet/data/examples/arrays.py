@@ -1,6 +1,7 @@
 """Examples held decoded in memory: a batch is one gather."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ class ArrayExamples:
     Args:
         images: `(examples, *space, channels)`, uint8 or float32.
         labels: int32 `(examples,)`, or float32 `(examples,)` or `(examples, outputs)` for regression.
+        names: of the files that the images were read from; None where there were none.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
         self.labels = labels
+        self.names = names
         # On the CPU whatever else there is: a GPU's memory is for the model.
         with tf.device("CPU:0"):
             self._images = tf.constant(images)
@@ -49,9 +52,23 @@ class ArrayExamples:
         digest.update(_bytes_of(self.labels))
         return digest.digest()
 
+    @property
+    def signatures(self) -> list[bytes]:
+        """A digest of every image."""
+        return [hashlib.blake2b(_bytes_of(image), digest_size=16).digest() for image in self._images.numpy()]
+
+    def digest_of(self, index: int) -> bytes:
+        """Returns the digest of an image."""
+        return hashlib.blake2b(_bytes_of(self._images[index].numpy()), digest_size=16).digest()
+
+    def name_of(self, index: int) -> str:
+        """Returns the file of the example, or its number in its split."""
+        return f"example {index}" if self.names is None else self.names[index]
+
     def take(self, indices: np.ndarray) -> "ArrayExamples":
         """Returns the split that holds these examples, in this order."""
-        return ArrayExamples(self._images.numpy()[indices], self.labels[indices])
+        names = None if self.names is None else [self.names[index] for index in indices]
+        return ArrayExamples(self._images.numpy()[indices], self.labels[indices], names)
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""
@@ -101,14 +118,40 @@ class ArrayExamples:
         return None
 
 
-def as_images(images: Any, where: str) -> np.ndarray:
-    """Returns images as uint8 or float32 with 3 to 5 axes; a missing channel axis of plain pictures is added.
+KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
+# Two equal sides up to here may well be a length and its channels.
+LARGEST_CHANNELS_BY_CHANCE = 4
+
+
+def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
+    """Returns images as uint8 or float32 with 3 to 5 axes.
+
+    Args:
+        images: an array.
+        where: what to call it in an error.
+        rank: axes of space, for which a missing axis of channels is added; None to take the last axis for the channels.
 
     Raises:
         TypeError: the array does not hold numbers.
-        ValueError: the number of axes is not 3 to 5, a size is zero, or a value is not finite.
+        ValueError: the number of axes is not 3 to 5 or not that of the rank, it may as well lack its channels, a size
+            is zero, or a value is not finite.
     """
     array = np.asarray(images)
+    if rank is not None:
+        if array.ndim == rank + 1:
+            array = array[..., None]
+        if array.ndim != rank + 2:
+            raise BadValue(
+                f"{where} has shape {array.shape}, and rank={rank} was given, for {KINDS[rank]}. Allowed are "
+                f"{rank + 2} axes, or {rank + 1} without channels. Pass another rank, or reshape the array."
+            )
+    elif array.ndim in (3, 4) and len(set(array.shape[1:])) == 1 and array.shape[-1] > LARGEST_CHANNELS_BY_CHANCE:
+        guess = array.ndim - 1
+        raise BadValue(
+            f"{where} has shape {array.shape}: {KINDS[guess]} without an axis for channels, or {KINDS[guess - 1]} with "
+            f"{array.shape[-1]} channels. Both are allowed. Pass rank={guess} for {KINDS[guess]} or rank={guess - 1} "
+            f"for {KINDS[guess - 1]} (in a recipe data.rank), or add the axis with array[..., None]."
+        )
     if array.dtype.kind not in "iufb":
         raise BadType(
             f"{where} has dtype {array.dtype}. Allowed are numbers: uint8 in [0, 255], or floats. Convert the array."

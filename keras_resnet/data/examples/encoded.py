@@ -30,6 +30,7 @@ class EncodedExamples:
         orientations: int32 `(examples,)`, the EXIF orientation to undo, 1 for none.
         image_shape: `(height, width, 3)`, None where sizes differ.
         identities: what tells the examples apart across runs, for the fingerprint: path and size, or a digest.
+        signatures: what equal images share, and others hardly do.
         are_files: whether `contents` are paths.
         is_deep: whether images are read as float32, with the 16 bits of those that have them.
     """
@@ -39,6 +40,7 @@ class EncodedExamples:
     orientations: np.ndarray
     image_shape: tuple[int | None, ...]
     identities: np.ndarray
+    signatures: np.ndarray
     are_files: bool
     is_deep: bool = False
 
@@ -56,7 +58,8 @@ class EncodedExamples:
 
     def take(self, indices: np.ndarray) -> "EncodedExamples":
         """Returns the split that holds these examples, in this order."""
-        chosen = {name: getattr(self, name)[indices] for name in ("contents", "labels", "orientations", "identities")}
+        names = ("contents", "labels", "orientations", "identities", "signatures")
+        chosen = {name: getattr(self, name)[indices] for name in names}
         return dataclasses.replace(self, **chosen)
 
     def decoded(self) -> ArrayExamples:
@@ -65,7 +68,7 @@ class EncodedExamples:
         Raises:
             tf.errors.OpError: an image does not decode; `find_bad` says which.
         """
-        return ArrayExamples(*self.arrays(None))
+        return ArrayExamples(*self.arrays(None), [self.name_of(index) for index in range(len(self))])
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""
@@ -149,12 +152,21 @@ class EncodedExamples:
         try:
             image = oriented_image(contents, orientation) if self.are_files else decode(contents, orientation)
         except (tf.errors.OpError, OSError) as error:
-            return self._name(index), reason_of(error)
+            return self.name_of(index), reason_of(error)
         if None not in self.image_shape and tuple(image.shape) != tuple(self.image_shape):
-            return self._name(index), f"its shape changed from {self.image_shape} to {tuple(image.shape)}"
+            return self.name_of(index), f"its shape changed from {self.image_shape} to {tuple(image.shape)}"
         return None
 
-    def _name(self, index: int) -> str:
+    def digest_of(self, index: int) -> bytes:
+        """Returns a digest of the encoded image, whose file is read for it."""
+        contents = self.contents[index]
+        if self.are_files:
+            with open(contents, "rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(contents).digest()
+
+    def name_of(self, index: int) -> str:
+        """Returns the path of an example, or what else tells it apart."""
         return os.fsdecode(self.contents[index]) if self.are_files else str(self.identities[index])
 
 

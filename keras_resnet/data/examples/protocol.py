@@ -1,6 +1,7 @@
 """What one split of a source offers, whatever form its examples are held in."""
 
-from typing import Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Protocol, Self
 
 import numpy as np
 import tensorflow as tf
@@ -25,6 +26,16 @@ class Examples(Protocol):
 
     def fingerprint(self) -> bytes:
         """Returns a digest that changes with the data."""
+
+    @property
+    def signatures(self) -> Iterable[Any] | None:
+        """A value for each example that equal examples share and others hardly do; None where images are streamed."""
+
+    def digest_of(self, index: int) -> bytes:
+        """Returns a digest of one example, which equal examples alone share."""
+
+    def name_of(self, index: int) -> str:
+        """Returns what an example is called in a message: its path, or its number in the split."""
 
     def take(self, indices: np.ndarray) -> Self:
         """Returns the split that holds these examples, in this order."""

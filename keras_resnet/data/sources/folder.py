@@ -103,6 +103,7 @@ def _examples(
         orientations,
         common_shape(shapes),
         np.array(identities, object),
+        signatures=np.array([header.signature for _, _, header in kept], object),
         are_files=True,
         is_deep=is_deep,
     )

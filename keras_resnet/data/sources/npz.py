@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.examples.arrays import ArrayExamples, as_images, check_same_length
+from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, check_same_length
 from keras_resnet.data.examples.splits import with_test, with_validation
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.labels import check_labels, check_targets, count_classes
@@ -50,7 +50,9 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
             )
         num_outputs = width
     splits = {
-        split: ArrayExamples(as_images(arrays[pairs[split][0]], f"{pairs[split][0]} of {path}"), labels[split])
+        split: ArrayExamples(
+            as_images(arrays[pairs[split][0]], f"{pairs[split][0]} of {path}", options.rank), labels[split]
+        )
         for split in pairs
     }
     _check_same_shape(path, splits)
@@ -63,7 +65,7 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         dict(with_validation(splits, options)),
         class_names=class_names,
         num_outputs=num_outputs or 1,
-        report=_report(splits, class_names),
+        report=[_kind(splits["train"].image_shape), *_report(splits, class_names)],
     )
 
 
@@ -152,6 +154,13 @@ def _check_same_shape(path: pathlib.Path, splits: dict[str, ArrayExamples]) -> N
             f"npz:{path} holds images of different shapes or types: {shapes}, {dtypes}. "
             "Allowed is one shape and one type in all splits. Convert the arrays."
         )
+
+
+def _kind(shape: tuple[int | None, ...]) -> str:
+    """Returns a line of the report: what the shape of the examples was taken for."""
+    *space, channels = shape
+    sizes = " x ".join(map(str, space))
+    return f"examples: {KINDS[len(space)]} of {sizes}, with {channels} channel{'s' if channels != 1 else ''}"
 
 
 def _report(splits: dict[str, ArrayExamples], class_names: tuple[str, ...]) -> list[str]:

@@ -238,6 +238,7 @@ def _encoded(stream: StreamedExamples, num_classes: int) -> EncodedExamples:
         np.ones(len(pairs), "int32"),
         stream.image_shape,
         np.array(identities, object),
+        signatures=np.array([hashlib.sha256(image).hexdigest() for image in contents], object),
         are_files=False,
     )
 
