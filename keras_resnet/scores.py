@@ -107,6 +107,16 @@ def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.astype("int64")
 
 
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the cross-entropy of each example, in nats.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: integers `(examples,)`.
+    """
+    return _log_sum_exp(logits)[:, 0] - logits[np.arange(len(labels)), labels]
+
+
 def regression(outputs: Any, targets: Any) -> dict[str, Any]:
     """Scores a regression.
 

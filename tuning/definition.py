@@ -12,6 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.plan import anchored
+from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
 from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
 from keras_resnet.tuning.space import Space
@@ -81,7 +82,6 @@ def defined(
     """Returns what is to be searched: as given, else as the search in the folder has it, else by default."""
     given = {name: value for name, value in asked.items() if value is not None}
     remembered = DEFAULTS if known is None else {name: getattr(known, name) for name in REMEMBERED}
-    plain = {**remembered, **given}
     own = {key.partition(".")[2]: value for key, value in overrides.items() if key.startswith("search.")}
     base = Settings() if known is None else known.settings
     values = {**_plain(base), **{name: fields.parsed(Settings, name, value) for name, value in own.items()}}
@@ -95,6 +95,12 @@ def defined(
     changes |= {} if epochs is None else {"train.epochs": epochs}
     changes |= {} if seed is None else {"train.seed": seed}
     recipe = recipe.replace(changes)
+    if known is None:
+        made_for = dataclasses.asdict(recipe.defaults)
+        if "data" in given:
+            made_for["data_dir"] = ""  # which belongs to the data
+        remembered = {**remembered, **{name: value for name, value in made_for.items() if value}}
+    plain = {**remembered, **given}
     if known is None or space is not None or "space" in own:
         found = space if space is not None else settings.space
         space = found if isinstance(found, Space) else Space.load(found)
@@ -135,7 +141,7 @@ def check_same(folder: pathlib.Path, known: Definition, definition: Definition) 
     """Raises ValueError where a folder holds another search; more trials may be asked for."""
     before, now = known.to_dict(), definition.to_dict()
     for values in (before, now):
-        values["recipe"] = {key: value for key, value in values["recipe"].items() if key not in ("name", "about")}
+        values["recipe"] = {key: value for key, value in values["recipe"].items() if key not in DESCRIPTIVE}
         values["settings"] = {key: value for key, value in values["settings"].items() if key not in ("recipe", "space")}
         # Data without pictures lost these when the search began.
         values["space"] = {name: rest for name, rest in values["space"] if not name.startswith("augment.")}

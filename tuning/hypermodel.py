@@ -11,7 +11,7 @@ from keras_resnet import training
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType
 from keras_resnet.models import VARIANTS
-from keras_resnet.training.batches import training_batches, validation_batches
+from keras_resnet.training.batches import target_scale, training_batches, validation_batches
 from keras_resnet.training.plan import first_network
 from keras_resnet.tuning.dimension import VARIANT
 from keras_resnet.tuning.space import Space
@@ -70,9 +70,13 @@ class HyperResNet(keras_tuner.HyperModel):
         variant = hp.get(VARIANT) if VARIANT in self.space.names else self.model
         network = first_network(recipe, variant, self.data, keras.Model)
         steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        network.compile(
-            **recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=self.data.class_names)
+        arguments = recipe.compile_args(
+            steps_per_epoch=steps,
+            from_logits=True,
+            class_names=self.data.class_names,
+            targets=target_scale(recipe, self.data),
         )
+        network.compile(**arguments)
         return network
 
     def fit(

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_resnet import files, training
 from keras_resnet.errors import BadValue
+from keras_resnet.training.sections import Defaults
 from keras_resnet.tuning.dimension import VARIANT
 from keras_resnet.tuning.ledger import COMPLETE, ENDED, SCORED, Definition, Ledger, Trial
 
@@ -155,14 +156,14 @@ def _described(definition: Definition, best: Trial, folder: pathlib.Path) -> tra
         recipe.about,
         source=f"keras-resnet tune, {definition.algorithm} search of {definition.trials} trials from the recipe "
         f"{definition.recipe.name!r}, seed {definition.seed}; trial {best.id}",
-        command=shlex.join(
-            ["keras-resnet", "train", "--recipe", os.fspath(folder / "best.toml")]
-            + ["--model", variant_of(definition, best.values), "--data", definition.data]
-            + (["--data-dir", definition.data_dir] if definition.data_dir else [])
-        ),
+        command=shlex.join(["keras-resnet", "train", "--recipe", os.fspath(folder / "best.toml")]),
+        notice="",
         hardware="",
         minutes=f"{best.training_seconds / 60:.1f}",
         expected_accuracy=f"{definition.metric} {best.score:.4f}",
         last_reproduced=f"{datetime.date.today()}, by the search",
     )
-    return dataclasses.replace(recipe, name=f"{definition.recipe.name}-tuned", about=about)
+    made_for = Defaults(
+        model=variant_of(definition, best.values), data=definition.data, data_dir=definition.data_dir or ""
+    )
+    return dataclasses.replace(recipe, name=f"{definition.recipe.name}-tuned", about=about, defaults=made_for)

@@ -194,7 +194,10 @@ def calibrate(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(done.facts))
         return
-    print(f"{done.path}\ntemperature {done.facts['temperature']:.4f}, found on the {done.facts['split']} split")
+    facts = done.facts
+    print(f"{done.path}\ntemperature {facts['temperature']:.4f}, found on the {facts['split']} split")
+    gain, error = facts["held_out_gain"], facts["held_out_gain_error"]
+    print(f"it stands on {facts['examples']} examples; held out, it lowers their loss by {gain:.4f} ± {error:.4f}")
     for split in ("validation", "test"):
         for name in ("loss", "expected_calibration_error") if split in done.facts else ():
             before, after = (done.facts[split][when][name] for when in ("before", "after"))

@@ -137,10 +137,17 @@ def _score_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stag
     maps = []
     for image, feature, index, nothing in zip(images, features, classes, baseline, strict=True):
         channels = resized(np.moveaxis(feature, -1, 0), image.shape[:-1])
-        masked = image[None] * _normalized(channels)[..., None]
+        masked = image[None] * _stretched(channels)[..., None]
         scores = softmax(_in_batches(model, masked))[:, index] - nothing[index]
         maps.append(np.maximum(np.tensordot(softmax(scores[None])[0], channels, 1), 0))
     return np.stack(maps)
+
+
+def _stretched(maps: np.ndarray) -> np.ndarray:
+    """Returns maps with their values spread over [0, 1], as equation 6 of Wang et al. 2020; constant ones become 0."""
+    axes = tuple(range(1, maps.ndim))
+    low, high = (end(axis=axes, keepdims=True) for end in (maps.min, maps.max))
+    return (maps - low) / np.where(high > low, high - low, 1)
 
 
 def _integrated(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:

@@ -15,6 +15,7 @@ from keras_resnet.arguments import choose
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained, open_trained
+from keras_resnet.evaluation.trained import check_channels
 from keras_resnet.export.checking import about, checked, images_of
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
@@ -82,7 +83,7 @@ def export(
         quantize: None; "int8" for weights and activations of 8 bits, for all but "savedmodel"; "float16" for weights of
             16 bits, for "openvino" and "litert".
         calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
-            The accuracy on its test split before and after is part of what is found.
+            The accuracy before and after is that on the test split of the run, or of these data for a model alone.
         data_dir: where TFDS finds its prepared data sets.
 
     Returns:
@@ -107,8 +108,11 @@ def export(
     row.check_packages(format, quantize == INT8)
     trained = open_trained(source)
     _check_model(trained)
-    dataset = _dataset_of(trained, calibration, data_dir)
-    if quantize == INT8 and dataset is None:
+    given = None if calibration is None else _load_calibration(trained, calibration, data_dir)
+    # The accuracy is that on the run's own test split, whatever sets the ranges.
+    dataset = given if trained.run is None else trained.run.dataset
+    ranges = dataset if given is None else given
+    if quantize == INT8 and ranges is None:
         raise BadValue(
             "quantize='int8' needs images that set its ranges, and the model knows no data. Allowed is a spec as "
             "calibration, on the command line --calibration. Name the training data."
@@ -121,7 +125,7 @@ def export(
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
         made = aside / f"made{row.suffix}"
-        images = images_of(dataset, trained, CALIBRATION_IMAGES, "train") if quantize == INT8 else None
+        images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize == INT8 else None
         row.write(served, saved, made, images, quantize == FLOAT16)
         facts = checked(format, made, served, trained, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
@@ -171,12 +175,11 @@ def _check_model(trained: Trained) -> None:
         )
 
 
-def _dataset_of(trained: Trained, calibration: Any, data_dir: Any) -> Dataset | None:
-    """Returns the images to check and to calibrate with; None where nothing is known."""
-    if isinstance(calibration, Dataset):
-        return calibration
-    if calibration is not None:
-        if trained.run is not None:
-            return trained.run.load_data(calibration, data_dir)
-        return datasets.load(calibration, data_dir=data_dir)
-    return None if trained.run is None else trained.run.dataset
+def _load_calibration(trained: Trained, calibration: Any, data_dir: Any) -> Dataset:
+    """Returns the images to calibrate with."""
+    dataset = calibration
+    if not isinstance(calibration, Dataset):
+        load = datasets.load if trained.run is None else trained.run.load_data
+        dataset = load(calibration, data_dir=data_dir)
+    check_channels(trained, dataset)
+    return dataset

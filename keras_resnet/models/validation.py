@@ -13,6 +13,8 @@ from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
 
+# What divides by the sum over the classes: of a single one nothing is left to learn.
+ONE_ALWAYS = (keras.activations.softmax, keras.activations.log_softmax)
 POOLINGS = {None: None, "avg": "average", "max": "max"}
 # Those that can change the channels, as the first block of a stage does.
 MODEL_SHORTCUTS = {name: what for name, what in SHORTCUTS.items() if name != "subsample"}
@@ -37,6 +39,12 @@ def check_head(include_top: Any, pooling: Any, classes: Any, classifier_activati
             "It drops inputs of the classifier. Pass include_top=True, or dropout_rate=0."
         )
     _check_activation(classifier_activation)
+    if include_top and classes == 1 and keras.activations.get(classifier_activation) in ONE_ALWAYS:
+        raise BadValue(
+            f"classes=1 was given with classifier_activation={classifier_activation!r}, which answers with the same "
+            "number whatever it sees. Allowed are None for a regression or a logit, and 'sigmoid'. Pass one of these, "
+            "or classes=2."
+        )
 
 
 def _check_activation(activation: Any) -> None:

@@ -11,6 +11,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, page, page_path, table
 from keras_resnet.training import Run
+from keras_resnet.training.sections import DESCRIPTIVE
 
 FIGURES = ("accuracy", "loss", "top5", "expected_calibration_error", "mse", "mae", "r2")
 
@@ -125,7 +126,9 @@ def _differing(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
     tables = []
     for run in runs:
         recipe = {
-            key: value for key, value in run.recipe.to_dict().items() if isinstance(value, dict) and key != "about"
+            key: value
+            for key, value in run.recipe.to_dict().items()
+            if isinstance(value, dict) and key not in DESCRIPTIVE
         }
         tables.append({f"{key}.{name}": value for key, values in recipe.items() for name, value in values.items()})
     together = {name: tuple(table[name] for table in tables) for name in tables[0]}

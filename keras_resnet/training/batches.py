@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
+
 from keras_resnet import preprocessing
 from keras_resnet.data import Dataset
 from keras_resnet.data.examples.operations import changes_of
 from keras_resnet.preprocessing.streams import BatchOperation
+from keras_resnet.training.loss import TargetScale
 from keras_resnet.training.recipe import Recipe
 
 
@@ -74,3 +77,21 @@ def _augmentation(recipe: Recipe, dataset: Dataset) -> preprocessing.Augmentatio
 def _operations(recipe: Recipe, dataset: Dataset, outputs: int, size: tuple[int, int] | None) -> list[BatchOperation]:
     mixing = recipe.augment.mixing(len(dataset.class_names), outputs)
     return [*mixing, *recipe.data.shrinking(dataset, size)]
+
+
+def target_scale(recipe: Recipe, dataset: Dataset) -> TargetScale | None:
+    """Returns mean and standard deviation of the training targets of each output; None where they are not scaled.
+
+    A target that never changes has the scale 1.
+
+    Args:
+        recipe: of the run.
+        dataset: from `keras_resnet.data.load`.
+    """
+    labels = dataset.split("train").labels
+    if recipe.loss.choice.task != "regression" or not recipe.loss.scale_targets or labels is None:
+        return None
+    targets = np.asarray(labels, "float64").reshape(len(labels), -1)
+    spread = targets.std(axis=0)
+    scale = np.where(spread > 1e-6 * np.abs(targets).max(axis=0), spread, 1.0)
+    return tuple(targets.mean(axis=0).tolist()), tuple(scale.tolist())

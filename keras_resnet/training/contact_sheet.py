@@ -13,7 +13,7 @@ from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.batches import training_batches
-from keras_resnet.training.plan import loaded, resolved
+from keras_resnet.training.plan import fill_in, loaded
 from keras_resnet.training.plots import draw_examples
 from keras_resnet.training.recipe import Recipe
 
@@ -23,7 +23,7 @@ COLUMNS = 8
 def preview(
     recipe: Recipe | str | os.PathLike = "quick",
     *,
-    data: str | datasets.Dataset = "digits",
+    data: str | datasets.Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
     out: str | os.PathLike,
     count: int = 40,
@@ -37,7 +37,7 @@ def preview(
 
     Args:
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
-        data: a spec, or a loaded dataset.
+        data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.
         out: a PNG file; an older one that this package wrote is replaced.
         count: examples at most.
@@ -59,8 +59,8 @@ def preview(
             "another."
         )
     files.check_replaceable(path)
-    plan = resolved(recipe, seed, overrides)
-    _, _, dataset = loaded(plan, data, data_dir)
+    plan, asked = fill_in({"recipe": recipe, "data": data, "data_dir": data_dir}, seed, overrides)
+    _, _, dataset = loaded(plan, asked["data"], asked["data_dir"])
     count = min(count, plan.train.batch_size, dataset.sizes["train"])
     size = min(plan.train.batch_size, dataset.sizes["train"])
     plan = plan.replace({"train.batch_size": size, "augment.augment_on": "host"})

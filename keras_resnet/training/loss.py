@@ -1,6 +1,7 @@
 """The loss of a run: its section of a recipe, its choices, its metrics, and the check that it fits the model."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
@@ -16,6 +17,9 @@ from keras_resnet.training.cross_entropies import (
     PlainCrossEntropy,
     SigmoidCrossEntropy,
 )
+
+# Mean and standard deviation of the targets of each output.
+TargetScale = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def _cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
@@ -38,6 +42,38 @@ def _binary_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[An
     )
     accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")
     return built, [accuracy, PlainCrossEntropy(from_logits, "binary")]
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class ScaledLoss(keras.losses.Loss):
+    """A loss of targets and outputs in units of the targets' spread, whatever the units that they come in.
+
+    Args:
+        loss: a Keras loss.
+        mean: of the targets, a number for each output.
+        scale: their standard deviations.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        `(batch, outputs)`, or `(batch,)` for targets of one output.
+    """
+
+    def __init__(self, loss: Any, mean: Sequence[float], scale: Sequence[float], name: str, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.loss = keras.losses.deserialize(loss) if isinstance(loss, dict) else loss
+        self.mean, self.scale = [float(value) for value in mean], [float(value) for value in scale]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        y_true = keras.ops.reshape(keras.ops.cast(y_true, y_pred.dtype), (-1, len(self.mean)))
+        mean, scale = (keras.ops.convert_to_tensor(values, y_pred.dtype) for values in (self.mean, self.scale))
+        return self.loss.call((y_true - mean) / scale, (y_pred - mean) / scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        own = {"loss": keras.losses.serialize(self.loss), "mean": self.mean, "scale": self.scale}
+        return {**super().get_config(), **own}
 
 
 def _mean_squared_error(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
@@ -70,14 +106,20 @@ LOSSES: dict[str, LossChoice] = {
     "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",)),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
     "binary_cross_entropy": LossChoice(_binary_cross_entropy, ("label_smoothing",), is_binary=True),
-    "mean_squared_error": LossChoice(_mean_squared_error, task="regression"),
-    "huber": LossChoice(_huber, ("delta",), task="regression"),  # Huber 1964, squared up to delta, linear beyond
+    "mean_squared_error": LossChoice(_mean_squared_error, ("scale_targets",), task="regression"),
+    "huber": LossChoice(
+        _huber, ("delta", "scale_targets"), task="regression"
+    ),  # Huber 1964, squared up to delta, linear beyond
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss(fields.Section):
-    """What is minimised; "mean_squared_error" and "huber" make the run a regression."""
+    """What is minimized; "mean_squared_error" and "huber" make the run a regression.
+
+    `scale_targets` counts a regression's errors in standard deviations of the training targets, so that rates, clipping
+    and `delta` (in the same units) mean the same for ages and for prices; the model answers in the units of the data.
+    """
 
     title = "loss"
     table = LOSSES
@@ -85,6 +127,7 @@ class Loss(fields.Section):
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
     gamma: float = fields.number(2.0)
     delta: float = fields.number(1.0, open_below=True, scale="log")
+    scale_targets: bool = fields.flag(True)
 
     @property
     def plain_metric(self) -> str:
@@ -96,13 +139,15 @@ class Loss(fields.Section):
         """The row of the table."""
         return LOSSES[self.name]
 
-    def build(self, from_logits: bool) -> tuple[Any, list[Any]]:
+    def build(self, from_logits: bool, targets: TargetScale | None = None) -> tuple[Any, list[Any]]:
         """Returns the loss and its metrics, for `model.compile`.
 
         Args:
             from_logits: whether the model ends in logits; a regression has no use for it.
+            targets: the scale of a regression's targets, in whose units the loss is; metrics are in those of the data.
         """
-        return self.choice.build(self, check_bool("from_logits", from_logits))
+        built, metrics = self.choice.build(self, check_bool("from_logits", from_logits))
+        return (built if targets is None else ScaledLoss(built, *targets, name=built.name)), metrics
 
     def outputs(self, spec: str, num_outputs: int) -> int:
         """Returns the outputs of a network for data with so many classes, or numbers to predict.
@@ -128,7 +173,7 @@ class Loss(fields.Section):
 
 
 def check_outputs(model: keras.Model) -> None:
-    """Raises ValueError where the last activation of a compiled model and its loss disagree.
+    """Raises ValueError where the outputs or the last activation of a compiled model and its loss disagree.
 
     Keras trains such a pair without a word: a softmax of a softmax learns slowly, and a logarithm of logits is NaN or
     clipped.
@@ -136,6 +181,13 @@ def check_outputs(model: keras.Model) -> None:
     Args:
         model: after `compile` with `recipe.compile_args(...)`; one with another loss passes.
     """
+    outputs = model.output_shape[-1] if isinstance(model.output_shape, tuple) else None
+    if outputs == 1 and isinstance(model.loss, CrossEntropy) and not isinstance(model.loss, SigmoidCrossEntropy):
+        raise BadValue(
+            f"The model has 1 output, and the loss {model.loss.name!r} divides by the sum over the classes, which "
+            "leaves nothing to learn. They must agree. Use loss.name='binary_cross_entropy' for two classes, "
+            "'mean_squared_error' for numbers to predict, or a model with an output for each class."
+        )
     from_logits = getattr(model.loss, "from_logits", None)
     if from_logits is None:
         # keras.losses.BinaryCrossentropy keeps its arguments in its configuration.

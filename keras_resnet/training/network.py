@@ -13,6 +13,7 @@ from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
+from keras_resnet.training.loss import TargetScale
 
 INITIALIZERS = {
     name: name
@@ -50,9 +51,17 @@ class Model(fields.Section):
         }
 
     def build(
-        self, name: str, image_shape: tuple[int, ...], outputs: int, normalization: keras.layers.Layer, precision: str
+        self,
+        name: str,
+        image_shape: tuple[int, ...],
+        outputs: int,
+        normalization: keras.layers.Layer,
+        precision: str,
+        targets: TargetScale | None = None,
     ) -> keras.Model:
         """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
+
+        With `targets` a last layer "targets" brings the outputs into the units of the data.
 
         Args:
             name: of the variant.
@@ -60,9 +69,10 @@ class Model(fields.Section):
             outputs: of the classifier.
             normalization: its first layer.
             precision: its dtype policy.
+            targets: mean and standard deviation of a regression's targets; None for outputs as they are.
         """
         inputs = keras.Input(image_shape, name="image", dtype="float32")
-        return models.build(
+        network = models.build(
             name,
             input_tensor=normalization(inputs),
             classes=outputs,
@@ -70,6 +80,13 @@ class Model(fields.Section):
             dtype=precision,
             **self.arguments(image_shape),
         )
+        if targets is None:
+            return network
+        mean, scale = (list(values) for values in targets)
+        units = keras.layers.Rescaling(scale, offset=mean, dtype="float32", name="targets")
+        model = keras.Model(network.input, units(network.output), name=network.name)
+        model.dtype_policy = network.dtype_policy
+        return model
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a run is to be: the arguments of `fit` resolved, held against what its folder says, and its first network."""
 
+import dataclasses
 import os
 import pathlib
 import warnings
@@ -11,29 +12,42 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.errors import BadValue
-from keras_resnet.training.batches import changes_in_step
+from keras_resnet.training.batches import changes_in_step, target_scale
 from keras_resnet.training.progress import COMPLETE, Description, differences
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.training.sharpness import SharpnessAware
 
 DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
 
 
-def remembered(found: dict[str, Any] | None, given: dict[str, Any]) -> dict[str, Any]:
-    """Returns recipe, model, data and folder of data: as given, else as the run in the folder has them, else defaults.
+def fill_in(
+    given: Mapping[str, Any],
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    found: Mapping[str, Any] | None = None,
+) -> tuple[Recipe, dict[str, Any]]:
+    """Returns the recipe, and model, data and folder of data: as given, else as the run has them, else by default.
+
+    A run that goes on has its own; a recipe that a run or a search made names those that it was made for.
 
     Args:
+        given: the arguments "recipe", "model", "data" and "data_dir"; None, or missing, for what was not given.
+        seed: for the recipe; None for its own.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
         found: what run.json of a run that goes on holds, or None.
-        given: the arguments of `fit`, None for what was not given.
     """
-    known = DEFAULTS if found is None else {**found, "recipe": Recipe.from_dict(found["recipe"])}
-    return {name: known[name] if given[name] is None else given[name] for name in DEFAULTS}
-
-
-def resolved(recipe: Any, seed: int | None, overrides: Mapping[str, Any] | None) -> Recipe:
-    """Returns the recipe of that name, file or object, with the overrides and the seed in it."""
-    resolved = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
-    return resolved.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
+    known = dict(DEFAULTS) if found is None else {**found, "recipe": Recipe.from_dict(found["recipe"])}
+    recipe = known["recipe"] if given.get("recipe") is None else given["recipe"]
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
+    if found is None:
+        made_for = dataclasses.asdict(recipe.defaults)
+        if given.get("data") is not None:
+            made_for["data_dir"] = ""  # which belongs to the data
+        known |= {name: value for name, value in made_for.items() if value}
+    names = ("model", "data", "data_dir")
+    return recipe, {name: known[name] if given.get(name) is None else given[name] for name in names}
 
 
 def anchored(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | None]:
@@ -84,7 +98,7 @@ def described(recipe: Recipe, model: str, spec: str, root: str | None, dataset: 
 def with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
     """Returns the identity of a run of an earlier version with the recipe fields that it did not know."""
     recipe = Recipe.from_dict(identity["recipe"]).to_dict()
-    return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in ("name", "about")}}
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in DESCRIPTIVE}}
 
 
 def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) -> None:
@@ -114,7 +128,8 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     recipe.monitor(dataset.class_names)
     precision = recipe.train.precision
     normalization = recipe.data.normalization_for(dataset, precision)
-    network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision)
+    targets = target_scale(recipe, dataset)
+    network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision, targets)
     if recipe.train.recompute:
         models.recompute(network)
     recipe.data.stages(network.input_shape[1:], recipe.train.epochs)

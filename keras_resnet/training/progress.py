@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.sections import DESCRIPTIVE, Defaults
 
 COMPLETE, RUNNING, STOPPED = "complete", "running", "stopped"
 # What must be the same for a resumed run to end as an uninterrupted one.
@@ -60,9 +61,14 @@ class Description:
         }
         return cls(**{**known, "recipe": Recipe.from_dict(values["recipe"])})
 
+    def recipe_for_others(self) -> Recipe:
+        """Returns the recipe with the model and the data that it was used for, as files hold it."""
+        defaults = Defaults(model=self.model, data=self.data, data_dir=self.data_dir or "")
+        return dataclasses.replace(self.recipe, defaults=defaults)
+
     def identity(self) -> dict[str, Any]:
         """Returns what a run has in common with itself when it goes on; what its recipe says of itself may change."""
-        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in ("name", "about")}
+        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in DESCRIPTIVE}
         return {**{name: getattr(self, name) for name in IDENTITY}, "recipe": recipe}
 
 

@@ -14,9 +14,9 @@ from keras_resnet import data as datasets
 from keras_resnet import files, models
 from keras_resnet.arguments import check_float, check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.training.batches import training_batches
+from keras_resnet.training.batches import target_scale, training_batches
 from keras_resnet.training.folder import make_writable
-from keras_resnet.training.plan import first_network, loaded, resolved
+from keras_resnet.training.plan import fill_in, first_network, loaded
 from keras_resnet.training.plots import draw_range_test
 from keras_resnet.training.recipe import Recipe
 
@@ -60,8 +60,8 @@ class RangeTest:
 def lr_find(
     recipe: Recipe | str | os.PathLike = "quick",
     *,
-    model: str = "resnet18",
-    data: str | datasets.Dataset = "digits",
+    model: str | None = None,
+    data: str | datasets.Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
     out: str | os.PathLike,
     lowest: float = LOWEST,
@@ -77,8 +77,8 @@ def lr_find(
 
     Args:
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
-        model: a name from `keras_resnet.list_models()`.
-        data: a spec, or a loaded dataset.
+        model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
+        data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.
         out: the folder of `lr.csv` and `lr.png`, made where it is missing; those of an earlier test are
             replaced.
@@ -97,16 +97,16 @@ def lr_find(
     check_int("steps", steps, minimum=10)
     check_float("lowest", lowest, minimum=0.0, minimum_included=False)
     check_float("highest", highest, minimum=lowest, minimum_included=False)
-    choose("model", model, models.VARIANTS)
+    plan, asked = fill_in({"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}, seed, overrides)
+    model = choose("model", asked["model"], {name: name for name in models.VARIANTS})
     for name in ("lr.csv", "lr.png"):
         files.check_replaceable(pathlib.Path(out).expanduser() / name)
-    plan = resolved(recipe, seed, overrides)
-    _, _, dataset = loaded(plan, data, data_dir)
+    _, _, dataset = loaded(plan, asked["data"], asked["data_dir"])
     keras.utils.set_random_seed(plan.train.seed)
     network = first_network(plan, model, dataset, keras.Model)
     folder = make_writable(out)
     rising = keras.optimizers.schedules.ExponentialDecay(lowest, steps - 1, highest / lowest)
-    loss, metrics = plan.loss.build(True)
+    loss, metrics = plan.loss.build(True, target_scale(plan, dataset))
     network.compile(optimizer=plan.optimizer.build(rising, plan.train.precision), loss=loss, metrics=metrics)
     watch = _Watch()
     with datasets.naming_bad_files(dataset):

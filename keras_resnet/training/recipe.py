@@ -17,12 +17,12 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.fields import Field, make, parsed, unknown_key
 from keras_resnet.training.inputs import Data
-from keras_resnet.training.loss import Loss
+from keras_resnet.training.loss import Loss, TargetScale
 from keras_resnet.training.monitor import Monitor, monitor_of
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
-from keras_resnet.training.sections import SECTIONS, TABLES, About, Train
+from keras_resnet.training.sections import SECTIONS, TABLES, About, Defaults, Train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Recipe:
 
     Args:
         name: by which runs and folders call it.
-        about: source, command, hardware, minutes, expected accuracy, last reproduction.
+        about: source, command, hardware, minutes, expected accuracy, last reproduction, notice.
+        defaults: model and data where a training names none.
         model: arguments of the constructor.
         data: size, crop, normalisation, validation split.
         augment: random changes of training images.
@@ -52,6 +53,7 @@ class Recipe:
 
     name: str = "recipe"
     about: About = dataclasses.field(default_factory=About)
+    defaults: Defaults = dataclasses.field(default_factory=Defaults)
     model: Model = dataclasses.field(default_factory=Model)
     data: Data = dataclasses.field(default_factory=Data)
     augment: Augment = dataclasses.field(default_factory=Augment)
@@ -163,7 +165,12 @@ class Recipe:
         return made
 
     def compile_args(
-        self, *, steps_per_epoch: int, from_logits: bool = False, class_names: Sequence[str] = ()
+        self,
+        *,
+        steps_per_epoch: int,
+        from_logits: bool = False,
+        class_names: Sequence[str] = (),
+        targets: TargetScale | None = None,
     ) -> dict[str, Any]:
         """Returns the arguments of `model.compile`: optimizer, loss, metrics.
 
@@ -171,6 +178,7 @@ class Recipe:
             steps_per_epoch: batches an epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
             class_names: of the data, which metrics that `train.monitor` names need.
+            targets: mean and standard deviation of a regression's targets, in whose units the loss is; None for theirs.
 
         Raises:
             TypeError, ValueError: an argument is out of its range.
@@ -183,7 +191,7 @@ class Recipe:
         """
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
         learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
-        loss, metrics = self.loss.build(from_logits)
+        loss, metrics = self.loss.build(from_logits, targets)
         _, further = monitor_of(self.train.monitor, metrics, class_names)
         for metric in further:
             metric.threshold = 0.0 if from_logits else 0.5

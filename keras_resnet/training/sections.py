@@ -15,7 +15,7 @@ PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat1
 
 @dataclasses.dataclass(frozen=True)
 class About(fields.Section):
-    """Where a recipe comes from and what to expect of it; text for people, nothing reads it."""
+    """Where a recipe comes from and what to expect of it; text for people. A `notice` is shown before each training."""
 
     title = "about"
     source: str = fields.text("")
@@ -24,6 +24,17 @@ class About(fields.Section):
     minutes: str = fields.text("")
     expected_accuracy: str = fields.text("")
     last_reproduced: str = fields.text("never reproduced")
+    notice: str = fields.text("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults(fields.Section):
+    """What a training takes that names no model or no data: those that a run or a search made the recipe for."""
+
+    title = "defaults"
+    model: str = fields.text("")
+    data: str = fields.text("")
+    data_dir: str = fields.text("")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,4 +61,6 @@ class Train(fields.Section):
 SECTIONS: dict[str, type[fields.Section]] = {
     section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train)
 }
-TABLES: dict[str, type[fields.Section]] = {About.title: About, **SECTIONS}
+TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
+# What does not change a run: whoever goes on with one may have them differ.
+DESCRIPTIVE = ("name", About.title, Defaults.title)

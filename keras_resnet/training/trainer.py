@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing, scores
 from keras_resnet.arguments import check_bool, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training.batches import changes_in_step, training_batches, validation_batches
+from keras_resnet.training.batches import changes_in_step, target_scale, training_batches, validation_batches
 from keras_resnet.training.checkpoint import SaveState, read_newest, restore
 from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
 from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
@@ -22,10 +23,9 @@ from keras_resnet.training.network import any_size
 from keras_resnet.training.plan import (
     check_same,
     described,
+    fill_in,
     first_network,
     loaded,
-    remembered,
-    resolved,
     with_defaults,
 )
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
@@ -65,9 +65,9 @@ def fit(
     Args:
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default. A run that goes on
             remembers its recipe, model and data.
-        model: a name from `keras_resnet.list_models()`; "resnet18" by default.
-        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE", "digits" by default; or a
-            `Dataset` that was loaded already, which spares loading it again for every run.
+        model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
+        data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE", by default what the recipe was
+            made for, else "digits"; or a `Dataset` that was loaded already, to be used for several runs.
         data_dir: where TFDS finds its prepared data sets.
         out: the run folder; None for `runs/<recipe>-<model>-<time>`.
         resume: go on where the folder stands, and start where it is empty; a finished run is returned as it is.
@@ -109,9 +109,9 @@ def fit(
         )
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
-    asked = remembered(found, {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir})
-    recipe, model = resolved(asked["recipe"], seed, overrides), asked["model"]
-    choose("model", model, models.VARIANTS)
+    given = {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}
+    recipe, asked = fill_in(given, seed, overrides, found)
+    choose("model", model := asked["model"], models.VARIANTS)
     spec, root, dataset = loaded(recipe, asked["data"], asked["data_dir"])
     about = described(recipe, model, spec, root, dataset)
     if found is not None and folder is not None:
@@ -129,6 +129,8 @@ def fit(
     )
     if dry_run:
         return PlannedRun(about, network, dataset)
+    if recipe.about.notice:
+        warnings.warn(f"{recipe.name}: {recipe.about.notice}", stacklevel=2)
     for line in dataset.report if verbose else ():
         print(line)
     folder = make_writable(folder or new_folder(recipe, model))
@@ -153,10 +155,10 @@ class _Training:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         recipe, progress = self.about.recipe, self.progress
         # Keras counts the batches that are accumulated when it asks a schedule.
-        accumulated = recipe.optimizer.accumulation
-        steps = self._optimizer_steps(self.about.steps_per_epoch * accumulated)
-        names = self.dataset.class_names
-        self.network.compile(**recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=names))
+        steps = self._optimizer_steps(self.about.steps_per_epoch * recipe.optimizer.accumulation)
+        names, targets = self.dataset.class_names, target_scale(recipe, self.dataset)
+        asked = recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=names, targets=targets)
+        self.network.compile(**asked)
         self.network.optimizer.build(self.network.trainable_variables)
         self.average = recipe.optimizer.weight_average(self.network)
         self.averages = [] if self.average is None else self.average.variables
@@ -165,7 +167,7 @@ class _Training:
         begun = progress.epochs
         if begun == 0:
             write_description(self.folder, self._json(RUNNING))
-            files.write_text(self.folder / "recipe.toml", recipe.to_toml())
+            files.write_text(self.folder / "recipe.toml", self.about.recipe_for_others().to_toml())
         own = run_callbacks(recipe, self.folder, progress, self.average, names)
         own.append(SaveState(self.folder / "last", progress, self.about.identity(), self.averages))
         if report is not None:

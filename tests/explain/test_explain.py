@@ -147,3 +147,28 @@ def test_the_stage_is_by_default_the_last_one_whose_map_shows_a_place():
     large = ResNet18(input_shape=(32, 32, 1), stem="small", width=4, classes=3)
     image = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 1)).astype("float32")
     assert np.array_equal(explain.explain(large, image).maps, explain.explain(large, image, stage="stage5").maps)
+
+
+def test_score_cam_is_the_papers_algorithm():
+    """Wang et al. 2020, algorithm 1, by hand: masks spread over [0, 1] (equation 6), a softmax of what they gain."""
+    keras.utils.set_random_seed(0)
+    model = ResNet18(
+        input_shape=(16, 16, 1), stem="small", width=4, classes=3, classifier_activation=None, zero_init_residual=False
+    )
+    image = np.random.default_rng(0).uniform(0, 1, (1, 16, 16, 1)).astype("float32")
+    found = explain.explain(model, image, method="score-cam", classes=1, stage="stage2").maps[0]
+    inner = keras.Model(model.input, model.get_layer("stage2_block2").output)
+    maps = np.moveaxis(np.asarray(inner(image, training=False))[0], -1, 0)  # of the size of the image
+
+    def chances(images):
+        logits = np.asarray(model(images, training=False), "float64")
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    gains = []
+    for one in maps:
+        mask = (one - one.min()) / (one.max() - one.min())
+        gains.append(chances(image * mask[None, ..., None])[0, 1] - chances(np.zeros_like(image))[0, 1])
+    weights = np.exp(gains) / np.exp(gains).sum()
+    expected = np.maximum(np.tensordot(weights, maps, 1), 0)
+    assert np.abs(found - expected / expected.max()).max() < 1e-5

@@ -322,3 +322,25 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
 def test_a_model_of_unknown_size_is_refused(tmp_path):
     with pytest.raises(ValueError, match="one input of known size"):
         keras_resnet.export(ResNet18(input_shape=(None, None, 3), width=4), out=tmp_path / "net")
+
+
+@pytest.mark.slow
+def test_calibration_data_set_the_ranges_and_leave_the_test_split_to_the_run(run, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (60, 8, 8, 1), "uint8")
+    names = np.array([str(digit) for digit in range(10)])
+    labels = rng.permutation(np.arange(60) % 10)  # no network can know these
+    np.savez(tmp_path / "c.npz", x_train=images, y_train=labels, x_test=images, y_test=labels, class_names=names)
+    spec = f"npz:{tmp_path / 'c.npz'}"
+    own, other = (
+        keras_resnet.export(run, format="litert", quantize="int8", calibration=data, out=tmp_path / f"{name}.tflite")
+        for name, data in (("own", None), ("other", spec))
+    )
+    assert own.facts["examples"] == other.facts["examples"] == 360
+    assert own.facts["accuracy_before"] == other.facts["accuracy_before"] > 0.5
+    assert own.path.read_bytes() != other.path.read_bytes()
+    with pytest.raises(ValueError, match="takes 1 channels"):
+        np.savez(tmp_path / "rgb.npz", x=rng.integers(0, 256, (60, 8, 8, 3), "uint8"), y=labels, class_names=names)
+        rgb = f"npz:{tmp_path / 'rgb.npz'}"
+        keras_resnet.export(run, format="litert", quantize="int8", calibration=rgb, out=tmp_path / "rgb.tflite")

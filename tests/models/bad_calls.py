@@ -46,7 +46,10 @@ def _calls() -> dict[str, tuple[dict[str, Any], str]]:
         "width -1": ({"width": -1}, "width must be an int >= 1, got -1"),
         "width nan": ({"width": nan}, "width must be an int >= 1, got nan"),
         "fractional width": ({"width": 64.0}, "width must be an int >= 1, got 64.0"),
-        "unknown stem": ({"stem": "foo"}, "stem='foo' is not known.*Use one of: 'conv7', 'deep', 'small'"),
+        "unknown stem": (
+            {"stem": "foo"},
+            "stem='foo' is not known.*Use one of: 'conv7', 'deep', 'deep_strided'",
+        ),
         "stem misspelt": ({"stem": "conv_7"}, "stem='conv_7' is not known. Did you mean 'conv7'"),
         "unknown shortcut": ({"shortcut": "bottle_neck"}, "shortcut='bottle_neck' is not known.*'conv', 'pool'"),
         "unknown attention": ({"attention": "cbam"}, "attention='cbam' is not known.*None, 'se'"),

@@ -45,12 +45,8 @@ class Geometry:
         for size, width, stride, pads in zip(sizes, window, self.strides, self.pads, strict=True):
             if stride == 1:
                 total = width - 1
-            elif size is None:
+            elif size is None or (total := (-(-size // stride) - 1) * stride + width - size) < 0 and self.rank == 3:
                 return False
-            else:
-                total = (-(-size // stride) - 1) * stride + width - size
-                if total < 0 and self.rank == 3:
-                    return False
             if (max(total, 0) // 2, -(-max(total, 0) // 2)) != pads:
                 return False
         return True
