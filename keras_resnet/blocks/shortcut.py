@@ -18,6 +18,29 @@ AVERAGE_POOLING = {
     3: keras.layers.AveragePooling3D,
 }
 
+
+def pooling_policy(rank: int, policy: Any) -> Any:
+    """Returns the policy of a pooling layer: float32 where TensorFlow cannot pool volumes in the block's dtype.
+
+    It has no float16 pooling of volumes on a CPU, and none in float64 anywhere (TensorFlow 2.21).
+
+    Args:
+        rank: axes of space.
+        policy: of the block.
+
+    Raises:
+        ValueError: the block computes volumes in float64, which float32 would round.
+    """
+    if rank < 3 or keras.config.backend() != "tensorflow":
+        return policy
+    if policy.compute_dtype == "float64":
+        raise BadValue(
+            "dtype='float64' was given for volumes that are pooled, which TensorFlow cannot do in float64. Allowed are "
+            "float32 and 16-bit policies; a stem 'small' with shortcuts 'conv' pools nothing. Use one of these."
+        )
+    return "float32" if policy.compute_dtype == "float16" else policy
+
+
 SHORTCUTS = {
     # How a shortcut comes to the shape of the branch: pooling before, stride of the 1x1 convolution.
     "conv": "a 1x1 convolution that steps",
@@ -86,13 +109,15 @@ class Shortcut(Composite):
         pooled_shape = tuple(input_shape)
         if self.kind != "conv" and self.strides > 1:
             # A maximum over a window of one pixel is that pixel: pooling serves as the strided slice.
-            window, table = (1, MAX_POOLING) if self.kind == "subsample" else (self.strides, AVERAGE_POOLING)
+            window, padding, table = (self.strides, "same", AVERAGE_POOLING)
+            if self.kind == "subsample":
+                window, padding, table = (1, "valid", MAX_POOLING)
             self.pool = table[rank](
                 window,
                 strides=self.strides,
-                padding="same",
+                padding=padding,
                 data_format=self.data_format,
-                dtype=self.dtype_policy,
+                dtype=pooling_policy(rank, self.dtype_policy),
                 name="pool",
             )
             self.pool.build(input_shape)
@@ -130,7 +155,7 @@ class Shortcut(Composite):
 
     def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
         """Returns `inputs` in the shape of the branch."""
-        x = run(self.pool, inputs) if self.pool else inputs
+        x = keras.ops.cast(run(self.pool, inputs), self.compute_dtype) if self.pool else inputs
         x = run(self.conv, x) if self.conv else x
         return run(self.norm, x, training=training) if self.norm else x
 

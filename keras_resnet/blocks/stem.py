@@ -10,7 +10,7 @@ from keras_resnet.blocks.composite import Composite, Run
 from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
-from keras_resnet.blocks.shortcut import MAX_POOLING
+from keras_resnet.blocks.shortcut import MAX_POOLING, pooling_policy
 from keras_resnet.blocks.versions import VERSIONS
 
 
@@ -127,8 +127,9 @@ class Stem(Composite):
                 self.norms.append(self._norm(f"norm{index}", shape))
         self.pool = None
         if plan.pool:
+            policy = pooling_policy(rank, self.dtype_policy)
             self.pool = MAX_POOLING[rank](
-                3, strides=2, padding="valid", data_format=self.data_format, dtype=self.dtype_policy, name="pool"
+                3, strides=2, padding="valid", data_format=self.data_format, dtype=policy, name="pool"
             )
             self.pool.build(pad_shape(shape, 1, self.data_format))
         hand_down_trainable(self)
@@ -162,7 +163,8 @@ class Stem(Composite):
                 norm = self.norms[index]
                 x = keras.ops.relu(x if norm is None else run(norm, x, training=training))
         if self.pool:
-            x = run(self.pool, pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill))
+            padded = pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill)
+            x = keras.ops.cast(run(self.pool, padded), self.compute_dtype)
         return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -34,7 +34,7 @@ class Policy(RandomChange):
         `(batch, height, width, channels)` in [0, 255], sizes known.
 
     Output shape:
-        That of the input, float32 in [0, 255].
+        That of the input, in [0, 255], in the compute dtype of the layer (float32 by default).
     """
 
     def draw(self, shape: Any, draws: Any) -> Any:

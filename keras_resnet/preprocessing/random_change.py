@@ -18,7 +18,8 @@ class RandomChange(keras.layers.Layer):
         `(batch, *space, channels)` with one to three axes of space.
 
     Output shape:
-        That of the input, float32.
+        That of the input, in the compute dtype of the layer, which is float32 unless `dtype` says otherwise; inside
+        everything is computed in float32.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
@@ -43,7 +44,9 @@ class RandomChange(keras.layers.Layer):
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         """Returns the changed examples; the name is that of Keras's protocol."""
         images = keras.ops.cast(images, "float32")
-        return images if not training or transformation is None else self.change(images, transformation)
+        if training and transformation is not None:
+            images = self.change(images, transformation)
+        return keras.ops.cast(images, self.compute_dtype)
 
     def call(self, examples: Any, training: bool | None = None) -> Any:
         """Returns changed examples when `training`, and the examples themselves otherwise."""
