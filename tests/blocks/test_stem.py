@@ -6,7 +6,7 @@ from keras_resnet.blocks import Stem
 from tests import harness
 
 
-@pytest.mark.parametrize(("kind", "side"), [("conv7", 8), ("deep", 8), ("small", 32)])
+@pytest.mark.parametrize(("kind", "side"), [("conv7", 8), ("deep", 8), ("deep_strided", 8), ("small", 32)])
 @pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
 def test_stems_reduce_as_the_papers_say(kind, side, version):
     outputs = Stem(16, kind=kind, version=version)(harness.random_images(1, 32, 32, 3))

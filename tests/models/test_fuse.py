@@ -102,6 +102,7 @@ def test_folding_is_exact_but_for_rounding(variant, version):
     [
         {"stem": "conv7"},
         {"stem": "deep", "shortcut": "pool"},
+        {"stem": "deep_strided", "shortcut": "pool", "attention": "se_quarter"},
         {"attention": "se"},
         {"drop_path_rate": 0.3, "dropout_rate": 0.4},
         {"kernel_regularizer": keras.regularizers.L2(1e-4), "kernel_initializer": keras.initializers.HeUniform(seed=1)},

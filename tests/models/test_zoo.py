@@ -103,3 +103,13 @@ def test_every_backend_computes_the_recorded_logits(net):
     expected = np.array(json.loads((GOLDEN / "logits.json").read_text())[net])
     logits = logits_of(net)
     assert np.abs(logits - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_the_parts_of_resnet_rs_make_timms_resnetrs50():
+    """timm 1.0.31's resnetrs50 has 35,691,912 parameters; its squeeze in the first stage is 64 wide."""
+    model = models.build(
+        "resnet50", stem="deep_strided", shortcut="pool", attention="se_quarter", kernel_initializer="zeros"
+    )
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 35_691_912
+    assert model.get_layer("stage2_block1").attention.reduce.units == 64
+    assert model.get_layer("stem").pool is None and model.get_layer("stem").output.shape[1:] == (56, 56, 64)
