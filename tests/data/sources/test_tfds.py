@@ -250,6 +250,21 @@ def test_the_real_cifar_10_is_read(real_data):
 
 
 @pytest.mark.parametrize("how", LIMITS)
+def test_the_epochs_of_a_set_are_in_random_orders_however_it_is_held(prepared, how):
+    """The former order kept half of the neighbors of such sets together in some epochs; here by chance two do."""
+    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    size, epochs = dataset.sizes["train"], 120
+    batches = dataset.training_batches(size, seed=4).take(epochs).as_numpy_iterator()
+    found = np.stack([images[:, 0, 0, 0] for images, _ in batches]).astype(int)
+    places = np.argsort(np.argsort(found, axis=1), axis=1)  # numbers of the examples, without gaps
+    neighbors = (np.abs(np.diff(places, axis=1)) == 1).sum(axis=1)
+    assert abs(neighbors.mean() - 2 * (size - 1) / size) < 5 * np.sqrt(2 / epochs) and neighbors.max() < 14
+    assert abs((places == np.arange(size)).sum(axis=1).mean() - 1) < 5 / np.sqrt(epochs)
+    assert abs(places[:, 0].mean() - (size - 1) / 2) < 5 * size / np.sqrt(12 * epochs)
+    assert len({order.tobytes() for order in places}) == epochs
+
+
+@pytest.mark.parametrize("how", LIMITS)
 def test_repeated_augmentation_holds_an_example_several_times_however_it_is_held(prepared, how):
     dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
     options = {"seed": 1, "repeats": 3}
