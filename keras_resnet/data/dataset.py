@@ -125,6 +125,8 @@ class Dataset:
         image_size: int | tuple[int, int] | None = None,
         augmentation: Any = None,
         crop: str | None = None,
+        crop_fraction: float = CROP_FRACTION,
+        interpolation: str = "bilinear",
         operations: Sequence[BatchOperation] = (),
         shard: tuple[int, int] = (0, 1),
         repeats: int = 1,
@@ -142,6 +144,8 @@ class Dataset:
             augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
             crop: "random" (scale 0.08 to 1, ratio 3/4 to 4/3), "center", "none" (the whole image, stretched); None
                 for "random" where images differ in size, "none" elsewhere.
+            crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
+            interpolation: "bilinear" or "bicubic".
             operations: functions `(images, labels, seed) -> (images, labels)` of a whole batch, such as MixUp, applied
                 in turn after the augmentation; `seed` is an int32 tensor of two numbers, another for every operation
                 and step.
@@ -167,6 +171,7 @@ class Dataset:
             image_size=size,
             crop=check_crop(crop, size, self.image_shape, default="random"),
             antialias_above=TRAINING_ANTIALIAS_ABOVE,
+            **check_fit(crop_fraction, interpolation),
             shard=index,
             num_shards=count,
             repeats=check_int("repeats", repeats, maximum=batch_size),

@@ -12,6 +12,7 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.explain.gradients import cut, gradients
 from keras_resnet.models.outputs import PROBABILITIES, last_activation, softmax
 from keras_resnet.models.stages import stage_outputs
+from keras_resnet.preprocessing import for_model
 
 INTEGRATION_STEPS = 32
 OCCLUSION_SHARE = 8  # of the longest side is a window
@@ -51,7 +52,8 @@ def explain(
         model: a network of this package, of any rank, channels last; its statistics stay as they are.
         images: `(batch, *space, channels)` as the network takes them.
         method: "grad-cam", "grad-cam++", "score-cam", "integrated-gradients" or "occlusion".
-        classes: an index for each example, or one for all; None for the most probable.
+        classes: an index for each example, or one for all; None for the most probable. A model whose record names two
+            classes, and which has one output, has both.
         stage: whose feature map the first three methods look at: "stage5" is the surest, earlier ones are finer. "auto"
             is the last one whose map has at least 4 cells along every axis, "stage5" for images of the usual size.
 
@@ -73,11 +75,11 @@ def explain(
             f"images has the shape {images.shape}, and the model takes {model.input_shape}. Allowed is a batch of at "
             "least one example of that shape. Pass images[None] for a single one."
         )
-    logits = _without_activation(model)
-    outputs = _in_batches(model, images)
-    wanted = outputs.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))
+    logits = _with_two_logits(_without_activation(model), model)
+    outputs, scores = _in_batches(model, images), _in_batches(logits, images)
+    wanted = scores.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))
     for index in wanted:
-        check_int("classes", index, minimum=0, maximum=outputs.shape[1] - 1)
+        check_int("classes", index, minimum=0, maximum=scores.shape[1] - 1)
     maps = METHODS[method](logits, images, wanted.astype(int), stage)
     return Explanation(_normalized(maps), wanted.astype(int), outputs, method)
 
@@ -99,6 +101,19 @@ def _without_activation(model: keras.Model) -> keras.Model:
     logits = plain(last.input)
     plain.set_weights(last.get_weights())
     return keras.Model(model.input, logits)
+
+
+def _with_two_logits(logits: keras.Model, model: keras.Model) -> keras.Model:
+    """Returns a network of two logits of the same probabilities, for a model of two classes and one output.
+
+    They are minus and plus half of the one: what speaks for the first class speaks against the second.
+    """
+    if logits.output_shape[-1] != 1 or len(for_model(model).class_names) != 2:
+        return logits
+    halves = keras.layers.Dense(2, use_bias=False, dtype="float32", name="two_logits")
+    outputs = halves(logits.output)
+    halves.set_weights([np.array([[-0.5, 0.5]], "float32")])
+    return keras.Model(logits.input, outputs)
 
 
 def _in_batches(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import SCHEMES
+from keras_resnet.preprocessing.record import INTERPOLATIONS
 from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training import fields
 
@@ -26,7 +27,9 @@ PROGRESSIVE_PARTS = 8
 class Data(fields.Section):
     """What becomes of images before the network sees them.
 
-    `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ.
+    `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ. Where
+    training images are cut (`crop` is "random" or "center"), evaluation and prediction take the center whose share of
+    the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
     takes the last axis for the channels.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike.
@@ -38,6 +41,8 @@ class Data(fields.Section):
     title = "data"
     image_size: int | str = fields.integer_or("auto")
     crop: str = fields.choice("auto", CROPS, word="auto")
+    crop_fraction: float = fields.number(datasets.CROP_FRACTION, maximum=1.0, open_below=True)
+    interpolation: str = fields.choice("bilinear", INTERPOLATIONS)
     normalization: str = fields.choice("unit", SCHEMES)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
     on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
@@ -73,6 +78,12 @@ class Data(fields.Section):
             )
         return None if space == (self.image_size, self.image_size) else int(self.image_size)
 
+    def crop_for(self, dataset: datasets.Dataset) -> str:
+        """Returns what is cut from training images: "random", "center" or "none"."""
+        if self.crop == "auto":
+            return "random" if None in dataset.image_shape else "none"
+        return self.crop
+
     def shape_for(self, dataset: datasets.Dataset) -> tuple[int, ...]:
         """Returns `(*space, channels)` of what the network takes."""
         size = self.size_for(dataset)
@@ -84,8 +95,8 @@ class Data(fields.Section):
         shape = dataset.image_shape
         return preprocessing.InputRecord(
             image_size=self.shape_for(dataset)[:-1] if len(shape) == 3 else None,
-            # Images that share a size are trained on whole.
-            crop_fraction=datasets.CROP_FRACTION if None in shape else None,
+            crop_fraction=None if self.crop_for(dataset) == "none" else self.crop_fraction,
+            interpolation=self.interpolation,
             channel_order=preprocessing.order_of(shape[-1], len(shape) - 1),
             class_names=dataset.class_names,
         )
@@ -183,10 +194,20 @@ class Data(fields.Section):
             size: `(height, width)` to which images of many sizes are cut, where it is not that of the network.
             **options: further arguments of `Dataset.training_batches`.
         """
-        crop = None if self.crop == "auto" else self.crop
-        own: Any = self.size_for(dataset)
-        image_size = own if size is None or own is None else size
-        return dataset.training_batches(batch_size, image_size=image_size, crop=crop, **options)
+        crop: str = self.crop_for(dataset)
+        image_size: Any = self.size_for(dataset)
+        if crop != "none" and image_size is None:
+            image_size = dataset.image_shape[:-1]
+        if size is not None and image_size is not None:
+            image_size = size
+        return dataset.training_batches(
+            batch_size,
+            image_size=image_size,
+            crop=crop,
+            crop_fraction=self.crop_fraction,
+            interpolation=self.interpolation,
+            **options,
+        )
 
     def shrinking(self, dataset: datasets.Dataset, size: tuple[int, int] | None) -> list[BatchOperation]:
         """Returns what makes the images of a batch smaller, after they were changed in pixels of the whole picture.
@@ -195,7 +216,8 @@ class Data(fields.Section):
             dataset: whose images that share a size are meant; others are cut to any size as they are read.
             size: `(height, width)`, or None for nothing.
         """
-        return [] if size is None or self.size_for(dataset) is not None else [_shrinking(size)]
+        is_resized = self.size_for(dataset) is not None or self.crop_for(dataset) != "none"
+        return [] if size is None or is_resized else [_shrinking(size)]
 
 
 def _shrinking(size: tuple[int, int]) -> BatchOperation:

@@ -114,6 +114,7 @@ def lr_find(
             training_batches(plan, dataset, network.output_shape[-1]),
             steps_per_epoch=steps,
             epochs=1,
+            class_weight=plan.data.class_weights(dataset, plan.augment.mixes),
             callbacks=[watch],
             shuffle=False,
             verbose=0,

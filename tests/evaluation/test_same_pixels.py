@@ -131,3 +131,38 @@ def test_a_run_is_evaluated_on_prepared_data_where_it_found_it(tmp_path, monkeyp
     monkeypatch.chdir("/")
     assert json.loads((run.path / "run.json").read_text())["data_dir"] == str(tmp_path)
     assert evaluation.evaluate(run.path, "npz:two.npz")["examples"] == 20
+
+
+@pytest.mark.parametrize("crop", ["auto", "none", "center", "random"])
+@pytest.mark.parametrize("sizes", [((40, 40), (64, 32)), ((40, 40),)], ids=["many sizes", "one size"])
+def test_evaluation_cuts_where_training_does(tmp_path, sizes, crop):
+    """Images of one size were tested whole and stretched, whatever training saw; those of many sizes always cut."""
+    photographs(tmp_path / "photos", sizes)
+    words = {**SMALL, "data.crop": crop, "data.crop_fraction": 0.5, "data.interpolation": "bicubic"}
+    spec = f"folder:{tmp_path / 'photos'}"
+    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    is_cut = crop in ("center", "random") or (crop == "auto" and len(sizes) > 1)
+    record = preprocessing.for_model(run.model)
+    assert (record.crop_fraction, record.interpolation) == (0.5 if is_cut else None, "bicubic")
+    path = sorted((tmp_path / "photos" / "grey").iterdir())[0]
+    pixels = np.asarray(Image.open(path))
+    height, width = pixels.shape[:2]
+    side = round(min(height, width) * 0.5)
+    top, left = (height - side) // 2, (width - side) // 2
+    kept = pixels[top : top + side, left : left + side] if is_cut else pixels
+    expected = data.resize_for_evaluation(kept, 24, None, "bicubic").numpy()
+    assert np.abs(np.asarray(data.read_for_network(path, record)) - expected).max() < 1
+    if crop == "center" and len(sizes) == 1:
+        # The very pixels of a training example are those of its evaluation, but for the antialiasing.
+        trained = training.batches.training_batches(run.recipe, run.dataset, 3).take(1)
+        assert next(iter(trained))[0].shape == (16, 24, 24, 3)
+
+
+def test_images_of_their_own_size_can_be_cut(tmp_path):
+    photographs(tmp_path / "photos", ((24, 24),))
+    words = {**SMALL, "data.crop": "random", "data.progressive_from": 0.5, "train.epochs": 2}
+    spec = f"folder:{tmp_path / 'photos'}"
+    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    assert preprocessing.for_model(run.model).crop_fraction == 0.875
+    small = next(iter(training.batches.training_batches(run.recipe, run.dataset, 3, size=(12, 12))))[0]
+    assert small.shape == (16, 12, 12, 3)

@@ -172,3 +172,42 @@ def test_score_cam_is_the_papers_algorithm():
     weights = np.exp(gains) / np.exp(gains).sum()
     expected = np.maximum(np.tensordot(weights, maps, 1), 0)
     assert np.abs(found - expected / expected.max()).max() < 1e-5
+
+
+def two_class_networks():
+    """The same probabilities from one logit and from two."""
+    keras.utils.set_random_seed(1)
+    record = preprocessing.InputRecord(16, None, class_names=("cat", "dog"))
+    image = keras.Input((16, 16, 3))
+    x = preprocessing.InputNormalization("unit", record=record)(image)
+    options = {"stem": "small", "width": 4, "zero_init_residual": False, "classifier_activation": None}
+    one = ResNet18(input_tensor=x, classes=1, **options)
+    two_logits = keras.layers.Dense(2, name="predictions")(one.get_layer("head_pool").output)
+    two = keras.Model(one.input, two_logits)
+    kernel, _ = one.get_layer("predictions").get_weights()
+    one.get_layer("predictions").set_weights([kernel, np.array([0.3], "float32")])
+    halves = np.concatenate([-kernel / 2, kernel / 2], axis=1), np.array([-0.15, 0.15], "float32")
+    two.get_layer("predictions").set_weights(list(halves))
+    sigmoid = keras.layers.Dense(1, activation="sigmoid", name="predictions")
+    probability = keras.Model(one.input, sigmoid(one.get_layer("head_pool").output))
+    sigmoid.set_weights(one.get_layer("predictions").get_weights())
+    return one, two, probability
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_classes_have_the_same_maps_with_one_output_and_with_two(method):
+    """With one output every picture was titled with the first class, and had the map of the second."""
+    one, two, probability = two_class_networks()
+    images = np.random.default_rng(0).uniform(0, 255, (6, 16, 16, 3)).astype("float32")
+    expected = explain.explain(two, images, method=method)
+    logits = np.asarray(one(images, training=False))[:, 0]
+    assert np.array_equal(expected.classes, (logits > 0).astype(int))
+    for model in (one, probability):
+        found = explain.explain(model, images, method=method)
+        assert np.array_equal(found.classes, expected.classes) and found.outputs.shape == (6, 1)
+        assert np.abs(found.maps - expected.maps).max() < 1e-3
+        for index in (0, 1):
+            maps = [explain.explain(net, images, method=method, classes=index).maps for net in (model, two)]
+            assert np.abs(maps[0] - maps[1]).max() < 1e-3
+    with pytest.raises(ValueError, match="classes must be an int from 0 to 1"):
+        explain.explain(one, images, method=method, classes=2)

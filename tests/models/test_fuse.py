@@ -107,7 +107,7 @@ def test_folding_is_exact_but_for_rounding(variant, version):
         {"drop_path_rate": 0.3, "dropout_rate": 0.4},
         {"kernel_regularizer": keras.regularizers.L2(1e-4), "kernel_initializer": keras.initializers.HeUniform(seed=1)},
     ],
-    ids=["conv7", "deep and pool", "attention", "drop path and dropout", "regulariser and seed"],
+    ids=["conv7", "deep and pool", "resnet-rs", "attention", "drop path and dropout", "regularizer and seed"],
 )
 def test_every_argument_of_a_model_is_kept(arguments, version):
     shape = (33, 34, 3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import training
+from keras_resnet import data, training
 from keras_resnet.cli import main
 from keras_resnet.training.batches import training_batches
 
@@ -76,3 +76,20 @@ def test_examples_of_every_rank_are_drawn(shape, tmp_path):
 def test_a_preview_refuses_what_is_no_picture(tmp_path):
     with pytest.raises(ValueError, match="no PNG file"):
         training.preview(out=tmp_path / "grid.jpg")
+
+
+def test_a_range_test_weighs_classes_as_training_does(tmp_path):
+    images, labels = data.load("digits").arrays("train")
+    chosen = np.concatenate([np.flatnonzero(labels == 0)[:100], np.flatnonzero(labels == 1)[:20]])
+    np.savez(tmp_path / "d.npz", x=images[chosen], y=labels[chosen])
+    found = [
+        training.lr_find(
+            "quick",
+            data=f"npz:{tmp_path / 'd.npz'}",
+            out=tmp_path / balance,
+            steps=10,
+            overrides={"model.width": 2, "train.batch_size": 16, "data.balance": balance},
+        ).losses
+        for balance in ("none", "weights")
+    ]
+    assert not np.allclose(found[0], found[1])
