@@ -56,8 +56,10 @@ def images_per_second(dataset: data.Dataset, batches: int, seed: int) -> float:
     return batches * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def whole_image(contents: tf.Tensor, orientation: int, window: Callable[..., tuple]) -> tf.Tensor:
-    """Decodes all of a JPEG and cuts the window out of it, by the same decoder."""
+def whole_image(
+    contents: tf.Tensor, orientation: int, window: Callable[..., tuple], *, is_deep: bool = False
+) -> tf.Tensor:
+    """Decodes all of a JPEG, whose values have 8 bits, and cuts the window out of it, by the same decoder."""
     image = tf.io.decode_jpeg(contents, channels=3, dct_method=decoding.DCT_METHOD)
     shape = tf.shape(image)
     top, left, height, width = window(shape[0], shape[1])

@@ -29,6 +29,7 @@ def arrays(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:finetune. this recipe is for pretrained weights")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_builds_compiles_and_steps_on_data_of_its_shape(name, tmp_path):
     small = {"model.width": 4, "train.epochs": 2, "train.batch_size": 12}
