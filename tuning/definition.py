@@ -11,7 +11,7 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.monitor import direction_of
-from keras_resnet.training.plan import anchored
+from keras_resnet.training.plan import anchored, made_for
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
 from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
@@ -96,10 +96,7 @@ def defined(
     changes |= {} if seed is None else {"train.seed": seed}
     recipe = recipe.replace(changes)
     if known is None:
-        made_for = dataclasses.asdict(recipe.defaults)
-        if "data" in given:
-            made_for["data_dir"] = ""  # which belongs to the data
-        remembered = {**remembered, **{name: value for name, value in made_for.items() if value}}
+        remembered = {**remembered, **made_for(recipe, "data" in given)}
     plain = {**remembered, **given}
     if known is None or space is not None or "space" in own:
         found = space if space is not None else settings.space

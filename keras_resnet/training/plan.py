@@ -21,6 +21,17 @@ from keras_resnet.training.sharpness import SharpnessAware
 DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
 
 
+def made_for(recipe: Recipe, has_data: bool) -> dict[str, str]:
+    """Returns the model, the data and the folder of data that a recipe names; nothing for what it does not.
+
+    Args:
+        recipe: that a run or a search may have made.
+        has_data: whether other data were given, whose folder the recipe does not know.
+    """
+    named = dataclasses.asdict(recipe.defaults)
+    return {name: value for name, value in named.items() if value and not (has_data and name == "data_dir")}
+
+
 def fill_in(
     given: Mapping[str, Any],
     seed: int | None = None,
@@ -42,10 +53,7 @@ def fill_in(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
     if found is None:
-        made_for = dataclasses.asdict(recipe.defaults)
-        if given.get("data") is not None:
-            made_for["data_dir"] = ""  # which belongs to the data
-        known |= {name: value for name, value in made_for.items() if value}
+        known |= made_for(recipe, given.get("data") is not None)
     names = ("model", "data", "data_dir")
     return recipe, {name: known[name] if given.get(name) is None else given[name] for name in names}
 

@@ -55,11 +55,11 @@ class ArrayExamples:
     @property
     def signatures(self) -> list[bytes]:
         """A digest of every image."""
-        return [hashlib.blake2b(_bytes_of(image), digest_size=16).digest() for image in self._images.numpy()]
+        return [_digest(image) for image in self._images.numpy()]
 
     def digest_of(self, index: int) -> bytes:
         """Returns the digest of an image."""
-        return hashlib.blake2b(_bytes_of(self._images[index].numpy()), digest_size=16).digest()
+        return _digest(self._images[index].numpy())
 
     def name_of(self, index: int) -> str:
         """Returns the file of the example, or its number in its split."""
@@ -187,6 +187,10 @@ def check_same_length(images: np.ndarray, labels: np.ndarray, where: str) -> Non
             f"{where} holds {len(images)} images and {len(labels)} labels. "
             "Allowed is one label an image. Check how the arrays were made."
         )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(_bytes_of(image), digest_size=16).digest()
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:

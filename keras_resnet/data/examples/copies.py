@@ -3,8 +3,6 @@
 import collections
 from collections.abc import Hashable, Mapping, Sequence
 
-import numpy as np
-
 from keras_resnet.data.examples.protocol import Examples
 
 Place = tuple[str, int]
@@ -32,8 +30,9 @@ def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) ->
             f"and {_told(splits, other)}. Scores on copies of training examples say too much; remove them"
         )
     if class_names:
-        label_of = {name: examples.labels for name, examples in splits.items()}
-        split_labels = [(group, [int(_label(label_of[split], index)) for split, index in group]) for group in groups]
+        # Groups come from splits that are in memory or in files, which know their labels.
+        label_of = {name: examples.labels for name, examples in splits.items() if examples.labels is not None}
+        split_labels = [(group, [int(label_of[split][index]) for split, index in group]) for group in groups]
         conflicts = [(group, labels) for group, labels in split_labels if len(set(labels)) > 1]
         if conflicts:
             group, labels = conflicts[0]
@@ -64,10 +63,6 @@ def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
                 equal[splits[split].digest_of(index)].append((split, index))
             groups += [group for group in equal.values() if len(group) > 1]
     return groups
-
-
-def _label(labels: np.ndarray | None, index: int) -> int:
-    return -1 if labels is None else labels[index]
 
 
 def _told(splits: Mapping[str, Examples], place: Place) -> str:
