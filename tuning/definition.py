@@ -12,6 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.plan import anchored, made_for
+from keras_resnet.training.progress import earlier_recipe
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
 from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
@@ -63,7 +64,7 @@ class Definition:
     def from_dict(cls, values: dict[str, Any]) -> "Definition":
         """Returns what `to_dict` made plain."""
         made = {
-            "recipe": training.Recipe.from_dict(values["recipe"]),
+            "recipe": earlier_recipe(values["recipe"]),
             "space": Space.from_rows(values["space"]),
             "settings": Settings(**values["settings"]),
         }

@@ -72,7 +72,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from keras_resnet import evaluation
 
     asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
-    scores = evaluation.evaluate(options.trained, **asked)
+    scores = evaluation.evaluate(options.trained, **asked, task=options.task)
     if options.robustness:
         scores["robustness"] = evaluation.robustness(options.trained, **asked)
     if options.json:
@@ -107,7 +107,7 @@ def predict(options: argparse.Namespace) -> None:
     """Prints the most probable classes of images."""
     from keras_resnet import evaluation
 
-    predictions = evaluation.predict(options.trained, options.images, top=options.top)
+    predictions = evaluation.predict(options.trained, options.images, top=options.top, task=options.task)
     if options.json:
         print(json.dumps(predictions))
         return
@@ -208,7 +208,7 @@ def demo(options: argparse.Namespace) -> None:
     """Serves a page until Ctrl-C."""
     from keras_resnet.demo import serve
 
-    serve(options.trained, options.port)
+    serve(options.trained, options.port, options.task)
 
 
 def benchmark(options: argparse.Namespace) -> None:
@@ -232,6 +232,7 @@ def export(options: argparse.Namespace) -> None:
             out=options.out,
             quantize=options.quantize,
             calibration=options.calibration,
+            task=options.task,
         )
     )
 
@@ -240,7 +241,7 @@ def explain(options: argparse.Namespace) -> None:
     """Writes overlays of class activation maps."""
     from keras_resnet.explain import explain_files
 
-    for path in explain_files(options.trained, options.images, options.out):
+    for path in explain_files(options.trained, options.images, options.out, task=options.task):
         print(path)
 
 

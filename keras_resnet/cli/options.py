@@ -35,6 +35,9 @@ EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the traini
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images a step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
 IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files")
+TASK = _option(
+    "--task", choices=["classification", "regression"], help="what a model is for that does not say it itself"
+)
 NOT_YET = "(not available yet)"
 
 # A row a command: what it does, and its options.
@@ -73,6 +76,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             DATA_DIR,
             _option("--split", default="test", help="train, validation or test (default: %(default)s)"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
+            TASK,
             JSON,
         ],
     ),
@@ -82,12 +86,13 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             TRAINED,
             IMAGES,
             _option("--top", type=int, default=5, metavar="N", help="classes to print (default: %(default)s)"),
+            TASK,
             JSON,
         ],
     ),
     "explain": (
         "class activation maps over images",
-        [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go")],
+        [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go"), TASK],
     ),
     "lr-find": (
         "a range test: for which learning rates the loss falls",
@@ -136,6 +141,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--quantize", choices=["int8", "float16"], help="store weights in fewer bits"),
             _option("--calibration", metavar="SPEC", help="the data that int8 is calibrated on"),
             _option("--out", metavar="PATH", required=True, help="the file or folder to make"),
+            TASK,
         ],
     ),
     "convert": (
@@ -174,6 +180,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         [
             TRAINED,
             _option("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1 (default: %(default)s)"),
+            TASK,
         ],
     ),
     "benchmark": (

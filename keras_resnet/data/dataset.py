@@ -15,7 +15,10 @@ from keras_resnet.data.examples.pace import paced
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
+from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION
+from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.preprocessing.streams import BatchOperation
 
 # A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
@@ -33,9 +36,14 @@ class Dataset:
         spec: what `load` was asked for.
         splits: the examples of "train" and, where present, "validation" and "test".
         class_names: one a class; empty for regression.
-        num_outputs: classes, or values to predict.
+        num_outputs: classes, or regression targets per example.
         report: what a user should know: counts, skipped files, ignored extensions.
+
+    Attributes: `pixel_range`, the values of black and of white in pictures, None for other examples and unknown units;
+    `options`, those that `load` was given, None for a dataset that was made otherwise.
     """
+
+    options: LoadOptions | None = None
 
     def __init__(
         self,
@@ -56,10 +64,23 @@ class Dataset:
         self.report += report_copies(splits, class_names)
         shapes = [examples.image_shape for examples in splits.values()]
         self.image_shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
+        is_picture = len(self.image_shape) == 3
+        self.pixel_range = splits["train"].pixel_range if is_picture else None
+        if self.pixel_range not in (None, BYTES):
+            low, high = self.pixel_range
+            self.report.append(
+                f"pixels: numbers in [{low:g}, {high:g}], taken for scaled pixels in [0, 255]; image files that the "
+                "model is given later are scaled alike"
+            )
         digest = hashlib.sha256(repr((class_names, num_outputs, sorted(self.sizes.items()))).encode())
         for name in sorted(splits):
             digest.update(name.encode() + splits[name].fingerprint())
         self.fingerprint = digest.hexdigest()
+
+    @property
+    def task(self) -> str:
+        """What the labels are for, a key of `keras_resnet.preprocessing.outputs.TASKS`."""
+        return CLASSIFICATION if self.class_names else REGRESSION
 
     def __repr__(self) -> str:
         """Returns the spec, the sizes and the shape."""

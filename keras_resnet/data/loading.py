@@ -34,7 +34,7 @@ def load(
     on_bad_image: str = "error",
     max_skipped_fraction: float = 0.01,
     max_pixels: int = MAX_PIXELS,
-    apply_exif: bool = False,
+    apply_exif: bool = True,
     in_memory_limit: int = IN_MEMORY_LIMIT,
     manifest: str | os.PathLike | None = None,
     rank: int | None = None,
@@ -95,6 +95,7 @@ def load(
             f"rank={rank} was given with spec={spec!r}, whose examples have the shape {dataset.image_shape}. "
             f"Allowed is {len(dataset.image_shape) - 1} there. Leave it out."
         )
+    dataset.options = options
     return dataset
 
 

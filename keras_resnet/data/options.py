@@ -7,8 +7,8 @@ from typing import Any
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.errors import BadType
+from keras_resnet.preprocessing.outputs import REGRESSION, TASKS
 
-TASKS = {"classification": "classification", "regression": "regression"}
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
 # Pillow's limit: what fits 1 GiB at 3 bytes a pixel, halved for a copy.
 MAX_PIXELS = 178_956_970
@@ -35,7 +35,7 @@ class LoadOptions:
     @property
     def is_regression(self) -> bool:
         """Whether the labels are numbers to predict."""
-        return self.task == "regression"
+        return self.task == REGRESSION
 
 
 def check_options(
@@ -56,7 +56,7 @@ def check_options(
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
         data_dir=_check_path("data_dir", data_dir),
-        task=choose("task", task, TASKS),
+        task=_check_task(task),
         validation_fraction=check_fraction("validation_fraction", validation_fraction),
         test_fraction=check_fraction("test_fraction", test_fraction),
         split_seed=check_int("split_seed", split_seed, minimum=0),
@@ -68,6 +68,11 @@ def check_options(
         manifest=_check_path("manifest", manifest),
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
     )
+
+
+def _check_task(task: Any) -> str:
+    choose("task", task, TASKS)
+    return str(task)
 
 
 def _check_path(argument: str, value: Any) -> pathlib.Path | None:

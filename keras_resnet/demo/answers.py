@@ -52,7 +52,7 @@ class Answers:
         record, model = self.trained.record, self.trained.model
         with self.turn:
             found = explain(model, image[None])
-        shown = as_rgb(image, record.channel_order)
+        shown = as_rgb(image, record)
         answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, found.outputs, TOP)[0]}
         return answer if "values" in answer else answer | {"overlay": _url(shown, found.maps[0])}
 

@@ -68,7 +68,7 @@ drop.addEventListener("drop", event => { event.preventDefault(); send(event.data
 """
 
 
-def application(run_or_model: Any) -> Any:
+def application(run_or_model: Any, task: str | None = None) -> Any:
     """Returns the page as an ASGI application.
 
     `GET /` is the page. `POST /predict?name=NAME` with the bytes of an image file as its body answers with JSON:
@@ -77,6 +77,7 @@ def application(run_or_model: Any) -> Any:
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        task: "classification" or "regression", for a model that carries no record of it.
 
     Raises:
         TypeError, ValueError: a path holds no model, or the model takes no pictures.
@@ -96,7 +97,7 @@ def application(run_or_model: Any) -> Any:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
-    trained = open_trained(run_or_model)
+    trained = open_trained(run_or_model, task)
     answers = Answers(trained)
     text = _text(trained)
 
@@ -128,19 +129,20 @@ def _text(trained: Any) -> str:
     return page(f"Try {name}", told, [("Your image", FORM)], SCRIPT)
 
 
-def serve(run_or_model: Any, port: int = PORT) -> None:
+def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
     """Serves the page on 127.0.0.1 until Ctrl-C; no other machine can reach it.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
         port: of the address; 0 for a free one. The address is printed.
+        task: as for `application`.
 
     Raises:
         TypeError, ValueError: as `application`; the port is taken.
         ImportError: a package is missing.
     """
     check_int("port", port, minimum=0, maximum=65535)
-    served = application(run_or_model)
+    served = application(run_or_model, task)
     import uvicorn
 
     listener = socket.socket()

@@ -25,4 +25,4 @@ from keras_resnet.evaluation.throughput import throughput as throughput
 from keras_resnet.evaluation.trained import Trained as Trained
 from keras_resnet.evaluation.trained import load_model as load_model
 from keras_resnet.evaluation.trained import open_trained as open_trained
-from keras_resnet.models.outputs import predict_all as predict_all
+from keras_resnet.scores import predict_all as predict_all

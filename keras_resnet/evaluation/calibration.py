@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet import files, scores
+from keras_resnet import files, preprocessing, scores
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.predictions import Predictions, predictions_of
-from keras_resnet.evaluation.trained import dataset_of, open_trained
-from keras_resnet.models.outputs import LOGITS, last_activation, softmax
+from keras_resnet.evaluation.trained import dataset_of, open_classifier
+from keras_resnet.preprocessing.outputs import LOGITS, last_activation, scores_of
 from keras_resnet.training.recording import save_model
 
 # Temperatures that are tried; a classifier that is never wrong would have the lowest.
@@ -70,16 +70,17 @@ def reliability(confidences: Any, right: Any) -> list[Bin]:
     return found
 
 
-def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None) -> float:
+def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, activation: str = "softmax") -> float:
     """Returns the temperature by which logits are to be divided so that the cross-entropy is least.
 
-    Its slope in the logarithm of the temperature is followed to 0 by halving.
+    The best of a grid is refined by golden-section search in the logarithm of the temperature.
 
     Args:
         logits: `(examples, classes)`.
         labels: integers `(examples,)`.
         prior_stddev: standard deviation of a normal prior, around 0, of the logarithm of the temperature, which holds a
             temperature of few examples near 1; None for no prior.
+        activation: what makes probabilities of the logits, "softmax" or "sigmoid" (divided by their sum).
 
     Returns:
         From 0.05 to 20; above 1 for a classifier that is too sure of itself.
@@ -96,27 +97,29 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None) 
     """
     logits = np.asarray(logits, "float64")
     labels = scores.checked_labels(np.asarray(labels), logits.shape[1])
-    own = logits[np.arange(len(labels)), labels]
     pull = 0.0 if prior_stddev is None else 1 / prior_stddev**2
 
-    def slope(log: float) -> float:
-        """Of the summed cross-entropy, and of the prior, in the logarithm of the factor 1 / temperature."""
-        factor = math.exp(log)
-        return float(factor * ((softmax(logits * factor) * logits).sum(axis=1) - own).sum() + pull * log)
+    def cost(log: float) -> float:
+        """The summed cross-entropy, and the prior, of the logarithm of a temperature."""
+        return float(scores.losses(scores_of(logits * math.exp(-log), activation), labels).sum()) + pull * log**2 / 2
 
-    low, high = -math.log(HOTTEST), -math.log(COLDEST)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
-    return math.exp(-(low + high) / 2)
+    grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 25)
+    best = int(np.argmin([cost(log) for log in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    golden = (math.sqrt(5) - 1) / 2
+    while high - low > 1e-7:
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, right) if cost(left) <= cost(right) else (left, high)
+    return math.exp((low + high) / 2)
 
 
-def held_out_gains(logits: Any, labels: Any) -> np.ndarray:
+def held_out_gains(logits: Any, labels: Any, activation: str = "softmax") -> np.ndarray:
     """Returns by how much each example's cross-entropy falls under the temperature that the others have.
 
     Args:
         logits: `(examples, classes)`.
         labels: integers `(examples,)`.
+        activation: as for `temperature_of`.
 
     Returns:
         `(examples,)`, in nats; positive where the temperature of the other folds helps.
@@ -128,8 +131,10 @@ def held_out_gains(logits: Any, labels: Any) -> np.ndarray:
         held = folds == fold
         if held.all():
             continue
-        temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV)
-        before, after = (scores.losses(logits[held] / divisor, labels[held]) for divisor in (1.0, temperature))
+        temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV, activation)
+        before, after = (
+            scores.losses(scores_of(logits[held] / divisor, activation), labels[held]) for divisor in (1.0, temperature)
+        )
         gains[held] = before - after
     return gains
 
@@ -181,7 +186,7 @@ def calibrate(
     Source:
         Guo et al. 2017, section 4.2.
     """
-    trained = open_trained(run_or_model)
+    trained = open_classifier(run_or_model)
     dataset = dataset_of(trained, data, data_dir)
     predicted = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
@@ -189,8 +194,8 @@ def calibrate(
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
-    temperature = temperature_of(predicted.logits, predicted.labels, PRIOR_STDDEV)
-    gains = held_out_gains(predicted.logits, predicted.labels)
+    temperature = temperature_of(predicted.logits, predicted.labels, PRIOR_STDDEV, predicted.activation)
+    gains = held_out_gains(predicted.logits, predicted.labels, predicted.activation)
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else math.inf
     if not gain > 0:
         raise BadValue(
@@ -222,8 +227,8 @@ def _compared(predicted: Predictions, temperature: float) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
     names = predicted.dataset.class_names
     shown = ("loss", "expected_calibration_error")
-    before = scores.classification(predicted.logits, predicted.labels, names)
-    after = scores.classification(predicted.logits / temperature, predicted.labels, names)
+    divided = dataclasses.replace(predicted, logits=predicted.logits / temperature)
+    before, after = (scores.classification(each.scores, each.labels, names) for each in (predicted, divided))
     return {
         "examples": before["examples"],
         "before": {name: before[name] for name in shown},
@@ -243,4 +248,7 @@ def _divided(model: keras.Model, temperature: float) -> keras.Model:
     copy.set_weights(model.get_weights())
     head = copy.layers[-1]
     head.set_weights([weight / temperature for weight in head.get_weights()])
+    layer = preprocessing.for_model(copy).normalization
+    if layer is not None and layer.record is not None:
+        layer.record = dataclasses.replace(layer.record, temperature=layer.record.temperature * temperature)
     return copy

@@ -9,8 +9,9 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
-from keras_resnet.models.outputs import logits_of, predict_all, softmax
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.preprocessing.outputs import REGRESSION, scores_of, softmax
+from keras_resnet.scores import class_logits, predict_all
 
 BATCH_SIZE = 64
 
@@ -21,6 +22,7 @@ class Predictions:
 
     Args:
         logits: `(examples, classes)`, float64.
+        activation: what makes probabilities of them, "softmax" or "sigmoid".
         labels: `(examples,)`, integers.
         dataset: whose examples they are.
         split: of it.
@@ -28,15 +30,21 @@ class Predictions:
     """
 
     logits: np.ndarray
+    activation: str
     labels: np.ndarray
     dataset: datasets.Dataset
     split: str
     sizing: dict[str, Any]
 
     @property
+    def scores(self) -> np.ndarray:
+        """`(examples, classes)`, whose softmax are the probabilities."""
+        return scores_of(self.logits, self.activation)
+
+    @property
     def probabilities(self) -> np.ndarray:
         """`(examples, classes)` in [0, 1]."""
-        return softmax(self.logits)
+        return softmax(self.scores)
 
     @property
     def guesses(self) -> np.ndarray:
@@ -83,17 +91,17 @@ def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> P
     Raises:
         ValueError: it is a regression, or there is no such split.
     """
-    if not dataset.class_names:
+    if trained.is_regression or dataset.task == REGRESSION:
         raise BadValue(
-            f"data={dataset.spec!r} has numbers to predict, and no classes. Only a classifier has confidences and "
+            f"data={dataset.spec!r} has regression targets, and no classes. Only a classifier has confidences and "
             "mistakes. Use evaluate, which gives errors."
         )
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     outputs, labels = predict_all(trained.model, dataset.batches(split, BATCH_SIZE, **sizing))
-    logits = logits_of(trained.model, outputs)
+    logits, activation = class_logits(trained.model, outputs, trained.record)
     if not np.isfinite(logits).all():
         raise BadValue("The model's outputs are not finite. Confidences need numbers. Look for NaN in the weights.")
-    return Predictions(logits, labels.astype("int64").reshape(-1), dataset, split, sizing)
+    return Predictions(logits, activation, labels.astype("int64").reshape(-1), dataset, split, sizing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +150,7 @@ def mistakes(
         3
     """
     check_int("top", top)
-    trained = open_trained(run_or_model)
+    trained = open_classifier(run_or_model)
     return mistakes_of(predictions_of(trained, dataset_of(trained, data, data_dir), split), top)
 
 

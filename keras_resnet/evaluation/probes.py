@@ -8,8 +8,8 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_trained
-from keras_resnet.models.outputs import predict_all
+from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
+from keras_resnet.scores import predict_all
 
 BATCH_SIZE = 256
 
@@ -48,7 +48,7 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     check_int("neighbours", neighbours)
-    trained = open_trained(run_or_model)
+    trained = open_features(run_or_model)
     dataset = _any_classes(trained, data, data_dir)
     network = _features(trained.model)
     (train, labels), (test, truth) = (_taken(network, trained, dataset, split) for split in ("train", "test"))

@@ -13,8 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
-from keras_resnet.models.outputs import logits_of
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGEST_OF_SMALL_PX = 96  # up to this side the constants of CIFAR-10-C hold, above those of ImageNet-C
@@ -197,16 +196,19 @@ def robustness(
         TypeError, ValueError: an argument is not what is allowed, or the data are no pictures with classes.
     """
     check_int("limit", limit)
-    trained = open_trained(run_or_model)
+    trained = open_classifier(run_or_model)
     dataset = dataset_of(trained, data, data_dir)
     images, labels = spread(trained, dataset, split, limit)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
         outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        return float((logits_of(trained.model, outputs).argmax(axis=1) == labels).mean())
+        return float((trained.class_scores(outputs).argmax(axis=1) == labels).mean())
 
-    found = {name: [accuracy(corrupt(images, name, severity, seed)) for severity in SEVERITIES] for name in CORRUPTIONS}
+    def corrupted(name: str, severity: int) -> np.ndarray:
+        return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))
+
+    found = {name: [accuracy(corrupted(name, severity)) for severity in SEVERITIES] for name in CORRUPTIONS}
     facts: dict[str, Any] = {
         "split": split,
         "examples": len(labels),

@@ -12,7 +12,7 @@ from keras_resnet import scores
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
-from keras_resnet.models.outputs import logits_of, softmax
+from keras_resnet.preprocessing.outputs import softmax
 from keras_resnet.training import Run
 
 
@@ -23,16 +23,18 @@ def evaluate(
     data_dir: str | os.PathLike | None = None,
     split: str = "test",
     batch_size: int = 64,
+    task: str | None = None,
 ) -> dict[str, Any]:
     """Scores a trained model; every example is counted once.
 
     Args:
-        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`. The model takes images in [0, 255];
-            it may end in logits or in probabilities.
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, which may end in logits or in
+            probabilities.
         data: a spec such as "digits" or "folder:photos", or a loaded dataset. None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
         split: "train", "validation" or "test".
         batch_size: examples at a time; it does not change the scores.
+        task: "classification" or "regression", for a model that carries no record of it.
 
     Returns:
         For a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more than 5 classes),
@@ -52,8 +54,10 @@ def evaluate(
         360
     """
     check_int("batch_size", batch_size)
-    trained = open_trained(run_or_model)
+    trained = open_trained(run_or_model, task)
     dataset = dataset_of(trained, data, data_dir)
+    if task is None and "task" in trained.record.assumed:
+        trained = trained.for_task(dataset.task)  # what the labels are for
     return scores.score(trained.model, dataset, split, trained.record, batch_size)
 
 
@@ -61,6 +65,7 @@ def predict(
     run_or_model: Run | keras.Model | str | os.PathLike,
     image_paths: str | os.PathLike | Iterable[str | os.PathLike],
     top: int = 5,
+    task: str | None = None,
 ) -> list[dict[str, Any]]:
     """Reads image files and returns their most probable classes.
 
@@ -68,6 +73,7 @@ def predict(
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
         image_paths: image files, or one.
         top: classes to return for each image, the most probable first; at most as many as there are.
+        task: as for `evaluate`.
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
@@ -78,7 +84,7 @@ def predict(
     """
     check_int("top", top)
     paths = [image_paths] if isinstance(image_paths, (str, os.PathLike)) else list(image_paths)
-    trained = open_trained(run_or_model)
+    trained = open_trained(run_or_model, task)
     record = trained.record
     channels = trained.model.input_shape[-1]
     if record.channel_order == "any":
@@ -100,11 +106,10 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
         outputs: `(pictures, outputs)`.
         top: classes for each.
     """
-    record = trained.record
-    if not record.class_names and "class_names" not in record.assumed:
+    if trained.is_regression:
         return [{"values": [float(value) for value in row]} for row in outputs]
-    probabilities = softmax(logits_of(trained.model, outputs))
-    names = record.class_names or tuple(str(index) for index in range(probabilities.shape[1]))
+    probabilities = softmax(trained.class_scores(outputs))
+    names = trained.record.names_for(probabilities.shape[1])
     return [{"classes": _best(row, names, top)} for row in probabilities]
 
 

@@ -8,11 +8,14 @@ import zipfile
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import preprocessing
+from keras_resnet import preprocessing, scores
+from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
+from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION, TASKS
 from keras_resnet.training import Run
 
 LOGGER = logging.getLogger(__name__)
@@ -23,14 +26,31 @@ class Trained:
     """A model, what it takes, and the run that it comes from where there is one.
 
     Args:
-        model: images in [0, 255] to logits, probabilities or numbers.
-        record: what it takes.
+        model: images to logits, probabilities or numbers.
+        record: what it takes and gives.
         run: None for a model alone.
     """
 
     model: keras.Model
     record: InputRecord
     run: Run | None
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the outputs are numbers, and not classes."""
+        return self.record.task == REGRESSION
+
+    def for_task(self, task: str) -> "Trained":
+        """Returns the same model for a task that it does not name itself."""
+        if task == self.record.task:
+            return self
+        activation = preprocessing.default_activation(self.model) if task == CLASSIFICATION else None
+        record = dataclasses.replace(self.record, task=task, activation=activation)
+        return dataclasses.replace(self, record=record)
+
+    def class_scores(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns `(examples, classes)` scores in float64 whose softmax are the probabilities."""
+        return scores.class_scores(self.model, outputs, self.record)
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -45,17 +65,65 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     return open_trained(path).model
 
 
-def open_trained(run_or_model: Any) -> Trained:
-    """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes.
+def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
+    """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes and gives.
 
     Args:
         run_or_model: one of these.
+        task: "classification" or "regression", for a model that carries no record of it; None for what its outputs
+            look like.
 
     Raises:
-        TypeError, ValueError: it is something else, or holds no model.
+        TypeError, ValueError: it is something else, or holds no model; or the model is for another task.
+    """
+    if task is not None:
+        choose("task", task, TASKS)
+    trained = open_features(run_or_model)
+    record = trained.record
+    if record.task is None:
+        raise BadValue(
+            f"The model {trained.model.name!r} gives features, of shape {trained.model.output_shape}, and no "
+            "predictions. Allowed are models that end in logits, probabilities or regression outputs. Pass one with "
+            "its head."
+        )
+    if task is not None:
+        if task != record.task and "task" not in record.assumed:
+            raise BadValue(
+                f"task={task!r} was given, and the model says {record.task!r} of itself. They must agree. Leave it out."
+            )
+        trained = trained.for_task(task)
+        stays = tuple(name for name in record.assumed if name != "task")
+        trained = dataclasses.replace(trained, record=dataclasses.replace(trained.record, assumed=stays))
+    if trained.record.assumed:
+        taken = ", ".join(f"{name}={getattr(trained.record, name)!r}" for name in trained.record.assumed)
+        hint = " Pass task (--task) if it is for another one." * ("task" in trained.record.assumed)
+        LOGGER.warning(
+            "The model %r carries no record of what it takes and gives. Defaults were taken: %s.%s",
+            trained.model.name,
+            taken,
+            hint,
+        )
+    return trained
+
+
+def open_classifier(run_or_model: Any) -> Trained:
+    """Returns what `open_trained` does; a model that does not say what it is for is taken for a classifier.
+
+    Args:
+        run_or_model: as for `open_trained`.
+    """
+    found = open_features(run_or_model)
+    return open_trained(run_or_model, CLASSIFICATION if "task" in found.record.assumed else None)
+
+
+def open_features(run_or_model: Any) -> Trained:
+    """Returns a model with what it takes, whatever it gives: predictions, or features without a task.
+
+    Args:
+        run_or_model: as for `open_trained`.
     """
     if isinstance(run_or_model, keras.Model):
-        return _trained(run_or_model)
+        return Trained(run_or_model, preprocessing.for_model(run_or_model), None)
     if isinstance(run_or_model, Run):
         return Trained(run_or_model.model, run_or_model.record, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
@@ -79,16 +147,7 @@ def open_trained(run_or_model: Any) -> Trained:
             f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
             "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
         ) from error
-    return _trained(model)
-
-
-def _trained(model: keras.Model) -> Trained:
-    """Returns a model without a run; what its record lacks is said."""
-    record = preprocessing.for_model(model)
-    if record.assumed:
-        taken = ", ".join(f"{name}={getattr(record, name)!r}" for name in record.assumed)
-        LOGGER.warning("The model %r carries no record of what it takes. Defaults were taken: %s.", model.name, taken)
-    return Trained(model, record, None)
+    return Trained(model, preprocessing.for_model(model), None)
 
 
 def dataset_of(trained: Trained, data: Any = None, data_dir: Any = None) -> datasets.Dataset:
@@ -110,18 +169,26 @@ def dataset_of(trained: Trained, data: Any = None, data_dir: Any = None) -> data
     elif data is None:
         raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     else:
-        dataset = datasets.load(data, data_dir=data_dir)
+        record = trained.record
+        task = CLASSIFICATION if "task" in record.assumed else record.task
+        dataset = datasets.load(data, data_dir=data_dir, task=str(task), apply_exif=record.apply_exif)
     _check_agreement(trained, dataset)
     return dataset
 
 
 def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
-    """Raises ValueError where the model and the data disagree on classes or channels."""
-    num_outputs = trained.model.output_shape[-1]
-    is_binary = num_outputs == 1 and dataset.num_outputs == 2
-    if num_outputs != dataset.num_outputs and not is_binary:
+    """Raises ValueError if the model and the data disagree on the task, the classes or the channels."""
+    if dataset.task != trained.record.task and "task" not in trained.record.assumed:
         raise BadValue(
-            f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} classes. "
+            f"The model is for a {trained.record.task}, and data={dataset.spec!r} has labels for a {dataset.task}. "
+            "They must agree. Evaluate on data for the same task."
+        )
+    num_outputs = trained.model.output_shape[-1]
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and dataset.task == CLASSIFICATION
+    if num_outputs != dataset.num_outputs and not is_binary:
+        what = "values per example" if dataset.task == REGRESSION else "classes"
+        raise BadValue(
+            f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} {what}. "
             "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
         )
     check_channels(trained, dataset)

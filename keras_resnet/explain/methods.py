@@ -10,9 +10,9 @@ import numpy as np
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.explain.gradients import cut, gradients
-from keras_resnet.models.outputs import PROBABILITIES, last_activation, softmax
 from keras_resnet.models.stages import stage_outputs
 from keras_resnet.preprocessing import for_model
+from keras_resnet.preprocessing.outputs import CLASSIFICATION, LOG_SCORES, last_activation, softmax
 
 INTEGRATION_STEPS = 32
 OCCLUSION_SHARE = 8  # of the longest side is a window
@@ -75,7 +75,10 @@ def explain(
             f"images has the shape {images.shape}, and the model takes {model.input_shape}. Allowed is a batch of at "
             "least one example of that shape. Pass images[None] for a single one."
         )
-    logits = _with_two_logits(_without_activation(model), model)
+    record = for_model(model)  # which is checked against the outputs
+    logits = _without_activation(model)
+    if record.task == CLASSIFICATION and logits.output_shape[-1] == 1:
+        logits = _with_two_logits(logits)
     outputs, scores = _in_batches(model, images), _in_batches(logits, images)
     wanted = scores.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))
     for index in wanted:
@@ -95,7 +98,7 @@ def _with_cells(model: keras.Model) -> str:
 def _without_activation(model: keras.Model) -> keras.Model:
     """Returns a network that ends in logits: a softmax hides how much speaks for a class once it is sure."""
     last = model.layers[-1]
-    if last_activation(model) not in PROBABILITIES or not isinstance(last, keras.layers.Dense):
+    if last_activation(model) not in LOG_SCORES or not isinstance(last, keras.layers.Dense):
         return model
     plain = keras.layers.Dense.from_config({**last.get_config(), "activation": None, "name": "logits"})
     logits = plain(last.input)
@@ -103,13 +106,11 @@ def _without_activation(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, logits)
 
 
-def _with_two_logits(logits: keras.Model, model: keras.Model) -> keras.Model:
+def _with_two_logits(logits: keras.Model) -> keras.Model:
     """Returns a network of two logits of the same probabilities, for a model of two classes and one output.
 
     They are minus and plus half of the one: what speaks for the first class speaks against the second.
     """
-    if logits.output_shape[-1] != 1 or len(for_model(model).class_names) != 2:
-        return logits
     halves = keras.layers.Dense(2, use_bias=False, dtype="float32", name="two_logits")
     outputs = halves(logits.output)
     halves.set_weights([np.array([[-0.5, 0.5]], "float32")])

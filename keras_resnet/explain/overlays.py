@@ -51,9 +51,19 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image if image.shape[-1] == 3 else np.repeat(image.mean(axis=-1, keepdims=True), 3, axis=-1)
 
 
-def as_rgb(image: np.ndarray, channel_order: str) -> np.ndarray:
-    """Returns a picture in the order in which it is shown, from that of a network's record."""
-    return image[..., ::-1] if channel_order == "bgr" else image
+def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
+    """Returns a picture as it is shown, in [0, 255] and RGB, from what a network with this record takes.
+
+    Pixels in units that are not known are stretched from the smallest to the largest of the picture.
+    """
+    if record.channel_order == "any":
+        return image
+    if record.pixel_range is None:
+        low, high = float(image.min()), float(image.max())
+        shown = (image - low) * (255 / max(high - low, 1e-12))
+    else:
+        shown = record.to_bytes(image)
+    return shown[..., ::-1] if record.channel_order == "bgr" else shown
 
 
 def blended(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -114,7 +124,11 @@ def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
 
 
 def explain_files(
-    run_or_model: Any, image_paths: Iterable[str | os.PathLike], out: str | os.PathLike, method: str = "grad-cam"
+    run_or_model: Any,
+    image_paths: Iterable[str | os.PathLike],
+    out: str | os.PathLike,
+    method: str = "grad-cam",
+    task: str | None = None,
 ) -> list[pathlib.Path]:
     """Reads image files as `predict` does, and writes an overlay of the most probable class for each.
 
@@ -124,6 +138,7 @@ def explain_files(
         out: the folder of the PNG files, made where it is missing: `NAME.png` for each file. `NAME-2.png` and so on
             where names repeat, or where a file of another origin has the name; such a file is never replaced.
         method: as for `explain`.
+        task: "classification" or "regression", for a model that carries no record of it.
 
     Returns:
         The paths of the PNG files.
@@ -136,7 +151,7 @@ def explain_files(
     from keras_resnet.evaluation import open_trained
     from keras_resnet.training.folder import make_writable
 
-    trained = open_trained(run_or_model)
+    trained = open_trained(run_or_model, task)
     paths = [pathlib.Path(path) for path in image_paths]
     images = [datasets.read_for_network(path, trained.record) for path in paths]
     folder = make_writable(out)
@@ -151,7 +166,7 @@ def explain_files(
         while target in written or target.resolve() in sources or not files.is_replaceable(target):
             number += 1
             target = folder / f"{path.stem}-{number}.png"
-        shown = as_rgb(image, trained.record.channel_order)
+        shown = as_rgb(image, trained.record)
         overlay(shown, heat, target, f"{names[index] if names else index} ({method})")
         written.append(target)
     return written

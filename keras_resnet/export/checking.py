@@ -19,7 +19,7 @@ from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 from keras_resnet.models import compute_dtype
-from keras_resnet.models.outputs import logits_of, softmax
+from keras_resnet.preprocessing.outputs import softmax
 
 CHECKED_IMAGES = 32
 # Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
@@ -31,7 +31,8 @@ def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str)
     """Returns float32 images as the model takes them: real ones where there are any, else noise of a fixed seed."""
     shape = trained.model.input_shape[1:]
     if dataset is None:
-        return np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
+        noise = np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
+        return noise if trained.record.pixel_range is None else trained.record.from_bytes(noise)
     split = split if dataset.sizes.get(split) else "train"
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
     # Evenly from the whole split: files of a folder are in the order of their classes.
@@ -138,7 +139,7 @@ def _scale(served: Served, trained: Trained, images: np.ndarray, expected: np.nd
     if served.is_regression:
         return max(1.0, float(np.abs(expected).max()))
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return max(1.0, float(np.abs(logits_of(trained.model, outputs)).max()) / 10)
+    return max(1.0, float(np.abs(trained.class_scores(outputs)).max()) / 10)
 
 
 def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
@@ -150,12 +151,7 @@ def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
 def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
     """Returns the answers of the Keras model itself, norms and all."""
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    if served.is_regression:
-        return outputs
-    if served.activation == "linear":
-        logits = np.concatenate([np.zeros_like(outputs), outputs], 1) if outputs.shape[1] == 1 else outputs
-        return softmax(logits)
-    return np.concatenate([1 - outputs, outputs], axis=1) if outputs.shape[1] == 1 else outputs
+    return outputs if served.is_regression else softmax(trained.class_scores(outputs)).astype("float32")
 
 
 def _accuracies(

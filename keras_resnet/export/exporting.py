@@ -64,10 +64,11 @@ def export(
     quantize: str | None = None,
     calibration: str | Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
+    task: str | None = None,
 ) -> Exported:
     """Writes a trained model for serving; preprocessing and class names travel inside.
 
-    The result takes float32 images in [0, 255] of the model's size, any number at a time, and answers with
+    The result takes float32 images of the model's size and range, any number at a time, and answers with
     probabilities, or with numbers for a regression. It is loaded in a process without this package, given images, and
     compared with the Keras model before it takes its final name; a JSON file beside it says what was found.
 
@@ -85,6 +86,7 @@ def export(
         calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
             The accuracy before and after is that on the test split of the run, or of these data for a model alone.
         data_dir: where TFDS finds its prepared data sets.
+        task: "classification" or "regression", for a model that carries no record of it.
 
     Returns:
         The path, and the facts of the check.
@@ -106,7 +108,7 @@ def export(
             f"Allowed are {able}. Choose one of them."
         )
     row.check_packages(format, quantize == INT8)
-    trained = open_trained(source)
+    trained = open_trained(source, task)
     _check_model(trained)
     given = None if calibration is None else _load_calibration(trained, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.

@@ -6,15 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.images.decoding import decode, has_16_bits
+from keras_resnet.data.images.decoding import decode, exif_orientation, has_16_bits
 from keras_resnet.data.images.reading import LUMINANCE
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
 from keras_resnet.models.inference import inference_function
-from keras_resnet.models.outputs import last_activation
 from keras_resnet.preprocessing import InputRecord
+from keras_resnet.preprocessing.outputs import REGRESSION, last_activation
 
 
 def _grey(image: Any, is_deep: Any) -> Any:
@@ -32,7 +33,7 @@ CONVERSIONS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 class Served(tf.Module):
-    """A model as it is served: images in [0, 255] to probabilities, or to numbers for a regression.
+    """A model as it is served: images to probabilities, or to numbers for a regression.
 
     Args:
         model: trained here; its batch norms are folded into its convolutions where they can be.
@@ -44,9 +45,9 @@ class Served(tf.Module):
     def __init__(self, model: keras.Model, record: InputRecord, folder: pathlib.Path, facts: dict[str, Any]) -> None:
         super().__init__(name="served")
         self.record = record
-        self.is_regression = not record.class_names and "class_names" not in record.assumed
+        self.is_regression = record.task == REGRESSION
         outputs = model.output_shape[-1]
-        self.names = record.class_names or tuple(str(index) for index in range(2 if outputs == 1 else outputs))
+        self.names = record.names_for(2 if outputs == 1 else outputs)
         self.shape = tuple(model.input_shape[1:])
         self.activation = last_activation(model) or "linear"
         network = fuse(model)
@@ -67,22 +68,25 @@ class Served(tf.Module):
         outputs = self.network(images)[0]
         if self.is_regression:
             return {"values": tf.identity(outputs, name="values")}
+        is_sigmoid = outputs.shape[-1] == 1 or self.record.activation == "sigmoid"
         if self.activation == "linear":
-            if outputs.shape[-1] == 1:
-                positive = tf.sigmoid(outputs)
-                return {"probabilities": tf.concat([1 - positive, positive], axis=-1, name="probabilities")}
-            return {"probabilities": tf.nn.softmax(outputs, name="probabilities")}
+            outputs = tf.sigmoid(outputs) if is_sigmoid else tf.nn.softmax(outputs)
         if outputs.shape[-1] == 1:
             outputs = tf.concat([1 - outputs, outputs], axis=-1)
+        elif is_sigmoid:  # one of several classes: sigmoids are divided by their sum
+            smallest = float(np.finfo("float32").tiny)
+            outputs = outputs / tf.maximum(tf.reduce_sum(outputs, axis=-1, keepdims=True), smallest)
         return {"probabilities": tf.identity(outputs, name="probabilities")}
 
     def picture(self, encoded: Any) -> Any:
         """Returns one encoded picture as the network takes it, float32."""
-        image = CONVERSIONS[self.record.channel_order](decode(encoded, is_deep=True), has_16_bits(encoded))
+        orientation = exif_orientation(encoded) if self.record.apply_exif else 1
+        decoded = decode(encoded, orientation, is_deep=True)
+        image = CONVERSIONS[self.record.channel_order](decoded, has_16_bits(encoded))
         fitted = resize_for_evaluation(
             image, self.record.image_size or 1, self.record.crop_fraction, self.record.interpolation
         )
-        return tf.ensure_shape(tf.cast(fitted, tf.float32), self.shape)
+        return tf.ensure_shape(self.record.from_bytes(tf.cast(fitted, tf.float32)), self.shape)
 
     def main(self) -> Any:
         """Returns the function of `serving_default`, which the other formats hold alone."""
@@ -94,7 +98,8 @@ class Served(tf.Module):
         spec = (None, *self.shape)
 
         def serve_uint8(images: Any) -> dict[str, Any]:
-            return self.answer(tf.cast(images, tf.float32))
+            images = tf.cast(images, tf.float32)
+            return self.answer(images if self.record.pixel_range is None else self.record.from_bytes(images))
 
         def features(images: Any) -> dict[str, Any]:
             embedding = self.network(images)[1]
@@ -115,7 +120,8 @@ class Served(tf.Module):
             "serve_uint8": tf.function(serve_uint8, input_signature=[tf.TensorSpec(spec, tf.uint8, name="images")]),
             "features": tf.function(features, input_signature=[tf.TensorSpec(spec, tf.float32, name="images")]),
         }
-        if self.record.channel_order in CONVERSIONS and self.record.image_size is not None:
+        takes_files = self.record.channel_order in CONVERSIONS and self.record.pixel_range is not None
+        if takes_files and self.record.image_size is not None:
             encoded = tf.TensorSpec((None,), tf.string, name="encoded")
             found["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])
         return found

@@ -17,6 +17,7 @@ AVERAGE = {
     3: keras.layers.GlobalAveragePooling3D,
 }
 MAXIMUM = {1: keras.layers.GlobalMaxPooling1D, 2: keras.layers.GlobalMaxPooling2D, 3: keras.layers.GlobalMaxPooling3D}
+HEAD = "predictions"  # the layer that gives the outputs
 POOLING_LAYERS = {"avg": AVERAGE, "max": MAXIMUM}
 
 
@@ -145,7 +146,7 @@ def build_resnet(
         if dropout_rate:
             x = keras.layers.Dropout(dropout_rate, name="head_dropout", dtype=_head_dtype(policy))(x)
         dense = keras.layers.Dense(
-            classes, activation=classifier_activation, dtype=_head_dtype(policy), **layer_arguments("predictions")
+            classes, activation=classifier_activation, dtype=_head_dtype(policy), **layer_arguments(HEAD)
         )
         x = dense(x)
     elif pooling:

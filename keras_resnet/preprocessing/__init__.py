@@ -4,10 +4,11 @@ from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTu
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.in_step import in_step
 from keras_resnet.preprocessing.mixing import Mixing
+from keras_resnet.preprocessing.model_record import default_activation, describe_outputs, for_model
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.operations import OPERATIONS, augmentation
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
-from keras_resnet.preprocessing.record import InputRecord, for_model, order_of
+from keras_resnet.preprocessing.record import InputRecord, order_of
 from keras_resnet.preprocessing.streams import Changes
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "Shift",
     "TrivialAugment",
     "augmentation",
+    "default_activation",
+    "describe_outputs",
     "for_model",
     "in_step",
     "order_of",

@@ -11,7 +11,8 @@ from keras_resnet.arguments import check_float, check_fraction, check_int, choos
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import changes
-from keras_resnet.preprocessing.random_change import RandomChange
+from keras_resnet.preprocessing.random_change import RandomChange, integers
+from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES, check_range
 
 ERASED_AREA, ERASED_RATIO, ERASING_TRIES = (0.02, 0.33), (0.3, 3.3), 10
 
@@ -27,7 +28,7 @@ class Augmenter(Protocol):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class PadAndCrop(keras.layers.Layer):
+class PadAndCrop(RandomChange):
     """Shifts each image by a random whole number of pixels, and fills the border.
 
     The same as padding by `pixels` on all sides and cropping the original size at random, which is how networks are
@@ -39,13 +40,13 @@ class PadAndCrop(keras.layers.Layer):
         fill_value: of the border, in the units of the images.
         seed: int, or None for a random one.
         data_format: "channels_last", "channels_first", or None for Keras's default.
-        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+        **kwargs: of `RandomChange`.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` under "channels_first".
 
     Output shape:
-        That of the input.
+        That of the input, float32.
 
     Source:
         He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2.
@@ -59,62 +60,35 @@ class PadAndCrop(keras.layers.Layer):
         data_format: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         self.pixels = check_int("pixels", pixels)
         self.fill_value = check_float("fill_value", fill_value)
-        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
         self.data_format = choose("data_format", data_format or keras.config.image_data_format(), DATA_FORMATS)
-        self.generator = keras.random.SeedGenerator(self.seed)
 
-    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
-        """Draws an int32 window origin `(row, column)` an image, in [0, 2 * pixels]."""
-        if not training:
-            return None
-        shape = (keras.ops.shape(data)[0], 2)
-        draws = keras.random.uniform(shape, seed=self.generator if seed is None else seed)
-        # uniform() excludes 1 but float32 may round up to the end of the range, hence the minimum.
-        origins = keras.ops.floor(draws * (2 * self.pixels + 1))
-        return keras.ops.cast(keras.ops.minimum(origins, 2 * self.pixels), "int32")
+    def draw(self, shape: Any, draws: Any) -> Any:
+        """Returns an int32 window origin `(row, column)` for each image, in [0, 2 * pixels]."""
+        return integers((shape[0], 2), 2 * self.pixels + 1, draws)
 
-    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+    def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the window of every image."""
-        images = keras.ops.cast(images, self.compute_dtype)
-        if not training or transformation is None:
-            return images
         if self.data_format == "channels_first":
-            images = keras.ops.transpose(images, (0, 2, 3, 1))
-        batch, height, width, channels = keras.ops.shape(images)
+            examples = keras.ops.transpose(examples, (0, 2, 3, 1))
+        batch, height, width, channels = keras.ops.shape(examples)
         border = (self.pixels, self.pixels)
-        padded = keras.ops.pad(images, [(0, 0), border, border, (0, 0)], constant_values=self.fill_value)
+        padded = keras.ops.pad(examples, [(0, 0), border, border, (0, 0)], constant_values=self.fill_value)
         padded_height, padded_width = height + 2 * self.pixels, width + 2 * self.pixels
         # One gather over the flattened batch: whole pixels are copied, and nothing is looped over.
         starts = keras.ops.arange(batch, dtype="int32") * padded_height
-        rows = (starts + transformation[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
-        columns = transformation[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
+        rows = (starts + drawn[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
+        columns = drawn[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
         positions = rows[:, :, None] * padded_width + columns[:, None, :]
         pixels = changes.picked(keras.ops.reshape(padded, (-1, channels)), positions)
-        if self.data_format == "channels_first":
-            pixels = keras.ops.transpose(pixels, (0, 3, 1, 2))
-        return pixels
-
-    def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns shifted images when `training`, and the images themselves otherwise."""
-        training = bool(training)
-        return self.transform_images(images, self.get_random_transformation(images, training), training)
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns `input_shape`."""
-        return tuple(input_shape)
+        return keras.ops.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {
-            **super().get_config(),
-            "pixels": self.pixels,
-            "fill_value": self.fill_value,
-            "seed": self.seed,
-            "data_format": self.data_format,
-        }
+        own = {name: getattr(self, name) for name in ("pixels", "fill_value", "data_format")}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -140,6 +114,8 @@ class Erasing(RandomChange):
         the logarithm of the ratio of the sides uniform in that of [0.3, 3.3], as in torchvision and timm. A rectangle
         that does not fit is drawn again, up to ten times.
     """
+
+    in_bytes = True
 
     def __init__(self, probability: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
@@ -196,10 +172,12 @@ class Augmentation(keras.layers.Layer):
         layers: Keras's RandomFlip, RandomRotation, RandomZoom, RandomTranslation, this package's PadAndCrop, or any
             layer with the methods `get_random_transformation` and `transform_images`.
         seed: int, or None for a random one; `apply` does not use it.
+        pixel_range: the values of black and of white in the images, (0, 255) by default. Layers that are made for
+            [0, 255], such as color policies, are given that; None if the range is not known, which they refuse.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Input shape:
-        `(batch, height, width, channels)`, values of any range, any dtype.
+        `(batch, height, width, channels)` in `pixel_range`, any dtype.
 
     Output shape:
         That of the input, in the compute dtype (float32 unless the layers say otherwise), in the input's range.
@@ -216,8 +194,15 @@ class Augmentation(keras.layers.Layer):
         (2, 32, 32, 3)
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        seed: int | None = None,
+        pixel_range: tuple[float, float] | None = BYTES,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.pixel_range = check_range(pixel_range)
         if not layers:
             raise BadValue("layers is empty. Expected at least one augmentation layer. Use None for no augmentation.")
         for layer in layers:
@@ -226,6 +211,13 @@ class Augmentation(keras.layers.Layer):
                     f"layers holds {layer!r}, which has no get_random_transformation() and transform_images(). "
                     "Allowed are Keras's Random* image layers and PadAndCrop. Use one of them."
                 )
+        in_bytes = [layer.name for layer in layers if getattr(layer, "in_bytes", False)]
+        if in_bytes and self.pixel_range is None:
+            raise BadValue(
+                f"layers holds {', '.join(in_bytes)}, made for pixels in [0, 255], and pixel_range=None was given. "
+                f"Ranges that can be brought there are {', '.join(PIXEL_RANGES)}. Pass the range of the images (in a "
+                "recipe data.pixel_range), or leave these layers out."
+            )
         self.layers = list(layers)
         self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
         self.generator = keras.random.SeedGenerator(self.seed)
@@ -240,7 +232,13 @@ class Augmentation(keras.layers.Layer):
         draws = Draws(seed)
         for layer in self.layers:
             transformation = layer.get_random_transformation(images, training=True, seed=draws)
-            images = layer.transform_images(images, transformation, training=True)
+            if not getattr(layer, "in_bytes", False) or self.pixel_range == BYTES:
+                images = layer.transform_images(images, transformation, training=True)
+                continue
+            black, white = self.pixel_range or BYTES
+            scale = BYTES[1] / (white - black)
+            in_bytes = (keras.ops.cast(images, "float32") - black) * scale
+            images = layer.transform_images(in_bytes, transformation, training=True) / scale + black
         return images
 
     def build(self, input_shape: tuple) -> None:
@@ -262,7 +260,7 @@ class Augmentation(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
         layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
-        return {**super().get_config(), "layers": layers, "seed": self.seed}
+        return {**super().get_config(), "layers": layers, "seed": self.seed, "pixel_range": self.pixel_range}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Augmentation":

@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet.arguments import choose
 from keras_resnet.blocks.layout import DATA_FORMATS, channel_axis
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.preprocessing.record import InputRecord, as_record
+from keras_resnet.preprocessing.record import BYTES, InputRecord, as_record
 
 # (mean, standard deviation) a channel in units of [0, 255], in the order in which the network sees the channels.
 # "caffe" sees BGR. None stands for the values given to the constructor.
@@ -24,7 +24,7 @@ SCHEMES: dict[str, tuple[tuple[float, ...], tuple[float, ...]] | None] = {
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class InputNormalization(keras.layers.Layer):
-    """Turns pixels in [0, 255] into what the network was trained on.
+    """Turns pixels, in [0, 255] if the record does not say otherwise, into what the network was trained on.
 
     Put it first in the model: it is saved with it, so that training, evaluation, export and serving agree. It
     returns a new tensor and never changes the caller's array, and it computes in float32 (float64 under a float64
@@ -43,8 +43,9 @@ class InputNormalization(keras.layers.Layer):
         mean: "dataset" only: a value a channel, in the units of the input.
         std: "dataset" only: a value a channel, > 0, in the units of the input.
         data_format: "channels_last", "channels_first", or None for Keras's default.
-        record: what else the network takes, as an `InputRecord` or the dict that it stores; None where it is not known.
-            It changes nothing here, and is saved with the layer.
+        record: what else the network takes and gives, as an `InputRecord` or the dict that it stores; None if it is not
+            known. Pixels of another `pixel_range` are brought to [0, 255] first, but for "dataset", which has the units
+            of the input. It is saved with the layer.
         name: of the layer; the default is the name that `for_model` and other tools show.
         **kwargs: `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -159,6 +160,9 @@ class InputNormalization(keras.layers.Layer):
         if self.scheme == "caffe":
             # Split and concatenate, because exporters know these better than a reversed slice.
             pixels = keras.ops.concatenate(keras.ops.split(pixels, 3, axis=axis)[::-1], axis=axis)
+        black, white = BYTES if self.record is None or self.scheme == "dataset" else self.record.pixel_range or BYTES
+        if (black, white) != BYTES:
+            pixels = (pixels - black) * (BYTES[1] / (white - black))
         shape = [1] * len(pixels.shape)
         shape[axis] = len(self._mean)
         if any(self._mean):

@@ -12,6 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
+from keras_resnet.preprocessing.record import BYTES
 
 # A policy from its strength, a fraction of the ranges of its paper, the number of its operations, and the deviation of
 # the strength.
@@ -101,6 +102,7 @@ def augmentation(
     policy_ops: int = 2,
     policy_std: float = 0.0,
     rank: int = 2,
+    pixel_range: tuple[float, float] | None = BYTES,
     **amounts: Any,
 ) -> Augmentation | None:
     """Builds the augmentation of a recipe.
@@ -112,6 +114,7 @@ def augmentation(
         policy_ops: operations that RandAugment applies in turn.
         policy_std: standard deviation of the strength of RandAugment from operation to operation.
         rank: axes of space: 1 for signals, 2 for pictures, 3 for volumes.
+        pixel_range: the values of black and of white in pictures; None if that is not known, as of other examples.
         **amounts: `flip` (bool): the last axis of space, half of the examples. `quarter_turns` (bool): in the plane of
             a picture, or of the last two axes of a volume. `pad_and_crop` (steps): furthest shift. `rotation`
             (degrees, [0, 180]), `zoom` (fraction, [0, 1)) and `translation` (fraction, [0, 1]): of pictures.
@@ -143,7 +146,10 @@ def augmentation(
         layers["policy"] = build(policy_strength, policy_ops, policy_std)
     order = [*(name for name in OPERATIONS if name not in AFTER_POLICY), "policy", *AFTER_POLICY]
     ordered = [layers[name] for name in order if name in layers]
-    return Augmentation(ordered, dtype="float32") if ordered else None
+    for layer in ordered:
+        if isinstance(layer, PadAndCrop) and pixel_range is not None:
+            layer.fill_value = pixel_range[0]
+    return Augmentation(ordered, pixel_range=pixel_range, dtype="float32") if ordered else None
 
 
 def _layer(name: str, amount: Any, rank: int) -> keras.layers.Layer:

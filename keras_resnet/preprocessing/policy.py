@@ -37,6 +37,8 @@ class Policy(RandomChange):
         That of the input, in [0, 255], in the compute dtype of the layer (float32 by default).
     """
 
+    in_bytes = True
+
     def draw(self, shape: Any, draws: Any) -> Any:
         """Returns what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
         if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):

@@ -22,6 +22,9 @@ class RandomChange(keras.layers.Layer):
         everything is computed in float32.
     """
 
+    # Whether examples must be in [0, 255]; `Augmentation` brings pixels of other ranges there and back.
+    in_bytes = False
+
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.seed = seed if seed is None else check_int("seed", seed, minimum=0)

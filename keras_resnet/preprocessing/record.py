@@ -1,36 +1,45 @@
-"""What a network takes, as one record that is saved inside its model."""
+"""The preprocessing configuration of a model: what goes in and what comes out, saved inside the model."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import keras
-
-from keras_resnet.arguments import check_fraction, check_int, choose
+from keras_resnet.arguments import check_bool, check_float, check_fraction, check_int, choose
 from keras_resnet.errors import BadType, BadValue
-
-if TYPE_CHECKING:
-    from keras_resnet.preprocessing.normalization import InputNormalization
+from keras_resnet.preprocessing.outputs import LOG_SCORES, REGRESSION, TASKS
 
 INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
-# Order of the channels -> how many there are. "any" is for what is no picture.
+# Order of the channels -> how many there are. "any" is for examples that are not pictures.
 CHANNEL_ORDERS: dict[str, int | None] = {"rgb": 3, "bgr": 3, "grey": 1, "any": None}
+# The values of black and of white; image files have those of the last.
+PIXEL_RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
+BYTES = PIXEL_RANGES["0..255"]
 
 
 @dataclasses.dataclass(frozen=True)
 class InputRecord:
-    """What a network takes: how a picture becomes its input, and what its outputs are called.
+    """What a model takes and what it gives: how an image file becomes its input, and how its outputs are read.
 
     Args:
         image_size: int or `(height, width)` in pixels that pictures are brought to, stored as the pair; None to keep
             their size, as for signals and volumes.
-        crop_fraction: part of the shorter side that is kept around the centre, in (0, 1]; 0.875 is 224 of 256. None
+        crop_fraction: part of the shorter side that is kept around the center, in (0, 1]; 0.875 is 224 of 256. None
             stretches the whole picture instead, as networks see it whose training images share one size.
         interpolation: of the resizing, "bilinear" or "bicubic", with antialiasing.
         channel_order: "rgb", "bgr", "grey" (one channel, the luminance), or "any": as the data is.
-        class_names: one a class, in the order of the outputs; empty for a regression.
-        normalization: the layer inside the model that turns [0, 255] into what the network was trained on, None where
-            there is none.
+        class_names: one per class, in the order of the outputs; empty if they are not known, and for a regression.
+        pixel_range: the values of black and of white in the training images, such as `(0.0, 255.0)`; image files are
+            scaled to it. None for examples that are not pictures, and for pictures in other units.
+        apply_exif: whether photographs are turned upright by their EXIF orientation.
+        task: "classification" (one of several classes) or "regression"; None if it is not known.
+        activation: what turns logits into probabilities, "softmax" or "sigmoid", whether or not the model ends in it;
+            None for a regression, or if it is not known.
+        units: of a regression's outputs, one per output, such as `("years",)`; empty if they are not known.
+        temperature: by which the logits were divided to calibrate the probabilities; the weights hold it already.
+        head: name of the layer whose outputs these are, which tells a new head from the old one; None if it is not
+            known.
+        normalization: the InputNormalization layer inside the model, which turns pixels into what it was trained on;
+            None if there is none.
         assumed: the fields that the model does not carry, whose defaults were taken.
 
     Raises:
@@ -47,7 +56,14 @@ class InputRecord:
     interpolation: str = "bilinear"
     channel_order: str = "rgb"
     class_names: tuple[str, ...] = ()
-    normalization: "InputNormalization | None" = None
+    pixel_range: tuple[float, float] | None = BYTES
+    apply_exif: bool = True
+    task: str | None = None
+    activation: str | None = None
+    units: tuple[str, ...] = ()
+    temperature: float = 1.0
+    head: str | None = None
+    normalization: Any = None
     assumed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -58,23 +74,60 @@ class InputRecord:
             if len(sizes) != 2:
                 raise BadValue(
                     f"image_size={size!r} has {len(sizes)} values. Allowed is one side, or (height, width). Pass one "
-                    "of these, or None for what is no picture."
+                    "of these, or None for examples that are not pictures."
                 )
             object.__setattr__(self, "image_size", tuple(check_int("image_size", side) for side in sizes))
         if self.crop_fraction is not None:
             check_fraction("crop_fraction", self.crop_fraction, one_included=True, zero_included=False)
         choose("interpolation", self.interpolation, INTERPOLATIONS)
         choose("channel_order", self.channel_order, CHANNEL_ORDERS)
-        names = self.class_names
-        if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-            raise BadType(f"class_names={names!r} is not a list of strings. Allowed is a name a class. Pass a list.")
-        object.__setattr__(self, "class_names", tuple(names))
+        for field in ("class_names", "units"):
+            names = getattr(self, field)
+            if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+                raise BadType(f"{field}={names!r} is not a list of strings. Allowed is one per output. Pass a list.")
+            object.__setattr__(self, field, tuple(names))
+        object.__setattr__(self, "pixel_range", check_range(self.pixel_range))
+        check_bool("apply_exif", self.apply_exif)
+        check_float("temperature", self.temperature, minimum=0.0)
+        if self.task is not None:
+            choose("task", self.task, TASKS)
+        if self.activation is not None:
+            choose("activation", self.activation, LOG_SCORES)
+        if self.task == REGRESSION and (self.class_names or self.activation):
+            raise BadValue(
+                f"task='regression' was given with class_names={self.class_names!r} and activation="
+                f"{self.activation!r}. Only a classification has them. Leave them out, or pass task='classification'."
+            )
 
     @property
     def side(self) -> int | None:
         """The side in pixels of square inputs; None for others."""
         size = self.image_size
         return size[0] if isinstance(size, tuple) and len(set(size)) == 1 else None
+
+    def to_bytes(self, images: Any) -> Any:
+        """Returns pictures of this record's range in [0, 255], in which files and screens have them."""
+        black, white = self.pixel_range or BYTES
+        return images if (black, white) == BYTES else (images - black) * (BYTES[1] / (white - black))
+
+    def from_bytes(self, images: Any) -> Any:
+        """Returns pictures in [0, 255] in the range of this record, in which the model takes them.
+
+        Raises:
+            ValueError: the range is not known.
+        """
+        if self.pixel_range is None:
+            raise BadValue(
+                "The model was trained on pictures whose pixels are in none of the usual ranges, and image files have "
+                f"[0, 255]. Ranges that are known are {', '.join(PIXEL_RANGES)}. Call the model on arrays like those "
+                "it was trained on, or train it with data.pixel_range."
+            )
+        black, white = self.pixel_range
+        return images if (black, white) == BYTES else images * ((white - black) / BYTES[1]) + black
+
+    def names_for(self, classes: int) -> tuple[str, ...]:
+        """Returns the class names, or the indices of so many classes if they have no names."""
+        return self.class_names or tuple(str(index) for index in range(classes))
 
     def stored(self) -> dict[str, Any]:
         """Returns what a model file holds: plain values, without the layer that holds them."""
@@ -86,13 +139,40 @@ class InputRecord:
         lines = []
         for name in STORED:
             value = getattr(self, name)
-            value = (", ".join(value) or "none") if name == "class_names" else value
+            value = (", ".join(value) or "none") if name in ("class_names", "units") else value
             lines.append(f"{name:<15}{value}{'  (assumed)' if name in self.assumed else ''}")
         scheme = "none" if self.normalization is None else self.normalization.scheme
         return "\n".join([*lines, f"{'normalization':<15}{scheme}"])
 
 
-STORED = ("image_size", "crop_fraction", "interpolation", "channel_order", "class_names")
+STORED = tuple(
+    field.name for field in dataclasses.fields(InputRecord) if field.name not in ("normalization", "assumed")
+)
+INPUTS = ("image_size", "crop_fraction", "interpolation", "channel_order", "pixel_range", "apply_exif")
+OUTPUTS = tuple(name for name in STORED if name not in INPUTS)
+# What a model of an earlier version did, whose record lacks the field.
+EARLIER = {"apply_exif": False}
+
+
+def check_range(value: Any) -> tuple[float, float] | None:
+    """Returns a pair of numbers, black and white, or None.
+
+    Raises:
+        TypeError, ValueError: anything else.
+    """
+    if value is None:
+        return None
+    pair = tuple(value) if isinstance(value, (tuple, list)) else ()
+    if len(pair) != 2:
+        raise BadType(
+            f"pixel_range={value!r} is not a pair of numbers. Allowed is such as (0, 255). Pass one, or None."
+        )
+    black, white = (check_float("pixel_range", number) for number in pair)
+    if not black < white:
+        raise BadValue(
+            f"pixel_range={value!r} does not rise. Allowed are black and white, such as (0, 255). Pass these."
+        )
+    return black, white
 
 
 def as_record(value: Any) -> InputRecord | None:
@@ -107,49 +187,14 @@ def as_record(value: Any) -> InputRecord | None:
         raise BadType(
             f"record={value!r} is no record. Allowed are an InputRecord and a dict of {', '.join(STORED)}. Pass one."
         )
-    return InputRecord(**value)
-
-
-def for_model(model: keras.Model) -> InputRecord:
-    """Returns what a model takes: the record that was saved in it, or defaults where it carries none.
-
-    The sizes and the number of channels of the model's own input come before those of the record.
-
-    Args:
-        model: a Keras model; models nested in it are searched too.
-
-    Returns:
-        A record whose `assumed` names the fields that are defaults: the whole picture but for what its aspect ratio
-        costs (`crop_fraction=1.0`), bilinear, RGB or grey by the number of channels, no class names.
-
-    Raises:
-        ValueError: `model` holds no InputNormalization layer and takes neither signals, images nor volumes.
-    """
-    layer = next(_normalizations(model), None)
-    shape = tuple(model.inputs[0].shape) if getattr(model, "inputs", None) else ()
-    if layer is None and len(shape) not in (3, 4, 5):
-        raise BadValue(
-            f"model {model.name!r} holds no InputNormalization layer. Only models that were built or trained with one "
-            "carry their preprocessing. Put keras_resnet.preprocessing.InputNormalization(scheme) first in the model."
-        )
-    stored = None if layer is None else layer.record
-    record = stored or InputRecord(assumed=STORED)
-    data_format = keras.config.image_data_format() if layer is None else layer.data_format
-    *sizes, channels = shape[1:] if data_format == "channels_last" else (*shape[2:], shape[1])
-    if len(sizes) == 2 and None not in sizes:
-        record = dataclasses.replace(
-            record, image_size=tuple(sizes), assumed=tuple(name for name in record.assumed if name != "image_size")
-        )
-    if channels != CHANNEL_ORDERS[record.channel_order] or len(sizes) != 2:
-        record = dataclasses.replace(record, channel_order=order_of(channels, len(sizes)))
-    return dataclasses.replace(record, normalization=layer)
+    return InputRecord(**{**EARLIER, **value})
 
 
 def order_of(channels: int | None, num_axes: int = 2) -> str:
     """Returns the usual order of so many channels.
 
     Args:
-        channels: how many; None where that is not known.
+        channels: how many; None if that is not known.
         num_axes: of space; pictures have two.
 
     Returns:
@@ -158,13 +203,3 @@ def order_of(channels: int | None, num_axes: int = 2) -> str:
     if num_axes != 2:
         return "any"
     return {3: "rgb", 1: "grey"}.get(channels or 0, "any")
-
-
-def _normalizations(model: keras.Model) -> Iterator[Any]:
-    from keras_resnet.preprocessing.normalization import InputNormalization
-
-    for layer in model.layers:
-        if isinstance(layer, InputNormalization):
-            yield layer
-        elif isinstance(layer, keras.Model):
-            yield from _normalizations(layer)

@@ -37,7 +37,7 @@ def _shown(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     )
     alternative = f"example {mistake.index}, labelled {mistake.label}, taken for {mistake.guess}"
     if heat.ndim == 2:
-        image = as_rgb(mistake.image, run.record.channel_order)
+        image = as_rgb(mistake.image, run.record)
         plain = blended(image, np.zeros_like(heat))
         drawn = _picture(plain, alternative) + _picture(blended(image, heat), f"map of {mistake.guess}")
         drawn = f'<div class="two">{drawn}</div>'

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet.evaluation import open_trained, reliability, scores
+from keras_resnet.evaluation import open_trained, predict_all, reliability, scores
 from keras_resnet.evaluation.predictions import Predictions, mistakes_of, predictions_of
-from keras_resnet.models.outputs import predict_all
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, escape, number, page, table, tiles
 from keras_resnet.report.pictures import shown_mistakes
@@ -30,10 +29,10 @@ def run_page(run: Run) -> str:
     about = run.about
     split = next((name for name in ("test", "validation") if about.sizes.get(name)), "train")
     sections: list[Section] = [("Curves", _curves(run))]
-    if about.class_names:
-        trained = open_trained(run)
+    trained = open_trained(run)
+    if not trained.is_regression:
         predicted = predictions_of(trained, run.dataset, split)
-        figures = scores.classification(predicted.logits, predicted.labels, about.class_names)
+        figures = scores.classification(predicted.scores, predicted.labels, about.class_names)
         sections += [
             ("Confusion", _confusion(figures["confusion"], about.class_names)),
             ("Class by class", _classes(figures["per_class"])),

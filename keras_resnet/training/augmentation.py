@@ -7,6 +7,7 @@ from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import OPERATIONS
 from keras_resnet.preprocessing.operations import POLICIES
+from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.training import fields
 
 PLACES = {name: name for name in ("host", "device")}
@@ -54,11 +55,14 @@ class Augment(fields.Section):
     repeats: int = fields.integer(1, minimum=1)
     augment_on: str = fields.choice("host", PLACES)
 
-    def build(self, rank: int = 2) -> preprocessing.Augmentation | None:
+    def build(
+        self, rank: int = 2, pixel_range: tuple[float, float] | None = BYTES
+    ) -> preprocessing.Augmentation | None:
         """Returns the layers of what is asked for, in the order of the table; None where nothing is.
 
         Args:
             rank: axes of space of an example.
+            pixel_range: the values of black and of white in pictures; None if that is not known.
 
         Raises:
             ValueError: something is asked for that examples of this rank cannot have.
@@ -71,6 +75,7 @@ class Augment(fields.Section):
             policy_ops=self.policy_ops,
             policy_std=self.policy_std,
             rank=rank,
+            pixel_range=pixel_range,
         )
 
     @property

@@ -7,6 +7,7 @@ import numpy as np
 from keras_resnet import preprocessing
 from keras_resnet.data import Dataset
 from keras_resnet.data.examples.operations import changes_of
+from keras_resnet.preprocessing.outputs import REGRESSION
 from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training.loss import TargetScale
 from keras_resnet.training.recipe import Recipe
@@ -71,7 +72,7 @@ def validation_batches(recipe: Recipe, dataset: Dataset) -> Any:
 
 
 def _augmentation(recipe: Recipe, dataset: Dataset) -> preprocessing.Augmentation | None:
-    return recipe.augment.build(len(dataset.image_shape) - 1)
+    return recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
 
 
 def _operations(recipe: Recipe, dataset: Dataset, outputs: int, size: tuple[int, int] | None) -> list[BatchOperation]:
@@ -89,7 +90,7 @@ def target_scale(recipe: Recipe, dataset: Dataset) -> TargetScale | None:
         dataset: from `keras_resnet.data.load`.
     """
     labels = dataset.split("train").labels
-    if recipe.loss.choice.task != "regression" or not recipe.loss.scale_targets or labels is None:
+    if recipe.loss.choice.task != REGRESSION or not recipe.loss.scale_targets or labels is None:
         return None
     targets = np.asarray(labels, "float64").reshape(len(labels), -1)
     spread = targets.std(axis=0)

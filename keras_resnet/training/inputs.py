@@ -9,14 +9,27 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.data.examples.plan import CROPS
-from keras_resnet.data.options import BAD_IMAGE_POLICIES
+from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
 from keras_resnet.errors import BadValue
+from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.normalization import SCHEMES
-from keras_resnet.preprocessing.record import INTERPOLATIONS
+from keras_resnet.preprocessing.record import INTERPOLATIONS, PIXEL_RANGES
 from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
+# What `data.load` is given.
+LOADING = (
+    "validation_fraction",
+    "test_fraction",
+    "split_seed",
+    "on_bad_image",
+    "max_skipped_fraction",
+    "max_pixels",
+    "in_memory_limit",
+    "apply_exif",
+    "rank",
+)
 BALANCES = {name: name for name in ("none", "weights")}
 STATISTICS_BATCH_SIZE = EVALUATION_BATCH_SIZE = 256
 # Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
@@ -32,6 +45,10 @@ class Data(fields.Section):
     the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
     takes the last axis for the channels.
+    `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
+    `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
+    one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
+    "other" for what is in none of these; "auto" looks at the training split.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike.
     `progressive_from` is the side of the first epoch's training images, as a fraction of the whole side; it grows until
     the fraction `progressive_until` of the epochs is over (Tan and Le 2021, EfficientNetV2, section 4). 1 for images of
@@ -45,7 +62,14 @@ class Data(fields.Section):
     interpolation: str = fields.choice("bilinear", INTERPOLATIONS)
     normalization: str = fields.choice("unit", SCHEMES)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
+    test_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
+    split_seed: int = fields.integer(0)
     on_bad_image: str = fields.choice("error", BAD_IMAGE_POLICIES)
+    max_skipped_fraction: float = fields.number(0.01, maximum=1.0)
+    max_pixels: int = fields.integer(MAX_PIXELS, minimum=1)
+    in_memory_limit: int = fields.integer(IN_MEMORY_LIMIT)
+    apply_exif: bool = fields.flag(True)
+    pixel_range: str = fields.choice("auto", {**PIXEL_RANGES, "other": None}, word="auto")
     rank: int | str = fields.integer_or("auto")
     balance: str = fields.choice("none", BALANCES)
     progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
@@ -53,14 +77,22 @@ class Data(fields.Section):
 
     def load(self, spec: str, data_dir: str | None, task: str) -> datasets.Dataset:
         """Returns the dataset as this section wants it; `task` is what the labels are for."""
-        return datasets.load(
-            spec,
-            data_dir=data_dir,
-            task=task,
-            validation_fraction=self.validation_fraction,
-            on_bad_image=self.on_bad_image,
-            rank=None if self.rank == "auto" else int(self.rank),
-        )
+        options = {name: getattr(self, name) for name in LOADING if name != "rank"}
+        rank = None if self.rank == "auto" else int(self.rank)
+        return datasets.load(spec, data_dir=data_dir, task=task, rank=rank, **options)
+
+    def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
+        """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
+        if dataset.options is None:
+            return {}
+        found = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
+        return {name: "auto" if value is None else value for name, value in found.items()}
+
+    def range_for(self, dataset: datasets.Dataset) -> tuple[float, float] | None:
+        """Returns the values of black and of white in the pictures; None for other examples and unknown units."""
+        if len(dataset.image_shape) != 3:
+            return None
+        return dataset.pixel_range if self.pixel_range == "auto" else PIXEL_RANGES.get(self.pixel_range)
 
     def size_for(self, dataset: datasets.Dataset) -> int | None:
         """Returns the side in px that images are resized to, or None where they keep the size they share.
@@ -90,8 +122,13 @@ class Data(fields.Section):
         shape: Any = dataset.image_shape if size is None else (size, size, dataset.image_shape[-1])
         return tuple(shape)
 
-    def record_for(self, dataset: datasets.Dataset) -> preprocessing.InputRecord:
-        """Returns what the network takes: pictures as training sees them, without their random changes."""
+    def record_for(self, dataset: datasets.Dataset, activation: str | None = None) -> preprocessing.InputRecord:
+        """Returns what the network takes and gives: pictures as training sees them, without augmentation.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+            activation: what makes probabilities of the network's logits; None for a regression, or if no one asks.
+        """
         shape = dataset.image_shape
         return preprocessing.InputRecord(
             image_size=self.shape_for(dataset)[:-1] if len(shape) == 3 else None,
@@ -99,11 +136,18 @@ class Data(fields.Section):
             interpolation=self.interpolation,
             channel_order=preprocessing.order_of(shape[-1], len(shape) - 1),
             class_names=dataset.class_names,
+            pixel_range=self.range_for(dataset),
+            apply_exif=self.apply_exif,
+            task=dataset.task,
+            activation=activation,
+            head=HEAD,
         )
 
-    def normalization_for(self, dataset: datasets.Dataset, precision: str) -> keras.layers.Layer:
+    def normalization_for(
+        self, dataset: datasets.Dataset, precision: str, activation: str | None = None
+    ) -> keras.layers.Layer:
         """Returns the first layer of the network, which carries the record."""
-        record = self.record_for(dataset)
+        record = self.record_for(dataset, activation)
         if self.normalization != "dataset":
             return preprocessing.InputNormalization(self.normalization, record=record, dtype=precision)
         batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))

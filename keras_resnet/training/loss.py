@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadValue
-from keras_resnet.models.outputs import PROBABILITIES, last_activation
+from keras_resnet.preprocessing.outputs import CLASSIFICATION, LOG_SCORES, REGRESSION, last_activation
 from keras_resnet.training import fields
 from keras_resnet.training.cross_entropies import (
     ClassAccuracy,
@@ -93,23 +93,26 @@ class LossChoice(fields.Choice):
     """A row of the table of losses.
 
     Attributes:
-        task: what the labels are: classes, or numbers to predict.
+        task: a key of `TASKS`.
+        activation: what makes probabilities of the logits; None for a regression.
         is_binary: for two classes and one output, the logit of the second.
     """
 
-    task: Literal["classification", "regression"] = "classification"
+    task: str = CLASSIFICATION
+    activation: str | None = "softmax"
     is_binary: bool = False
 
 
 LOSSES: dict[str, LossChoice] = {
     "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing",)),
-    "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",)),
+    "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
-    "binary_cross_entropy": LossChoice(_binary_cross_entropy, ("label_smoothing",), is_binary=True),
-    "mean_squared_error": LossChoice(_mean_squared_error, ("scale_targets",), task="regression"),
-    "huber": LossChoice(
-        _huber, ("delta", "scale_targets"), task="regression"
-    ),  # Huber 1964, squared up to delta, linear beyond
+    "binary_cross_entropy": LossChoice(
+        _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
+    ),
+    "mean_squared_error": LossChoice(_mean_squared_error, ("scale_targets",), task=REGRESSION, activation=None),
+    # Huber 1964: squared up to delta, linear beyond.
+    "huber": LossChoice(_huber, ("delta", "scale_targets"), task=REGRESSION, activation=None),
 }
 
 
@@ -132,7 +135,7 @@ class Loss(fields.Section):
     @property
     def plain_metric(self) -> str:
         """The metric that is the plain loss of the task: without smoothing, weights and regularization."""
-        return "mse" if self.choice.task == "regression" else "cross_entropy"
+        return "mse" if self.choice.task == REGRESSION else "cross_entropy"
 
     @property
     def choice(self) -> LossChoice:
@@ -155,7 +158,7 @@ class Loss(fields.Section):
         Raises:
             ValueError: the loss does not fit their number.
         """
-        if self.choice.task == "regression":
+        if self.choice.task == REGRESSION:
             return num_outputs
         if self.choice.is_binary:
             if num_outputs != 2:
@@ -195,7 +198,7 @@ def check_outputs(model: keras.Model) -> None:
     activation = last_activation(model)
     if from_logits is None or activation is None:
         return
-    if from_logits and activation in PROBABILITIES:
+    if from_logits and activation in LOG_SCORES:
         raise BadValue(
             f"The model ends in {activation!r}, that is in probabilities, and the loss takes logits. They must agree. "
             "Use recipe.compile_args(from_logits=False), or build the model with classifier_activation=None."

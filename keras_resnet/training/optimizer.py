@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import MissingPackage
+from keras_resnet.models.builder import HEAD
 from keras_resnet.training import fields
 from keras_resnet.training.averaging import WeightAverage
 
@@ -89,7 +90,7 @@ def _muon(optimizer: "Optimizer", **common: Any) -> Any:
         )
     decay = {"weight_decay": optimizer.weight_decay, "adam_weight_decay": optimizer.weight_decay}
     momentum = {name: getattr(optimizer, name) for name in MOMENTUM}
-    return keras.optimizers.Muon(**common | decay, **momentum, exclude_layers=["predictions"])
+    return keras.optimizers.Muon(**common | decay, **momentum, exclude_layers=[HEAD])
 
 
 OPTIMIZERS: dict[str, fields.Choice] = {

@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.training.batches import changes_in_step, target_scale
-from keras_resnet.training.progress import COMPLETE, Description, differences
+from keras_resnet.training.progress import COMPLETE, Description, differences, earlier_recipe
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.training.sharpness import SharpnessAware
@@ -48,7 +48,7 @@ def fill_in(
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         found: what run.json of a run that goes on holds, or None.
     """
-    known = dict(DEFAULTS) if found is None else {**found, "recipe": Recipe.from_dict(found["recipe"])}
+    known = dict(DEFAULTS) if found is None else {**found, "recipe": earlier_recipe(found["recipe"])}
     recipe = known["recipe"] if given.get("recipe") is None else given["recipe"]
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
@@ -75,12 +75,15 @@ def anchored(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | 
 
 def loaded(
     recipe: Recipe, data: str | datasets.Dataset, data_dir: str | os.PathLike | None
-) -> tuple[str, str | None, datasets.Dataset]:
-    """Returns spec and folder with absolute paths, and the data as a recipe wants it; loaded data stay as they are."""
+) -> tuple[Recipe, str, str | None, datasets.Dataset]:
+    """Returns the recipe, spec and folder with absolute paths, and the data as the recipe wants it.
+
+    Loaded data stay as they are, and the recipe says how they were loaded.
+    """
     if isinstance(data, datasets.Dataset):
-        return *anchored(data.spec, data_dir), data
+        return recipe.replace(recipe.data.loaded_as(data)), *anchored(data.spec, data_dir), data
     spec, root = anchored(str(data), data_dir)
-    return spec, root, recipe.data.load(spec, root, recipe.loss.choice.task)
+    return recipe, spec, root, recipe.data.load(spec, root, recipe.loss.choice.task)
 
 
 def described(recipe: Recipe, model: str, spec: str, root: str | None, dataset: datasets.Dataset) -> Description:
@@ -105,7 +108,7 @@ def described(recipe: Recipe, model: str, spec: str, root: str | None, dataset: 
 
 def with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
     """Returns the identity of a run of an earlier version with the recipe fields that it did not know."""
-    recipe = Recipe.from_dict(identity["recipe"]).to_dict()
+    recipe = earlier_recipe(identity["recipe"]).to_dict()
     return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in DESCRIPTIVE}}
 
 
@@ -130,12 +133,12 @@ def first_network(recipe: Recipe, model: str, dataset: datasets.Dataset, model_c
     dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
     outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
     # What the examples or the labels cannot have is refused here, before a folder is made.
-    recipe.augment.build(len(dataset.image_shape) - 1)
+    recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
     recipe.augment.mixing(len(dataset.class_names), outputs)
     recipe.data.class_weights(dataset, recipe.augment.mixes)
     recipe.monitor(dataset.class_names)
     precision = recipe.train.precision
-    normalization = recipe.data.normalization_for(dataset, precision)
+    normalization = recipe.data.normalization_for(dataset, precision, recipe.loss.choice.activation)
     targets = target_scale(recipe, dataset)
     network = recipe.model.build(model, recipe.data.shape_for(dataset), outputs, normalization, precision, targets)
     if recipe.train.recompute:

@@ -59,7 +59,7 @@ class Description:
         known: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names
         }
-        return cls(**{**known, "recipe": Recipe.from_dict(values["recipe"])})
+        return cls(**{**known, "recipe": earlier_recipe(values["recipe"])})
 
     def recipe_for_others(self) -> Recipe:
         """Returns the recipe with the model and the data that it was used for, as files hold it."""
@@ -70,6 +70,20 @@ class Description:
         """Returns what a run has in common with itself when it goes on; what its recipe says of itself may change."""
         recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in DESCRIPTIVE}
         return {**{name: getattr(self, name) for name in IDENTITY}, "recipe": recipe}
+
+
+# What runs did whose recipe lacks the field: versions before it was there.
+EARLIER = {"data": {"apply_exif": False}}
+
+
+def earlier_recipe(tables: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe of a run or a search that may be older than some of its fields.
+
+    Args:
+        tables: as `Recipe.to_dict` of that version made them.
+    """
+    known = {title: {**EARLIER.get(title, {}), **tables[title]} for title in EARLIER if title in tables}
+    return Recipe.from_dict({**tables, **known})
 
 
 @dataclasses.dataclass

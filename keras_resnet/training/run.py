@@ -148,15 +148,13 @@ class Run:
     @property
     def record(self) -> preprocessing.InputRecord:
         """What the network takes, as its model carries it; for models of earlier versions, as the run describes it."""
-        record = preprocessing.for_model(self.model)
-        if not record.assumed:
+        record, loss = preprocessing.for_model(self.model), self.recipe.loss.choice
+        if "class_names" in record.assumed:
+            crop_fraction = datasets.CROP_FRACTION if None in self.about.image_shape else None
+            record = dataclasses.replace(record, crop_fraction=crop_fraction, class_names=self.class_names)
+        elif record.task == loss.task and "task" not in record.assumed:
             return record
-        return dataclasses.replace(
-            record,
-            crop_fraction=datasets.CROP_FRACTION if None in self.about.image_shape else None,
-            class_names=self.class_names,
-            assumed=(),
-        )
+        return dataclasses.replace(record, task=loss.task, activation=loss.activation, assumed=())
 
     def load_data(self, spec: str | None = None, data_dir: str | os.PathLike | None = None) -> datasets.Dataset:
         """Returns data as this run's recipe wants it: its own, or other data divided into splits alike.

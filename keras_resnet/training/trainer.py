@@ -112,7 +112,7 @@ def fit(
     given = {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}
     recipe, asked = fill_in(given, seed, overrides, found)
     choose("model", model := asked["model"], models.VARIANTS)
-    spec, root, dataset = loaded(recipe, asked["data"], asked["data_dir"])
+    recipe, spec, root, dataset = loaded(recipe, asked["data"], asked["data_dir"])
     about = described(recipe, model, spec, root, dataset)
     if found is not None and folder is not None:
         check_same(folder, found, about)

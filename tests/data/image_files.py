@@ -121,8 +121,9 @@ def sixteen_bit() -> Image.Image:
     return Image.fromarray(grey * 257)
 
 
-def with_orientation(orientation: int) -> bytes:
+def with_orientation(orientation: int, order: str = "II") -> bytes:
     exif = Image.Exif()
+    exif.endian = {"II": "<", "MM": ">"}[order]
     exif[0x0112] = orientation
     return encoded("jpeg", exif=exif, quality=95)
 
@@ -134,7 +135,7 @@ ODD: dict[str, tuple[Callable[[], bytes], Callable[[], Image.Image]]] = {
     "cmyk.jpg": (lambda: encoded("jpeg", picture().convert("CMYK"), quality=95), picture),
     "grey.jpg": (lambda: encoded("jpeg", picture().convert("L"), quality=95), lambda: picture().convert("L")),
     "trailing_bytes.jpg": (lambda: encoded("jpeg", quality=95) + b"\0" * 100, picture),
-    "exif_6.jpg": (lambda: with_orientation(6), picture),
+    "exif_6.jpg": (lambda: with_orientation(6), lambda: picture().transpose(Image.Transpose.ROTATE_270)),
     "plain.png": (lambda: encoded("png"), picture),
     "palette.png": (lambda: encoded("png", picture().convert("P")), lambda: picture().convert("P").convert("RGB")),
     "grey_alpha.png": (lambda: encoded("png", picture().convert("LA")), lambda: picture().convert("L")),

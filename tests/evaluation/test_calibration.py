@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 import keras_resnet
 from keras_resnet import evaluation
 from keras_resnet.evaluation import scores
-from keras_resnet.models.outputs import softmax
+from keras_resnet.preprocessing.outputs import softmax
 
 
 def drawn(temperature, examples=20_000, classes=4):
@@ -85,7 +85,7 @@ def test_what_cannot_be_calibrated_is_refused(digits_run, tmp_path):
     head = {"classes": 1, "classifier_activation": None}
     regression = keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, **head)
     loaded = keras_resnet.data.load(f"npz:{tmp_path / 'r.npz'}", task="regression")
-    with pytest.raises(ValueError, match="numbers to predict"):
+    with pytest.raises(ValueError, match="has labels for a regression"):
         evaluation.calibrate(regression, loaded)
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, evaluation
-from keras_resnet.models.outputs import softmax
+from keras_resnet.preprocessing.outputs import softmax
 
 
 def test_the_mistakes_are_the_surest_wrong_guesses(digits_run):

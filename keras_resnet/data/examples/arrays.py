@@ -12,6 +12,7 @@ from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images import resizing
 from keras_resnet.data.images.bad_images import BadImageError
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES
 
 
 class ArrayExamples:
@@ -44,6 +45,18 @@ class ArrayExamples:
     def image_dtype(self) -> str:
         """ "uint8" or "float32"."""
         return str(self._images.dtype.name)
+
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """[0, 255] for uint8 and for decoded files; for other numbers the narrowest usual range that holds them all."""
+        if self.image_dtype == "uint8" or self.names is not None:
+            return BYTES
+        images = self._images.numpy()
+        low, high = float(images.min()), float(images.max())
+        if low >= 0 and high > BRIGHT and high <= BYTES[1]:
+            return BYTES
+        divided = (PIXEL_RANGES["0..1"], PIXEL_RANGES["-1..1"])
+        return next((ends for ends in divided if ends[0] <= low < high <= ends[1]), None)
 
     def fingerprint(self) -> bytes:
         """Returns a sha256 over all pixels and labels."""
@@ -118,6 +131,8 @@ class ArrayExamples:
         return None
 
 
+# Pixels in [0, 255] of a whole training split reach this; numbers that do not may be of any kind.
+BRIGHT = 128
 KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
 # Two equal sides up to here may well be a length and its channels.
 LARGEST_CHANNELS_BY_CHANCE = 4

@@ -16,6 +16,7 @@ from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
 from keras_resnet.data.images.decoding import decode, oriented_image
+from keras_resnet.preprocessing.record import BYTES
 
 SEARCHED_AT_ONCE = 256
 
@@ -47,6 +48,11 @@ class EncodedExamples:
     def __len__(self) -> int:
         """Returns the number of examples."""
         return len(self.labels)
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """[0, 255], in which image files are decoded."""
+        return BYTES
 
     def fingerprint(self) -> bytes:
         """Returns a sha256 over identities, labels and orientations."""

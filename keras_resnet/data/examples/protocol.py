@@ -24,6 +24,10 @@ class Examples(Protocol):
     def image_shape(self) -> tuple[int | None, ...]:
         """`(*space, channels)`, None where sizes differ."""
 
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """The values of black and of white, as far as the dtype or the numbers say it; else None."""
+
     def fingerprint(self) -> bytes:
         """Returns a digest that changes with the data."""
 

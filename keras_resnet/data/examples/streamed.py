@@ -13,6 +13,7 @@ from keras_resnet.data.examples.pace import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan, permutation
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.preprocessing.streams import derived_seed
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
@@ -52,6 +53,11 @@ class StreamedExamples:
     def __len__(self) -> int:
         """Returns the number of examples."""
         return sum(shard.take for shard in self.shards)
+
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """[0, 255], in which image files are decoded."""
+        return BYTES
 
     def fingerprint(self) -> bytes:
         """Returns a sha256 over the name and the numbers of records; the records themselves carry check sums."""

@@ -10,15 +10,16 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.data.images.bad_images import bad_image_error, reason_of
-from keras_resnet.data.images.headers import BadHeader, Header, read_header
+from keras_resnet.data.images.headers import EXIF_ORIENTATION, BadHeader, Header, read_header
 from keras_resnet.data.options import MAX_PIXELS
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
 DCT_METHOD = "INTEGER_ACCURATE"
 PNG_START, PNG_BIT_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
+MAX_EXIF_ENTRIES = 1000  # a camera writes some twenty
 
 
-def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, apply_exif: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, apply_exif: bool = True) -> np.ndarray:
     """Reads one image file.
 
     JPEG, PNG, GIF (the first frame), BMP and WebP, told apart by their content; grey, palette and CMYK images become
@@ -113,6 +114,59 @@ def decode(
     image = tf.cond(upright_jpeg, cut_before, cut_after)
     image.set_shape((None, None, 3))
     return image
+
+
+def exif_orientation(contents: Any) -> Any:
+    """Returns the EXIF orientation of the bytes of an image, a scalar int32 tensor: 1 to 8, and 1 if there is none.
+
+    It is read inside the graph, for served models that are given bytes; of files the header says it.
+    """
+    return tf.cond(tf.io.is_jpeg(contents), lambda: _jpeg_orientation(contents), lambda: tf.constant(1))
+
+
+def _jpeg_orientation(contents: Any) -> Any:
+    data = tf.cast(tf.io.decode_raw(contents, tf.uint8), tf.int32)
+    size = tf.size(data)
+
+    def byte(place: Any) -> Any:
+        # 0 behind the end: a damaged annotation leaves the picture as it is stored.
+        return tf.where(place < size, data[tf.minimum(place, size - 1)], 0)
+
+    def number(place: Any, count: int, little: Any) -> Any:
+        values = [byte(place + offset) for offset in range(count)]
+        forward = backward = tf.constant(0)
+        for value in values:
+            forward = forward * 256 + value
+        for value in reversed(values):
+            backward = backward * 256 + value
+        return tf.where(little, backward, forward)
+
+    def segment_goes_on(place: Any, found: Any) -> Any:
+        # Markers without EXIF are stepped over up to the start of the scan (DA) or the end of the image (D9).
+        code = byte(place + 1)
+        stops = tf.logical_or(tf.equal(code, 0xDA), tf.equal(code, 0xD9))
+        return (place + 3 < size) & tf.equal(byte(place), 0xFF) & ~stops & tf.equal(found, 0)
+
+    def next_segment(place: Any, found: Any) -> Any:
+        code, length = byte(place + 1), number(place + 2, 2, False)
+        is_fill, has_no_length = tf.equal(code, 0xFF), tf.equal(code, 0x01) | ((code >= 0xD0) & (code <= 0xD7))
+        is_exif = tf.equal(code, 0xE1) & tf.reduce_all(
+            tf.equal(tf.stack([byte(place + 4 + i) for i in range(6)]), tf.constant(list(b"Exif\0\0")))
+        )
+        step = tf.where(is_fill, 1, tf.where(has_no_length, 2, 2 + length))
+        return place + step, tf.where(is_exif, place + 10, 0)
+
+    _, tiff = tf.while_loop(segment_goes_on, next_segment, (tf.constant(2), tf.constant(0)))
+    little = tf.equal(byte(tiff), ord("I"))
+    directory = tiff + number(tiff + 4, 4, little)
+    entries = tf.minimum(number(directory, 2, little), MAX_EXIF_ENTRIES)
+    places = directory + 2 + 12 * tf.range(entries)
+    tags = tf.map_fn(lambda place: number(place, 2, little), places)
+    values = tf.map_fn(lambda place: number(place + 8, 2, little), places)
+    matches = tf.boolean_mask(values, tf.equal(tags, EXIF_ORIENTATION))
+    value = tf.concat([matches, [1]], 0)[0]
+    is_valid = (tiff > 0) & (value >= 1) & (value <= 8) & tf.equal(byte(tiff), byte(tiff + 1))
+    return tf.where(is_valid, value, 1)
 
 
 def has_16_bits(contents: Any) -> Any:

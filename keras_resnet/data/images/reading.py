@@ -11,6 +11,7 @@ from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
+from keras_resnet.preprocessing.record import BYTES
 
 # ITU-R BT.601, as Pillow and the decoders of grey images take the luminance.
 LUMINANCE = np.array([[0.299], [0.587], [0.114]])
@@ -48,11 +49,12 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
         record: what the network takes, from `preprocessing.for_model(model)`.
 
     Returns:
-        `(height, width, channels)` in [0, 255]: uint8, or float32 where it was resized or has 16 bits per channel.
+        `(height, width, channels)` in the record's `pixel_range`: uint8, or float32 if it was resized or scaled, or
+        has 16 bits per channel.
 
     Raises:
         BadImageError: the file cannot be read; the message names it.
-        ValueError: the network takes no pictures.
+        ValueError: the network takes no pictures, or its pixels are in units that are not known.
 
     Example:
         >>> import keras_resnet
@@ -61,8 +63,10 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
         >>> preprocessing.for_model(model).side
         32
     """
-    image = choose("channel_order", record.channel_order, CONVERSIONS)(read_image(path))
-    return image if record.image_size is None else np.asarray(sized(image, record))
+    decoded = read_image(path, apply_exif=record.apply_exif)
+    image = choose("channel_order", record.channel_order, CONVERSIONS)(decoded)
+    image = image if record.image_size is None else np.asarray(sized(image, record))
+    return image if record.pixel_range == BYTES else np.asarray(record.from_bytes(image.astype("float32")))
 
 
 def sized(image: Any, record: InputRecord) -> Any:

@@ -144,5 +144,6 @@ def _report_kinds(headers: dict[str, Header | str], options: LoadOptions, report
     if animated:
         report.append(f"{animated} animated files: their first frame is read")
     turned = sum(header.orientation != 1 for header in good)
-    if turned and not options.apply_exif:
-        report.append(f"{turned} photographs have an EXIF orientation that is not applied; apply_exif=True turns them")
+    if turned:
+        done = "are turned upright by it" if options.apply_exif else "are read as stored (apply_exif=False)"
+        report.append(f"{turned} photographs have an EXIF orientation and {done}")

@@ -1,0 +1,175 @@
+"""The record that a model carries: found in its layers, checked against its outputs, rewritten for a new head."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.normalization import InputNormalization
+from keras_resnet.preprocessing.outputs import (
+    CLASSIFICATION,
+    LOG_SCORES,
+    REGRESSION,
+    gives_predictions,
+    head_of,
+    last_activation,
+)
+from keras_resnet.preprocessing.record import CHANNEL_ORDERS, INPUTS, OUTPUTS, InputRecord, order_of
+
+
+def for_model(model: keras.Model) -> InputRecord:
+    """Returns what a model takes and gives: the record that was saved in it, or defaults if it carries none.
+
+    The sizes and the number of channels of the model's own input come before those of the record. What the record says
+    of the outputs is checked against the model: a new head needs names of its own, from `describe_outputs`. A model
+    that ends in feature maps or pooled features has no task.
+
+    Args:
+        model: a Keras model; models nested in it are searched too.
+
+    Returns:
+        A record whose `assumed` names the fields that are defaults: the whole picture but for what its aspect ratio
+        costs (`crop_fraction=1.0`), bilinear, RGB or grey by the number of channels, [0, 255], no class names; a
+        regression if the model has one output without activation, else a classification.
+
+    Raises:
+        ValueError: `model` holds no InputNormalization layer and takes neither signals, images nor volumes; or its
+            outputs are not those that its record describes.
+    """
+    layer = next(_normalizations(model), None)
+    shape = tuple(model.inputs[0].shape) if getattr(model, "inputs", None) else ()
+    if layer is None and len(shape) not in (3, 4, 5):
+        raise BadValue(
+            f"model {model.name!r} holds no InputNormalization layer. Only models that were built or trained with one "
+            "carry their preprocessing. Put keras_resnet.preprocessing.InputNormalization(scheme) first in the model."
+        )
+    stored = None if layer is None else layer.record
+    record = stored or InputRecord(assumed=(*INPUTS, "class_names"))
+    data_format = keras.config.image_data_format() if layer is None else layer.data_format
+    *sizes, channels = shape[1:] if data_format == "channels_last" else (*shape[2:], shape[1])
+    if len(sizes) == 2 and None not in sizes:
+        record = dataclasses.replace(
+            record, image_size=tuple(sizes), assumed=tuple(name for name in record.assumed if name != "image_size")
+        )
+    if channels != CHANNEL_ORDERS[record.channel_order] or len(sizes) != 2:
+        record = dataclasses.replace(record, channel_order=order_of(channels, len(sizes)))
+    return dataclasses.replace(_with_outputs(record, model), normalization=layer)
+
+
+def _with_outputs(record: InputRecord, model: keras.Model) -> InputRecord:
+    """Returns a record with the outputs of a model, checked against what it says of them, and completed."""
+    if not gives_predictions(model):
+        return dataclasses.replace(record, **_cleared())
+    outputs, ends_in = model.outputs[0].shape[-1], last_activation(model)
+    task = record.task or (CLASSIFICATION if record.class_names or record.activation else None)
+    assumed = list(record.assumed)
+    if task is None:
+        is_scaled = isinstance(model.layers[-1], keras.layers.Rescaling)
+        task = REGRESSION if is_scaled or (outputs == 1 and ends_in not in LOG_SCORES) else CLASSIFICATION
+        assumed.append("task")
+    activation = record.activation
+    if task == CLASSIFICATION and activation is None:
+        activation = default_activation(model)
+    _check_outputs(dataclasses.replace(record, task=task, activation=activation), model, outputs, ends_in)
+    return dataclasses.replace(
+        record, task=task, activation=activation, head=record.head or head_of(model), assumed=tuple(assumed)
+    )
+
+
+def _cleared() -> dict[str, Any]:
+    """Returns the defaults of the fields that say what comes out."""
+    return {field.name: field.default for field in dataclasses.fields(InputRecord) if field.name in OUTPUTS}
+
+
+def default_activation(model: keras.Model) -> str:
+    """Returns what makes probabilities of a classifier's logits if nothing says so: what it ends in, or a softmax.
+
+    Args:
+        model: with one row of outputs per example.
+    """
+    ends_in = last_activation(model)
+    if ends_in in LOG_SCORES:
+        return str(ends_in)
+    return "sigmoid" if model.outputs[0].shape[-1] == 1 else "softmax"
+
+
+def _check_outputs(record: InputRecord, model: keras.Model, outputs: int | None, ends_in: str | None) -> None:
+    """Raises ValueError if a model does not give what its record says."""
+    head, names = head_of(model), record.class_names
+    wrong = ""
+    if record.head is not None and head is not None and record.head != head:
+        wrong = f"describes the outputs of the layer {record.head!r}, and the model ends in {head!r}"
+    elif names and outputs not in ((1, 2) if len(names) == 2 else (len(names),)):
+        wrong = f"names {len(names)} classes, and the model has {outputs} output{'s' if outputs != 1 else ''}"
+    elif record.units and outputs != len(record.units):
+        wrong = f"names units of {len(record.units)} outputs, and the model has {outputs}"
+    elif record.task == REGRESSION and ends_in in LOG_SCORES:
+        wrong = f"says regression, and the model ends in {ends_in!r}"
+    elif ends_in in LOG_SCORES and record.activation not in (None, ends_in) and outputs != 1:
+        wrong = f"says {record.activation!r}, and the model ends in {ends_in!r}"
+    if wrong:
+        raise BadValue(
+            f"The record of the model {model.name!r} {wrong}. It must describe the outputs that the model has now. "
+            "After putting on a new head, say what comes out: keras_resnet.preprocessing.describe_outputs(model, "
+            "class_names=[...]), or task='regression'."
+        )
+
+
+def describe_outputs(
+    model: keras.Model,
+    class_names: Sequence[str] = (),
+    *,
+    task: str | None = None,
+    activation: str | None = None,
+    units: Sequence[str] = (),
+) -> None:
+    """Writes into the record of a model what its outputs are, as after a new head was put on an old network.
+
+    The record lies in the model's InputNormalization layer; another model that shares the layer shares the record.
+
+    Args:
+        model: a Keras model with an InputNormalization layer.
+        class_names: one per class, in the order of the outputs; two for one output. Empty for a regression, or for
+            classes without names.
+        task: "classification" or "regression"; None for a classification.
+        activation: "softmax" or "sigmoid", which turns logits into probabilities; None for that of the model, and for
+            logits "softmax" (one output: "sigmoid").
+        units: of a regression's outputs, one per output.
+
+    Raises:
+        TypeError, ValueError: the model has no such layer, or its outputs are not those described.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet import ResNet18, preprocessing
+        >>> image = keras.Input((32, 32, 3))
+        >>> model = ResNet18(input_tensor=preprocessing.InputNormalization()(image), width=4, classes=2)
+        >>> preprocessing.describe_outputs(model, ["cat", "dog"])
+        >>> preprocessing.for_model(model).class_names
+        ('cat', 'dog')
+    """
+    layer = next(_normalizations(model), None)
+    if layer is None:
+        raise BadValue(
+            f"model {model.name!r} holds no InputNormalization layer, which carries the record. Put "
+            "keras_resnet.preprocessing.InputNormalization(scheme) first in the model."
+        )
+    if not gives_predictions(model):
+        raise BadValue(
+            f"model {model.name!r} gives {[tuple(output.shape) for output in model.outputs]}, and no row of outputs "
+            "per example. Only predictions have a task. Put a head on it."
+        )
+    told = {**_cleared(), "task": task or CLASSIFICATION, "class_names": class_names}
+    told |= {"activation": activation, "units": units}
+    record = dataclasses.replace(layer.record or InputRecord(), **told)
+    layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())
+
+
+def _normalizations(model: keras.Model) -> Iterator[Any]:
+    for layer in model.layers:
+        if isinstance(layer, InputNormalization):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _normalizations(layer)

@@ -1,0 +1,145 @@
+"""What a model is for, and how its outputs are read: tasks, last activations, and probabilities from outputs."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.arguments import choose
+
+CLASSIFICATION, REGRESSION = "classification", "regression"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A row of the table of tasks.
+
+    Attributes:
+        has_classes: whether labels name one of several classes; otherwise they are numbers, the regression targets.
+        default_loss: by which a recipe trains where it names no other.
+        metric: the figure by which models of this task are compared as a rule.
+    """
+
+    has_classes: bool
+    default_loss: str
+    metric: str
+
+
+TASKS = {
+    CLASSIFICATION: Task(True, "cross_entropy", "accuracy"),
+    REGRESSION: Task(False, "mean_squared_error", "mae"),
+}
+
+SMALLEST = np.finfo("float32").tiny
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, SMALLEST))
+
+
+# The last activation of a model -> its outputs to logits.
+LOGITS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda outputs: outputs,
+    "softmax": _log,
+    "sigmoid": lambda outputs: _log(outputs) - _log(1 - outputs),
+}
+# The function that turns logits into probabilities -> logits to scores, whose softmax are the probabilities. Sigmoids
+# that were trained one by one for labels that exclude each other are divided by their sum.
+LOG_SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "softmax": lambda logits: logits,
+    "sigmoid": lambda logits: -np.logaddexp(0.0, -logits),
+}
+# These hand on what they are given, in inference; the activation is the one before them.
+TRANSPARENT = (keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
+
+
+def _last_layers(model: keras.Model) -> Any:
+    """Yields the layers of a model from the last one backwards, as long as each has one input; models are entered."""
+    layer: Any = model
+    while True:
+        if isinstance(layer, keras.Model):
+            if not layer.layers:
+                return
+            outputs = getattr(layer, "outputs", None)
+            layer = outputs[0]._keras_history.operation if outputs else layer.layers[-1]
+            continue
+        yield layer
+        try:
+            before = layer.input
+        except (AttributeError, ValueError):  # a layer that was never called, or has several calls
+            return
+        if not hasattr(before, "_keras_history") or before._keras_history.operation is layer:
+            return
+        layer = before._keras_history.operation
+
+
+def last_activation(model: keras.Model) -> str | None:
+    """Returns the name of the activation that a model ends in, "linear" for none.
+
+    Args:
+        model: a Keras model; a model nested at its end is looked into.
+
+    Returns:
+        None if the last layer has no activation, such as a pooling layer.
+    """
+    for layer in _last_layers(model):
+        if isinstance(layer, TRANSPARENT):
+            continue
+        if isinstance(layer, keras.layers.Softmax):
+            return "softmax"
+        if isinstance(layer, keras.layers.Rescaling):  # brings regression targets into the units of the data
+            return "linear"
+        activation = getattr(layer, "activation", None)
+        return None if activation is None else str(keras.activations.serialize(activation))
+    return None
+
+
+def head_of(model: keras.Model) -> str | None:
+    """Returns the name of the last layer with weights, which gives a model its outputs; None where none is found.
+
+    Args:
+        model: a Keras model; a model nested at its end is looked into.
+    """
+    return next((layer.name for layer in _last_layers(model) if layer.weights), None)
+
+
+def gives_predictions(model: keras.Model) -> bool:
+    """Returns whether a model ends in one row of outputs per example, and not in feature maps or pooled features.
+
+    Args:
+        model: a Keras model.
+    """
+    outputs = getattr(model, "outputs", None) or []
+    return len(outputs) == 1 and len(outputs[0].shape) == 2 and last_activation(model) is not None
+
+
+def logits_of(outputs: np.ndarray, ends_in: str) -> np.ndarray:
+    """Returns `(examples, classes)` logits in float64, whatever the last activation is; one output is two classes.
+
+    Args:
+        outputs: of a classifier, `(examples, classes)`, or `(examples, 1)` for two classes.
+        ends_in: its last activation: "linear" for logits, "softmax" or "sigmoid" for probabilities.
+
+    Raises:
+        ValueError: the model ends in neither logits nor probabilities.
+    """
+    logits = choose("The last activation of the model", ends_in, LOGITS)(outputs.astype("float64"))
+    return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+
+
+def scores_of(logits: np.ndarray, activation: str) -> np.ndarray:
+    """Returns `(examples, classes)` scores whose softmax are the probabilities of a classifier.
+
+    Args:
+        logits: `(examples, classes)`.
+        activation: what turns them into probabilities, "softmax" or "sigmoid"; sigmoids are divided by their sum.
+    """
+    return choose("activation", activation, LOG_SCORES)(logits)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of `(examples, classes)` logits, in their dtype."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
