@@ -111,8 +111,10 @@ class Keras:
         scaled = keras.layers.Normalization(mean=mean, variance=deviation**2)(inputs)
         network = keras_resnet.ResNet18(input_tensor=scaled, stem="small", width=self.options.width, classes=10)
         changes = preprocessing.augmentation(flip=True, pad_and_crop=4)
-        model = preprocessing.in_step(keras.Model)(network.inputs, network.outputs)
-        model.changes = preprocessing.Changes({"augmentation": lambda x, y, s: (changes.apply(x, s), y)}, seed=0)
+        model = preprocessing.transform_in_step(keras.Model)(network.inputs, network.outputs)
+        model.transforms = preprocessing.BatchTransforms(
+            {"augmentation": lambda x, y, s: (changes.apply(x, s), y)}, seed=0
+        )
         batch = min(512, len(held["x_train"]))
         steps = epochs * (len(held["x_train"]) // batch)
         rate = keras.optimizers.schedules.CosineDecay(1e-3, steps, warmup_target=0.4, warmup_steps=steps // 4)

@@ -121,6 +121,25 @@ def check_folder_free(folder: str | os.PathLike, names: tuple[str, ...]) -> None
             )
 
 
+def make_writable(out: str | os.PathLike) -> pathlib.Path:
+    """Makes a folder where it is missing, and returns its path.
+
+    Raises:
+        ValueError: it cannot be made or written.
+    """
+    folder = pathlib.Path(out).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadValue(
+            f"out={os.fspath(out)!r} cannot be written: {error.strerror}. A run needs a folder it may write to. "
+            "Choose another one, or change its permissions."
+        ) from error
+    return folder
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

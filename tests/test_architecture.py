@@ -107,8 +107,9 @@ def test_importing_the_package_loads_nothing_from_elsewhere_beyond_keras():
 
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
-def test_a_module_is_at_most_300_lines(path):
-    assert len(path.read_text("utf-8").splitlines()) <= 300
+def test_a_module_has_about_300_lines_at_most(path):
+    # A sign to look whether there are two things in it, and no reason to split what is read together.
+    assert len(path.read_text("utf-8").splitlines()) <= 330
 
 
 def code_lines(function):
@@ -135,7 +136,7 @@ def test_no_file_is_a_drawer():
     ids=name_of,
 )
 def test_a_folder_holds_more_than_one_file(folder):
-    assert len([path for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]) >= 1
+    assert len([path for path in folder.iterdir() if path.name not in ("__init__.py", "__pycache__")]) > 1
 
 
 @pytest.mark.parametrize("path", [*PYTHON_FILES, *TEXTS, *(ROOT / "examples").rglob("*.*")], ids=name_of)

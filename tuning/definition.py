@@ -10,9 +10,9 @@ from keras_resnet import models, training
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
+from keras_resnet.training.defaults import absolute_spec, defaults_of
+from keras_resnet.training.folder import earlier_recipe
 from keras_resnet.training.monitor import direction_of
-from keras_resnet.training.plan import anchored, made_for
-from keras_resnet.training.progress import earlier_recipe
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
 from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
@@ -97,7 +97,7 @@ def defined(
     changes |= {} if seed is None else {"train.seed": seed}
     recipe = recipe.replace(changes)
     if known is None:
-        remembered = {**remembered, **made_for(recipe, "data" in given)}
+        remembered = {**remembered, **defaults_of(recipe, "data" in given)}
     plain = {**remembered, **given}
     if known is None or space is not None or "space" in own:
         found = space if space is not None else settings.space
@@ -117,7 +117,7 @@ def defined(
                 "budget. Take it out, and set it for the whole search instead."
             )
     space.for_recipe(recipe)
-    spec, root = anchored(str(plain["data"]), plain["data_dir"])
+    spec, root = absolute_spec(str(plain["data"]), plain["data_dir"])
     return Definition(
         recipe=recipe,
         model=plain["model"],

@@ -11,8 +11,6 @@ from keras_resnet import training
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType
 from keras_resnet.models import VARIANTS
-from keras_resnet.training.batches import target_scale, training_batches, validation_batches
-from keras_resnet.training.plan import first_network
 from keras_resnet.tuning.dimension import VARIANT
 from keras_resnet.tuning.space import Space
 
@@ -54,8 +52,8 @@ class HyperResNet(keras_tuner.HyperModel):
         self.space = space
         choose("model", model, VARIANTS)
         self.model = model
-        task = self.recipe.loss.choice.task
-        self.data = data if isinstance(data, datasets.Dataset) else self.recipe.data.load(data, None, task)
+        self.setup = training.resolve(self.recipe, model=model, data=data)
+        self.data = self.setup.dataset
 
     def recipe_of(self, hp: keras_tuner.HyperParameters) -> training.Recipe:
         """Returns the recipe of a point, which `Recipe.save` writes for `keras-resnet train`."""
@@ -64,26 +62,21 @@ class HyperResNet(keras_tuner.HyperModel):
             self.space.overrides({key: hp.get(key) for key in self.space.names if _is_active(hp, key)})
         )
 
+    def setup_of(self, hp: keras_tuner.HyperParameters) -> training.Setup:
+        """Returns everything that the training of a point is made of."""
+        recipe = self.recipe_of(hp)
+        return self.setup.for_recipe(recipe, hp.get(VARIANT) if VARIANT in self.space.names else self.model)
+
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled network of a point: images in [0, 255] to logits."""
-        recipe = self.recipe_of(hp)
-        variant = hp.get(VARIANT) if VARIANT in self.space.names else self.model
-        network = first_network(recipe, variant, self.data, keras.Model)
-        steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        arguments = recipe.compile_args(
-            steps_per_epoch=steps,
-            from_logits=True,
-            class_names=self.data.class_names,
-            targets=target_scale(recipe, self.data),
-        )
-        network.compile(**arguments)
+        network = self.setup_of(hp).build_model()
+        network.compile(**self.setup_of(hp).compile_args())
         return network
 
     def fit(
         self,
         hp: keras_tuner.HyperParameters,
         model: keras.Model,
-        *args: Any,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         epochs: int | None = None,
         initial_epoch: int = 0,
@@ -91,36 +84,28 @@ class HyperResNet(keras_tuner.HyperModel):
     ) -> Any:
         """Trains on the training split and validates on the validation split; further arguments go to `model.fit`.
 
-        Images have their whole size in every epoch, also where the recipe's grow.
-
         Args:
             hp: of KerasTuner.
             model: as `build` returned it.
-            *args: none are needed: the data are known.
             callbacks: KerasTuner's, and yours.
             epochs: up to which is trained; by default the recipe's. Hyperband sets it.
             initial_epoch: where a promoted trial goes on.
             **kwargs: `verbose` and the like.
         """
-        recipe = self.recipe_of(hp)
-        steps = self.data.steps_per_epoch(recipe.train.batch_size)
-        batches = training_batches(recipe, self.data, model.output_shape[-1], start_step=initial_epoch * steps)
-        if hasattr(model, "changes"):
-            model.next_step.assign(initial_epoch * steps)
-        average = recipe.optimizer.weight_average()
-        return model.fit(
-            batches,
-            *args,
-            steps_per_epoch=steps,
-            epochs=recipe.train.epochs if epochs is None else epochs,
-            initial_epoch=initial_epoch,
-            validation_data=validation_batches(recipe, self.data),
-            class_weight=recipe.data.class_weights(self.data, recipe.augment.mixes),
-            # First of all, so that KerasTuner's own save what was validated.
+        setup = self.setup_of(hp)
+        average = setup.recipe.optimizer.weight_average()
+        history = keras.callbacks.History()
+        history.set_model(model)
+        history.history = setup.fit(
+            model,
+            # The average first of all, so that KerasTuner's own callbacks save what was validated.
             callbacks=[*([] if average is None else [average]), *callbacks],
-            shuffle=False,
+            average=average,
+            start_epoch=initial_epoch,
+            end_epoch=epochs,
             **kwargs,
         )
+        return history
 
 
 def _is_active(hp: keras_tuner.HyperParameters, name: str) -> bool:

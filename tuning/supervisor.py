@@ -13,7 +13,7 @@ from typing import IO, Any
 from keras_resnet import files, models, training
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.training.folder import locked, make_writable
+from keras_resnet.training.folder import locked
 from keras_resnet.tuning.definition import Definition, check_same, defined
 from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
 from keras_resnet.tuning.outcome import Search, best_of
@@ -101,7 +101,7 @@ def search(
         files.check_folder_free(folder, SEARCH_FILES)
     known = ledger.definition if begun else None
     definition = defined(known, recipe, space, asked, epochs, seed, overrides or {})
-    folder = make_writable(folder)
+    folder = files.make_writable(folder)
     with locked(folder):
         if known is None:
             ledger.create(definition)

@@ -9,17 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.data.examples import operations
+from keras_resnet.data.examples import pipeline
 from keras_resnet.data.examples.copies import report_copies
-from keras_resnet.data.examples.pace import paced
+from keras_resnet.data.examples.pipeline import set_pace
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION
 from keras_resnet.preprocessing.record import BYTES
-from keras_resnet.preprocessing.streams import BatchOperation
 
 # A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
 IMBALANCE = 5.0
@@ -197,7 +197,7 @@ class Dataset:
             num_shards=count,
             repeats=check_int("repeats", repeats, maximum=batch_size),
         )
-        return paced(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
+        return set_pace(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
 
     def batches(
         self,
@@ -233,7 +233,7 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        return paced(examples.finite(plan))
+        return set_pace(examples.finite(plan))
 
     def arrays(self, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels of a split as arrays, for sets that fit in memory.
@@ -257,12 +257,12 @@ def _training(
     augmentation: Any,
     further: Sequence[BatchOperation],
 ) -> tf.data.Dataset:
-    changes = operations.changes_of(augmentation, further, image_shape, plan.seed)
+    changes = pipeline.transforms_of(augmentation, further, image_shape, plan.seed)
     if changes is None:
         return examples.training(plan)
     # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
     whole = dataclasses.replace(plan, shard=0, num_shards=1)
-    batches = operations.changed(examples.training(whole), changes, plan.start_step)
+    batches = pipeline.apply_transforms(examples.training(whole), changes, plan.start_step)
     if plan.num_shards == 1:
         return batches
     mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)

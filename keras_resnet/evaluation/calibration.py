@@ -15,7 +15,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.predictions import Predictions, predictions_of
 from keras_resnet.evaluation.trained import dataset_of, open_classifier
 from keras_resnet.preprocessing.outputs import LOGITS, last_activation, scores_of
-from keras_resnet.training.recording import save_model
+from keras_resnet.training.callbacks import save_model
 
 # Temperatures that are tried; a classifier that is never wrong would have the lowest.
 COLDEST, HOTTEST = 0.05, 20.0

@@ -149,12 +149,11 @@ def explain_files(
     # Reading files takes TensorFlow; maps of arrays do not.
     from keras_resnet import data as datasets
     from keras_resnet.evaluation import open_trained
-    from keras_resnet.training.folder import make_writable
 
     trained = open_trained(run_or_model, task)
     paths = [pathlib.Path(path) for path in image_paths]
     images = [datasets.read_for_network(path, trained.record) for path in paths]
-    folder = make_writable(out)
+    folder = files.make_writable(out)
     names, written = trained.record.class_names, []
     sources = {path.resolve() for path in paths}
     together = len({image.shape for image in images}) == 1

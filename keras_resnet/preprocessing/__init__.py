@@ -1,22 +1,21 @@
 """What happens to pixels before the network: normalisation that is saved with the model, and augmentation."""
 
-from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
-from keras_resnet.preprocessing.in_step import in_step
+from keras_resnet.preprocessing.batch_transforms import BatchTransforms, transform_in_step
 from keras_resnet.preprocessing.mixing import Mixing
 from keras_resnet.preprocessing.model_record import default_activation, describe_outputs, for_model
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.operations import OPERATIONS, augmentation
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 from keras_resnet.preprocessing.record import InputRecord, order_of
-from keras_resnet.preprocessing.streams import Changes
+from keras_resnet.preprocessing.transforms import FlipAxis, Gain, Noise, QuarterTurns, Shift
 
 __all__ = [
     "OPERATIONS",
     "AugMix",
     "Augmentation",
     "AutoAugment",
-    "Changes",
+    "BatchTransforms",
     "ColorJitter",
     "Erasing",
     "FlipAxis",
@@ -34,6 +33,6 @@ __all__ = [
     "default_activation",
     "describe_outputs",
     "for_model",
-    "in_step",
     "order_of",
+    "transform_in_step",
 ]

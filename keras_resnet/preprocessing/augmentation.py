@@ -10,9 +10,9 @@ import numpy as np
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.preprocessing import changes
-from keras_resnet.preprocessing.random_change import RandomChange, integers
+from keras_resnet.preprocessing import image_ops
 from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES, check_range
+from keras_resnet.preprocessing.transforms import RandomTransform, integers
 
 ERASED_AREA, ERASED_RATIO, ERASING_TRIES = (0.02, 0.33), (0.3, 3.3), 10
 
@@ -28,7 +28,7 @@ class Augmenter(Protocol):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class PadAndCrop(RandomChange):
+class PadAndCrop(RandomTransform):
     """Shifts each image by a random whole number of pixels, and fills the border.
 
     The same as padding by `pixels` on all sides and cropping the original size at random, which is how networks are
@@ -40,7 +40,7 @@ class PadAndCrop(RandomChange):
         fill_value: of the border, in the units of the images.
         seed: int, or None for a random one.
         data_format: "channels_last", "channels_first", or None for Keras's default.
-        **kwargs: of `RandomChange`.
+        **kwargs: of `RandomTransform`.
 
     Input shape:
         `(batch, height, width, channels)`, or `(batch, channels, height, width)` under "channels_first".
@@ -82,7 +82,7 @@ class PadAndCrop(RandomChange):
         rows = (starts + drawn[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
         columns = drawn[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
         positions = rows[:, :, None] * padded_width + columns[:, None, :]
-        pixels = changes.picked(keras.ops.reshape(padded, (-1, channels)), positions)
+        pixels = image_ops.picked(keras.ops.reshape(padded, (-1, channels)), positions)
         return keras.ops.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
 
     def get_config(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class PadAndCrop(RandomChange):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Erasing(RandomChange):
+class Erasing(RandomTransform):
     """Covers a rectangle of some pictures with noise, uniform in [0, 255].
 
     Keras's RandomErasing draws the two sides one by one, and its noise is normal, cut off at the ends of the range:
@@ -101,7 +101,7 @@ class Erasing(RandomChange):
     Args:
         probability: of a picture to lose a rectangle, in (0, 1].
         seed: int, or None for a random one.
-        **kwargs: of `RandomChange`.
+        **kwargs: of `RandomTransform`.
 
     Input shape:
         `(batch, height, width, channels)` in [0, 255].

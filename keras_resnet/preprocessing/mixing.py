@@ -7,7 +7,7 @@ import keras
 from keras_resnet.arguments import check_float, check_fraction, check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.augmentation import Draws
-from keras_resnet.preprocessing.random_change import column
+from keras_resnet.preprocessing.transforms import column
 
 
 class Mixing:

@@ -9,10 +9,10 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_float, check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing.any_rank import FlipAxis, Gain, Noise, QuarterTurns, Shift
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.policy_layers import AugMix, AutoAugment, ColorJitter, RandAugment, TrivialAugment
 from keras_resnet.preprocessing.record import BYTES
+from keras_resnet.preprocessing.transforms import FlipAxis, Gain, Noise, QuarterTurns, Shift
 
 # A policy from its strength, a fraction of the ranges of its paper, the number of its operations, and the deviation of
 # the strength.

@@ -1,8 +1,20 @@
-"""What policies of random changes choose from, as tables: operations with their ranges, and AutoAugment's pairs."""
+"""Augmentation policies: their operations as tables, and the base that sends each picture through some of them.
+
+Keras's RandAugment takes the same operations for a whole batch, and it, its AugMix and its RandomColorJitter draw from
+generators of their own instead of the seed they are given, so that a resumed run would not see the same pictures (Keras
+3.15). These are pure functions of the seed.
+"""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from keras_resnet.preprocessing import changes
+import keras
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing import image_ops
+from keras_resnet.preprocessing.transforms import RandomTransform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +33,7 @@ class Operation:
         placed: whether columns 1 and 2 of the amounts hold a place, as shares of the sides.
     """
 
-    change: changes.Change
+    change: image_ops.ImageOp
     start: float = 0.0
     end: float = 0.0
     column: int = 0
@@ -36,40 +48,42 @@ def _table(
 ) -> dict[str, Operation]:
     sides = ("", "") if in_pixels else ("width", "height")
     return {
-        "identity": Operation(changes.nothing),
-        "shear_x": Operation(changes.affine, 0.0, shear, 0, signed=True),
-        "shear_y": Operation(changes.affine, 0.0, shear, 1, signed=True),
-        "translate_x": Operation(changes.affine, 0.0, shift, 2, signed=True, unit=sides[0]),
-        "translate_y": Operation(changes.affine, 0.0, shift, 3, signed=True, unit=sides[1]),
-        "rotate": Operation(changes.affine, 0.0, turn, 4, signed=True),
-        "brightness": Operation(changes.brightness, 1.0, 1.0 + blend, signed=True),
-        "color": Operation(changes.color, 1.0, 1.0 + blend, signed=True),
-        "contrast": Operation(changes.contrast, 1.0, 1.0 + blend, signed=True),
-        "sharpness": Operation(changes.sharpness, 1.0, 1.0 + blend, signed=True),
-        "posterize": Operation(changes.posterize, 8.0, 8.0 - bits),
-        "solarize": Operation(changes.solarize, 255.0, 0.0),
-        "autocontrast": Operation(changes.autocontrast),
-        "equalize": Operation(changes.equalize),
-        "invert": Operation(changes.invert),
+        "identity": Operation(image_ops.nothing),
+        "shear_x": Operation(image_ops.affine, 0.0, shear, 0, signed=True),
+        "shear_y": Operation(image_ops.affine, 0.0, shear, 1, signed=True),
+        "translate_x": Operation(image_ops.affine, 0.0, shift, 2, signed=True, unit=sides[0]),
+        "translate_y": Operation(image_ops.affine, 0.0, shift, 3, signed=True, unit=sides[1]),
+        "rotate": Operation(image_ops.affine, 0.0, turn, 4, signed=True),
+        "brightness": Operation(image_ops.brightness, 1.0, 1.0 + blend, signed=True),
+        "color": Operation(image_ops.color, 1.0, 1.0 + blend, signed=True),
+        "contrast": Operation(image_ops.contrast, 1.0, 1.0 + blend, signed=True),
+        "sharpness": Operation(image_ops.sharpness, 1.0, 1.0 + blend, signed=True),
+        "posterize": Operation(image_ops.posterize, 8.0, 8.0 - bits),
+        "solarize": Operation(image_ops.solarize, 255.0, 0.0),
+        "autocontrast": Operation(image_ops.autocontrast),
+        "equalize": Operation(image_ops.equalize),
+        "invert": Operation(image_ops.invert),
     }
 
 
 # Ranges of AutoAugment and RandAugment (Cubuk et al. 2019, table 6, shifts as shares of 331 px), of TrivialAugment's
 # "wide" space (Müller and Hutter 2021, table 6, shifts in pixels), and of AugMix (Hendrycks et al. 2020, appendix C).
-USUAL = _table(shear=0.3, shift=150 / 331, turn=30.0, blend=0.9, bits=4.0)
-WIDE = _table(shear=0.99, shift=32.0, turn=135.0, blend=0.99, bits=6.0, in_pixels=True)
-MILD = _table(shear=0.3, shift=1 / 3, turn=30.0, blend=0.9, bits=4.0)
+RANDAUGMENT_RANGES = _table(shear=0.3, shift=150 / 331, turn=30.0, blend=0.9, bits=4.0)
+TRIVIALAUGMENT_RANGES = _table(shear=0.99, shift=32.0, turn=135.0, blend=0.99, bits=6.0, in_pixels=True)
+AUGMIX_RANGES = _table(shear=0.3, shift=1 / 3, turn=30.0, blend=0.9, bits=4.0)
 # All but "invert", as in both papers; of AugMix without the corruptions that networks are later judged on.
-FOURTEEN = tuple(name for name in USUAL if name != "invert")
-NINE = tuple(name for name in FOURTEEN if name not in ("identity", "brightness", "color", "contrast", "sharpness"))
+RANDAUGMENT_OPS = tuple(name for name in RANDAUGMENT_RANGES if name != "invert")
+AUGMIX_OPS = tuple(
+    name for name in RANDAUGMENT_OPS if name not in ("identity", "brightness", "color", "contrast", "sharpness")
+)
 
 # RandAugment as timm computes it with "inc1": ranges of its `rand-m*-inc1` for magnitudes of 10, increasing with the
 # magnitude; each operation happens with probability 0.5.
 TIMM: dict[str, Operation] = {
     **_table(shear=0.3, shift=0.45, turn=30.0, blend=0.9, bits=4.0),
-    "posterize": Operation(changes.posterize, 4.0, 0.0, whole=True),
-    "solarize": Operation(changes.solarize, 256.0, 0.0, whole=True),
-    "solarize_add": Operation(changes.solarize_add, 0.0, 110.0, whole=True),
+    "posterize": Operation(image_ops.posterize, 4.0, 0.0, whole=True),
+    "solarize": Operation(image_ops.solarize, 256.0, 0.0, whole=True),
+    "solarize_add": Operation(image_ops.solarize_add, 0.0, 110.0, whole=True),
 }
 # RandAugment as its authors computed it for EfficientNet and ResNet-RS (autoaugment.py of tpu/models/official/
 # efficientnet), for magnitudes of 10: enhancements run from 0.1 to 1.9 in one direction, posterize and solarize grow
@@ -79,16 +93,16 @@ TPU: dict[str, Operation] = {
     **{
         name: Operation(change, 0.1, 1.9)
         for name, change in (
-            ("brightness", changes.brightness),
-            ("color", changes.color),
-            ("contrast", changes.contrast),
-            ("sharpness", changes.sharpness),
+            ("brightness", image_ops.brightness),
+            ("color", image_ops.color),
+            ("contrast", image_ops.contrast),
+            ("sharpness", image_ops.sharpness),
         )
     },
-    "posterize": Operation(changes.posterize, 0.0, 4.0, whole=True),
-    "solarize": Operation(changes.solarize, 0.0, 256.0, whole=True),
-    "solarize_add": Operation(changes.solarize_add, 0.0, 110.0, whole=True),
-    "cutout": Operation(changes.cutout, 0.0, 40.0, whole=True, placed=True),
+    "posterize": Operation(image_ops.posterize, 0.0, 4.0, whole=True),
+    "solarize": Operation(image_ops.solarize, 0.0, 256.0, whole=True),
+    "solarize_add": Operation(image_ops.solarize_add, 0.0, 110.0, whole=True),
+    "cutout": Operation(image_ops.cutout, 0.0, 40.0, whole=True, placed=True),
 }
 
 
@@ -108,7 +122,7 @@ class RandAugmentSpace:
 
 
 RANDAUGMENT_SPACES = {
-    "paper": RandAugmentSpace(USUAL, FOURTEEN),
+    "paper": RandAugmentSpace(RANDAUGMENT_RANGES, RANDAUGMENT_OPS),
     "timm": RandAugmentSpace(TIMM, tuple(name for name in TIMM if name != "identity"), 0.5),
     "tpu": RandAugmentSpace(TPU, tuple(name for name in TPU if name != "identity")),
 }
@@ -171,3 +185,96 @@ CIFAR: tuple[tuple[Step, Step], ...] = (
     (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
 )
 SUB_POLICIES = {"imagenet": IMAGENET, "cifar": CIFAR}
+
+
+IMAGE_OPS = (
+    *(image_ops.nothing, image_ops.affine, image_ops.brightness, image_ops.color, image_ops.contrast),
+    *(image_ops.sharpness, image_ops.posterize, image_ops.solarize, image_ops.invert, image_ops.autocontrast),
+    *(image_ops.equalize, image_ops.solarize_add, image_ops.cutout),
+)
+
+
+class Policy(RandomTransform):
+    """Changes each picture by operations of its own; the base of the policies.
+
+    Args:
+        seed: int, or None for a random one; used where the layer is called, not by `Augmentation.apply`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, height, width, channels)` in [0, 255], sizes known.
+
+    Output shape:
+        That of the input, in [0, 255], in the compute dtype of the layer (float32 by default).
+    """
+
+    in_bytes = True
+
+    def draw(self, shape: Any, draws: Any) -> Any:
+        """Returns what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
+        if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
+            raise BadValue(
+                f"{type(self).__name__} was given examples of the shape {tuple(shape)}. Allowed are pictures (batch, "
+                "height, width, channels) of known size. Bring them to one size first."
+            )
+        return self.draw_for(shape[0], (shape[1], shape[2]), draws)
+
+    def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
+        """Returns the draws for so many pictures of `(height, width)`."""
+        raise NotImplementedError
+
+    def change(self, examples: Any, drawn: Any) -> Any:
+        """Returns the changed pictures."""
+        for choices, amounts in drawn:
+            examples = image_ops.by_choice(examples, choices, amounts, IMAGE_OPS)
+        return examples
+
+
+def resolve_operations(
+    table: Mapping[str, Operation],
+    names: Sequence[str],
+    size: tuple[int, int],
+    which: Any,
+    levels: Any,
+    sides: Any,
+    places: Any = None,
+) -> tuple[Any, Any]:
+    """Returns the number of the change of each picture, and the amounts that it reads.
+
+    Args:
+        table: of the operations.
+        names: those that may be chosen.
+        size: `(height, width)` in pixels.
+        which: int32 `(batch,)`, places in `names`.
+        levels: float32 `(batch,)` in [0, 1].
+        sides: float32 `(batch,)`, -1 or 1: below or above where the operation changes nothing.
+        places: float32 `(batch, 2)` in [0, 1), for operations that happen at a place.
+    """
+    rows = [table[name] for name in names]
+    units = {"": 1, "height": size[0], "width": size[1]}
+    spans = np.zeros((len(rows), image_ops.COLUMNS), "float32")
+    starts, signed = np.zeros_like(spans), np.array([row.signed for row in rows], "float32")
+    whole, placed = np.zeros((2, len(rows), 1), "float32")
+    for index, row in enumerate(rows):
+        whole[index], placed[index] = row.whole, row.placed
+        starts[index, row.column] = row.start
+        spans[index, row.column] = (row.end - row.start) * units[row.unit]
+    numbers = np.array([IMAGE_OPS.index(row.change) for row in rows], "int32")
+    turned = keras.ops.take(keras.ops.convert_to_tensor(signed), which, axis=0)
+    factor = levels * (1 - turned + turned * sides)
+    start, span = (keras.ops.take(keras.ops.convert_to_tensor(values), which, axis=0) for values in (starts, spans))
+    moved = span * factor[:, None]
+    if whole.any():
+        # int() of code that counts from the start: towards it. A little more, for what float32 puts just below a whole.
+        towards = keras.ops.sign(moved) * keras.ops.floor(keras.ops.abs(moved) + 1e-4)
+        moved = keras.ops.where(keras.ops.take(keras.ops.convert_to_tensor(whole), which, axis=0) > 0, towards, moved)
+    amounts = start + moved
+    if placed.any():
+        shares = keras.ops.pad(places, ((0, 0), (1, image_ops.COLUMNS - 3)))
+        amounts = amounts + keras.ops.take(keras.ops.convert_to_tensor(placed), which, axis=0) * shares
+    return keras.ops.take(keras.ops.convert_to_tensor(numbers), which, axis=0), amounts
+
+
+def signs(count: Any, draws: Any) -> Any:
+    """Returns float32 `(count,)`, -1 or 1 alike."""
+    return keras.ops.where(keras.random.uniform((count,), seed=draws) < 0.5, -1.0, 1.0)

@@ -6,10 +6,20 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
-from keras_resnet.preprocessing import changes
-from keras_resnet.preprocessing.policies import FOURTEEN, MILD, NINE, RANDAUGMENT_SPACES, SUB_POLICIES, USUAL, WIDE
-from keras_resnet.preprocessing.policy import Policy, resolved, signs
-from keras_resnet.preprocessing.random_change import column, integers
+from keras_resnet.preprocessing import image_ops
+from keras_resnet.preprocessing.policies import (
+    AUGMIX_OPS,
+    AUGMIX_RANGES,
+    RANDAUGMENT_OPS,
+    RANDAUGMENT_RANGES,
+    RANDAUGMENT_SPACES,
+    SUB_POLICIES,
+    TRIVIALAUGMENT_RANGES,
+    Policy,
+    resolve_operations,
+    signs,
+)
+from keras_resnet.preprocessing.transforms import column, integers
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -63,7 +73,7 @@ class RandAugment(Policy):
             levels = keras.ops.clip(keras.ops.zeros((count,)) + self.magnitude + spread, 0.0, 1.0)
             sides = signs(count, draws)
             places = keras.random.uniform((count, 2), seed=draws) if has_places else None
-            choices, amounts = resolved(space.table, space.names, size, which, levels, sides, places)
+            choices, amounts = resolve_operations(space.table, space.names, size, which, levels, sides, places)
             if space.probability < 1:
                 happens = keras.random.uniform((count,), seed=draws) < space.probability
                 choices = keras.ops.where(happens, choices, 0)  # the first change is none
@@ -90,9 +100,9 @@ class TrivialAugment(Policy):
 
     def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of one operation."""
-        which, levels = integers((count,), len(FOURTEEN), draws), integers((count,), 31, draws)
+        which, levels = integers((count,), len(RANDAUGMENT_OPS), draws), integers((count,), 31, draws)
         levels = keras.ops.cast(levels, "float32") / 30
-        return [resolved(WIDE, FOURTEEN, size, which, levels, signs(count, draws))]
+        return [resolve_operations(TRIVIALAUGMENT_RANGES, RANDAUGMENT_OPS, size, which, levels, signs(count, draws))]
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -115,7 +125,7 @@ class AutoAugment(Policy):
 
     def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
         """Returns the draws of two operations."""
-        names, pairs = tuple(USUAL), SUB_POLICIES[self.policy]
+        names, pairs = tuple(RANDAUGMENT_RANGES), SUB_POLICIES[self.policy]
         chosen = integers((count,), len(pairs), draws)
         steps = []
         for place in range(2):
@@ -128,7 +138,7 @@ class AutoAugment(Policy):
             )
             happens = keras.random.uniform((count,), seed=draws) < chance
             which = keras.ops.where(happens, which, names.index("identity"))
-            steps.append(resolved(USUAL, names, size, which, level, signs(count, draws)))
+            steps.append(resolve_operations(RANDAUGMENT_RANGES, names, size, which, level, signs(count, draws)))
         return steps
 
     def get_config(self) -> dict[str, Any]:
@@ -176,9 +186,11 @@ class AugMix(Policy):
             length = 1 + integers((count,), self.depth, draws)
             steps = []
             for place in range(self.depth):
-                which = integers((count,), len(NINE), draws)
+                which = integers((count,), len(AUGMIX_OPS), draws)
                 levels = keras.random.uniform((count,), seed=draws) * self.magnitude
-                choices, amounts = resolved(MILD, NINE, size, which, levels, signs(count, draws))
+                choices, amounts = resolve_operations(
+                    AUGMIX_RANGES, AUGMIX_OPS, size, which, levels, signs(count, draws)
+                )
                 steps.append((keras.ops.where(place < length, choices, 0), amounts))
             chains.append(steps)
         shares = keras.random.gamma((count, self.width), self.alpha, seed=draws)
@@ -227,7 +239,7 @@ class ColorJitter(Policy):
 
     def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the changed pictures."""
-        steps = (changes.brightness, changes.contrast, changes.color)
+        steps = (image_ops.brightness, image_ops.contrast, image_ops.color)
         for step, factors in zip(steps, drawn, strict=True):
             examples = step(examples, factors)
         return examples

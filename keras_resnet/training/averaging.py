@@ -25,6 +25,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     Attributes:
         variables: the averages, in the order of the model's variables; empty before `build`.
+        takes_place: whether the averages take the place of the weights when `fit` ends; not so between two stages.
 
     Source:
         Polyak and Juditsky 1992; the bound of the decay is that of `tf.train.ExponentialMovingAverage`.
@@ -47,6 +48,7 @@ class WeightAverage(keras.callbacks.Callback):
         self._sources: list[Any] = []
         self._steps = 0
         self._update: Any = None
+        self.takes_place = True
 
     def build(self, model: keras.Model) -> None:
         """Begins the averages with the weights that a model has.
@@ -95,7 +97,8 @@ class WeightAverage(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Puts the averages in for good."""
-        self.put()
+        if self.takes_place:
+            self.put()
 
     def put(self) -> None:
         """Gives the model the averages."""

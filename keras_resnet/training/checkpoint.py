@@ -4,13 +4,14 @@ A file is a line with the sha256 of the rest, and the rest: an .npz of every var
 HDF5, which Keras writes, has no check of its own: most flipped bits load in silence as wrong weights.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
 import os
 import pathlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,10 +19,45 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
-from keras_resnet.training.progress import Progress
 
 MAGIC = b"keras_resnet state 1 "
 KEPT = 2
+
+
+@dataclasses.dataclass
+class Progress:
+    """What has happened in a run, up to the end of its last whole epoch.
+
+    Attributes:
+        epochs: that were finished and saved.
+        best: the best figure so far, by which the best model is kept.
+        best_epoch: in which it was reached, 1-based.
+        waited: epochs since then.
+        stopped: no better one came for as long as the recipe waits.
+        halted: whoever follows the run asked it to stop; it can go on.
+        rows: one an epoch, as in history.csv.
+        steps: training batches that this process has run; not saved.
+    """
+
+    epochs: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    waited: int = 0
+    stopped: bool = False
+    halted: bool = False
+    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    steps: int = 0
+
+    def to_state(self) -> dict[str, Any]:
+        """Returns what a saved state holds of it."""
+        names = ("best", "best_epoch", "waited", "stopped")
+        return {"epochs": self.epochs, "best": {name: getattr(self, name) for name in names}, "history": self.rows}
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        """Takes over what a saved state holds."""
+        self.epochs, self.rows = state["epochs"], list(state["history"])
+        for name, value in state["best"].items():
+            setattr(self, name, value)
 
 
 class CheckpointError(BadValue):

@@ -12,10 +12,10 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.augmentation import Augment
-from keras_resnet.training.batches import training_batches
-from keras_resnet.training.plan import fill_in, loaded
+from keras_resnet.training.defaults import resolve
 from keras_resnet.training.plots import draw_examples
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.setup import Setup
 
 COLUMNS = 8
 
@@ -59,24 +59,23 @@ def preview(
             "another."
         )
     files.check_replaceable(path)
-    plan, asked = fill_in({"recipe": recipe, "data": data, "data_dir": data_dir}, seed, overrides)
-    _, _, dataset = loaded(plan, asked["data"], asked["data_dir"])
-    count = min(count, plan.train.batch_size, dataset.sizes["train"])
-    size = min(plan.train.batch_size, dataset.sizes["train"])
-    plan = plan.replace({"train.batch_size": size, "augment.augment_on": "host"})
-    with datasets.naming_bad_files(dataset):
-        changed, labels = _first(plan, dataset, count)
+    setup = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
+    plan = setup.recipe.replace({"augment.augment_on": "host"})
+    count = min(count, plan.train.batch_size)
+    with datasets.naming_bad_files(setup.dataset):
+        shown, labels = _first(setup.for_recipe(plan), count)
         bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))
-        plain, _ = _first(bare, dataset, count)
-    titles = [_title(label, dataset.class_names) for label in labels]
-    files.write_atomically(path, lambda where: draw_examples(plain, changed, titles, COLUMNS, where))
+        plain, _ = _first(setup.for_recipe(bare), count)
+    titles = [_title(label, setup.dataset.class_names) for label in labels]
+    files.write_atomically(path, lambda where: draw_examples(plain, shown, titles, COLUMNS, where))
     return path
 
 
-def _first(recipe: Recipe, dataset: datasets.Dataset, count: int) -> tuple[np.ndarray, np.ndarray]:
-    outputs = max(dataset.num_outputs, 1)
-    images, labels = next(iter(training_batches(recipe, dataset, outputs).take(1)))
-    return np.asarray(images, dtype="float32")[:count], np.asarray(labels)[:count]
+def _first(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first examples and their labels, pictures in [0, 255]."""
+    images, labels = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
+    shown = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
+    return shown, np.asarray(labels)[:count]
 
 
 def _title(label: Any, names: tuple[str, ...]) -> str:

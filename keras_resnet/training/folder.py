@@ -1,13 +1,14 @@
-"""A run folder on disk: whether it may be used, who holds it, and run.json."""
+"""A run folder on disk: what its run is, whether it may be used, who holds it, and run.json."""
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
 import pathlib
 import socket
-import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
@@ -15,9 +16,129 @@ import filelock
 from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.sections import DESCRIPTIVE, Defaults
 
 # What a run writes into its folder beside run.json.
 RUN_FILES = ("recipe.toml", "history.csv", "best.keras", "final.keras", "curves.png", "confusion.png", "last", "logs")
+
+
+COMPLETE, RUNNING, STOPPED = "complete", "running", "stopped"
+# What must be the same for a resumed run to end as an uninterrupted one.
+IDENTITY = ("recipe", "model", "data", "fingerprint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a run is, known before its first step.
+
+    Attributes:
+        recipe: how it is trained.
+        model: name of the variant.
+        data: spec, with absolute paths.
+        data_dir: root of prepared data sets, or None.
+        fingerprint: of the data.
+        class_names: one a class; empty for a regression.
+        sizes: examples of each split.
+        image_shape: `(*space, channels)` of the data, None where sizes differ.
+        report: what was noticed about the data.
+        versions: of the packages that compute.
+        parameters: of the network.
+        input_shape: of the network, such as "32x32x3".
+        steps_per_epoch: training batches an epoch.
+    """
+
+    recipe: Recipe
+    model: str
+    data: str
+    data_dir: str | None
+    fingerprint: str
+    class_names: tuple[str, ...]
+    sizes: Mapping[str, int]
+    image_shape: tuple[int | None, ...]
+    report: tuple[str, ...] = ()
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parameters: int = 0
+    input_shape: str = ""
+    steps_per_epoch: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "recipe": self.recipe.to_dict(), "seed": self.recipe.train.seed}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Description":
+        """Returns what `to_dict` made plain; fields that an earlier version did not know take their defaults."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        known: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in names
+        }
+        return cls(**{**known, "recipe": earlier_recipe(values["recipe"])})
+
+    def recipe_for_others(self) -> Recipe:
+        """Returns the recipe with the model and the data that it was used for, as files hold it."""
+        defaults = Defaults(model=self.model, data=self.data, data_dir=self.data_dir or "")
+        return dataclasses.replace(self.recipe, defaults=defaults)
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what a run has in common with itself when it goes on; what its recipe says of itself may change."""
+        recipe = {key: value for key, value in self.recipe.to_dict().items() if key not in DESCRIPTIVE}
+        return {**{name: getattr(self, name) for name in IDENTITY}, "recipe": recipe}
+
+
+# What runs did whose recipe lacks the field: versions before it was there.
+EARLIER = {"data": {"apply_exif": False}}
+
+
+def earlier_recipe(tables: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe of a run or a search that may be older than some of its fields.
+
+    Args:
+        tables: as `Recipe.to_dict` of that version made them.
+    """
+    known = {title: {**EARLIER.get(title, {}), **tables[title]} for title in EARLIER if title in tables}
+    return Recipe.from_dict({**tables, **known})
+
+
+def differences(saved: Any, present: Any, name: str = "") -> list[str]:
+    """Returns a line for every value that differs between two nested tables.
+
+    Args:
+        saved: as a folder has it.
+        present: as it is now.
+        name: of the tables, before the names of their keys.
+    """
+    if isinstance(saved, dict) and isinstance(present, dict):
+        keys = sorted({*saved, *present})
+        return [
+            line
+            for key in keys
+            for line in differences(saved.get(key), present.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if saved == present else [f"{name}: {saved!r} in the folder, {present!r} now"]
+
+
+def with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
+    """Returns the identity of a run of an earlier version with the recipe fields that it did not know."""
+    recipe = earlier_recipe(identity["recipe"]).to_dict()
+    return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in DESCRIPTIVE}}
+
+
+def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) -> None:
+    """Raises ValueError where a folder holds a run of another recipe, model or data; warns of other versions."""
+    earlier = Description.from_dict(found)
+    changed = differences(earlier.identity(), about.identity())
+    if changed:
+        raise BadValue(
+            f"out={os.fspath(folder)!r} holds another run. A resume needs the same recipe, model and data; differing: "
+            f"{'; '.join(changed)}. Give the same as before, or choose another folder."
+        )
+    versions = differences(dict(earlier.versions), dict(about.versions))
+    if versions and found["status"] != COMPLETE:
+        warnings.warn(
+            f"Resumed with other versions ({'; '.join(versions)}): the end may differ in the last bits.", stacklevel=3
+        )
 
 
 def check_folder(folder: pathlib.Path | None, resume: bool) -> dict[str, Any] | None:
@@ -45,25 +166,6 @@ def new_folder(recipe: Recipe, model: str) -> pathlib.Path:
     while folder.exists():
         number += 1
         folder = base.with_name(f"{base.name}-{number}")
-    return folder
-
-
-def make_writable(out: str | os.PathLike) -> pathlib.Path:
-    """Makes a folder where it is missing, and returns its path.
-
-    Raises:
-        ValueError: it cannot be made or written.
-    """
-    folder = pathlib.Path(out).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadValue(
-            f"out={os.fspath(out)!r} cannot be written: {error.strerror}. A run needs a folder it may write to. "
-            "Choose another one, or change its permissions."
-        ) from error
     return folder
 
 

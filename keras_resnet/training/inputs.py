@@ -12,9 +12,9 @@ from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.record import INTERPOLATIONS, PIXEL_RANGES
-from keras_resnet.preprocessing.streams import BatchOperation
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
@@ -31,7 +31,7 @@ LOADING = (
     "rank",
 )
 BALANCES = {name: name for name in ("none", "weights")}
-STATISTICS_BATCH_SIZE = EVALUATION_BATCH_SIZE = 256
+EVALUATION_BATCH_SIZE = 256
 # Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
 PROGRESSIVE_PARTS = 8
 
@@ -143,16 +143,6 @@ class Data(fields.Section):
             head=HEAD,
         )
 
-    def normalization_for(
-        self, dataset: datasets.Dataset, precision: str, activation: str | None = None
-    ) -> keras.layers.Layer:
-        """Returns the first layer of the network, which carries the record."""
-        record = self.record_for(dataset, activation)
-        if self.normalization != "dataset":
-            return preprocessing.InputNormalization(self.normalization, record=record, dtype=precision)
-        batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))
-        return preprocessing.InputNormalization.adapted(batches, record=record, dtype=precision)
-
     def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
         """Returns a weight for each class, for `model.fit`; None where classes count as they come.
 
@@ -171,26 +161,6 @@ class Data(fields.Section):
                 "than one class. Set data.balance='none', or mix nothing."
             )
         return dataset.class_weights()
-
-    def validation_batches(self, dataset: datasets.Dataset, mixed: bool) -> Any:
-        """Returns the batches of the validation split; None where there is no split.
-
-        With `balance="weights"` each example has the weight of its class, so that the loss which chooses the best epoch
-        is the one that training lowers.
-
-        Args:
-            dataset: from `keras_resnet.data.load`.
-            mixed: as for `class_weights`.
-        """
-        if not dataset.sizes.get("validation"):
-            return None
-        sizing = datasets.sizing(self.record_for(dataset), dataset.image_shape)
-        batches = dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
-        weights = self.class_weights(dataset, mixed)
-        if weights is None:
-            return batches
-        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
-        return batches.map(lambda images, labels: (images, labels, keras.ops.take(table, labels, axis=0)))
 
     def stages(self, shape: tuple[int, ...], epochs: int) -> list[tuple[int, tuple[int, int] | None]]:
         """Returns the stages of a training whose images grow: the epoch that ends each, and its size.
@@ -227,44 +197,14 @@ class Data(fields.Section):
         fraction = self.progressive_from + (1 - self.progressive_from) * min(1.0, done)
         return max(1, round(PROGRESSIVE_PARTS * fraction))
 
-    def training_batches(
-        self, dataset: datasets.Dataset, batch_size: int, *, size: tuple[int, int] | None = None, **options: Any
-    ) -> Any:
-        """Returns infinite training batches.
 
-        Args:
-            dataset: from `keras_resnet.data.load`.
-            batch_size: examples a batch.
-            size: `(height, width)` to which images of many sizes are cut, where it is not that of the network.
-            **options: further arguments of `Dataset.training_batches`.
-        """
-        crop: str = self.crop_for(dataset)
-        image_size: Any = self.size_for(dataset)
-        if crop != "none" and image_size is None:
-            image_size = dataset.image_shape[:-1]
-        if size is not None and image_size is not None:
-            image_size = size
-        return dataset.training_batches(
-            batch_size,
-            image_size=image_size,
-            crop=crop,
-            crop_fraction=self.crop_fraction,
-            interpolation=self.interpolation,
-            **options,
-        )
+def shrink_to(size: tuple[int, int]) -> BatchOperation:
+    """Returns what makes the images of a batch smaller, after they were augmented in pixels of the whole picture.
 
-    def shrinking(self, dataset: datasets.Dataset, size: tuple[int, int] | None) -> list[BatchOperation]:
-        """Returns what makes the images of a batch smaller, after they were changed in pixels of the whole picture.
+    Args:
+        size: `(height, width)`.
+    """
 
-        Args:
-            dataset: whose images that share a size are meant; others are cut to any size as they are read.
-            size: `(height, width)`, or None for nothing.
-        """
-        is_resized = self.size_for(dataset) is not None or self.crop_for(dataset) != "none"
-        return [] if size is None or is_resized else [_shrinking(size)]
-
-
-def _shrinking(size: tuple[int, int]) -> BatchOperation:
     def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
         images = keras.ops.cast(images, "float32")
         return keras.ops.image.resize(images, size, antialias=True, data_format="channels_last"), labels

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadValue
@@ -141,6 +142,21 @@ class Loss(fields.Section):
     def choice(self) -> LossChoice:
         """The row of the table."""
         return LOSSES[self.name]
+
+    def scale_of(self, targets: Any) -> TargetScale | None:
+        """Returns mean and standard deviation of each output's training targets; None if they are not scaled.
+
+        A target that never changes has the scale 1.
+
+        Args:
+            targets: `(examples,)` or `(examples, outputs)`; None if they are streamed from files.
+        """
+        if self.choice.task != REGRESSION or not self.scale_targets or targets is None:
+            return None
+        values = np.asarray(targets, "float64").reshape(len(targets), -1)
+        spread = values.std(axis=0)
+        scale = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, 1.0)
+        return tuple(values.mean(axis=0).tolist()), tuple(scale.tolist())
 
     def build(self, from_logits: bool, targets: TargetScale | None = None) -> tuple[Any, list[Any]]:
         """Returns the loss and its metrics, for `model.compile`.

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -87,6 +87,43 @@ class Model(fields.Section):
         model = keras.Model(network.input, units(network.output), name=network.name)
         model.dtype_policy = network.dtype_policy
         return model
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPart:
+    """A part of a training step that is not Keras's own: a subclass of any model class, and what it needs to know.
+
+    The next one, such as distillation, is one more of these; parts are put around one another.
+
+    Attributes:
+        wrap: from a model class to a subclass with another `train_step`; it refuses one that it cannot go around.
+        values: attribute -> value, set on the model.
+    """
+
+    wrap: Callable[[type[keras.Model]], type[keras.Model]]
+    values: Mapping[str, Any]
+
+
+def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts: Sequence[StepPart]) -> keras.Model:
+    """Returns a network whose training step is that of `model_class` inside the parts, the last one outermost.
+
+    Args:
+        network: a functional model.
+        model_class: `keras.Model`, or a subclass with a training step of its own.
+        parts: innermost first.
+
+    Raises:
+        ValueError: a part cannot go around what it is given.
+    """
+    if model_class is keras.Model and not parts:
+        return network
+    for part in parts:
+        model_class = part.wrap(model_class)
+    own = model_class(network.input, network.output, name=network.name)
+    own.dtype_policy = network.dtype_policy
+    for name, value in (pair for part in parts for pair in part.values.items()):
+        setattr(own, name, value)
+    return own
 
 
 @contextlib.contextmanager

@@ -11,12 +11,11 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import files, models
-from keras_resnet.arguments import check_float, check_int, choose
+from keras_resnet import files
+from keras_resnet.arguments import check_float, check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.training.batches import target_scale, training_batches
-from keras_resnet.training.folder import make_writable
-from keras_resnet.training.plan import fill_in, first_network, loaded
+from keras_resnet.training.defaults import resolve
+from keras_resnet.training.network import any_size
 from keras_resnet.training.plots import draw_range_test
 from keras_resnet.training.recipe import Recipe
 
@@ -97,28 +96,20 @@ def lr_find(
     check_int("steps", steps, minimum=10)
     check_float("lowest", lowest, minimum=0.0, minimum_included=False)
     check_float("highest", highest, minimum=lowest, minimum_included=False)
-    plan, asked = fill_in({"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}, seed, overrides)
-    model = choose("model", asked["model"], {name: name for name in models.VARIANTS})
     for name in ("lr.csv", "lr.png"):
         files.check_replaceable(pathlib.Path(out).expanduser() / name)
-    _, _, dataset = loaded(plan, asked["data"], asked["data_dir"])
-    keras.utils.set_random_seed(plan.train.seed)
-    network = first_network(plan, model, dataset, keras.Model)
-    folder = make_writable(out)
+    setup = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
+    keras.utils.set_random_seed(setup.recipe.train.seed)
+    network = setup.build_model()
+    folder = files.make_writable(out)
     rising = keras.optimizers.schedules.ExponentialDecay(lowest, steps - 1, highest / lowest)
-    loss, metrics = plan.loss.build(True, target_scale(plan, dataset))
-    network.compile(optimizer=plan.optimizer.build(rising, plan.train.precision), loss=loss, metrics=metrics)
+    network.compile(**setup.compile_args(learning_rate=rising))
     watch = _Watch()
-    with datasets.naming_bad_files(dataset):
-        network.fit(
-            training_batches(plan, dataset, network.output_shape[-1]),
-            steps_per_epoch=steps,
-            epochs=1,
-            class_weight=plan.data.class_weights(dataset, plan.augment.mixes),
-            callbacks=[watch],
-            shuffle=False,
-            verbose=0,
-        )
+    # The size of the first images, where they grow.
+    arguments = setup.fit_args(end_epoch=1, size=setup.stages[0][1]) | {"steps_per_epoch": steps}
+    del arguments["validation_data"]
+    with datasets.naming_bad_files(setup.dataset), any_size(network):
+        network.fit(**arguments, callbacks=[watch], verbose=0)
     rates = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(len(watch.losses))]
     return _written(folder, rates, watch.losses, watch.smoothed)
 

@@ -15,6 +15,7 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.augmentation import Augment
+from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import Field, make, parsed, unknown_key
 from keras_resnet.training.inputs import Data
 from keras_resnet.training.loss import Loss, TargetScale
@@ -171,6 +172,7 @@ class Recipe:
         from_logits: bool = False,
         class_names: Sequence[str] = (),
         targets: TargetScale | None = None,
+        learning_rate: Any = None,
     ) -> dict[str, Any]:
         """Returns the arguments of `model.compile`: optimizer, loss, metrics.
 
@@ -179,6 +181,7 @@ class Recipe:
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
             class_names: of the data, which metrics that `train.monitor` names need.
             targets: mean and standard deviation of a regression's targets, in whose units the loss is; None for theirs.
+            learning_rate: a number or a schedule in place of the recipe's.
 
         Raises:
             TypeError, ValueError: an argument is out of its range.
@@ -190,7 +193,8 @@ class Recipe:
             >>> model.compile(**recipe.compile_args(steps_per_epoch=20))
         """
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
-        learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
+        if learning_rate is None:
+            learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
         loss, metrics = self.loss.build(from_logits, targets)
         _, further = monitor_of(self.train.monitor, metrics, class_names)
         for metric in further:
@@ -226,9 +230,15 @@ class Recipe:
         Raises:
             ValueError: the folder cannot be written, or holds the history of another run.
         """
-        from keras_resnet.training.recording import recording_callbacks  # which reads recipes
-
-        return recording_callbacks(self, out, class_names)
+        folder = files.make_writable(out)
+        files.check_folder_free(folder, ("history.csv", "best.keras", "curves.png", "logs"))
+        return recording_callbacks(
+            folder,
+            batch_size=self.train.batch_size,
+            patience=self.train.early_stopping_patience,
+            monitor=self.monitor(class_names),
+            average=self.optimizer.weight_average(),
+        )
 
     def _refuse_without_effect(self, key: str) -> None:
         title, _, name = key.partition(".")

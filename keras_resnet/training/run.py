@@ -11,8 +11,7 @@ from keras_resnet import blocks as blocks  # registers the layers that a saved m
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
-from keras_resnet.training.folder import read_description
-from keras_resnet.training.progress import Description
+from keras_resnet.training.folder import Description, read_description
 from keras_resnet.training.recipe import Recipe
 
 

@@ -12,27 +12,30 @@ from typing import Any
 import keras
 
 from keras_resnet import data as datasets
-from keras_resnet import files, models, preprocessing, scores
-from keras_resnet.arguments import check_bool, choose
+from keras_resnet import files, preprocessing, scores
+from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training.batches import changes_in_step, target_scale, training_batches, validation_batches
-from keras_resnet.training.checkpoint import SaveState, read_newest, restore
-from keras_resnet.training.folder import check_folder, locked, make_writable, new_folder, write_description
-from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
-from keras_resnet.training.network import any_size
-from keras_resnet.training.plan import (
+from keras_resnet.training.callbacks import Report, recording_callbacks, save_model, write_history
+from keras_resnet.training.checkpoint import Progress, SaveState, read_newest, restore
+from keras_resnet.training.defaults import resolve
+from keras_resnet.training.folder import (
+    COMPLETE,
+    RUNNING,
+    STOPPED,
+    Description,
+    check_folder,
     check_same,
-    described,
-    fill_in,
-    first_network,
-    loaded,
+    differences,
+    locked,
+    new_folder,
     with_defaults,
+    write_description,
 )
+from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
-from keras_resnet.training.progress import COMPLETE, RUNNING, STOPPED, Description, Progress, differences
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.recording import Report, run_callbacks, save_model, write_history
 from keras_resnet.training.run import PlannedRun, Run
+from keras_resnet.training.setup import Setup
 
 Listener = Callable[[int, Mapping[str, float]], Any]
 
@@ -105,39 +108,61 @@ def fit(
         raise BadValue("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
     if not (isinstance(model_class, type) and issubclass(model_class, keras.Model)):
         raise BadType(
-            f"model_class={model_class!r} is no class of models. Allowed is keras.Model or a subclass. Pass it."
+            f"model_class={model_class!r} is not a subclass of keras.Model. Allowed are keras.Model and such. Pass one."
         )
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
-    given = {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}
-    recipe, asked = fill_in(given, seed, overrides, found)
-    choose("model", model := asked["model"], models.VARIANTS)
-    recipe, spec, root, dataset = loaded(recipe, asked["data"], asked["data_dir"])
-    about = described(recipe, model, spec, root, dataset)
+    setup = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides, found=found)
+    dataset = setup.dataset
     if found is not None and folder is not None:
-        check_same(folder, found, about)
+        check_same(folder, found, describe_run(setup))
         if found["status"] == COMPLETE:
             print(f"{folder}: already complete, nothing to do.")
             return Run(folder, found, dataset=dataset)
-    keras.utils.set_random_seed(recipe.train.seed)
-    network = first_network(recipe, model, dataset, model_class)
-    about = dataclasses.replace(
-        about,
-        parameters=network.count_params(),
-        input_shape="x".join(map(str, network.input_shape[1:])),
-        steps_per_epoch=dataset.steps_per_epoch(recipe.train.batch_size),
-    )
+    keras.utils.set_random_seed(setup.recipe.train.seed)
+    network = setup.build_model(model_class)
     if dry_run:
-        return PlannedRun(about, network, dataset)
-    if recipe.about.notice:
-        warnings.warn(f"{recipe.name}: {recipe.about.notice}", stacklevel=2)
+        return PlannedRun(describe_run(setup, network), network, dataset)
+    if setup.recipe.about.notice:
+        warnings.warn(f"{setup.recipe.name}: {setup.recipe.about.notice}", stacklevel=2)
     for line in dataset.report if verbose else ():
         print(line)
-    folder = make_writable(folder or new_folder(recipe, model))
+    folder = files.make_writable(folder or new_folder(setup.recipe, setup.model))
     with locked(folder), datasets.naming_bad_files(dataset):
         # Another process may have finished or changed the run before this one had the lock.
         check_folder(folder, resume)
-        return _Training(folder, about, network, dataset, Progress(), tuple(score)).run(callbacks, report, verbose)
+        return _Training(folder, setup, network, Progress(), tuple(score)).run(callbacks, report, verbose)
+
+
+def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
+    """Returns what a run of this is, as run.json holds it.
+
+    Args:
+        setup: of the run.
+        network: from `build_model`; None without what it adds.
+    """
+    import tensorflow as tf
+
+    from keras_resnet import __version__
+
+    dataset = setup.dataset
+    about = Description(
+        recipe=setup.recipe,
+        model=setup.model,
+        data=setup.data,
+        data_dir=setup.data_dir,
+        fingerprint=dataset.fingerprint,
+        class_names=tuple(dataset.class_names),
+        sizes=dict(dataset.sizes),
+        image_shape=tuple(dataset.image_shape),
+        report=tuple(dataset.report),
+        versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+        steps_per_epoch=setup.steps_per_epoch,
+    )
+    if network is None:
+        return about
+    shape = "x".join(map(str, network.input_shape[1:]))
+    return dataclasses.replace(about, parameters=network.count_params(), input_shape=shape)
 
 
 @dataclasses.dataclass
@@ -145,20 +170,22 @@ class _Training:
     """A run under way: what it is, what has happened, and what it is made of."""
 
     folder: pathlib.Path
-    about: Description
+    setup: Setup
     network: keras.Model
-    dataset: datasets.Dataset
     progress: Progress
     score: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Describes the run once: its network does not change."""
+        self.about = describe_run(self.setup, self.network)
+        self.dataset = self.setup.dataset
 
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         recipe, progress = self.about.recipe, self.progress
         # Keras counts the batches that are accumulated when it asks a schedule.
         steps = self._optimizer_steps(self.about.steps_per_epoch * recipe.optimizer.accumulation)
-        names, targets = self.dataset.class_names, target_scale(recipe, self.dataset)
-        asked = recipe.compile_args(steps_per_epoch=steps, from_logits=True, class_names=names, targets=targets)
-        self.network.compile(**asked)
+        self.network.compile(**self.setup.compile_args(steps_per_epoch=steps))
         self.network.optimizer.build(self.network.trainable_variables)
         self.average = recipe.optimizer.weight_average(self.network)
         self.averages = [] if self.average is None else self.average.variables
@@ -168,13 +195,26 @@ class _Training:
         if begun == 0:
             write_description(self.folder, self._json(RUNNING))
             files.write_text(self.folder / "recipe.toml", self.about.recipe_for_others().to_toml())
-        own = run_callbacks(recipe, self.folder, progress, self.average, names)
+        own = recording_callbacks(
+            self.folder,
+            batch_size=recipe.train.batch_size,
+            patience=recipe.train.early_stopping_patience,
+            monitor=self.setup.monitor,
+            average=self.average,
+            progress=progress,
+        )
         own.append(SaveState(self.folder / "last", progress, self.about.identity(), self.averages))
         if report is not None:
             own.append(Report(report, progress))
         try:
             if begun < recipe.train.epochs and not progress.stopped:
-                self._fit_stages([*own, *extra], verbose)
+                self.setup.fit(
+                    self.network,
+                    callbacks=[*own, *extra],
+                    average=self.average,
+                    start_epoch=begun,
+                    verbose=_shown(verbose),
+                )
             elif self.average is not None:
                 self.average.put()
         except KeyboardInterrupt:
@@ -204,40 +244,6 @@ class _Training:
         restore(self.network, saved, values, self.averages)
         self.progress.take(saved)
         write_history(self.folder, self.progress.rows)
-
-    def _fit_stages(self, callbacks: list[keras.callbacks.Callback], verbose: Any) -> None:
-        """Calls Keras's `fit` for each size of images that is left, one after the other."""
-        recipe, progress = self.about.recipe, self.progress
-        stages = recipe.data.stages(self.network.input_shape[1:], recipe.train.epochs)
-        with any_size(self.network):
-            for end, size in [(end, size) for end, size in stages if end > progress.epochs]:
-                # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
-                self.network.make_train_function(force=True)
-                self._fit(callbacks, verbose, end, size)
-                if progress.epochs < end or self.network.stop_training or end == recipe.train.epochs:
-                    return
-                # A fit ends with the averages of the weights in their place: go on as a resumed run does.
-                self._restore()
-
-    def _fit(
-        self, callbacks: list[keras.callbacks.Callback], verbose: Any, end: int, size: tuple[int, int] | None
-    ) -> None:
-        recipe, begun, dataset = self.about.recipe, self.progress.epochs, self.dataset
-        outputs, first = self.network.output_shape[-1], begun * self.about.steps_per_epoch
-        batches = training_batches(recipe, dataset, outputs, start_step=first, size=size)
-        if hasattr(self.network, "changes"):
-            self.network.changes = changes_in_step(recipe, dataset, outputs, size=size)
-        self.network.fit(
-            batches,
-            steps_per_epoch=self.about.steps_per_epoch,
-            initial_epoch=begun,
-            epochs=end,
-            validation_data=validation_batches(recipe, dataset),
-            class_weight=recipe.data.class_weights(dataset, recipe.augment.mixes),
-            callbacks=callbacks,
-            shuffle=False,
-            verbose=_shown(verbose),
-        )
 
     def _optimizer_steps(self, batches: int) -> int:
         """Returns how many optimizer steps so many batches make; a model with a step of its own may say."""

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from keras_resnet import preprocessing
-from keras_resnet.preprocessing import Augmentation, changes, policies
-from keras_resnet.preprocessing.policy import CHANGES
+from keras_resnet.preprocessing import Augmentation, image_ops, policies
+from keras_resnet.preprocessing.policies import IMAGE_OPS
 
 LAYERS = {
     "rand": lambda **options: preprocessing.RandAugment(0.5, **options),
@@ -33,7 +33,7 @@ def changed(name, pictures, *amounts):
     values = np.zeros((len(pictures), 5), "float32")
     values[:, : len(amounts)] = amounts
     return keras.ops.convert_to_numpy(
-        getattr(changes, name)(
+        getattr(image_ops, name)(
             keras.ops.convert_to_tensor(pictures.astype("float32")), keras.ops.convert_to_tensor(values)
         )
     )
@@ -124,11 +124,11 @@ def test_a_shift_a_turn_and_a_shear_take_the_pixels_that_pillow_takes(amounts, p
 def test_each_picture_gets_the_change_chosen_for_it(pictures):
     images = pictures.astype("float32")
     numbers = np.array(
-        [CHANGES.index(change) for change in (changes.invert, changes.nothing, changes.solarize)] * 3, "int32"
+        [IMAGE_OPS.index(change) for change in (image_ops.invert, image_ops.nothing, image_ops.solarize)] * 3, "int32"
     )
     amounts = np.full((9, 5), 128, "float32")
     found = keras.ops.convert_to_numpy(
-        changes.by_choice(*map(keras.ops.convert_to_tensor, (images, numbers, amounts)), CHANGES)
+        image_ops.by_choice(*map(keras.ops.convert_to_tensor, (images, numbers, amounts)), IMAGE_OPS)
     )
     assert np.array_equal(found[0::3], 255 - images[0::3])
     assert np.array_equal(found[1::3], images[1::3])
@@ -170,24 +170,30 @@ def test_every_operation_of_a_table_is_drawn_about_as_often(pictures):
     layer = preprocessing.RandAugment(0.5, num_ops=1)
     images = keras.ops.zeros((2800, 4, 4, 3))
     ((choices, amounts),) = layer.get_random_transformation(images, seed=keras.random.SeedGenerator(0))
-    counts = np.bincount(keras.ops.convert_to_numpy(choices), minlength=len(CHANGES))
+    counts = np.bincount(keras.ops.convert_to_numpy(choices), minlength=len(IMAGE_OPS))
     # 14 operations of 200 each; five of them are shears, shifts and turns, and "invert" is none of them.
-    assert abs(counts[CHANGES.index(changes.affine)] - 1000) < 120
-    assert counts[CHANGES.index(changes.invert)] == 0
-    elsewhere = (changes.affine, changes.invert, changes.solarize_add, changes.cutout)
-    others = [counts[CHANGES.index(change)] for change in CHANGES if change not in elsewhere]
+    assert abs(counts[IMAGE_OPS.index(image_ops.affine)] - 1000) < 120
+    assert counts[IMAGE_OPS.index(image_ops.invert)] == 0
+    elsewhere = (image_ops.affine, image_ops.invert, image_ops.solarize_add, image_ops.cutout)
+    others = [counts[IMAGE_OPS.index(change)] for change in IMAGE_OPS if change not in elsewhere]
     assert min(others) > 140 and max(others) < 260
     turned = keras.ops.convert_to_numpy(amounts)[:, 4]
     assert set(np.round(np.unique(turned[turned != 0]), 3)) == {-15.0, 15.0}
 
 
 def test_the_tables_name_operations_that_exist():
-    for table in (policies.USUAL, policies.WIDE, policies.MILD, policies.TIMM, policies.TPU):
-        assert all(row.change in CHANGES for row in table.values())
+    for table in (
+        policies.RANDAUGMENT_RANGES,
+        policies.TRIVIALAUGMENT_RANGES,
+        policies.AUGMIX_RANGES,
+        policies.TIMM,
+        policies.TPU,
+    ):
+        assert all(row.change in IMAGE_OPS for row in table.values())
     for pairs in policies.SUB_POLICIES.values():
         assert len(pairs) == 25
         for name, chance, magnitude in (step for pair in pairs for step in pair):
-            assert name in policies.USUAL and 0 <= chance <= 1 and 0 <= magnitude <= 9
+            assert name in policies.RANDAUGMENT_RANGES and 0 <= chance <= 1 and 0 <= magnitude <= 9
 
 
 def test_bad_arguments_and_examples_are_named():
@@ -229,7 +235,7 @@ def test_a_space_of_randaugment_has_its_authors_operations_frequencies_and_stren
     assert set(table.names) == set(expected)
     by_change = {}
     for name in expected:
-        by_change.setdefault(CHANGES.index(table.table[name].change), []).append(name)
+        by_change.setdefault(IMAGE_OPS.index(table.table[name].change), []).append(name)
     assert abs(np.mean(choices == 0) - (1 - probability)) < 0.02
     for number, names in by_change.items():
         rows = amounts[choices == number]

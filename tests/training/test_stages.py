@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from keras_resnet import data, training
-from keras_resnet.training.batches import changes_in_step, training_batches
 from keras_resnet.training.network import any_size
 
 WORDS = {"model.width": 4, "train.epochs": 4, "data.progressive_from": 0.5, "optimizer.ema_momentum": 0.9}
@@ -37,15 +36,15 @@ def test_sizes_grow_to_the_whole_and_stay_there():
 def test_training_batches_have_the_size_of_their_stage():
     digits = data.load("digits")
     for extra in ({}, {"augment.augment_on": "device", **CHANGES}):
-        recipe = training.Recipe.load("quick").replace(extra)
-        images, labels = next(iter(training_batches(recipe, digits, 10, size=(5, 6))))
-        changes = changes_in_step(recipe, digits, 10, size=(5, 6))
-        if changes is not None:
-            images, labels = changes(0, images, labels)
+        setup = training.Setup.of(training.Recipe.load("quick").replace(extra), digits)
+        images, labels = next(iter(setup.training_batches(size=(5, 6))))
+        transforms = setup.transforms_in_step(size=(5, 6))
+        if transforms is not None:
+            images, labels = transforms(0, images, labels)
         assert images.shape[1:] == (5, 6, 1)
     # Examples of many sizes are cut to the size as they are read.
     several = training.Recipe().replace({"data.image_size": 6})
-    assert next(iter(training_batches(several, digits, 10, size=(5, 5))))[0].shape[1:] == (5, 5, 1)
+    assert next(iter(training.Setup.of(several, digits).training_batches(size=(5, 5))))[0].shape[1:] == (5, 5, 1)
 
 
 def test_a_run_whose_images_grow_resumes_bit_for_bit_and_saves_its_own_size(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples.pace import PARALLEL_CALLS
+from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images import resizing
 from keras_resnet.data.images.bad_images import BadImageError

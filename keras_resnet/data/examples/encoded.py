@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples.arrays import ArrayExamples
-from keras_resnet.data.examples.pace import PARALLEL_CALLS
+from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
 from keras_resnet.data.images.decoding import decode, oriented_image

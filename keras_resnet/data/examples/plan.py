@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras_resnet.arguments import check_fraction, check_int, choose
 from keras_resnet.data.images import resizing
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.batch_transforms import derived_seed
 from keras_resnet.preprocessing.record import INTERPOLATIONS
-from keras_resnet.preprocessing.streams import derived_seed
 
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}

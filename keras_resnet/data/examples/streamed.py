@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples.pace import PARALLEL_CALLS
+from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan, permutation
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.batch_transforms import derived_seed
 from keras_resnet.preprocessing.record import BYTES
-from keras_resnet.preprocessing.streams import derived_seed
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
 SHUFFLED_BYTES = 2**28

@@ -1,4 +1,4 @@
-"""Random changes of signals, pictures and volumes alike: flips, shifts, quarter turns, noise and gain."""
+"""Random transforms: their base, and those of signals, pictures and volumes alike."""
 
 from typing import Any
 
@@ -7,18 +7,89 @@ import keras
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
 from keras_resnet.blocks.layout import DATA_FORMATS
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing import changes
-from keras_resnet.preprocessing.random_change import RandomChange, column, integers
+from keras_resnet.preprocessing import image_ops
 
 
-class AnyRank(RandomChange):
-    """A change that is made for every rank."""
+class RandomTransform(keras.layers.Layer):
+    """Transforms each example at random; the base of this package's augmentation layers.
 
-    any_rank = True
+    Args:
+        seed: int, or None for a random one; used where the layer is called, not by `Augmentation.apply`.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+
+    Input shape:
+        `(batch, *space, channels)` with one to three axes of space.
+
+    Output shape:
+        That of the input, in the compute dtype of the layer, which is float32 unless `dtype` says otherwise; inside
+        everything is computed in float32.
+    """
+
+    # Whether examples must be in [0, 255]; `Augmentation` brings pixels of other ranges there and back.
+    in_bytes = False
+    # Whether it is made for signals and volumes too.
+    is_rank_agnostic = False
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
+        self.generator = keras.random.SeedGenerator(self.seed)
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        """Draws what is to happen to each example."""
+        if not training:
+            return None
+        return self.draw(keras.ops.shape(data), self.generator if seed is None else seed)
+
+    def draw(self, shape: Any, draws: Any) -> Any:
+        """Returns the draws for examples of `(batch, *space, channels)`."""
+        raise NotImplementedError
+
+    def change(self, examples: Any, drawn: Any) -> Any:
+        """Returns the changed examples."""
+        raise NotImplementedError
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        """Returns the changed examples; the name is that of Keras's protocol."""
+        images = keras.ops.cast(images, "float32")
+        if training and transformation is not None:
+            images = self.change(images, transformation)
+        return keras.ops.cast(images, self.compute_dtype)
+
+    def call(self, examples: Any, training: bool | None = None) -> Any:
+        """Returns changed examples when `training`, and the examples themselves otherwise."""
+        training = bool(training)
+        return self.transform_images(examples, self.get_random_transformation(examples, training), training)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "seed": self.seed}
+
+
+def column(values: Any, rank: int) -> Any:
+    """Returns `(batch,)` as `(batch, 1, ..., 1)` of so many axes."""
+    return keras.ops.reshape(values, (-1, *(1,) * (rank - 1)))
+
+
+def integers(shape: tuple[Any, ...], end: int, draws: Any) -> Any:
+    """Returns int32 in [0, end)."""
+    uniform = keras.random.uniform(shape, seed=draws)
+    # uniform() excludes 1 but float32 may round up to the end of the range, hence the minimum.
+    return keras.ops.cast(keras.ops.minimum(keras.ops.floor(uniform * end), end - 1), "int32")
+
+
+class RankAgnostic(RandomTransform):
+    """A transform of examples of every rank."""
+
+    is_rank_agnostic = True
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class FlipAxis(AnyRank):
+class FlipAxis(RankAgnostic):
     """Reverses half of the examples along one axis of space.
 
     Along the width of pictures it does what Keras's RandomFlip does from the same seed, in a fifth of the time on a
@@ -50,9 +121,9 @@ class FlipAxis(AnyRank):
                 f"{rank - 3}. Choose one of these."
             )
         first = 2 if self.data_format == "channels_first" else 1
-        ways = (changes.nothing, lambda chosen, _: keras.ops.flip(chosen, axis=first + place))
+        ways = (image_ops.nothing, lambda chosen, _: keras.ops.flip(chosen, axis=first + place))
         choices = keras.ops.cast(drawn, "int32")
-        return changes.by_choice(examples, choices, choices, ways)
+        return image_ops.by_choice(examples, choices, choices, ways)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
@@ -60,7 +131,7 @@ class FlipAxis(AnyRank):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Shift(AnyRank):
+class Shift(RankAgnostic):
     """Shifts each example by whole steps along every axis of space, and fills with zeros.
 
     Args:
@@ -98,7 +169,7 @@ class Shift(AnyRank):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class QuarterTurns(AnyRank):
+class QuarterTurns(RankAgnostic):
     """Turns each example by 0, 90, 180 or 270 degrees in the plane of two axes of equal size.
 
     Args:
@@ -130,7 +201,7 @@ class QuarterTurns(AnyRank):
         order = list(range(rank))
         order[first], order[second] = second, first
 
-        def turned(times: int) -> changes.Change:
+        def turned(times: int) -> image_ops.ImageOp:
             def change(chosen: Any, _: Any) -> Any:
                 for _ in range(times):
                     chosen = keras.ops.flip(keras.ops.transpose(chosen, order), axis=first)
@@ -138,7 +209,7 @@ class QuarterTurns(AnyRank):
 
             return change
 
-        return changes.by_choice(examples, drawn, drawn, [turned(times) for times in range(4)])
+        return image_ops.by_choice(examples, drawn, drawn, [turned(times) for times in range(4)])
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
@@ -146,7 +217,7 @@ class QuarterTurns(AnyRank):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Noise(AnyRank):
+class Noise(RankAgnostic):
     """Adds normal noise to every value.
 
     Args:
@@ -173,7 +244,7 @@ class Noise(AnyRank):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class Gain(AnyRank):
+class Gain(RankAgnostic):
     """Multiplies each example by a factor of its own.
 
     Args:

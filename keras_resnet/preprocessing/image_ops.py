@@ -9,14 +9,14 @@ from typing import Any
 
 import keras
 
-Change = Callable[[Any, Any], Any]
+ImageOp = Callable[[Any, Any], Any]
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow
 COLUMNS = 5  # of the amounts that a change reads
 SOLARIZE_ADD_BELOW = 128.0
 GREY_FILL = 128.0  # of what a shifted picture uncovers, as in the authors' code of AutoAugment
 
 
-def by_choice(images: Any, choices: Any, amounts: Any, changes: Sequence[Change]) -> Any:
+def by_choice(images: Any, choices: Any, amounts: Any, changes: Sequence[ImageOp]) -> Any:
     """Returns each picture after the change that was chosen for it.
 
     Args:

@@ -3,14 +3,14 @@ import numpy as np
 import pytest
 
 from keras_resnet import preprocessing
-from keras_resnet.preprocessing import Changes, in_step
+from keras_resnet.preprocessing import BatchTransforms, transform_in_step
 
 
 def network(model_class=keras.Model):
     """Returns zeros whatever it is given: a loss then shows the labels alone."""
     inputs = keras.Input((4, 4, 1))
     outputs = keras.layers.Dense(1, kernel_initializer="zeros")(keras.layers.GlobalAveragePooling2D()(inputs))
-    return in_step(model_class)(inputs, outputs)
+    return transform_in_step(model_class)(inputs, outputs)
 
 
 class Losses(keras.callbacks.Callback):
@@ -30,9 +30,11 @@ def trained(model, epochs=1):
 
 
 def test_each_step_makes_the_changes_of_its_number():
-    seen = Changes({"labels": lambda images, labels, seed: (images, labels + keras.ops.cast(seed[1], "float32"))}, 0)
+    seen = BatchTransforms(
+        {"labels": lambda images, labels, seed: (images, labels + keras.ops.cast(seed[1], "float32"))}, 0
+    )
     model = network()
-    model.changes = seen
+    model.transforms = seen
     assert trained(model, epochs=4) == pytest.approx([0, 1, 4, 9])
     assert int(model.next_step) == 4
     assert trained(model) == pytest.approx([16])  # a second fit goes on
@@ -40,7 +42,7 @@ def test_each_step_makes_the_changes_of_its_number():
 
 def test_what_is_changed_is_what_the_pipeline_would_have_made():
     flip = preprocessing.augmentation(noise=3.0)
-    changes = Changes({"noise": lambda images, labels, seed: (flip.apply(images, seed), labels)}, seed=5)
+    changes = BatchTransforms({"noise": lambda images, labels, seed: (flip.apply(images, seed), labels)}, seed=5)
     images = np.zeros((6, 4, 4, 1), "float32")
     one, again, other = (keras.ops.convert_to_numpy(changes(step, images, None)[0]) for step in (3, 3, 4))
     assert np.array_equal(one, again) and not np.array_equal(one, other)
@@ -50,17 +52,21 @@ def test_what_is_changed_is_what_the_pipeline_would_have_made():
         noisy = flip.apply(images, seed)
         return noisy, labels + keras.ops.mean(keras.ops.abs(noisy))
 
-    model.changes = Changes({"noise": check}, seed=5)
+    model.transforms = BatchTransforms({"noise": check}, seed=5)
     expected = [np.abs(keras.ops.convert_to_numpy(changes(step, images, None)[0])).mean() ** 2 for step in range(3)]
     assert trained(model, epochs=3) == pytest.approx(expected, rel=1e-4)
 
 
 def test_steps_beyond_the_range_of_int32_and_streams_by_name():
-    shown = Changes({name: lambda images, labels, seed: (images, [*labels, seed]) for name in ("one", "two")}, seed=1)
+    shown = BatchTransforms(
+        {name: lambda images, labels, seed: (images, [*labels, seed]) for name in ("one", "two")}, seed=1
+    )
     _, seeds = shown(3, None, [])
     first, second = (keras.ops.convert_to_numpy(seed).tolist() for seed in seeds)
     assert first[0] != second[0] and first[1] == second[1] == 3
-    assert Changes({"one": None}, seed=1).streams["one"] != Changes({"one": None}, seed=2).streams["one"]
+    assert (
+        BatchTransforms({"one": None}, seed=1).streams["one"] != BatchTransforms({"one": None}, seed=2).streams["one"]
+    )
 
 
 def test_a_training_step_of_ones_own_still_runs():
@@ -72,6 +78,6 @@ def test_a_training_step_of_ones_own_still_runs():
             return super().train_step(*arguments)
 
     model = network(Own)
-    assert isinstance(model, Own) and in_step(Own) is type(model)
+    assert isinstance(model, Own) and transform_in_step(Own) is type(model)
     trained(model)
     assert steps

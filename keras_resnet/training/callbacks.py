@@ -1,27 +1,22 @@
-"""What a run records while Keras trains: checks, figures of speed, the best model, history, curves, TensorBoard."""
+"""The callbacks of a run: checks, figures of speed, the best model, history, curves, TensorBoard."""
 
 import csv
 import math
-import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.folder import make_writable
+from keras_resnet.training.checkpoint import Progress
 from keras_resnet.training.loss import check_outputs
 from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.plots import draw_curves, draw_or_warn
-from keras_resnet.training.progress import Progress
-
-if TYPE_CHECKING:
-    from keras_resnet.training.recipe import Recipe
 
 # Keras's LossScaleOptimizer starts at 2**15 and halves at every overflow without a floor; 50 in a row are no accident.
 SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
@@ -236,42 +231,31 @@ class Report(keras.callbacks.Callback):
 
 
 def recording_callbacks(
-    recipe: "Recipe", out: str | os.PathLike, class_names: Sequence[str]
-) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of `Recipe.callbacks`; see there."""
-    folder = make_writable(out)
-    files.check_folder_free(folder, ("history.csv", "best.keras", "curves.png", "logs"))
-    return run_callbacks(recipe, folder, Progress(), recipe.optimizer.weight_average(), class_names)
-
-
-def run_callbacks(
-    recipe: "Recipe",
     folder: pathlib.Path,
-    progress: Progress,
-    average: WeightAverage | None,
-    class_names: Sequence[str],
+    *,
+    batch_size: int,
+    patience: int,
+    monitor: Monitor,
+    average: WeightAverage | None = None,
+    progress: Progress | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks in their order: first those that stop or add figures, then those that write.
 
     Args:
-        recipe: of the run.
-        folder: of the run.
-        progress: which they keep.
-        average: of the weights; None where the recipe averages nothing.
-        class_names: of the data.
+        folder: of the run, which can be written.
+        batch_size: examples per step.
+        patience: epochs without a better one before training stops, 0 for never.
+        monitor: the figure that chooses the best epoch.
+        average: of the weights; None if they are not averaged.
+        progress: of the run, which they keep; None for a new one.
     """
+    progress = Progress() if progress is None else progress
     return [
         ModelChecks(),
         FiniteLoss(progress),
         *([] if average is None else [average]),
-        Speed(recipe.train.batch_size),
-        BestModel(
-            folder / "best.keras",
-            recipe.train.early_stopping_patience,
-            progress,
-            recipe.monitor(class_names),
-            average,
-        ),
+        Speed(batch_size),
+        BestModel(folder / "best.keras", patience, progress, monitor, average),
         keras.callbacks.TensorBoard(str(folder / "logs"), write_graph=False),
         HistoryFile(folder, progress),
     ]

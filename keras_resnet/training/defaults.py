@@ -1,0 +1,103 @@
+"""What a training takes that was not given: from the run in its folder, from the recipe, or by default."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from keras_resnet import data as datasets
+from keras_resnet import models
+from keras_resnet.arguments import choose
+from keras_resnet.training.folder import earlier_recipe
+from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.setup import Setup
+
+DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
+
+
+def defaults_of(recipe: Recipe, has_data: bool) -> dict[str, str]:
+    """Returns the model, the data and the folder of data that a recipe names; nothing for what it does not.
+
+    Args:
+        recipe: that a run or a search may have made.
+        has_data: whether other data were given, whose folder the recipe does not know.
+    """
+    named = dataclasses.asdict(recipe.defaults)
+    return {name: value for name, value in named.items() if value and not (has_data and name == "data_dir")}
+
+
+def fill_from_run(
+    given: Mapping[str, Any],
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    found: Mapping[str, Any] | None = None,
+) -> tuple[Recipe, dict[str, Any]]:
+    """Returns the recipe, and model, data and folder of data: as given, else as the run has them, else by default.
+
+    A run that goes on has its own; a recipe that a run or a search made names those that it was made for.
+
+    Args:
+        given: the arguments "recipe", "model", "data" and "data_dir"; None, or missing, for what was not given.
+        seed: for the recipe; None for its own.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
+        found: what run.json of a run that goes on holds, or None.
+    """
+    known = dict(DEFAULTS) if found is None else {**found, "recipe": earlier_recipe(found["recipe"])}
+    recipe = known["recipe"] if given.get("recipe") is None else given["recipe"]
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
+    if found is None:
+        known |= defaults_of(recipe, given.get("data") is not None)
+    names = ("model", "data", "data_dir")
+    return recipe, {name: known[name] if given.get(name) is None else given[name] for name in names}
+
+
+def absolute_spec(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | None]:
+    """Returns spec and folder of data with absolute paths, so that a run finds its data from any working directory.
+
+    Args:
+        spec: such as "digits" or "folder:photos".
+        data_dir: the root of relative paths in the spec, or None for the working directory.
+    """
+    source, _, path = spec.partition(":")
+    if data_dir is not None:
+        return spec, os.path.abspath(os.path.expanduser(data_dir))
+    if source in ("folder", "npz") and path:
+        return f"{source}:{os.path.abspath(os.path.expanduser(path))}", None
+    return spec, None
+
+
+def resolve(
+    recipe: Recipe | str | os.PathLike | None = None,
+    *,
+    model: str | None = None,
+    data: str | datasets.Dataset | None = None,
+    data_dir: str | os.PathLike | None = None,
+    seed: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    found: Mapping[str, Any] | None = None,
+) -> Setup:
+    """Returns everything that a training is made of, checked.
+
+    Args:
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default.
+        model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
+        data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
+        data_dir: where TFDS finds its prepared data sets.
+        seed: of weights, order and augmentation; None for the recipe's.
+        overrides: "section.field" -> value, as `Recipe.replace` takes them.
+        found: what run.json of a run that goes on holds, whose recipe, model and data are taken; None for a new run.
+
+    Raises:
+        TypeError, ValueError: an argument or the data is not fit for training.
+    """
+    given = {"recipe": recipe, "model": model, "data": data, "data_dir": data_dir}
+    recipe, asked = fill_from_run(given, seed, overrides, found)
+    model = choose("model", asked["model"], {name: name for name in models.VARIANTS})
+    data, root = asked["data"], asked["data_dir"]
+    if isinstance(data, datasets.Dataset):
+        spec, root = absolute_spec(data.spec, root)
+        return Setup.of(recipe, data, model, spec, root)
+    spec, root = absolute_spec(str(data), root)
+    dataset = recipe.data.load(spec, root, recipe.loss.choice.task)
+    return Setup.of(recipe, dataset, model, spec, root)

@@ -1,0 +1,302 @@
+"""A training, resolved: recipe, model and data, and everything that follows from them before the first step."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet import data as datasets
+from keras_resnet import models, preprocessing
+from keras_resnet.arguments import choose
+from keras_resnet.data.examples.pipeline import transforms_of
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
+from keras_resnet.training.averaging import WeightAverage
+from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE, shrink_to
+from keras_resnet.training.loss import TargetScale
+from keras_resnet.training.monitor import Monitor
+from keras_resnet.training.network import StepPart, any_size, with_step_parts
+from keras_resnet.training.recipe import Recipe
+
+STATISTICS_BATCH_SIZE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """Everything that a training is made of, resolved and checked: what `fit`, `lr_find`, `preview` and searches read.
+
+    Make one with `resolve`, or with `Setup.of` for a dataset that was loaded already.
+
+    Attributes:
+        recipe: how it is trained.
+        model: name of the variant.
+        data: spec of the data, with absolute paths.
+        data_dir: root of prepared data sets, or None.
+        dataset: the data.
+        outputs: of the network.
+        record: the preprocessing configuration that the network will carry.
+        target_scale: mean and standard deviation of a regression's targets; None if they are not scaled.
+        class_weights: a weight for each class; None if classes count as they come.
+        steps_per_epoch: training batches per epoch.
+
+    Example:
+        >>> from keras_resnet import training
+        >>> setup = training.resolve("quick", overrides={"model.width": 4, "train.epochs": 1})
+        >>> network = setup.build_model()
+        >>> network.compile(**setup.compile_args())
+        >>> history = network.fit(**setup.fit_args(), verbose=0)
+        >>> round(history.history["val_accuracy"][0], 1) > 0.1
+        True
+    """
+
+    recipe: Recipe
+    model: str
+    data: str
+    data_dir: str | None
+    dataset: datasets.Dataset
+    outputs: int
+    record: preprocessing.InputRecord
+    target_scale: TargetScale | None
+    class_weights: dict[int, float] | None
+    steps_per_epoch: int
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        dataset: datasets.Dataset,
+        model: str = "resnet18",
+        data: str | None = None,
+        data_dir: str | None = None,
+    ) -> "Setup":
+        """Returns the setup of a recipe for a dataset.
+
+        Args:
+            recipe: a `Recipe`.
+            dataset: from `keras_resnet.data.load`; the recipe then says how it was loaded.
+            model: a name from `keras_resnet.list_models()`.
+            data: the spec with absolute paths; None for that of the dataset.
+            data_dir: root of prepared data sets, or None.
+
+        Raises:
+            TypeError, ValueError: the recipe asks for something that the data cannot have.
+        """
+        choose("model", model, models.VARIANTS)
+        recipe = recipe.replace(recipe.data.loaded_as(dataset))
+        steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
+        outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
+        # What the examples or the labels cannot have is refused here, before a folder is made.
+        recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
+        recipe.augment.mixing(len(dataset.class_names), outputs)
+        recipe.monitor(dataset.class_names)
+        shape = recipe.data.shape_for(dataset)
+        recipe.data.stages(shape, recipe.train.epochs)
+        return cls(
+            recipe=recipe,
+            model=model,
+            data=data or dataset.spec,
+            data_dir=data_dir,
+            dataset=dataset,
+            outputs=outputs,
+            record=recipe.data.record_for(dataset, recipe.loss.choice.activation),
+            target_scale=recipe.loss.scale_of(dataset.split("train").labels),
+            class_weights=recipe.data.class_weights(dataset, recipe.augment.mixes),
+            steps_per_epoch=steps,
+        )
+
+    def for_recipe(self, recipe: Recipe, model: str | None = None) -> "Setup":
+        """Returns the setup of another recipe, or of another model, for the same data."""
+        return type(self).of(recipe, self.dataset, model or self.model, self.data, self.data_dir)
+
+    @property
+    def monitor(self) -> Monitor:
+        """The figure that chooses the best epoch."""
+        return self.recipe.monitor(self.dataset.class_names)
+
+    @property
+    def stages(self) -> list[tuple[int, tuple[int, int] | None]]:
+        """The epoch that ends each stage of a training whose images grow, and its size; None for whole images."""
+        return self.recipe.data.stages(self.recipe.data.shape_for(self.dataset), self.recipe.train.epochs)
+
+    def build_model(self, model_class: type[keras.Model] = keras.Model) -> keras.Model:
+        """Returns the network with its first weights: images to logits, or to numbers for a regression.
+
+        Args:
+            model_class: a subclass of `keras.Model` whose training step takes the place of Keras's.
+
+        Raises:
+            ValueError: two parts of the training step exclude each other.
+        """
+        recipe, precision = self.recipe, self.recipe.train.precision
+        shape = recipe.data.shape_for(self.dataset)
+        normalization = self._normalization()
+        network = recipe.model.build(self.model, shape, self.outputs, normalization, precision, self.target_scale)
+        if recipe.train.recompute:
+            models.recompute(network)
+        # After the network: augmentation layers draw seeds too, and first weights are the same on either place.
+        return with_step_parts(network, model_class, self._step_parts())
+
+    def _normalization(self) -> keras.layers.Layer:
+        """Returns the first layer of the network, which carries the record."""
+        scheme, precision = self.recipe.data.normalization, self.recipe.train.precision
+        if scheme != "dataset":
+            return preprocessing.InputNormalization(scheme, record=self.record, dtype=precision)
+        sizing = datasets.sizing(self.record, self.dataset.image_shape)
+        batches = self.dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
+        return preprocessing.InputNormalization.adapted(batches, record=self.record, dtype=precision)
+
+    def _step_parts(self) -> list[StepPart]:
+        """Returns the parts of the training step that are not Keras's own, innermost first."""
+        parts = self.recipe.optimizer.step_parts()
+        transforms = self.transforms_in_step()
+        if transforms is not None:
+            wrap: Any = preprocessing.transform_in_step
+            parts.append(StepPart(wrap, {"transforms": transforms}))
+        return parts
+
+    def compile_args(self, *, steps_per_epoch: int | None = None, learning_rate: Any = None) -> dict[str, Any]:
+        """Returns the arguments of `model.compile`.
+
+        Args:
+            steps_per_epoch: as Keras's optimizer counts them, where a model takes another number than batches; None for
+                the batches of an epoch.
+            learning_rate: a number or a schedule in place of the recipe's.
+        """
+        return self.recipe.compile_args(
+            steps_per_epoch=self.steps_per_epoch if steps_per_epoch is None else steps_per_epoch,
+            from_logits=True,
+            class_names=self.dataset.class_names,
+            targets=self.target_scale,
+            learning_rate=learning_rate,
+        )
+
+    def training_batches(self, *, start_step: int = 0, size: tuple[int, int] | None = None) -> Any:
+        """Returns infinite training batches, augmented and mixed as the recipe says.
+
+        Args:
+            start_step: the first global step, >= 0.
+            size: `(height, width)` of smaller images than the network takes, from `stages`; None for whole ones.
+        """
+        recipe, dataset = self.recipe, self.dataset
+        crop, image_size = recipe.data.crop_for(dataset), recipe.data.size_for(dataset)
+        if crop != "none" and image_size is None:
+            image_size = dataset.image_shape[:-1]  # type: ignore[assignment]  # mypy: sizes are known here
+        on_host = recipe.augment.augment_on == "host"
+        return dataset.training_batches(
+            recipe.train.batch_size,
+            seed=recipe.train.seed,
+            start_step=start_step,
+            image_size=image_size if size is None or image_size is None else size,
+            crop=crop,
+            crop_fraction=recipe.data.crop_fraction,
+            interpolation=recipe.data.interpolation,
+            augmentation=self._augmentation() if on_host else None,
+            operations=self._operations(size) if on_host else (),
+            repeats=recipe.augment.repeats,
+        )
+
+    def transforms_in_step(self, size: tuple[int, int] | None = None) -> preprocessing.BatchTransforms | None:
+        """Returns the random transforms that the training step makes, with `augment_on="device"`; None for none.
+
+        Args:
+            size: as for `training_batches`.
+        """
+        if self.recipe.augment.augment_on == "host":
+            return None
+        operations = self._operations(size)
+        return transforms_of(self._augmentation(), operations, self.dataset.image_shape, self.recipe.train.seed)
+
+    def _augmentation(self) -> preprocessing.Augmentation | None:
+        return self.recipe.augment.build(len(self.dataset.image_shape) - 1, self.record.pixel_range)
+
+    def _operations(self, size: tuple[int, int] | None) -> list[BatchOperation]:
+        """Returns what is done to whole batches after the augmentation."""
+        mixing = self.recipe.augment.mixing(len(self.dataset.class_names), self.outputs)
+        data = self.recipe.data
+        # Images of many sizes are cut to any size as they are read; others shrink after their augmentation.
+        is_cut = data.size_for(self.dataset) is not None or data.crop_for(self.dataset) != "none"
+        return [*mixing, *([] if size is None or is_cut else [shrink_to(size)])]
+
+    def validation_batches(self) -> Any:
+        """Returns the batches of the validation split; None if there is no split.
+
+        With `data.balance` each example has the weight of its class, so that the loss which chooses the best epoch is
+        the one that training lowers.
+        """
+        if not self.dataset.sizes.get("validation"):
+            return None
+        sizing = datasets.sizing(self.record, self.dataset.image_shape)
+        batches = self.dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
+        weights = self.class_weights
+        if weights is None:
+            return batches
+        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
+        return batches.map(lambda images, labels: (images, labels, keras.ops.take(table, labels, axis=0)))
+
+    def fit_args(
+        self, *, start_epoch: int = 0, end_epoch: int | None = None, size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Returns the arguments of `model.fit`, but for callbacks and verbosity.
+
+        Args:
+            start_epoch: where a training goes on, 0-based.
+            end_epoch: up to which it is trained; None for the recipe's epochs.
+            size: as for `training_batches`.
+        """
+        return {
+            "x": self.training_batches(start_step=start_epoch * self.steps_per_epoch, size=size),
+            "steps_per_epoch": self.steps_per_epoch,
+            "initial_epoch": start_epoch,
+            "epochs": self.recipe.train.epochs if end_epoch is None else end_epoch,
+            "validation_data": self.validation_batches(),
+            "class_weight": self.class_weights,
+            "shuffle": False,
+        }
+
+    def fit(
+        self,
+        network: keras.Model,
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        average: WeightAverage | None = None,
+        start_epoch: int = 0,
+        end_epoch: int | None = None,
+        **options: Any,
+    ) -> dict[str, list[float]]:
+        """Calls Keras's `fit`, once for each size of images; returns the history of all epochs.
+
+        Args:
+            network: from `build_model`, compiled.
+            callbacks: of Keras; `average` is to be among them.
+            average: of the weights; it takes their place when the last stage ends, and not before.
+            start_epoch: as for `fit_args`.
+            end_epoch: as for `fit_args`.
+            **options: further arguments of `model.fit`.
+        """
+        last = self.recipe.train.epochs if end_epoch is None else end_epoch
+        stages = self.stages
+        # Beyond the recipe's own epochs, as Hyperband may go, images stay whole.
+        stages = [*stages[:-1], (max(last, stages[-1][0]), stages[-1][1])]
+        history: dict[str, list[float]] = {}
+        with any_size(network):
+            for end, size in stages:
+                end = min(end, last)
+                if end <= start_epoch:
+                    continue
+                # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
+                network.make_train_function(force=True)
+                if hasattr(network, "transforms"):
+                    network.transforms = self.transforms_in_step(size)
+                    network.next_step.assign(start_epoch * self.steps_per_epoch)
+                if average is not None:
+                    average.takes_place = end == last
+                arguments = self.fit_args(start_epoch=start_epoch, end_epoch=end, size=size)
+                rows = network.fit(**arguments, callbacks=list(callbacks), **options).history
+                for name, values in rows.items():
+                    history.setdefault(name, []).extend(values)
+                start_epoch = end
+                if network.stop_training:
+                    break
+        if average is not None and not average.takes_place:
+            average.put()
+        return history
