@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_resnet.errors import NotAvailable
+from keras_resnet.models.variants import VARIANTS
 
 __version__ = "0.1.0"
 
@@ -35,11 +36,6 @@ if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
     from keras_resnet import preprocessing as preprocessing
     from keras_resnet.blocks import BottleneckBlock as BottleneckBlock
     from keras_resnet.blocks import IdentityBlock as IdentityBlock
-    from keras_resnet.models import ResNet18 as ResNet18
-    from keras_resnet.models import ResNet34 as ResNet34
-    from keras_resnet.models import ResNet50 as ResNet50
-    from keras_resnet.models import ResNet101 as ResNet101
-    from keras_resnet.models import ResNet152 as ResNet152
     from keras_resnet.models import activations as activations
     from keras_resnet.models import diagram as diagram
     from keras_resnet.models import features as features
@@ -67,7 +63,7 @@ ROOMS = (
 )
 NAMES = {
     **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
-    **dict.fromkeys(("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152"), "models"),
+    **{row.constructor: "models" for row in VARIANTS.values()},
     **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
     **dict.fromkeys(("model_info", "unfreeze"), "models"),
 }
@@ -98,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *ROOMS})
+    return sorted({*globals(), *ROOMS, *NAMES})

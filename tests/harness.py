@@ -8,6 +8,17 @@ import keras
 import numpy as np
 
 # JAX has float64 only where the user switched it on for the whole process.
+# One variant for each kind of block, row of defaults and depth that differ; the zoo test walks the whole table.
+VARIANTS = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "wide_resnet50_2",
+    "resnext50_32x4d",
+    "resnet_rs50",
+)
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16") + (("float64",) if keras.backend.backend() != "jax" else ())
 
 

@@ -9,7 +9,7 @@ from keras_resnet.blocks.residual import ResidualBlock
 class BottleneckBlock(ResidualBlock):
     """The block of ResNet-50, -101 and -152: 1x1, 3x3 and 1x1 convolutions beside a shortcut.
 
-    It steps, where it does, in the first convolution under "v1" and in the 3x3 otherwise.
+    Under "v1" the first convolution carries the stride, otherwise the 3x3.
     The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
     It returns `4 * filters` channels: `output_filters` below.
 

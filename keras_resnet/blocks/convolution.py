@@ -23,6 +23,8 @@ class Convolution(keras.layers.Layer):
         filters: output channels, >= 1.
         kernel_size: window size in pixels, the same along every axis; odd.
         strides: step in pixels, the same along every axis, >= 1.
+        groups: parts into which the channels are divided, each with filters of its own; a divisor of both numbers of
+            channels.
         use_bias: whether a bias is added.
         kernel_initializer: any Keras initialiser, or its name.
         kernel_regularizer: any Keras regulariser, its name, or None. The bias is never regularised.
@@ -53,6 +55,7 @@ class Convolution(keras.layers.Layer):
         kernel_size: int,
         *,
         strides: int = 1,
+        groups: int = 1,
         use_bias: bool = False,
         kernel_initializer: Any = "he_normal",
         kernel_regularizer: Any = None,
@@ -61,6 +64,12 @@ class Convolution(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.filters = check_int("filters", filters)
+        self.groups = check_int("groups", groups)
+        if self.filters % self.groups:
+            raise BadValue(
+                f"filters={filters} cannot be divided into groups={groups}. Allowed is a multiple of the groups. "
+                "Change one of them."
+            )
         self.kernel_size = check_int("kernel_size", kernel_size)
         if self.kernel_size % 2 == 0:
             raise BadValue(
@@ -74,15 +83,20 @@ class Convolution(keras.layers.Layer):
         self.data_format = check_data_format(data_format)
 
     def build(self, input_shape: tuple) -> None:
-        """Creates the kernel, `(*window, channels, filters)`, and the bias."""
+        """Creates the kernel, `(*window, channels / groups, filters)`, and the bias."""
         rank = check_rank(self, input_shape)
         channels = input_shape[channel_axis(self.data_format)]
+        if channels % self.groups:
+            raise BadValue(
+                f"{self.name!r} received an input of shape {tuple(input_shape)}, whose {channels} channels cannot be "
+                f"divided into groups={self.groups}. Allowed is a multiple of the groups. Change one of them."
+            )
         self.input_spec = keras.layers.InputSpec(
             ndim=rank + 2, axes={channel_axis(self.data_format) % (rank + 2): channels}
         )
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(self.kernel_size,) * rank + (channels, self.filters),
+            shape=(self.kernel_size,) * rank + (channels // self.groups, self.filters),
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
         )
@@ -122,6 +136,7 @@ class Convolution(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
+            "groups": self.groups,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),

@@ -9,7 +9,7 @@ from keras_resnet.blocks.residual import ResidualBlock
 class IdentityBlock(ResidualBlock):
     """The block of ResNet-18 and -34: two 3x3 convolutions beside a shortcut.
 
-    It steps, where it does, in the first convolution.
+    The first convolution carries the stride.
     The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
     It returns `filters` channels: `output_filters` below.
 

@@ -15,6 +15,7 @@ from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.errors import BadValue
 
 # The ratio of Hu et al. 2018, and that of Bello et al. 2021 (ResNet-RS).
 ATTENTION: dict[str | None, Any] = {
@@ -34,6 +35,8 @@ class ResidualBlock(Composite):
     Args:
         filters: width of the branch, >= 1; the block returns `output_filters` channels.
         strides: step in pixels along every axis, >= 1.
+        groups: parts into which the window of a bottleneck divides its channels (ResNeXt), >= 1.
+        inner_filters: channels of a bottleneck's window, a multiple of `groups`; None for `filters`.
         version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
         shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
         attention: None, or "se" for squeeze-and-excitation at the end of the branch.
@@ -77,6 +80,8 @@ class ResidualBlock(Composite):
         filters: int,
         *,
         strides: int = 1,
+        groups: int = 1,
+        inner_filters: int | None = None,
         version: str = "v1.5",
         shortcut: str = "conv",
         attention: str | None = None,
@@ -92,6 +97,13 @@ class ResidualBlock(Composite):
         super().__init__(**kwargs)
         self.filters = check_int("filters", filters)
         self.strides = check_int("strides", strides)
+        self.groups = check_int("groups", groups)
+        self.inner_filters = inner_filters if inner_filters is None else check_int("inner_filters", inner_filters)
+        if len(self.branch) != 3 and (self.groups != 1 or self.inner_filters is not None):
+            raise BadValue(
+                f"groups={groups} and inner_filters={inner_filters} were given to {type(self).__name__}, which has no "
+                "bottleneck. Only BottleneckBlock takes them. Leave them out."
+            )
         choose("version", version, VERSIONS)
         choose("shortcut", shortcut, SHORTCUTS)
         choose("attention", attention, ATTENTION)
@@ -117,7 +129,9 @@ class ResidualBlock(Composite):
         shape = tuple(input_shape)
         self.convolutions, self.norms = [], []
         for index, (kernel_size, expansion) in enumerate(self.branch):
-            conv = self._convolution(index, kernel_size, self.filters * expansion)
+            is_last = index == len(self.branch) - 1
+            inner = self.inner_filters if self.inner_filters and not is_last else self.filters * expansion
+            conv = self._convolution(index, kernel_size, inner)
             conv_shape = conv.compute_output_shape(shape)
             norm = self._norm(index)
             conv.build(shape)
@@ -162,6 +176,7 @@ class ResidualBlock(Composite):
             filters,
             kernel_size,
             strides=self.strides if index == strided_index else 1,
+            groups=self.groups if len(self.branch) == 3 and kernel_size > 1 else 1,
             use_bias=self.fused or conventions.has_bias(normalized=normalized),
             kernel_initializer=initializer,
             kernel_regularizer=self.kernel_regularizer,
@@ -280,6 +295,8 @@ class ResidualBlock(Composite):
             **super().get_config(),
             "filters": self.filters,
             "strides": self.strides,
+            "groups": self.groups,
+            "inner_filters": self.inner_filters,
             "version": self.version,
             "shortcut": self.shortcut_kind,
             "attention": self.attention_kind,

@@ -16,9 +16,9 @@ Command = Callable[[argparse.Namespace], None]
 
 def list_models(options: argparse.Namespace) -> None:
     """Prints the table of variants."""
-    print(f"{'model':<12}{'parameters':>14}{'multiply-adds':>16}")
+    print(f"{'model':<18}{'parameters':>14}{'multiply-adds':>17}")
     for name, variant in models.VARIANTS.items():
-        print(f"{name:<12}{variant.parameters:>14,}{variant.multiply_adds:>16,}")
+        print(f"{name:<18}{variant.parameters:>14,}{variant.multiply_adds:>17,}")
     print("Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image.")
 
 

@@ -1,4 +1,4 @@
-"""ResNet-18, -34, -50, -101 and -152: a table of variants and one builder.
+"""ResNets, wide ResNets, ResNeXts and ResNet-RS: a table of variants and one builder.
 
 The table is plain data, and reading it loads neither Keras nor a backend; the other names load what they need when they
 are first used.
@@ -11,11 +11,6 @@ from keras_resnet.models.variants import VARIANTS as VARIANTS
 from keras_resnet.models.variants import list_models as list_models
 
 if TYPE_CHECKING:
-    from keras_resnet.models.constructors import ResNet18 as ResNet18
-    from keras_resnet.models.constructors import ResNet34 as ResNet34
-    from keras_resnet.models.constructors import ResNet50 as ResNet50
-    from keras_resnet.models.constructors import ResNet101 as ResNet101
-    from keras_resnet.models.constructors import ResNet152 as ResNet152
     from keras_resnet.models.constructors import build as build
     from keras_resnet.models.drawing import diagram as diagram
     from keras_resnet.models.freezing import freeze as freeze
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
 # Module -> the public names that it defines.
 HOMES = {
-    "constructors": ("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "build"),
+    "constructors": (*(row.constructor for row in VARIANTS.values()), "build"),
     "stages": ("features", "stage_outputs"),
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),

@@ -1,6 +1,6 @@
 """The one builder: stem, stages, head."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -36,6 +36,8 @@ def build_resnet(
     stem: str = "conv7",
     shortcut: str = "conv",
     width: int = 64,
+    groups: int = 1,
+    width_per_group: int = 64,
     attention: str | None = None,
     drop_path_rate: float = 0.0,
     dropout_rate: float = 0.0,
@@ -69,6 +71,9 @@ def build_resnet(
             that pool (ResNet-RS); "small": one 3x3, no pool, for inputs under about 64 px.
         shortcut: projection shortcuts: "conv", a 1x1 convolution, or "pool", average pool then 1x1 (ResNet-D).
         width: channels of stage 1, >= 1; stages 2 to 5 have 1, 2, 4 and 8 times as many, bottlenecks 4 times that.
+        groups: parts into which the 3x3 of a bottleneck divides its channels (ResNeXt), >= 1.
+        width_per_group: channels of each part in stage 2, for `width=64`; the later stages have 2, 4 and 8 times as
+            many, at least one. 64 without groups is ResNet, 128 the wide ResNet.
         attention: None, "se" for squeeze-and-excitation with ratio 1/16 in every block, or "se_quarter" with ratio 1/4
             (ResNet-RS).
         drop_path_rate: probability in [0, 1) of dropping a sample's branch in the last block; it grows linearly from
@@ -111,6 +116,7 @@ def build_resnet(
     """
     validation.check_head(include_top, pooling, classes, classifier_activation, dropout_rate)
     validation.check_choices(version, stem, shortcut, attention, width, zero_init_residual)
+    validation.check_groups(variant, groups, width_per_group)
     initializer, regularizer = validation.check_regularisation(kernel_initializer, kernel_regularizer, drop_path_rate)
     name = validation.check_name(name, variant)
     policy = validation.check_dtype(dtype)
@@ -130,14 +136,16 @@ def build_resnet(
     x = Stem(width, kind=stem, **common, **layer_arguments("stem"))(inputs)
     for plan in _block_plans(variant, width, drop_path_rate):
         block = VARIANTS[variant].block(
-            plan["filters"],
-            strides=plan["strides"],
+            plan.filters,
+            strides=plan.strides,
+            groups=groups,
+            inner_filters=validation.inner_filters(plan.filters, groups, width_per_group),
             shortcut=shortcut,
             attention=attention,
-            drop_path_rate=plan["drop_path_rate"],
+            drop_path_rate=plan.drop_path_rate,
             zero_init_residual=zero_init_residual,
             **common,
-            **layer_arguments(plan["name"]),
+            **layer_arguments(plan.name),
         )
         x = block(x)
     x = _finish_features(x, version, data_format, policy)
@@ -158,21 +166,25 @@ def build_resnet(
     return model
 
 
-def _block_plans(variant: str, width: int, drop_path_rate: float) -> list[dict[str, Any]]:
+class BlockPlan(NamedTuple):
+    """What differs between the blocks of a network."""
+
+    name: str
+    filters: int
+    strides: int
+    drop_path_rate: float
+
+
+def _block_plans(variant: str, width: int, drop_path_rate: float) -> list[BlockPlan]:
     """Returns the blocks of all stages as data, with drop path growing linearly from 0 to its rate."""
     depths = VARIANTS[variant].depths
     last = sum(depths) - 1
-    plans: list[dict[str, Any]] = []
+    plans: list[BlockPlan] = []
     for stage, depth in enumerate(depths, start=2):
         for block in range(1, depth + 1):
-            plans.append(
-                {
-                    "name": f"stage{stage}_block{block}",
-                    "filters": width * 2 ** (stage - 2),
-                    "strides": 2 if stage > 2 and block == 1 else 1,
-                    "drop_path_rate": drop_path_rate * len(plans) / last,
-                }
-            )
+            strides = 2 if stage > 2 and block == 1 else 1
+            rate = drop_path_rate * len(plans) / last
+            plans.append(BlockPlan(f"stage{stage}_block{block}", width * 2 ** (stage - 2), strides, rate))
     return plans
 
 

@@ -1,7 +1,8 @@
-"""The five public functions: the builder for one row of the table each."""
+"""The public functions: the builder for one row of the table each."""
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
@@ -10,16 +11,22 @@ import keras
 from keras_resnet.arguments import choose, suggestion
 from keras_resnet.errors import BadType
 from keras_resnet.models.builder import build_resnet
+from keras_resnet.models.variants import VARIANTS
 
 Arguments = ParamSpec("Arguments")
 
 
 def _constructor(
-    build: Callable[Concatenate[str, Arguments], keras.Model], variant: str, name: str
+    build: Callable[Concatenate[str, Arguments], keras.Model], variant: str
 ) -> Callable[Arguments, keras.Model]:
-    """Returns `build` for one row of the table, under a public name."""
+    """Returns `build` for one row of the table, under its public name and with its defaults."""
+    row = VARIANTS[variant]
     signature = inspect.signature(build)
-    parameters = [parameter for key, parameter in signature.parameters.items() if key != "variant"]
+    parameters = [
+        parameter.replace(default=row.defaults.get(key, parameter.default))
+        for key, parameter in signature.parameters.items()
+        if key != "variant"
+    ]
     names = [parameter.name for parameter in parameters]
 
     @functools.wraps(build)
@@ -27,33 +34,27 @@ def _constructor(
         for key in kwargs:
             if key not in names:
                 raise BadType(
-                    f"{name}() got an unexpected keyword {key!r}. {suggestion(key, names)}"
+                    f"{row.constructor}() got an unexpected keyword {key!r}. {suggestion(key, names)}"
                     f"Use one of: {', '.join(names)}."
                 )
-        return build(variant, *args, **kwargs)
+        return build(variant, *args, **{**row.defaults, **kwargs})
 
-    construct.__name__ = construct.__qualname__ = name
+    construct.__name__ = construct.__qualname__ = row.constructor
     construct.__module__ = "keras_resnet"
     first_line, rest = str(build.__doc__).split("\n", 1)
-    construct.__doc__ = f"{first_line.replace('a residual network', name.replace('ResNet', 'ResNet-'))}\n{rest}"
+    spoken = re.sub(r"(?=\d)", "-", row.constructor, count=1)
+    construct.__doc__ = (
+        f"{first_line.replace('a residual network', spoken)}\n"
+        f"{rest.replace('Source:', f'Source:{chr(10)}        The variant: {row.source}.{chr(10)}       ', 1)}"
+    )
     construct.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     del construct.__wrapped__
     return construct
 
 
-ResNet18 = _constructor(build_resnet, "resnet18", "ResNet18")
-ResNet34 = _constructor(build_resnet, "resnet34", "ResNet34")
-ResNet50 = _constructor(build_resnet, "resnet50", "ResNet50")
-ResNet101 = _constructor(build_resnet, "resnet101", "ResNet101")
-ResNet152 = _constructor(build_resnet, "resnet152", "ResNet152")
-
-CONSTRUCTORS = {
-    "resnet18": ResNet18,
-    "resnet34": ResNet34,
-    "resnet50": ResNet50,
-    "resnet101": ResNet101,
-    "resnet152": ResNet152,
-}
+CONSTRUCTORS = {variant: _constructor(build_resnet, variant) for variant in VARIANTS}
+# `ResNet50` and its siblings.
+globals().update({function.__name__: function for function in CONSTRUCTORS.values()})
 
 
 def build(variant: str, **arguments: Any) -> keras.Model:

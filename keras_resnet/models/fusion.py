@@ -5,15 +5,16 @@ from typing import Any
 
 import keras
 
-from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Shortcut, Stem
+from keras_resnet.blocks import Convolution, Shortcut, Stem
 from keras_resnet.blocks.folding import folded
+from keras_resnet.blocks.residual import ResidualBlock
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.precision import copy_weights, leaf_layers
 
-FUSED_CLASSES = (Stem, IdentityBlock, BottleneckBlock)
-# Exact classes: a subclass may compute something else, and is copied with its norms.
-FOLDABLE = (*FUSED_CLASSES, Shortcut)
+FOLDABLE = (Stem, ResidualBlock, Shortcut)
+# A subclass that leaves these as they are, such as a block with another `branch`, folds as its base does.
+COMPUTING = ("build", "call", "walk", "sublayers")
 
 
 def fuse(model: keras.Model) -> keras.Model:
@@ -31,7 +32,7 @@ def fuse(model: keras.Model) -> keras.Model:
     Args:
         model: a functional or sequential Keras model with layers of this package, also in models nested in it; what
             `ResNet50()`, `features()` or `keras.saving.load_model` return. It stays as it is and shares no variable
-            with the copy. Other layers, subclasses of the blocks among them, are copied as they are.
+            with the copy. Other layers are copied as they are.
 
     Input shape:
         That of `model`.
@@ -51,7 +52,7 @@ def fuse(model: keras.Model) -> keras.Model:
     Raises:
         TypeError: `model` is no Keras model.
         ValueError: it is not built, is neither functional nor sequential, holds no stem, block or shortcut of this
-            package, or is fused already.
+            package, or a subclass of one that computes something else, or is fused already.
 
     Source:
         Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
@@ -78,7 +79,7 @@ def fuse(model: keras.Model) -> keras.Model:
     graph = keras.Model(inputs, outputs, name=f"{model.name}_fused")
     fused = keras.models.clone_model(graph, clone_function=copy, recursive=True)
     for original, counterpart in copies:
-        transfer = _fold_weights if type(original) in FOLDABLE else copy_weights
+        transfer = _fold_weights if isinstance(original, FOLDABLE) else copy_weights
         transfer(original, counterpart)
     fused.dtype_policy = model.dtype_policy
     fused.trainable = False
@@ -101,12 +102,14 @@ def _check(model: keras.Model) -> None:
             f"model {model.name!r} is a {type(model).__name__}, whose graph is not known. Allowed are functional and "
             "sequential models. Fuse the functional model inside it."
         )
-    layers = [layer for layer in leaf_layers(model) if type(layer) in FOLDABLE and getattr(layer, "norm", True)]
+    layers = [layer for layer in leaf_layers(model) if isinstance(layer, FOLDABLE) and getattr(layer, "norm", True)]
     if not layers:
         raise BadValue(
             f"model {model.name!r} holds no layer of keras_resnet with norms to fold. Allowed are models with its "
             "stem and blocks. Pass for example ResNet50()."
         )
+    for layer in layers:
+        _check_computes_as_its_base(layer)
     fused = [layer.name for layer in layers if getattr(layer, "fused", False)]
     if fused:
         raise BadValue(
@@ -115,15 +118,26 @@ def _check(model: keras.Model) -> None:
         )
 
 
+def _check_computes_as_its_base(layer: keras.layers.Layer) -> None:
+    base = next(base for base in FOLDABLE if isinstance(layer, base))
+    own = [name for name in COMPUTING if getattr(type(layer), name) is not getattr(base, name)]
+    if own:
+        raise BadValue(
+            f"layer {layer.name!r} is a {type(layer).__name__}, whose {own[0]}() is not that of {base.__name__}. "
+            "Allowed are subclasses that set `branch` alone: what the norms of others compute is not known here. Use "
+            "the model as it is."
+        )
+
+
 def _without_norms(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Returns a new layer, not built yet, of the same configuration but for its norms."""
     config = layer.get_config()
-    if type(layer) in FUSED_CLASSES:
+    if isinstance(layer, (Stem, ResidualBlock)):
         config["fused"] = True
         if not VERSIONS[layer.version].preactivation:
             # No norm is left, whose statistics need 32 bits: what would be rounded in every call is rounded once.
             config["dtype"] = layer.compute_dtype
-    elif type(layer) is Shortcut:
+    elif isinstance(layer, Shortcut):
         config.update(norm_epsilon=None, use_bias=True)
     return type(layer).from_config(config)
 

@@ -12,6 +12,7 @@ from keras_resnet.blocks.shortcut import SHORTCUTS
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.models.variants import VARIANTS
 
 # What divides by the sum over the classes: of a single one nothing is left to learn.
 ONE_ALWAYS = (keras.activations.softmax, keras.activations.log_softmax)
@@ -19,6 +20,7 @@ POOLINGS = {None: None, "avg": "average", "max": "max"}
 # Those that can change the channels, as the first block of a stage does.
 MODEL_SHORTCUTS = {name: what for name, what in SHORTCUTS.items() if name != "subsample"}
 STAGE_STRIDES = 8  # stages 3, 4 and 5 halve the size once each
+PLAIN_WIDTH = 64  # of stage 2, in which `width_per_group` is counted
 AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
 
 
@@ -94,6 +96,25 @@ def check_choices(version: Any, stem: Any, shortcut: Any, attention: Any, width:
     choose("attention", attention, ATTENTION)
     check_int("width", width)
     check_bool("zero_init_residual", zero_init_residual)
+
+
+def check_groups(variant: str, groups: Any, width_per_group: Any) -> None:
+    """Checks the arguments that divide a bottleneck."""
+    check_int("groups", groups)
+    check_int("width_per_group", width_per_group)
+    if VARIANTS[variant].kind != "bottleneck" and (groups, width_per_group) != (1, PLAIN_WIDTH):
+        able = ", ".join(name for name, row in VARIANTS.items() if row.kind == "bottleneck")
+        raise BadValue(
+            f"groups={groups} and width_per_group={width_per_group} were given for {variant}, whose blocks have no "
+            f"bottleneck. Allowed are they for {able}. Leave them out, or build one of these."
+        )
+
+
+def inner_filters(filters: int, groups: int, width_per_group: int) -> int | None:
+    """Returns the channels of a bottleneck's 3x3; None for `filters`, as in a plain ResNet."""
+    if (groups, width_per_group) == (1, PLAIN_WIDTH):
+        return None
+    return max(1, filters * width_per_group // PLAIN_WIDTH) * groups
 
 
 def check_name(name: Any, default: str) -> str:

@@ -1,10 +1,13 @@
-"""The table of variants: a row for each depth that He et al. 2015 publish in table 1. Reading it loads no Keras."""
+"""The table of variants, one row for each. Reading it loads no Keras."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from keras_resnet.arguments import choose
 
 if TYPE_CHECKING:
-    from keras_resnet.blocks import BottleneckBlock, IdentityBlock
+    from keras_resnet.blocks.residual import ResidualBlock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,41 +15,86 @@ class Variant:
     """A row of the table.
 
     Attributes:
-        kind: of the residual blocks.
+        constructor: the public name of the function that builds it.
+        kind: of the residual blocks, a key of `BLOCKS`.
         depths: blocks in stage 2, 3, 4 and 5.
         parameters: trainable ones, with 1000 classes and 3 channels, as built without arguments.
         multiply_adds: multiplications, each with its addition, of convolutions and dense layers, for 224x224x3 pixels.
+        defaults: arguments of the constructor whose defaults are others than those of ResNet-50.
+        source: paper and table, or the model of a peer library.
     """
 
+    constructor: str
     kind: Literal["identity", "bottleneck"]
     depths: tuple[int, int, int, int]
     parameters: int
     multiply_adds: int
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    source: str = "He et al. 2015, table 1"
 
     @property
-    def block(self) -> "type[IdentityBlock] | type[BottleneckBlock]":
+    def block(self) -> "type[ResidualBlock]":
         """The class of the residual blocks."""
         from keras_resnet import blocks
 
-        return blocks.IdentityBlock if self.kind == "identity" else blocks.BottleneckBlock
+        return getattr(blocks, choose("kind", self.kind, BLOCKS))
 
 
-# The figures are counted on the built networks by the tests.
+# Kind of a residual block -> its class in `keras_resnet.blocks`.
+BLOCKS = {"identity": "IdentityBlock", "bottleneck": "BottleneckBlock"}
+_WIDE = "Zagoruyko and Komodakis 2016; torchvision"
+_RESNEXT = "Xie et al. 2017, table 1; torchvision"
+_RS = {"stem": "deep_strided", "shortcut": "pool", "attention": "se_quarter"}
+_RS_SOURCE = "Bello et al. 2021, table 4; timm's resnetrs"
+
+
+def _rs(depth: int, depths: tuple[int, int, int, int], parameters: int, multiply_adds: int) -> Variant:
+    return Variant(f"ResNetRS{depth}", "bottleneck", depths, parameters, multiply_adds, _RS, _RS_SOURCE)
+
+
+def _grouped(groups: int, width_per_group: int) -> dict[str, int]:
+    return {"groups": groups, "width_per_group": width_per_group}
+
+
+# The figures are counted on the built networks by the tests, and compared with those of torchvision and timm.
 VARIANTS = {
-    "resnet18": Variant("identity", (2, 2, 2, 2), 11_689_512, 1_814_073_344),
-    "resnet34": Variant("identity", (3, 4, 6, 3), 21_797_672, 3_663_761_408),
-    "resnet50": Variant("bottleneck", (3, 4, 6, 3), 25_557_032, 4_089_184_256),
-    "resnet101": Variant("bottleneck", (3, 4, 23, 3), 44_549_160, 7_801_405_440),
-    "resnet152": Variant("bottleneck", (3, 8, 36, 3), 60_192_808, 11_513_626_624),
+    "resnet18": Variant("ResNet18", "identity", (2, 2, 2, 2), 11_689_512, 1_814_073_344),
+    "resnet26": Variant("ResNet26", "bottleneck", (2, 2, 2, 2), 15_995_176, 2_342_256_640, source="timm's resnet26"),
+    "resnet34": Variant("ResNet34", "identity", (3, 4, 6, 3), 21_797_672, 3_663_761_408),
+    "resnet50": Variant("ResNet50", "bottleneck", (3, 4, 6, 3), 25_557_032, 4_089_184_256),
+    "resnet101": Variant("ResNet101", "bottleneck", (3, 4, 23, 3), 44_549_160, 7_801_405_440),
+    "resnet152": Variant("ResNet152", "bottleneck", (3, 8, 36, 3), 60_192_808, 11_513_626_624),
+    "wide_resnet50_2": Variant(
+        "WideResNet50_2", "bottleneck", (3, 4, 6, 3), 68_883_240, 11_398_021_120, {"width_per_group": 128}, _WIDE
+    ),
+    "wide_resnet101_2": Variant(
+        "WideResNet101_2", "bottleneck", (3, 4, 23, 3), 126_886_696, 22_753_050_624, {"width_per_group": 128}, _WIDE
+    ),
+    "resnext50_32x4d": Variant(
+        "ResNeXt50_32x4d", "bottleneck", (3, 4, 6, 3), 25_028_904, 4_230_479_872, _grouped(32, 4), _RESNEXT
+    ),
+    "resnext101_32x8d": Variant(
+        "ResNeXt101_32x8d", "bottleneck", (3, 4, 23, 3), 88_791_336, 16_414_015_488, _grouped(32, 8), _RESNEXT
+    ),
+    "resnext101_64x4d": Variant(
+        "ResNeXt101_64x4d", "bottleneck", (3, 4, 23, 3), 83_455_272, 15_460_270_080, _grouped(64, 4), _RESNEXT
+    ),
+    "resnet_rs50": _rs(50, (3, 4, 6, 3), 35_691_912, 4_454_490_112),
+    "resnet_rs101": _rs(101, (3, 4, 23, 3), 63_618_696, 8_175_624_192),
+    "resnet_rs152": _rs(152, (3, 8, 36, 3), 86_621_576, 11_895_185_408),
+    "resnet_rs200": _rs(200, (3, 24, 36, 3), 93_209_992, 15_391_137_792),
+    "resnet_rs270": _rs(270, (4, 29, 53, 4), 129_861_448, 20_643_618_816),
+    "resnet_rs350": _rs(350, (4, 36, 72, 4), 163_956_168, 26_332_012_544),
+    "resnet_rs420": _rs(420, (4, 44, 87, 4), 191_891_656, 31_363_342_336),
 }
 
 
 def list_models() -> list[str]:
-    """Returns the names of the variants, shallowest first.
+    """Returns the names of the variants, in the order of the table.
 
     Example:
         >>> import keras_resnet
-        >>> keras_resnet.list_models()
-        ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152']
+        >>> keras_resnet.list_models()[:3]
+        ['resnet18', 'resnet26', 'resnet34']
     """
     return list(VARIANTS)

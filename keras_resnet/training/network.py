@@ -24,14 +24,17 @@ SMALL_SIDE_PX = 64
 
 @dataclasses.dataclass(frozen=True)
 class Model(fields.Section):
-    """Arguments of the constructor; `stem="auto"` is "small" for images under 64 px, else "conv7"."""
+    """Arguments of the constructor; "auto" is the variant's own.
+
+    But `stem="auto"` is "small" for images under 64 px.
+    """
 
     title = "model"
     stem: str = fields.choice("auto", STEMS, word="auto")
     width: int = fields.integer(64, minimum=1, scale="log")
     version: str = fields.choice("v1.5", VERSIONS)
-    shortcut: str = fields.choice("conv", MODEL_SHORTCUTS)
-    attention: str = fields.choice("none", ATTENTION, word="none")
+    shortcut: str = fields.choice("auto", MODEL_SHORTCUTS, word="auto")
+    attention: str = fields.choice("auto", {**ATTENTION, "none": None}, word="auto")
     drop_path_rate: float = fields.number(0.0, maximum=1.0, open_above=True)
     dropout_rate: float = fields.number(0.0, maximum=1.0, open_above=True)
     kernel_initializer: str = fields.choice("he_normal", INITIALIZERS)
@@ -43,12 +46,12 @@ class Model(fields.Section):
         """Returns the keyword arguments of `keras_resnet.models.build` for images of `(*space, channels)`."""
         arguments = dataclasses.asdict(self)
         l1, l2 = arguments.pop("l1"), arguments.pop("l2")
-        if self.stem == "auto":
-            arguments["stem"] = "small" if min(image_shape[:-1]) < SMALL_SIDE_PX else "conv7"
-        return arguments | {
-            "attention": None if self.attention == "none" else self.attention,
-            "kernel_regularizer": keras.regularizers.L1L2(l1, l2) if l1 or l2 else None,
-        }
+        if self.stem == "auto" and min(image_shape[:-1]) < SMALL_SIDE_PX:
+            arguments["stem"] = "small"
+        if self.attention == "none":
+            arguments["attention"] = None
+        arguments["kernel_regularizer"] = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
+        return {name: value for name, value in arguments.items() if value != "auto"}
 
     def build(
         self,

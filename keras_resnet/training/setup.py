@@ -128,12 +128,14 @@ class Setup:
             ValueError: two parts of the training step exclude each other.
         """
         recipe, precision = self.recipe, self.recipe.train.precision
+        # Its layers draw seeds from Keras's global one, and the first weights follow them.
+        self._augmentation()
         shape = recipe.data.shape_for(self.dataset)
         normalization = self._normalization()
         network = recipe.model.build(self.model, shape, self.outputs, normalization, precision, self.target_scale)
         if recipe.train.recompute:
             models.recompute(network)
-        # After the network: augmentation layers draw seeds too, and first weights are the same on either place.
+        # After the network, so that first weights are the same wherever the augmentation is made.
         return with_step_parts(network, model_class, self._step_parts())
 
     def _normalization(self) -> keras.layers.Layer:

@@ -21,6 +21,7 @@ SCRIPTS = {
     "export_speed": ["--quick", "--rounds", "1", "--steps", "2"],
     "gpu": ["--quick", "--device", "cpu", "--rounds", "1", "--contestants", "keras_tensorflow"],
     "gradient_sweep": ["--cases", "6"],
+    "grouped_convolution": ["--quick", "--rounds", "1"],
     "import_time": ["--rounds", "1"],
     "inference": ["--quick", "--rounds", "1", "--steps", "2"],
     "input_pipeline": ["--images", "64", "--batches", "2", "--rounds", "1"],

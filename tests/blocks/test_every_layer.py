@@ -13,6 +13,7 @@ REGULARIZER = keras.regularizers.L2(0.25)
 
 CASES = {
     "convolution": (Convolution, {"filters": 6, "kernel_size": 3, "strides": 2, "use_bias": True}),
+    "convolution-groups": (Convolution, {"filters": 6, "kernel_size": 3, "strides": 2, "groups": 2}),
     "attention": (SqueezeExcite, {"ratio": 0.5}),
     "shortcut-conv": (Shortcut, {"filters": 8, "strides": 2}),
     "shortcut-pool": (Shortcut, {"filters": 8, "strides": 2, "kind": "pool", "use_bias": True, "norm_epsilon": None}),
@@ -25,6 +26,8 @@ CASES = {
     "stem-small-v2-fused": (Stem, {"filters": 8, "kind": "small", "version": "v2", "fused": True}),
     "identity": (IdentityBlock, {"filters": 4}),
     "identity-v2": (IdentityBlock, {"filters": 8, "strides": 2, "version": "v2", "attention": "se", "seed": 3}),
+    "bottleneck-groups": (BottleneckBlock, {"filters": 4, "strides": 2, "groups": 2, "inner_filters": 6}),
+    "bottleneck-groups-fused": (BottleneckBlock, {"filters": 4, "groups": 2, "inner_filters": 6, "fused": True}),
     "bottleneck-v1": (BottleneckBlock, {"filters": 2, "strides": 2, "version": "v1", "drop_path_rate": 0.3}),
     "bottleneck-rs": (BottleneckBlock, {"filters": 8, "strides": 2, "shortcut": "pool", "attention": "se_quarter"}),
     "bottleneck": (BottleneckBlock, {"filters": 2, "strides": 2, "shortcut": "pool", "zero_init_residual": False}),

@@ -471,3 +471,41 @@ def test_a_block_of_stride_3_has_the_same_numbers_for_volumes_with_kernels_and_w
     found = block(volumes)
     kernels.use(False)
     assert relative_error(found, block(volumes)) < TOLERANCE[dtype]
+
+
+def in_groups(inputs, kernel, strides):
+    """The definition: each part of the channels with filters of its own."""
+    groups = inputs.shape[-1] // kernel.shape[-2]
+    parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
+    return tf.concat([plain(*part, strides) for part in parts], -1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("engine", ["own", "eigen"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("sizes", [(9,), (1, 2), (9, 8), (7, 11), (5, 4, 3)])
+def test_grouped_convolutions_are_those_of_each_group(monkeypatch, sizes, strides, dtype, engine, training):
+    """Keras compiles them with XLA; TensorFlow's own gradients exist under oneDNN, in float32 and bfloat16, alone."""
+    if engine == "eigen":  # the form for processors without it, whatever computes here
+        monkeypatch.setattr(selection, "engine", lambda: "eigen")
+    inputs, kernel = draw((2, *sizes, 12), dtype), draw((*[3] * len(sizes), 3, 8), dtype, seed=1)
+    exact = [tf.cast(tensor, tf.float64) for tensor in (inputs, kernel)]
+    expected = value_and_gradients(lambda x, k: in_groups(x, k, strides), *exact)
+    if training:
+        found = value_and_gradients(lambda x, k: kernels.convolve(x, k, strides, training=True), inputs, kernel)
+    else:
+        found, expected = [kernels.convolve(inputs, kernel, strides, training=False)], expected[:1]
+    for tensor, truth in zip(found, expected, strict=True):
+        assert relative_error(tensor, truth) < TOLERANCE[dtype]
+
+
+def test_a_grouped_layer_computes_what_keras_does():
+    layer = Convolution(8, 3, strides=2, groups=4, use_bias=True)
+    images = harness.random_images(2, 9, 10, 12)
+    ours = layer(images)
+    theirs = keras.layers.Conv2D(8, 3, strides=2, groups=4, padding="valid")
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    theirs.build(padded.shape)
+    theirs.set_weights(layer.get_weights())
+    assert relative_error(ours, theirs(padded)) < 1e-5

@@ -7,7 +7,7 @@ import keras_resnet
 
 def test_list_prints_every_model_with_its_parameters_and_multiply_adds(run):
     status, out, err = run("list")
-    rows = dict(re.findall(r"^(resnet\d+) +([\d,]+ +[\d,]+)$", out, re.MULTILINE))
+    rows = dict(re.findall(r"^(\w+) +([\d,]+ +[\d,]+)$", out, re.MULTILINE))
     assert (status, err) == (0, "")
     assert list(rows) == keras_resnet.list_models()
     # torchvision's counts, and He et al. 2015, table 1: 3.8e9 for ResNet-50 with the stride on the first 1x1.

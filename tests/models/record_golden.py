@@ -9,14 +9,13 @@ import json
 
 import keras
 
-import keras_resnet
 from keras_resnet import models
-from tests.models.test_zoo import GOLDEN, SMALL_NETS, logits_of
+from tests.models.test_zoo import GOLDEN, GOLDEN_WIDTHS, SMALL_NETS, logits_of
 
 if __name__ == "__main__":
-    for name in keras_resnet.list_models():
+    for name, width in GOLDEN_WIDTHS.items():
         keras.utils.clear_session()
-        model = models.build(name, width=8, kernel_initializer="zeros")
+        model = models.build(name, width=width, kernel_initializer="zeros")
         lines = [f"{weight.path} {'x'.join(map(str, weight.shape))}" for weight in model.weights]
         (GOLDEN / f"{name}.txt").write_text("\n".join(lines) + "\n")
     logits = {net: [[round(float(x), 7) for x in row] for row in logits_of(net)] for net in SMALL_NETS}

@@ -7,11 +7,12 @@ import pytest
 import keras_resnet
 from keras_resnet.models import VARIANTS
 from keras_resnet.models.drawing import rows_of
+from tests import harness
 
 NAMESPACE = {"s": "http://www.w3.org/2000/svg"}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", harness.VARIANTS)
 def test_the_rows_are_the_blocks_of_the_table(name):
     model = getattr(keras_resnet, name.replace("resnet", "ResNet"))(input_shape=(32, 32, 3), width=4)
     rows = rows_of(model)

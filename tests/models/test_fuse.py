@@ -79,7 +79,7 @@ def norms_that_stay(model, version):
 
 
 @pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize("variant", models.list_models())
+@pytest.mark.parametrize("variant", harness.VARIANTS)
 def test_a_fused_model_computes_the_same_without_the_norms_behind_convolutions(variant, version):
     model = filled(variant, version=version)
     fused = keras_resnet.fuse(model)
@@ -90,7 +90,7 @@ def test_a_fused_model_computes_the_same_without_the_norms_behind_convolutions(v
 
 @pytest.mark.skipif("float64" not in harness.POLICIES, reason="float64 is off")
 @pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize("variant", models.list_models())
+@pytest.mark.parametrize("variant", harness.VARIANTS)
 def test_folding_is_exact_but_for_rounding(variant, version):
     model = filled(variant, version=version, dtype="float64", attention="se")
     assert_same(model, keras_resnet.fuse(model), harness.random_images(2, *INPUTS[2]), EXACT)
@@ -198,17 +198,27 @@ def test_models_nested_in_others_fuse():
         keras_resnet.fuse(fused)
 
 
-def test_a_subclass_of_a_block_is_copied_with_its_norms():
+def test_a_block_with_a_branch_of_its_own_folds_whole():
+    class Long(IdentityBlock):
+        branch = ((3, 1), (3, 1), (3, 1))
+
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, Long(4, name="long")(Stem(4, kind="small", name="stem")(image)))
+    harness.fill(model)
+    fused = keras_resnet.fuse(model)
+    assert norms_of(fused) == set() and len(norms_of(model)) >= 4
+    assert_same(model, fused, harness.random_images(2, 8, 8, 3))
+
+
+def test_a_block_that_computes_something_of_its_own_is_refused():
     class Doubled(IdentityBlock):
         def call(self, inputs, training=None):
             return 2 * super().call(inputs, training=training)
 
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, Doubled(4, name="doubled")(Stem(4, kind="small", name="stem")(image)))
-    harness.fill(model)
-    fused = keras_resnet.fuse(model)
-    assert norms_of(fused) == {"doubled/norm1", "doubled/norm2", "doubled/shortcut/norm"} & norms_of(model)
-    assert_same(model, fused, harness.random_images(2, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"layer 'doubled' is a Doubled, whose call\(\) is not that of Resid"):
+        keras_resnet.fuse(model)
 
 
 @pytest.mark.parametrize(

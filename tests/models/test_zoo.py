@@ -1,7 +1,10 @@
 """Walks the table of variants: counts, stage shapes, names of weights, agreement between backends."""
 
+import dataclasses
+import inspect
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +24,31 @@ TORCHVISION = {
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
 }
+# And of its other networks; those of timm 1.0.31 where torchvision has none.
+WIDER = {
+    "wide_resnet50_2": 68_883_240,
+    "wide_resnet101_2": 126_886_696,
+    "resnext50_32x4d": 25_028_904,
+    "resnext101_32x8d": 88_791_336,
+    "resnext101_64x4d": 83_455_272,
+}
+TIMM = {
+    "resnet26": 15_995_176,
+    "resnet_rs50": 35_691_912,
+    "resnet_rs101": 63_618_696,
+    "resnet_rs152": 86_621_576,
+    "resnet_rs200": 93_209_992,
+    "resnet_rs270": 129_861_448,
+    "resnet_rs350": 163_956_168,
+    "resnet_rs420": 191_891_656,
+}
+DEEP = ("resnet_rs200", "resnet_rs270", "resnet_rs350", "resnet_rs420")
+# As torchvision publishes them, in units of 1e9, and as timm does for resnet26.
+WIDER_MULTIPLY_ADDS = {
+    **{"wide_resnet50_2": 11.40, "wide_resnet101_2": 22.75, "resnext50_32x4d": 4.23, "resnext101_32x8d": 16.41},
+    **{"resnext101_64x4d": 15.46, "resnet26": 2.34},
+}
+GOLDEN_WIDTHS = {**dict.fromkeys(TORCHVISION, 8), "wide_resnet50_2": 8, "resnext50_32x4d": 16, "resnet_rs50": 8}
 # keras.applications' counts of all parameters.
 KERAS_V1 = {"resnet50": 25_636_712, "resnet101": 44_707_176, "resnet152": 60_419_944}
 KERAS_V2 = {"resnet50": 25_613_800, "resnet101": 44_675_560, "resnet152": 60_380_648}
@@ -33,7 +61,45 @@ def test_the_table_holds_the_depths_of_the_paper():
         name: sum(row.depths) * len(row.block.branch) + 2  # the stem's convolution and the classifier
         for name, row in VARIANTS.items()
     }
-    assert layers == {name: int(name.removeprefix("resnet")) for name in keras_resnet.list_models()}
+    # Two of ResNet-RS are called by round numbers.
+    rounded = {"resnet_rs270": 272, "resnet_rs420": 419}
+    assert layers == {name: int(re.search(r"[0-9]+", name)[0]) for name in keras_resnet.list_models()} | rounded
+
+
+def test_every_row_has_an_outside_count():
+    assert set(VARIANTS) == {*TORCHVISION, *WIDER, *TIMM}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in (*WIDER, *TIMM)]
+)
+def test_other_rows_have_the_parameters_of_torchvision_and_timm(name):
+    info = keras_resnet.model_info(name)
+    assert info.trainable_parameters == {**WIDER, **TIMM}[name] == VARIANTS[name].parameters
+    assert info.multiply_adds == VARIANTS[name].multiply_adds
+    if name in WIDER_MULTIPLY_ADDS:
+        assert round(info.multiply_adds / 1e9, 2) == WIDER_MULTIPLY_ADDS[name]
+
+
+def test_an_argument_comes_before_the_default_of_the_row():
+    plain = keras_resnet.ResNetRS50(
+        stem="conv7", shortcut="conv", attention=None, input_shape=(32, 32, 3), kernel_initializer="zeros"
+    )
+    assert plain.count_params() == keras_resnet.model_info("resnet50", input_shape=(32, 32, 3)).parameters
+    assert inspect.signature(keras_resnet.ResNetRS50).parameters["attention"].default == "se_quarter"
+    assert inspect.signature(keras_resnet.ResNeXt50_32x4d).parameters["groups"].default == 32
+
+
+def test_an_unknown_kind_of_block_is_refused():
+    with pytest.raises(ValueError, match="kind='botleneck' is not known. Did you mean 'bottleneck'"):
+        dataclasses.replace(VARIANTS["resnet50"], kind="botleneck").block  # noqa: B018
+
+
+def test_groups_are_for_bottlenecks_and_have_a_channel_each():
+    with pytest.raises(ValueError, match="groups=2 and width_per_group=64 were given for resnet18"):
+        keras_resnet.ResNet18(groups=2)
+    narrow = keras_resnet.ResNeXt50_32x4d(width=4, input_shape=(32, 32, 3)).get_layer("stage2_block1")
+    assert (narrow.inner_filters, narrow.groups) == (32, 32)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -71,9 +137,9 @@ def test_stages_have_the_shapes_of_the_paper(name, version):
     }
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize("name", GOLDEN_WIDTHS)
 def test_weights_keep_their_names_and_shapes(name):
-    model = models.build(name, width=8, kernel_initializer="zeros")
+    model = models.build(name, width=GOLDEN_WIDTHS[name], kernel_initializer="zeros")
     lines = [f"{weight.path} {'x'.join(map(str, weight.shape))}" for weight in model.weights]
     assert lines == (GOLDEN / f"{name}.txt").read_text().splitlines()
 
@@ -86,6 +152,9 @@ SMALL_NETS = {
     "resnet50-v1.5-d": ("resnet50", {"stem": "deep", "shortcut": "pool", "input_shape": (40, 52, 3)}),
     "resnet50-v2": ("resnet50", {"version": "v2"}),
     "resnet18-signal": ("resnet18", {"input_shape": (75, 2)}),
+    "resnext50": ("resnext50_32x4d", {"width": 16}),
+    "wide_resnet50_2": ("wide_resnet50_2", {}),
+    "resnext50-signal": ("resnext50_32x4d", {"width": 16, "input_shape": (75, 2)}),
     "resnet50-volume": ("resnet50", {"input_shape": (17, 16, 10, 1), "stem": "small"}),
 }
 

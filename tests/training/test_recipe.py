@@ -3,8 +3,10 @@ import tomllib
 
 import pytest
 
+import keras_resnet
 from keras_resnet import ResNet18, training
 from keras_resnet.models import validation
+from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.training.network import Model
 
 
@@ -114,7 +116,16 @@ def test_the_defaults_of_the_model_are_those_of_the_constructor():
 
 @pytest.mark.parametrize(("shape", "stem"), [((63, 200, 3), "small"), ((64, 64, 3), "conv7"), ((8, 1), "small")])
 def test_the_stem_follows_the_size_of_the_image(shape, stem):
-    assert Model().arguments(shape)["stem"] == stem
+    # Without the argument the stem is that of the variant.
+    assert Model().arguments(shape).get("stem", "conv7") == stem
+
+
+def test_a_recipe_leaves_a_variant_its_own_defaults():
+    rs = keras_resnet.ResNetRS50(input_shape=(64, 64, 3), classes=2)
+    built = Model().build("resnet_rs50", (64, 64, 3), 2, InputNormalization(), "float32")
+    assert built.count_params() == rs.count_params()
+    plain = Model(attention="none").build("resnet_rs50", (64, 64, 3), 2, InputNormalization(), "float32")
+    assert plain.count_params() < rs.count_params()
 
 
 TABLES = {
@@ -129,4 +140,4 @@ TABLES = {
 def test_the_choices_of_the_model_are_those_of_the_builder(field):
     (choices,) = [row.metadata["choices"] for row in dataclasses.fields(Model) if row.name == field]
     table = TABLES[field]
-    assert {value for value in choices.values() if value} == {name for name in table if name}
+    assert {value for value in choices.values() if value} - {"none"} == {name for name in table if name}

@@ -14,7 +14,8 @@ def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
 
     Args:
         inputs: `(batch, *space, channels)` with one to three axes of space; not an empty batch.
-        kernel: `(*window, channels, filters)`, odd windows.
+        kernel: `(*window, channels, filters)`, odd windows; with fewer channels than the input its filters are divided
+            into groups, each for a part of the channels.
         strides: step in pixels along every axis.
         training: whether gradients are likely to be asked for. Without, TensorFlow's own gradients serve, and the
             graph holds plain operations alone, which TensorFlow can fuse with their neighbours.
@@ -29,9 +30,28 @@ def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
 
 def _convolve(inputs: Any, kernel: Any, strides: tuple[int, ...], training: bool) -> Any:
     kernel, geometry = live_part(kernel, inputs.shape[1:-1].as_list(), strides)
+    groups = inputs.shape[-1] // kernel.shape[-2]
+    if groups > 1 and not _has_groups(inputs, geometry, training):
+        parts = zip(tf.split(inputs, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True)
+        return tf.concat([gradients.convolve(*part, geometry) for part in parts], axis=-1)
+    if groups > 1:
+        return gradients.convolve_groups(inputs, kernel, geometry)
     if not training:
         return gradients.convolve(inputs, kernel, geometry)
     return _with_fast_gradients(inputs, kernel, geometry)
+
+
+def _has_groups(inputs: Any, geometry: Geometry, training: bool) -> bool:
+    """Returns whether TensorFlow 2.21 convolves in groups here: never in 3-D, and backwards on a CPU by oneDNN alone.
+
+    Keras compiles such convolutions with XLA, whose gradients of the filters are slower by two orders of magnitude on a
+    CPU (`benchmarks/grouped_convolution.py`).
+    """
+    if geometry.rank == 3:
+        return False
+    engine = selection.engine()
+    by_onednn = engine.startswith("onednn") and inputs.dtype.name in ("float32", "bfloat16")
+    return not training or engine == "gpu" or by_onednn
 
 
 def live_part(kernel: Any, sizes: list[int | None], strides: tuple[int, ...]) -> tuple[Any, Geometry]:

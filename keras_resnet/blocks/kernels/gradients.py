@@ -62,6 +62,16 @@ def convolve(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
     return _convolve(_padded(inputs, geometry), kernel, geometry, "VALID")
 
 
+def convolve_groups(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
+    """Returns the convolution of parts of the channels, each with filters of its own.
+
+    oneDNN differentiates it unless the padding is that of the operation itself.
+    """
+    if geometry.is_same(inputs.shape[1:-1].as_list(), kernel.shape[: geometry.rank].as_list()):
+        return _convolve(inputs, kernel, geometry, "SAME")
+    return _convolve(_padded(inputs, geometry), kernel, geometry, "VALID")
+
+
 def _convolve(inputs: Any, kernel: Any, geometry: Geometry, padding: str) -> Any:
     operation = tf.nn.conv2d if geometry.rank == 2 else tf.nn.conv3d
     return operation(inputs, kernel, geometry.steps, padding)
