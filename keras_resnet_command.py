@@ -1,12 +1,31 @@
-"""The program `keras-resnet`.
+"""The program `keras-resnet`: reads its options, then loads the package.
 
-It stands beside the package, not in it: `import keras_resnet` loads Keras, which takes seconds, and the program reads
-its options first. The package sees that this module is loaded, and leaves Keras until a command needs it.
+It stands beside the package, not in it: `import keras_resnet` loads Keras, which takes seconds, and `--help`, a
+mistyped option and `list` should answer at once. The files that they need are plain Python without Keras, and are read
+by their path; importing the package behaves alike whoever imports it.
 """
 
+import importlib.util
 import os
+import pathlib
 import platform
 import sys
+from typing import Any
+
+DONE, INTERRUPTED = 0, 130
+
+
+def _read(name: str) -> Any:
+    """Returns a module of the package that imports nothing of it, without importing the package."""
+    found = importlib.util.find_spec("keras_resnet")
+    assert found is not None and found.origin is not None, "keras_resnet is installed beside this file"
+    path = pathlib.Path(found.origin).parent / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(f"{__name__}.{path.stem}", path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # dataclasses look their module up
+    specification.loader.exec_module(module)
+    return module
 
 
 def main() -> int:
@@ -15,13 +34,18 @@ def main() -> int:
         # TensorFlow keeps its oneDNN operations for the newest CPUs. On one with AVX2 alone they train a ResNet-50
         # about a third faster than its own (docs/training.md).
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    from keras_resnet import cli
-
-    return cli.main()
+    options = _read("cli/options").parse()
+    try:
+        if options.command == "list":
+            print(_read("models/variants").table())
+            return DONE
+        _read("cli/startup").load_quietly()
+        from keras_resnet import cli
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    return cli.run(options)
 
 
 if __name__ == "__main__":
-    # By its name, by which the package sees it.
-    import keras_resnet_command
-
-    sys.exit(keras_resnet_command.main())
+    sys.exit(main())

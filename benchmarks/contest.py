@@ -31,7 +31,7 @@ class Row:
         mode: "train" or "infer".
         size: of the square images, in pixels.
         width: channels of the first residual stage.
-        batch: images a step.
+        batch: images per step.
         contestants: names from `benchmarks.contestants`; the first one that runs is compared with the others.
     """
 

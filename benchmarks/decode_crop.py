@@ -1,6 +1,6 @@
 """Decoding only the crop of a JPEG against decoding all of it, in the training pipeline of class folders.
 
-Writes JPEG files of 500 x 375 pixels, about as large as ImageNet's, loads them as a folder, and counts images a second
+Writes JPEG files of 500 x 375 pixels, as ImageNet's are, loads them as a folder, and counts images per second
 for random resized crops of 224 pixels: as the package reads them, and with every file decoded whole first.
 
     python -m benchmarks.decode_crop [--images 256] [--batches 40] [--json decode_crop.json]

@@ -6,7 +6,6 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
-import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from keras_resnet.errors import NotAvailable
@@ -30,12 +29,13 @@ def _refuse_namesake() -> None:
 
 _refuse_namesake()
 
-# The layers are registered with Keras here, for `keras.saving.load_model`. The program `keras-resnet` reads its options
-# first, because Keras takes seconds; it loads what a command needs.
-if TYPE_CHECKING or "keras_resnet_command" not in sys.modules:
-    from keras_resnet import preprocessing as preprocessing
-    from keras_resnet.blocks import BottleneckBlock as BottleneckBlock
-    from keras_resnet.blocks import IdentityBlock as IdentityBlock
+# The layers are registered with Keras here, for `keras.saving.load_model`; `keras_resnet.models` loads its modules when
+# they are first used.
+from keras_resnet import preprocessing as preprocessing  # noqa: E402  # after the check for the namesake
+from keras_resnet.blocks import BottleneckBlock as BottleneckBlock  # noqa: E402
+from keras_resnet.blocks import IdentityBlock as IdentityBlock  # noqa: E402
+
+if TYPE_CHECKING:
     from keras_resnet.models import activations as activations
     from keras_resnet.models import diagram as diagram
     from keras_resnet.models import features as features
@@ -62,12 +62,11 @@ ROOMS = (
     "tuning",
 )
 NAMES = {
-    **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
     **{row.constructor: "models" for row in VARIANTS.values()},
     **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
     **dict.fromkeys(("model_info", "unfreeze"), "models"),
 }
-__all__ = ["__version__", "list_weights", *ROOMS, *NAMES]
+__all__ = ["BottleneckBlock", "IdentityBlock", "__version__", "list_weights", *ROOMS, *NAMES]
 
 
 def list_weights(model: str | None = None) -> NoReturn:

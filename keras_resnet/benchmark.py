@@ -36,7 +36,7 @@ class Figures:
         mode: "train", "infer" or "data".
         model: name of the variant.
         input_size: side of the images in pixels.
-        batch_size: images a step.
+        batch_size: images per step.
         images_per_second: median of five rounds.
         gflops: 10^9 additions and multiplications a second of convolutions and dense layers; None for "data".
         peak_gflops: of the fastest float32 product of two matrices; None for "data".
@@ -76,7 +76,7 @@ def benchmark(
     seconds: float = 2.0,
     **arguments: Any,
 ) -> Figures:
-    """Measures images a second on this machine, on random images.
+    """Measures images per second on this machine, on random images.
 
     "train" is `model.fit` with SGD, "infer" a compiled call of the network with its norms folded, "data" decoding,
     random crops and flips of JPEG files of 500x375 px made for it.
@@ -85,7 +85,7 @@ def benchmark(
         model: a name from `keras_resnet.list_models()`; "data" does not use it.
         mode: "train", "infer" or "data".
         input_size: side of the images, in pixels.
-        batch_size: images a step.
+        batch_size: images per step.
         seconds: of each of five rounds, at least.
         **arguments: of the constructor, such as `width=16` or `dtype="mixed_bfloat16"`.
 
@@ -112,7 +112,7 @@ def benchmark(
 
 
 def _rate(step: Callable[[], Any], images: int, seconds: float) -> float:
-    """Returns images a second: the median of rounds, after two calls that are not counted."""
+    """Returns images per second: the median of rounds, after two calls that are not counted."""
     step()
     step()
     rates = []

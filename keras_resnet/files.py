@@ -1,6 +1,7 @@
 """Files that appear under their final name whole, or not at all, and never in place of a file of the user's."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import tempfile
@@ -68,6 +69,36 @@ def write_atomically(path: str | os.PathLike, writer: Callable[[pathlib.Path], o
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all."""
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_checked(path: str | os.PathLike, magic: bytes, payload: bytes) -> None:
+    """Writes a file whose first line is `magic` and the sha256 of the rest, whole or not at all.
+
+    Args:
+        path: of the file.
+        magic: what such a file begins with, on one line.
+        payload: the rest.
+    """
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    write_atomically(path, lambda where: where.write_bytes(magic + digest + b"\n" + payload))
+
+
+def verify_payload(content: bytes, magic: bytes) -> bytes:
+    """Returns the payload of a file that `write_checked` wrote.
+
+    Args:
+        content: of the whole file.
+        magic: what it begins with.
+
+    Raises:
+        ValueError: it begins otherwise, or its sha256 is another one; for the caller, who knows what to do.
+    """
+    header, _, payload = content.partition(b"\n")
+    if not header.startswith(magic):
+        raise ValueError("it does not begin as such a file does")
+    if hashlib.sha256(payload).hexdigest().encode() != header.removeprefix(magic):
+        raise ValueError("its sha256 is not the one it was written with")
+    return payload
 
 
 def is_replaceable(path: str | os.PathLike) -> bool:

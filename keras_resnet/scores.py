@@ -95,13 +95,13 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
     Args:
         logits: `(examples, classes)`; for two classes also `(examples, 1)`, the logit of the second.
         labels: integers `(examples,)` in [0, classes).
-        class_names: one a class.
+        class_names: one per class.
 
     Returns:
         `examples`; `loss`, the mean cross-entropy in nats without label smoothing; `accuracy`; `top5` where there are
-        more than 5 classes; `expected_calibration_error` over 15 bins of equal width; `per_class`, a dict a class
+        more than 5 classes; `expected_calibration_error` over 15 bins of equal width; `per_class`, one dict per class
         with `name`, `support`, `precision`, `recall`, `f1` (0 where nothing was predicted or nothing is there);
-        `confusion`, a row a true class. Plain numbers and lists, ready for JSON.
+        `confusion`, one row per true class. Plain numbers and lists, ready for JSON.
 
     Raises:
         ValueError: the shapes do not fit, a label names no class, or an output is not finite.

@@ -71,7 +71,7 @@ class Definition:
         return cls(**{**values, **made})
 
 
-def defined(
+def define(
     known: Definition | None,
     recipe: Any,
     space: Any,
@@ -85,7 +85,7 @@ def defined(
     remembered = DEFAULTS if known is None else {name: getattr(known, name) for name in REMEMBERED}
     own = {key.partition(".")[2]: value for key, value in overrides.items() if key.startswith("search.")}
     base = Settings() if known is None else known.settings
-    values = {**_plain(base), **{name: fields.parsed(Settings, name, value) for name, value in own.items()}}
+    values = {**_plain(base), **{name: fields.parse(Settings, name, value) for name, value in own.items()}}
     settings = fields.make(Settings, values)
     if known is None or recipe is not None or "recipe" in own:
         found = recipe if recipe is not None else settings.recipe

@@ -116,7 +116,7 @@ class Dimension:
             default = default if default in self.choices else self.choices[0]
             if all(isinstance(value, bool) for value in self.choices) and len(self.choices) == 2:
                 return hp.Boolean(self.name, default)
-            return hp.Choice(self.name, list(self.choices), default=default, ordered=self._ordered())
+            return hp.Choice(self.name, list(self.choices), default=default, ordered=self._order())
         low, high = float(self.low or 0), float(self.high or 0)
         usable = isinstance(default, (int, float)) and low <= default <= high
         # KerasTuner takes a step on a log scale for a factor.
@@ -126,7 +126,7 @@ class Dimension:
             return hp.Int(self.name, int(low), int(high), **{**options, **step} if step else _without_step(options))
         return hp.Float(self.name, low, high, **options)
 
-    def _ordered(self) -> bool | None:
+    def _order(self) -> bool | None:
         return True if all(isinstance(value, (int, float)) for value in self.choices) else None
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ however it ends: what is called running and held by nobody goes back into the qu
 import dataclasses
 import pathlib
 import warnings
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import filelock
 import keras_tuner
@@ -19,9 +19,16 @@ from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.record import RecordFile
 
-WAITING, RUNNING, COMPLETE, POOR, FAILED, INFEASIBLE = "waiting", "running", "complete", "poor", "failed", "infeasible"
-ENDED = (COMPLETE, POOR, FAILED, INFEASIBLE)
-SCORED = (COMPLETE, POOR)
+WAITING, RUNNING, COMPLETE, PRUNED, FAILED, INFEASIBLE = (
+    "waiting",
+    "running",
+    "complete",
+    "pruned",
+    "failed",
+    "infeasible",
+)
+ENDED = (COMPLETE, PRUNED, FAILED, INFEASIBLE)
+SCORED = (COMPLETE, PRUNED)
 # Exit status of a worker: the search is over; start another one; interrupted.
 DONE, ANOTHER, INTERRUPTED = 0, 3, 130
 
@@ -33,7 +40,7 @@ class Trial:
     Attributes:
         id: from "0000" on, in the order of their start.
         values: name -> value of what the search varies, with KerasTuner's own "tuner/..." for rungs.
-        status: "waiting", "running", "complete", "poor" (stopped early), "failed" or "infeasible" (over a limit).
+        status: "waiting", "running", "complete", "pruned" (stopped early), "failed" or "infeasible" (over a limit).
         attempts: how often it was begun.
         worker: who runs or ran it.
         score: the objective where the validation loss was lowest, which is the model that is kept.
@@ -61,6 +68,14 @@ class Trial:
     def parent(self) -> str | None:
         """The trial that this one goes on from; None where it starts anew."""
         return self.values.get("tuner/trial_id")
+
+
+class Assignment(NamedTuple):
+    """What a worker is to do next."""
+
+    kind: Literal["trial", "final", "wait", "done"]
+    trial: Trial | None = None
+    lock: filelock.BaseFileLock | None = None
 
 
 class Ledger:
@@ -119,32 +134,32 @@ class Ledger:
                 record["definition"]["space"] = [row for row in rows if not row[0].startswith("augment.")]
         return []
 
-    def take(self, worker: str) -> tuple[str, Trial | None, filelock.BaseFileLock | None]:
+    def take(self, worker: str) -> Assignment:
         """Takes the next thing to do.
 
         Args:
             worker: a name for it.
 
         Returns:
-            ("trial", trial, lock), ("final", None, lock): to be done, the lock to be released afterwards; or
-            ("wait", None, None): others run what decides how to go on; or ("done", None, None).
+            A "trial" or the "final" training, whose lock is to be released afterwards; "wait" while others run what
+            decides how to go on; or "done".
         """
         with self.record.changing() as record:
             self._reclaim(record)
             if record["stopped"] or record["final"]:
-                return "done", None, None
+                return Assignment("done")
             waiting = [row for row in record["trials"] if row["status"] == WAITING]
             row = min(waiting, key=lambda row: row["id"]) if waiting else self._new(record)
             if isinstance(row, dict):
                 lock = self._owner(row["id"])
                 if not lock:  # someone who has not let go yet
-                    return "wait", None, None
+                    return Assignment("wait")
                 row.update(status=RUNNING, worker=worker, attempts=row["attempts"] + 1)
-                return "trial", Trial(**row), lock
+                return Assignment("trial", Trial(**row), lock)
             if row == "wait" or any(row["status"] == RUNNING for row in record["trials"]):
-                return "wait", None, None
+                return Assignment("wait")
             lock = self._owner("final")
-            return ("final", None, lock) if lock else ("wait", None, None)
+            return Assignment("final", None, lock) if lock else Assignment("wait")
 
     def _new(self, record: dict[str, Any]) -> dict[str, Any] | str:
         definition = Definition.from_dict(record["definition"])
@@ -222,7 +237,7 @@ class Ledger:
         with self.record.changing() as record:
             record["stopped"] = record["stopped"] or reason
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Lets a search that was stopped go on; failures are counted anew."""
         with self.record.changing() as record:
             if record["stopped"]:
@@ -247,7 +262,7 @@ class Ledger:
             direction=definition.direction,
             hyperparameters=hyperparameters,
         )
-        statuses = {WAITING: "RUNNING", RUNNING: "RUNNING", COMPLETE: "COMPLETED", POOR: "COMPLETED"}
+        statuses = {WAITING: "RUNNING", RUNNING: "RUNNING", COMPLETE: "COMPLETED", PRUNED: "COMPLETED"}
         for row in record["trials"]:
             values = hyperparameters.copy()
             values.values = dict(row["values"])

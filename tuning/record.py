@@ -1,7 +1,6 @@
 """The file of a search: whole or not at all, with a sha256 in its first line, and the one before it kept."""
 
 import contextlib
-import hashlib
 import json
 import pathlib
 import time
@@ -14,7 +13,7 @@ import filelock
 from keras_resnet import files
 from keras_resnet.errors import BadValue
 
-MAGIC = "keras_resnet search 1 "
+MAGIC = b"keras_resnet search 1 "
 LOCK_SECONDS = 60
 
 
@@ -44,7 +43,7 @@ class RecordFile:
         broken = []
         for path in (self.file, self.previous):
             try:
-                record = _checked(path.read_text("utf-8"))
+                record = _parse(path.read_bytes())
             except (OSError, ValueError) as error:
                 broken.append(f"{path.name} ({error})")
                 continue
@@ -88,16 +87,12 @@ class RecordFile:
         text = json.dumps(record, indent=1)
         if self.file.exists():
             with contextlib.suppress(ValueError, OSError):
-                before = self.file.read_text("utf-8")
-                _checked(before)  # a damaged one never takes the place of a good one
-                files.write_text(self.previous, before)
-        files.write_text(self.file, f"{MAGIC}{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+                before = self.file.read_bytes()
+                _parse(before)  # a damaged one never takes the place of a good one
+                files.write_atomically(self.previous, lambda path: path.write_bytes(before))
+        files.write_checked(self.file, MAGIC, text.encode())
 
 
-def _checked(content: str) -> dict[str, Any]:
-    header, _, text = content.partition("\n")
-    if not header.startswith(MAGIC):
-        raise ValueError("it does not begin as a search does")
-    if hashlib.sha256(text.rstrip("\n").encode()).hexdigest() != header.removeprefix(MAGIC):
-        raise ValueError("its sha256 is not the one it was written with")
-    return json.loads(text)
+def _parse(content: bytes) -> dict[str, Any]:
+    # Earlier versions wrote an end of line that their sha256 leaves out.
+    return json.loads(files.verify_payload(content.removesuffix(b"\n"), MAGIC))

@@ -1,4 +1,4 @@
-"""What a search is told beside its space: the objective, its limits, and what to do with poor and failed trials."""
+"""What a search is told beside its space: the objective, its limits, and what to do with pruned and failed trials."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ class Settings(fields.Section):
     `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
     the validation split: "accuracy", "loss" (the plain loss of the task, without smoothing and regularization), or
     another that the runs report. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
-    trial over a limit is not trained. `stop_poor` ends a trial whose best objective so far is worse than the median
+    trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
     that other trials had reached at that epoch. `max_retries` counts further attempts after a trial that took its
     process down; `max_failures` in a row end the search. `keep` says whose models stay; `factor` is that of Hyperband's
     halving.
@@ -31,7 +31,7 @@ class Settings(fields.Section):
     max_parameters: int = fields.integer(0)
     max_multiply_adds: int = fields.integer(0)
     max_latency_ms: float = fields.number(0.0)
-    stop_poor: bool = fields.flag(True)
+    prune_trials: bool = fields.flag(True)
     max_retries: int = fields.integer(2)
     max_failures: int = fields.integer(3, minimum=1)
     keep: str = fields.choice("best", KEEP)

@@ -14,7 +14,7 @@ from keras_resnet import files, models, training
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked
-from keras_resnet.tuning.definition import Definition, check_same, defined
+from keras_resnet.tuning.definition import Definition, check_same, define
 from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
 from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.space import Space
@@ -100,14 +100,14 @@ def search(
     if not begun:
         files.check_folder_free(folder, SEARCH_FILES)
     known = ledger.definition if begun else None
-    definition = defined(known, recipe, space, asked, epochs, seed, overrides or {})
+    definition = define(known, recipe, space, asked, epochs, seed, overrides or {})
     folder = files.make_writable(folder)
     with locked(folder):
         if known is None:
             ledger.create(definition)
         else:
             check_same(folder, known, definition)
-            ledger.go_on()
+            ledger.resume()
         return _Supervisor(ledger, workers, verbose).run()
 
 

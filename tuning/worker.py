@@ -31,7 +31,7 @@ from keras_resnet.tuning.ledger import (
     FAILED,
     INFEASIBLE,
     INTERRUPTED,
-    POOR,
+    PRUNED,
     Definition,
     Ledger,
     Trial,
@@ -145,15 +145,15 @@ class Worker:
         self._check_limits(recipe, variant)
         budget = trial.values.get("tuner/epochs", recipe.train.epochs)
         others = [] if trial.parent or "tuner/epochs" in trial.values else self._curves()
-        poor = False
+        pruned = False
 
         def report(epoch: int, figures: Mapping[str, float]) -> bool:
-            nonlocal poor
+            nonlocal pruned
             trial.curve = [*trial.curve[: epoch - 1], figures[about.metric]]
             grace = max(2, round(GRACE * recipe.train.epochs))
-            if about.settings.stop_poor and epoch >= grace and len(others) >= FEWEST:
-                poor = is_poor(trial.curve, others, about.direction)
-            return poor or epoch >= budget
+            if about.settings.prune_trials and epoch >= grace and len(others) >= FEWEST:
+                pruned = is_to_prune(trial.curve, others, about.direction)
+            return pruned or epoch >= budget
 
         started = time.perf_counter()
         run = training.fit(
@@ -173,7 +173,7 @@ class Worker:
         trial.curve = [row[about.metric] for row in rows]
         trial.score, trial.epochs = best[about.metric], len(rows)
         trial.parameters = run.about.parameters
-        trial.status = POOR if poor and len(rows) < budget else COMPLETE
+        trial.status = PRUNED if pruned and len(rows) < budget else COMPLETE
 
     def _curves(self) -> list[list[float]]:
         return [trial.curve for trial in self.ledger.trials if trial.status == COMPLETE]
@@ -201,7 +201,7 @@ class Worker:
         trials = self.ledger.trials
         best = best_of(self.definition, trials)
         for trial in trials:
-            if trial.status not in (COMPLETE, POOR, FAILED) or (best is not None and trial.id == best.id):
+            if trial.status not in (COMPLETE, PRUNED, FAILED) or (best is not None and trial.id == best.id):
                 continue
             if "tuner/epochs" in trial.values and not self.ledger.record.read()["final"]:
                 continue
@@ -220,7 +220,7 @@ class Worker:
         self._prune()
 
 
-def is_poor(curve: list[float], others: list[list[float]], direction: str) -> bool:
+def is_to_prune(curve: list[float], others: list[list[float]], direction: str) -> bool:
     """Returns whether the best of a curve is worse than the median of what others had reached by then.
 
     Args:

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_fraction
-from keras_resnet.blocks.composite import Composite, Run
-from keras_resnet.blocks.convolution import reseeded
+from keras_resnet.blocks.composite import CallLayer, Composite
+from keras_resnet.blocks.convolution import reseed
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, spatial_axes
 
 
@@ -17,8 +17,8 @@ class SqueezeExcite(Composite):
     Args:
         ratio: width of the gate's hidden layer as a fraction of the channels, in (0, 1]; the width is rounded to a
             multiple of 8, at least 8, as timm does, so that published weights fit.
-        kernel_initializer: any Keras initialiser, or its name, for both dense layers.
-        kernel_regularizer: any Keras regulariser, its name, or None, for both kernels.
+        kernel_initializer: any Keras initializer, or its name, for both dense layers.
+        kernel_regularizer: any Keras regularizer, its name, or None, for both kernels.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -64,7 +64,7 @@ class SqueezeExcite(Composite):
         return keras.layers.Dense(
             units,
             activation=activation,
-            kernel_initializer=reseeded(self.kernel_initializer, name),
+            kernel_initializer=reseed(self.kernel_initializer, name),
             kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
             name=name,
@@ -74,11 +74,11 @@ class SqueezeExcite(Composite):
         """Returns the layers inside, in the order of the computation."""
         return [self.reduce, self.expand]
 
-    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` scaled channel by channel."""
         axes = spatial_axes(len(inputs.shape), self.data_format)
         # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.
-        gates = run(self.expand, run(self.reduce, keras.ops.mean(inputs, axis=axes)))
+        gates = call_layer(self.expand, call_layer(self.reduce, keras.ops.mean(inputs, axis=axes)))
         for axis in axes:
             gates = keras.ops.expand_dims(gates, axis)
         return inputs * gates

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-Run = Callable[..., Any]
+CallLayer = Callable[..., Any]
 
 
 def run_layer(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
@@ -16,20 +16,20 @@ def run_layer(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
 class Composite(keras.layers.Layer):
     """Calls each layer inside through a function that is given, so that someone may record or change what it returns.
 
-    A subclass writes `walk` and `sublayers`.
+    A subclass writes `forward` and `sublayers`.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns what the layer computes."""
-        return self.walk(inputs, training, run_layer)
+        return self.forward(inputs, training, run_layer)
 
-    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns what the layer computes.
 
         Args:
             inputs: of the layer.
             training: as for `call`.
-            run: `(layer, inputs, **options)`, called in the place of every layer inside.
+            call_layer: `(layer, inputs, **options)`, called in the place of every layer inside.
         """
         raise NotImplementedError
 

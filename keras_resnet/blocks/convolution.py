@@ -1,4 +1,4 @@
-"""Convolution of any rank with symmetric padding, and the batch normalisation that follows it."""
+"""Convolution of any rank with symmetric padding, and the batch normalization that follows it."""
 
 import hashlib
 from typing import Any
@@ -26,8 +26,8 @@ class Convolution(keras.layers.Layer):
         groups: parts into which the channels are divided, each with filters of its own; a divisor of both numbers of
             channels.
         use_bias: whether a bias is added.
-        kernel_initializer: any Keras initialiser, or its name.
-        kernel_regularizer: any Keras regulariser, its name, or None. The bias is never regularised.
+        kernel_initializer: any Keras initializer, or its name.
+        kernel_regularizer: any Keras regularizer, its name, or None. The bias is never regularized.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -73,7 +73,7 @@ class Convolution(keras.layers.Layer):
         self.kernel_size = check_int("kernel_size", kernel_size)
         if self.kernel_size % 2 == 0:
             raise BadValue(
-                f"kernel_size must be odd, got {kernel_size}. An even window has no centre to pad around. "
+                f"kernel_size must be odd, got {kernel_size}. An even window has no center to pad around. "
                 f"Use {kernel_size - 1 or 1} or {kernel_size + 1}."
             )
         self.strides = check_int("strides", strides)
@@ -146,7 +146,7 @@ class Convolution(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras's batch normalisation, computed by TensorFlow's fused operation where kernels are on.
+    """Keras's batch normalization, computed by TensorFlow's fused operation where kernels are on.
 
     It returns the numbers of its parent, learns and saves the same weights, and takes the same arguments.
 
@@ -168,7 +168,7 @@ class BatchNorm(keras.layers.BatchNormalization):
         super().__init__(**kwargs)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Returns `inputs` normalised by the batch's statistics in training, by their moving averages otherwise."""
+        """Returns `inputs` normalized by the batch's statistics in training, by their moving averages otherwise."""
         if mask is None and kernels.enabled():
             outputs = kernels.normalize(self, inputs, training=bool(training))
             if outputs is not None:
@@ -177,7 +177,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 
 def batch_norm(name: str, *, epsilon: float, data_format: str, dtype: Any, zero_init: bool = False) -> BatchNorm:
-    """Returns a batch normalisation over the channel axis.
+    """Returns a batch normalization over the channel axis.
 
     Momentum 0.9, the weight of the old moving average, is PyTorch's 0.1 seen from the other side and what
     Goyal et al. 2017 train with; Keras's own default of 0.99 takes ten times as many steps to settle.
@@ -202,23 +202,23 @@ def batch_norm(name: str, *, epsilon: float, data_format: str, dtype: Any, zero_
     )
 
 
-def reseeded(initializer: Any, index: object) -> Any:
-    """Returns a copy of a Keras initialiser with a stream of its own.
+def reseed(initializer: Any, index: object) -> Any:
+    """Returns a copy of a Keras initializer with a stream of its own.
 
-    One initialiser object gives equal values to kernels of equal shape, with and without a seed. Without a seed a
+    One initializer object gives equal values to kernels of equal shape, with and without a seed. Without a seed a
     copy draws a new one; with a seed the copy's follows from that seed and `index`, so that a network is
     reproducible and still has no two equal kernels.
 
     Args:
-        initializer: a Keras initialiser object.
+        initializer: a Keras initializer object.
         index: what tells the kernels apart: the name of a block or a convolution.
     """
     config = initializer.get_config()
     if isinstance(config.get("seed"), int):
-        config["seed"] = _mixed_seed(config["seed"], str(index))
+        config["seed"] = _mix_seed(config["seed"], str(index))
     return type(initializer).from_config(config)
 
 
-def _mixed_seed(seed: int, index: str) -> int:
+def _mix_seed(seed: int, index: str) -> int:
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # Keras seeds are non-negative int32

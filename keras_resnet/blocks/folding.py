@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet.blocks.convolution import Convolution
 
 
-def folded(conv: Convolution, norm: keras.layers.BatchNormalization | None) -> tuple[np.ndarray, np.ndarray]:
+def fold(conv: Convolution, norm: keras.layers.BatchNormalization | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns the kernel and the bias with which a convolution alone computes `norm(conv(x))` in inference.
 
     With `scale = gamma / sqrt(moving_variance + epsilon)` they are `kernel * scale`, filter by filter, and

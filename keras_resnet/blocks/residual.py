@@ -9,8 +9,8 @@ import keras
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
 from keras_resnet.blocks.checkpointing import recomputed_call
-from keras_resnet.blocks.composite import Composite, Run
-from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
+from keras_resnet.blocks.composite import CallLayer, Composite
+from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseed
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
@@ -42,8 +42,8 @@ class ResidualBlock(Composite):
         attention: None, or "se" for squeeze-and-excitation at the end of the branch.
         drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
             scaled by 1 / (1 - rate).
-        kernel_initializer: any Keras initialiser, or its name. Every kernel draws from a stream of its own.
-        kernel_regularizer: any Keras regulariser, its name, or None; for kernels, never for biases and norms.
+        kernel_initializer: any Keras initializer, or its name. Every kernel draws from a stream of its own.
+        kernel_regularizer: any Keras regularizer, its name, or None; for kernels, never for biases and norms.
         zero_init_residual: start as the identity: the last norm's gamma, under "v2" or fused the last kernel, is zero.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
@@ -168,7 +168,7 @@ class ResidualBlock(Composite):
         last = index == len(self.branch) - 1
         normalized = not (last and conventions.preactivation)
         strided_index = conventions.bottleneck_stride if len(self.branch) == 3 else 0
-        initializer: Any = reseeded(self.kernel_initializer, f"conv{index + 1}")
+        initializer: Any = reseed(self.kernel_initializer, f"conv{index + 1}")
         if last and self.zero_init_residual and (conventions.preactivation or self.fused):
             # Without a last norm to start at zero the last kernel does (Kolesnikov et al. 2020, BiT).
             initializer = "zeros"
@@ -197,7 +197,7 @@ class ResidualBlock(Composite):
             kind=self.shortcut_kind,
             norm_epsilon=conventions.norm_epsilon if normalized and not self.fused else None,
             use_bias=self.fused or conventions.has_bias(normalized=normalized),
-            kernel_initializer=reseeded(self.kernel_initializer, "shortcut"),
+            kernel_initializer=reseed(self.kernel_initializer, "shortcut"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
             dtype=self.dtype_policy,
@@ -211,7 +211,7 @@ class ResidualBlock(Composite):
         if attention_class is None:
             return None
         attention = attention_class(
-            kernel_initializer=reseeded(self.kernel_initializer, "attention"),
+            kernel_initializer=reseed(self.kernel_initializer, "attention"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
             dtype=self.dtype_policy,
@@ -247,42 +247,42 @@ class ResidualBlock(Composite):
             return recomputed_call(self, inputs, training)
         return super().call(inputs, training=training)
 
-    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""
         if self.fused and training:
             warn_of_training()
         if VERSIONS[self.version].preactivation:
-            return self._walk_preactivated(inputs, training, run)
+            return self._forward_preactivated(inputs, training, call_layer)
         x = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             if conv is not self.convolutions[0]:
                 x = keras.ops.relu(x)
-            x = run(conv, x)
+            x = call_layer(conv, x)
             if norm is not None:
-                x = run(norm, x, training=training)
-        identity = run(self.shortcut, inputs, training=training) if self.shortcut else inputs
-        return keras.ops.relu(identity + self._regulated(x, training, run))
+                x = call_layer(norm, x, training=training)
+        identity = call_layer(self.shortcut, inputs, training=training) if self.shortcut else inputs
+        return keras.ops.relu(identity + self._regularize(x, training, call_layer))
 
-    def _walk_preactivated(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def _forward_preactivated(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         x = inputs
         identity = inputs
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             if norm is not None:
                 # The norms of a fused block, also the one left, are for inference.
-                x = run(norm, x, training=training and not self.fused)
+                x = call_layer(norm, x, training=training and not self.fused)
             x = keras.ops.relu(x)
             if conv is self.convolutions[0] and self.shortcut:
                 # A projection reads the activated input (He et al. 2016, section 4.1); subsampling the plain one.
                 source = inputs if self.shortcut_kind == "subsample" else x
-                identity = run(self.shortcut, source, training=training)
-            x = run(conv, x)
-        return identity + self._regulated(x, training, run)
+                identity = call_layer(self.shortcut, source, training=training)
+            x = call_layer(conv, x)
+        return identity + self._regularize(x, training, call_layer)
 
-    def _regulated(self, branch: Any, training: bool | None, run: Run) -> Any:
+    def _regularize(self, branch: Any, training: bool | None, call_layer: CallLayer) -> Any:
         if self.attention:
-            branch = run(self.attention, branch)
+            branch = call_layer(self.attention, branch)
         if self.drop_path:
-            branch = run(self.drop_path, branch, training=training)
+            branch = call_layer(self.drop_path, branch, training=training)
         return branch
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.blocks.composite import Composite, Run
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseeded
+from keras_resnet.blocks.composite import CallLayer, Composite
+from keras_resnet.blocks.convolution import Convolution, batch_norm, reseed
 from keras_resnet.blocks.folding import hand_down_trainable
 from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
 from keras_resnet.errors import BadValue
@@ -60,8 +60,8 @@ class Shortcut(Composite):
             no pixel (ResNet-D); "subsample", every `strides`-th pixel, without parameters.
         norm_epsilon: epsilon of the norm behind the convolution; None for no norm.
         use_bias: whether the convolution has a bias.
-        kernel_initializer: any Keras initialiser, or its name.
-        kernel_regularizer: any Keras regulariser, its name, or None.
+        kernel_initializer: any Keras initializer, or its name.
+        kernel_regularizer: any Keras regularizer, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
@@ -135,7 +135,7 @@ class Shortcut(Composite):
             1,
             strides=1 if self.pool else self.strides,
             use_bias=self.use_bias,
-            kernel_initializer=reseeded(self.kernel_initializer, "conv"),
+            kernel_initializer=reseed(self.kernel_initializer, "conv"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
             dtype=self.dtype_policy,
@@ -153,11 +153,11 @@ class Shortcut(Composite):
         """Returns the layers inside, in the order of the computation."""
         return [layer for layer in (self.pool, self.conv, self.norm) if layer is not None]
 
-    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` in the shape of the branch."""
-        x = keras.ops.cast(run(self.pool, inputs), self.compute_dtype) if self.pool else inputs
-        x = run(self.conv, x) if self.conv else x
-        return run(self.norm, x, training=training) if self.norm else x
+        x = keras.ops.cast(call_layer(self.pool, inputs), self.compute_dtype) if self.pool else inputs
+        x = call_layer(self.conv, x) if self.conv else x
+        return call_layer(self.norm, x, training=training) if self.norm else x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_int, choose
-from keras_resnet.blocks.composite import Composite, Run
-from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseeded
+from keras_resnet.blocks.composite import CallLayer, Composite
+from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseed
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
 from keras_resnet.blocks.shortcut import MAX_POOLING, pooling_policy
@@ -55,8 +55,8 @@ class Stem(Composite):
             3x3 convolution at full size, for inputs under about 64 px.
         version: "v1", "v1.5" or "v2"; under "v2" no norm and ReLU follow the last convolution, because the first
             block begins with them.
-        kernel_initializer: any Keras initialiser, or its name.
-        kernel_regularizer: any Keras regulariser, its name, or None.
+        kernel_initializer: any Keras initializer, or its name.
+        kernel_regularizer: any Keras regularizer, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
             did; made by `keras_resnet.fuse`, for inference (see there).
@@ -113,7 +113,7 @@ class Stem(Composite):
                 kernel_size,
                 strides=strides,
                 use_bias=self.fused or conventions.has_bias(normalized=normalized),
-                kernel_initializer=reseeded(self.kernel_initializer, f"conv{index}"),
+                kernel_initializer=reseed(self.kernel_initializer, f"conv{index}"),
                 kernel_regularizer=self.kernel_regularizer,
                 data_format=self.data_format,
                 dtype=self.dtype_policy,
@@ -152,19 +152,19 @@ class Stem(Composite):
             layers += [conv, *self.norms[index : index + 1]]
         return [layer for layer in (*layers, self.pool) if layer is not None]
 
-    def walk(self, inputs: Any, training: bool | None, run: Run) -> Any:
+    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns the feature map for the first residual stage."""
         if self.fused and training:
             warn_of_training()
         x = inputs
         for index, conv in enumerate(self.convolutions):
-            x = run(conv, x)
+            x = call_layer(conv, x)
             if index < len(self.norms):
                 norm = self.norms[index]
-                x = keras.ops.relu(x if norm is None else run(norm, x, training=training))
+                x = keras.ops.relu(x if norm is None else call_layer(norm, x, training=training))
         if self.pool:
             padded = pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill)
-            x = keras.ops.cast(run(self.pool, padded), self.compute_dtype)
+            x = keras.ops.cast(call_layer(self.pool, padded), self.compute_dtype)
         return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

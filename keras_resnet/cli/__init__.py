@@ -4,13 +4,13 @@ Exit status: 0 done; 2 a mistake of the user, told in one message on stderr; 130
 Anything else is a bug, and shows its traceback.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from keras_resnet.cli.errors import is_users_mistake
 from keras_resnet.cli.options import NOT_AVAILABLE, parse
-from keras_resnet.cli.startup import load_quietly
 from keras_resnet.errors import NotAvailable
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
@@ -36,7 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         ...
         0
     """
-    options = parse(argv)
+    return run(parse(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs one command whose options were read; returns the exit status, as `main`.
+
+    Args:
+        options: from `keras_resnet.cli.options.parse`.
+    """
     try:
         if options.command in NOT_AVAILABLE:
             raise NotAvailable(
@@ -44,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         from keras_resnet.cli import commands
 
-        if options.command not in commands.LIGHT:
-            load_quietly()
         commands.COMMANDS[options.command](options)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:

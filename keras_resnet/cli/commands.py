@@ -10,16 +10,14 @@ import keras_resnet.models as models
 from keras_resnet.arguments import choose
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of
 from keras_resnet.errors import BadValue
+from keras_resnet.models.variants import table
 
 Command = Callable[[argparse.Namespace], None]
 
 
 def list_models(options: argparse.Namespace) -> None:
     """Prints the table of variants."""
-    print(f"{'model':<18}{'parameters':>14}{'multiply-adds':>17}")
-    for name, variant in models.VARIANTS.items():
-        print(f"{name:<18}{variant.parameters:>14,}{variant.multiply_adds:>17,}")
-    print("Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image.")
+    print(table())
 
 
 def info(options: argparse.Namespace) -> None:
@@ -245,8 +243,6 @@ def explain(options: argparse.Namespace) -> None:
         print(path)
 
 
-# These load no Keras.
-LIGHT = ("list",)
 COMMANDS: dict[str, Command] = {
     "list": list_models,
     "info": info,

@@ -1,11 +1,15 @@
-"""The commands and their options, as data for argparse. Loads neither Keras nor a backend, so that --help is quick."""
+"""The commands and their options, as data for argparse.
+
+It imports nothing of the package: the program `keras-resnet` reads this file by its path, so that --help is quick.
+"""
 
 import argparse
+import difflib
+import pathlib
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
-
-from keras_resnet.arguments import suggestion
 
 SPEC = "digits, tfds:NAME[:VERSION], folder:PATH or npz:FILE"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
@@ -32,7 +36,7 @@ RESUME = _option("--resume", action="store_true", help="go on where the folder s
 SEED = _option("--seed", type=int, metavar="N", help="of weights, order and augmentation")
 SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set one value of the recipe; repeatable")
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
-BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images a step")
+BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
 IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files")
 TASK = _option(
@@ -168,7 +172,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "calibrate": (
-        "make the probabilities of a run honest, by a temperature that is saved with the model",
+        "calibrate the probabilities of a run, by a temperature that is saved with the model",
         [
             _option("run", metavar="RUN", help="a run folder; the temperature is found on its validation split"),
             _option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras"),
@@ -184,7 +188,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "benchmark": (
-        "images a second on this machine, and the share of its matrix speed",
+        "images per second on this machine, and the share of its matrix speed",
         [
             _option("--model", metavar="NAME", help="a name that `list` prints"),
             _option("--input-size", type=int, metavar="N", help="side of the image in pixels"),
@@ -206,8 +210,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
-    from keras_resnet import __version__
-
+    package = pathlib.Path(__file__).resolve().parents[1] / "__init__.py"
+    version = re.search(r'^__version__ = "(.+)"$', package.read_text("utf-8"), re.MULTILINE)
     top = _Parser(
         prog="keras-resnet",
         description=DESCRIPTION,
@@ -215,7 +219,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"keras-resnet {__version__}")
+    top.add_argument("--version", action="version", version=f"keras-resnet {version[1] if version else ''}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (summary, options) in COMMANDS.items():
         command = commands.add_parser(
@@ -224,6 +228,11 @@ def parser() -> argparse.ArgumentParser:
         for names, arguments in options:
             command.add_argument(*names, **arguments)
     return top
+
+
+def _closest(word: str, names: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(names), n=1)
+    return f"Did you mean {found[0]!r}? " if found else ""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -248,11 +257,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     top = parser()
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         known = ", ".join(COMMANDS)
-        top.error(f"there is no command {words[0]!r}. {suggestion(words[0], COMMANDS)}The commands are: {known}")
+        top.error(f"there is no command {words[0]!r}. {_closest(words[0], COMMANDS)}The commands are: {known}")
     options, unknown = top.parse_known_args(words)
     if unknown:
         names = [name for names, _ in COMMANDS[options.command][1] for name in names if name.startswith("-")]
-        hint = suggestion(unknown[0], names) if unknown[0].startswith("-") else ""
+        hint = _closest(unknown[0], names) if unknown[0].startswith("-") else ""
         takes = ", ".join(names) or "no options"
         top.error(f"{options.command} does not take {unknown[0]!r}. {hint}It takes: {takes}")
     return options

@@ -35,7 +35,7 @@ class Dataset:
     Args:
         spec: what `load` was asked for.
         splits: the examples of "train" and, where present, "validation" and "test".
-        class_names: one a class; empty for regression.
+        class_names: one per class; empty for regression.
         num_outputs: classes, or regression targets per example.
         report: what a user should know: counts, skipped files, ignored extensions.
 
@@ -95,7 +95,7 @@ class Dataset:
         return choose("split", name, self.splits)
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Returns the number of full training batches an epoch.
+        """Returns the number of full training batches per epoch.
 
         Raises:
             ValueError: the training split is smaller than a batch.
@@ -115,7 +115,7 @@ class Dataset:
         split is 1.
 
         Raises:
-            ValueError: the labels are numbers to predict, stand in files that are streamed, or a class has no example.
+            ValueError: the labels are regression targets, stand in files that are streamed, or a class has no example.
 
         Example:
             >>> from keras_resnet import data
@@ -124,7 +124,7 @@ class Dataset:
         """
         labels = self.split("train").labels
         if labels is None or not self.class_names:
-            what = "numbers to predict" if not self.class_names else "labels in files that are streamed"
+            what = "regression targets" if not self.class_names else "labels in files that are streamed"
             raise BadValue(
                 f"data={self.spec!r} has {what}. Weights are for class labels that are in memory. Pass class_weight "
                 "yourself, or leave it out."
@@ -158,7 +158,7 @@ class Dataset:
         that do not fill its last batch are left out of it.
 
         Args:
-            batch_size: examples a batch, of all shards together.
+            batch_size: examples per batch, of all shards together.
             seed: of order, crops, augmentation and operations, in [0, 2**31).
             start_step: the first global step, >= 0. Sources with random access start at once.
             image_size: side in pixels or `(height, width)`; None keeps the size that all images share.
@@ -213,7 +213,7 @@ class Dataset:
 
         Args:
             split: "train", "validation" or "test".
-            batch_size: examples a batch.
+            batch_size: examples per batch.
             image_size: side in pixels or `(height, width)`; None keeps the size that all images share.
             crop: "center" (see `resize_for_evaluation`), "none" (the whole image, stretched); None for "center" where
                 images differ in size, "none" elsewhere.

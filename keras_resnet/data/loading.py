@@ -45,7 +45,7 @@ def load(
     files. A split that the source lacks is taken from the training split: seeded, stratified by class, disjoint.
 
     Args:
-        spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder a class, or `train/`, `val/` or
+        spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder per class, or `train/`, `val/` or
             `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like.
         data_dir: where prepared TFDS sets lie; the root of relative paths for "folder:" and "npz:".
         task: "classification", or "regression" ("npz:" only).

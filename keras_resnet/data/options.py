@@ -34,7 +34,7 @@ class LoadOptions:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the labels are numbers to predict."""
+        """Whether the labels are regression targets."""
         return self.task == REGRESSION
 
 

@@ -12,7 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
 from keras_resnet.evaluation.scoring import answers_of
 from keras_resnet.explain import explain
-from keras_resnet.explain.overlays import as_rgb, blended
+from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report.pictures import png_of, url_of
 
 TOP = 5
@@ -73,7 +73,7 @@ def _url(image: np.ndarray, heat: np.ndarray | None) -> str:
     """Returns a PNG as a URL: small pictures enlarged by a whole factor, large ones made smaller."""
     from PIL import Image
 
-    shown: Any = Image.fromarray(blended(image, np.zeros(image.shape[:2]) if heat is None else heat))
+    shown: Any = Image.fromarray(blend(image, np.zeros(image.shape[:2]) if heat is None else heat))
     factor = max(1, SHOWN_SIDE_PX // max(shown.size))
     shown = shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
     shown.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))

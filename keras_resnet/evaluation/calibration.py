@@ -203,17 +203,17 @@ def calibrate(
             f"out by {-gain:+.4f}, with a standard error of {error:.4f}. Only what lowers it is written. Leave the "
             "probabilities as they are, or calibrate on more examples."
         )
-    model = _divided(trained.model, temperature)
+    model = _divide_head(trained.model, temperature)
     facts: dict[str, Any] = {
         "temperature": temperature,
         "examples": len(gains),
         "held_out_gain": gain,
         "held_out_gain_error": error,
         "split": split,
-        split: _compared(predicted, temperature),
+        split: _compare(predicted, temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compared(predictions_of(trained, dataset, "test"), temperature)
+        facts["test"] = _compare(predictions_of(trained, dataset, "test"), temperature)
     described = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
         path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
@@ -223,7 +223,7 @@ def calibrate(
     return Calibrated(path, model, facts)
 
 
-def _compared(predicted: Predictions, temperature: float) -> dict[str, Any]:
+def _compare(predicted: Predictions, temperature: float) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
     names = predicted.dataset.class_names
     shown = ("loss", "expected_calibration_error")
@@ -236,7 +236,7 @@ def _compared(predicted: Predictions, temperature: float) -> dict[str, Any]:
     }
 
 
-def _divided(model: keras.Model, temperature: float) -> keras.Model:
+def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
     """Returns a copy of a model whose last dense layer gives logits divided by a temperature."""
     last = model.layers[-1]
     if not isinstance(last, keras.layers.Dense) or last_activation(model) not in LOGITS:

@@ -1,4 +1,4 @@
-"""What a classifier says of every example of a split, and the examples on which it is most sure and wrong."""
+"""What a classifier says of every example of a split, and the examples it gets wrong with the highest confidence."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -128,7 +128,7 @@ class Mistake:
 def mistakes(
     run_or_model: Any, data: Any = None, *, data_dir: Any = None, split: str = "test", top: int = 12
 ) -> list[Mistake]:
-    """Returns the examples on which a classifier is most sure and wrong, the surest first.
+    """Returns the examples that a classifier gets wrong with the highest confidence, the most confident first.
 
     They are where to look for wrong labels, for classes that are one, and for what the training data lacks.
 

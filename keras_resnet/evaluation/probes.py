@@ -51,7 +51,7 @@ def probe(
     trained = open_features(run_or_model)
     dataset = _any_classes(trained, data, data_dir)
     network = _features(trained.model)
-    (train, labels), (test, truth) = (_taken(network, trained, dataset, split) for split in ("train", "test"))
+    (train, labels), (test, truth) = (_take(network, trained, dataset, split) for split in ("train", "test"))
     near = KNeighborsClassifier(
         min(neighbours, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
@@ -73,7 +73,7 @@ def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
     if not dataset.class_names or not dataset.sizes.get("test"):
         raise BadValue(
-            f"data={dataset.spec!r} has {'no test split' if dataset.class_names else 'numbers to predict'}. A probe "
+            f"data={dataset.spec!r} has {'no test split' if dataset.class_names else 'regression targets'}. A probe "
             "needs classes, and a test split. Pass other data."
         )
     check_channels(trained, dataset)
@@ -91,7 +91,7 @@ def _features(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("head_pool").output)
 
 
-def _taken(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
+def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     features, labels = predict_all(network, dataset.batches(split, BATCH_SIZE, **sizing))
     return features, labels.astype("int64").reshape(-1)

@@ -90,12 +90,12 @@ def _pixelate(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.
 def _jpeg(image: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
     from PIL import Image
 
-    def compressed(picture: Any) -> Any:
+    def compress(picture: Any) -> Any:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=quality)
         return Image.open(buffer)
 
-    return _through_pillow(image, compressed)
+    return _through_pillow(image, compress)
 
 
 CORRUPTIONS: dict[str, Corruption] = {

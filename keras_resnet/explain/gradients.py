@@ -25,7 +25,7 @@ def gradients(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tu
 
 
 @functools.lru_cache(maxsize=2)
-def _compiled(model: keras.Model) -> Any:
+def _compile(model: keras.Model) -> Any:
     """Returns the gradient as a graph, for the models used last.
 
     TensorFlow 2.21 with oneDNN corrupts its memory in eager gradients of convolutions of 1 or 3 examples, with this
@@ -47,7 +47,7 @@ def _compiled(model: keras.Model) -> Any:
 def _tensorflow(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow as tf
 
-    outputs, found = _compiled(model)(tf.convert_to_tensor(inputs), tf.convert_to_tensor(classes))
+    outputs, found = _compile(model)(tf.convert_to_tensor(inputs), tf.convert_to_tensor(classes))
     return outputs.numpy(), found.numpy()
 
 

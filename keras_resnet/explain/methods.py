@@ -54,8 +54,8 @@ def explain(
         method: "grad-cam", "grad-cam++", "score-cam", "integrated-gradients" or "occlusion".
         classes: an index for each example, or one for all; None for the most probable. A model whose record names two
             classes, and which has one output, has both.
-        stage: whose feature map the first three methods look at: "stage5" is the surest, earlier ones are finer. "auto"
-            is the last one whose map has at least 4 cells along every axis, "stage5" for images of the usual size.
+        stage: whose feature map the first three methods look at: "stage5" is the safest choice, earlier ones are finer.
+            "auto" is the last one whose map has at least 4 cells along every axis, "stage5" for images of the usual size.
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed.
@@ -84,7 +84,7 @@ def explain(
     for index in wanted:
         check_int("classes", index, minimum=0, maximum=scores.shape[1] - 1)
     maps = METHODS[method](logits, images, wanted.astype(int), stage)
-    return Explanation(_normalized(maps), wanted.astype(int), outputs, method)
+    return Explanation(_normalize(maps), wanted.astype(int), outputs, method)
 
 
 def _with_cells(model: keras.Model) -> str:
@@ -131,7 +131,7 @@ def _grad_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage
     features = _in_batches(before, images)
     _, slopes = gradients(behind, features, classes)
     weights = slopes.mean(axis=_space(slopes), keepdims=True)
-    return resized(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
+    return resize_maps(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
 
 
 def _grad_cam_plus(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
@@ -143,7 +143,7 @@ def _grad_cam_plus(model: keras.Model, images: np.ndarray, classes: np.ndarray, 
     below = 2 * slopes**2 + sums * slopes**3
     alpha = slopes**2 / np.where(below != 0, below, 1)
     weights = (alpha * np.maximum(slopes, 0)).sum(axis=_space(slopes), keepdims=True)
-    return resized(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
+    return resize_maps(np.maximum((features * weights).sum(axis=-1), 0), images.shape[1:-1])
 
 
 def _score_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stage: str) -> np.ndarray:
@@ -152,14 +152,14 @@ def _score_cam(model: keras.Model, images: np.ndarray, classes: np.ndarray, stag
     baseline = softmax(_in_batches(model, np.zeros_like(images)))
     maps = []
     for image, feature, index, nothing in zip(images, features, classes, baseline, strict=True):
-        channels = resized(np.moveaxis(feature, -1, 0), image.shape[:-1])
-        masked = image[None] * _stretched(channels)[..., None]
+        channels = resize_maps(np.moveaxis(feature, -1, 0), image.shape[:-1])
+        masked = image[None] * _stretch(channels)[..., None]
         scores = softmax(_in_batches(model, masked))[:, index] - nothing[index]
         maps.append(np.maximum(np.tensordot(softmax(scores[None])[0], channels, 1), 0))
     return np.stack(maps)
 
 
-def _stretched(maps: np.ndarray) -> np.ndarray:
+def _stretch(maps: np.ndarray) -> np.ndarray:
     """Returns maps with their values spread over [0, 1], as equation 6 of Wang et al. 2020; constant ones become 0."""
     axes = tuple(range(1, maps.ndim))
     low, high = (end(axis=axes, keepdims=True) for end in (maps.min, maps.max))
@@ -205,7 +205,7 @@ METHODS: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray, str], np.ndarr
 }
 
 
-def resized(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
+def resize_maps(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
     """Returns `(batch, *space)` maps, linearly between the centres of their cells, one axis after the other.
 
     Args:
@@ -222,7 +222,7 @@ def resized(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
     return maps
 
 
-def _normalized(maps: np.ndarray) -> np.ndarray:
+def _normalize(maps: np.ndarray) -> np.ndarray:
     maps = np.maximum(maps, 0)
     most = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     return (maps / np.where(most > 0, most, 1)).astype("float32")

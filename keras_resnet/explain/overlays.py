@@ -66,7 +66,7 @@ def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
     return shown[..., ::-1] if record.channel_order == "bgr" else shown
 
 
-def blended(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Returns a picture with its map over it, uint8 `(height, width, 3)`.
 
     Args:
@@ -77,8 +77,8 @@ def blended(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
     # Where nothing speaks for the class the picture stays as it is.
     share = OPACITY * np.clip(heat * 2, 0, 1)[..., None]
-    colours = colormaps["inferno"](heat)[..., :3]
-    mixed = np.clip(_grey(image) / 255, 0, 1) * (1 - share) + colours * share
+    colors = colormaps["inferno"](heat)[..., :3]
+    mixed = np.clip(_grey(image) / 255, 0, 1) * (1 - share) + colors * share
     return np.round(mixed * 255).astype("uint8")
 
 
@@ -89,7 +89,7 @@ def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str
     left, right = figure.subplots(1, 2)
     left.imshow(np.clip(_grey(image) / 255, 0, 1))
     left.set_axis_off()
-    right.imshow(blended(image, heat))
+    right.imshow(blend(image, heat))
     right.set_axis_off()
     figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
@@ -117,7 +117,7 @@ def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
     figure = _figure(10, 4, title)
     peak = np.unravel_index(int(heat.argmax()), heat.shape)
     for axis, axes in enumerate(figure.subplots(1, 3)):
-        axes.imshow(blended(np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis)))
+        axes.imshow(blend(np.take(scaled, peak[axis], axis), np.take(heat, peak[axis], axis)))
         axes.set_axis_off()
         axes.set_title(f"{('depth', 'height', 'width')[axis]} {peak[axis]}")
     figure.savefig(path, format="png", metadata=files.PNG_METADATA)
@@ -158,7 +158,7 @@ def explain_files(
     sources = {path.resolve() for path in paths}
     together = len({image.shape for image in images}) == 1
     for path, image, (heat, index) in zip(
-        paths, images, _explained(trained.model, images, method, together), strict=True
+        paths, images, _explain(trained.model, images, method, together), strict=True
     ):
         target = folder / f"{path.stem}.png"
         number = 1
@@ -171,7 +171,7 @@ def explain_files(
     return written
 
 
-def _explained(model: Any, images: list[np.ndarray], method: str, together: bool) -> list[tuple[np.ndarray, int]]:
+def _explain(model: Any, images: list[np.ndarray], method: str, together: bool) -> list[tuple[np.ndarray, int]]:
     """Returns map and class of each image; those of one size go through the network together."""
     batches = [np.stack(images)] if together else [image[None] for image in images]
     found = [explain(model, batch, method=method) for batch in batches]

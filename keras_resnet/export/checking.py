@@ -53,7 +53,7 @@ def about(trained: Trained) -> dict[str, Any]:
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "date": str(datetime.date.today()),
-        "record": trained.record.stored(),
+        "record": trained.record.to_dict(),
     }
 
 
@@ -73,7 +73,7 @@ def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib
     return np.load(got)
 
 
-def checked(
+def check_export(
     format: str,
     made: pathlib.Path,
     served: Served,
@@ -157,7 +157,7 @@ def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np
 def _accuracies(
     format: str, made: pathlib.Path, served: Served, trained: Trained, dataset: Dataset | None, aside: pathlib.Path
 ) -> dict[str, float]:
-    """Returns the accuracy on the test split before and after quantisation."""
+    """Returns the accuracy on the test split before and after quantization."""
     if dataset is None or served.is_regression or not dataset.sizes.get("test"):
         return {}
     batches = dataset.batches("test", 256, **datasets.sizing(trained.record, dataset.image_shape))

@@ -16,7 +16,7 @@ from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained, open_trained
 from keras_resnet.evaluation.trained import check_channels
-from keras_resnet.export.checking import about, checked, images_of
+from keras_resnet.export.checking import about, check_export, images_of
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
@@ -52,7 +52,7 @@ class Exported:
         ]
         if "accuracy" in facts:
             before, after = facts["accuracy_before"], facts["accuracy"]
-            lines.append(f"test accuracy  {before:.4f} before, {after:.4f} after quantisation")
+            lines.append(f"test accuracy  {before:.4f} before, {after:.4f} after quantization")
         return "\n".join(lines)
 
 
@@ -129,7 +129,7 @@ def export(
         made = aside / f"made{row.suffix}"
         images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize == INT8 else None
         row.write(served, saved, made, images, quantize == FLOAT16)
-        facts = checked(format, made, served, trained, dataset, quantize, aside)
+        facts = check_export(format, made, served, trained, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
             _move_openvino(made, path)

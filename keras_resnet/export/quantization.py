@@ -1,4 +1,4 @@
-"""Full-integer quantisation after training, calibrated on real images."""
+"""Full-integer quantization after training, calibrated on real images."""
 
 import os
 import pathlib

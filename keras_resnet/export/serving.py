@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,26 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.images.decoding import decode, exif_orientation, has_16_bits
-from keras_resnet.data.images.reading import LUMINANCE
+from keras_resnet.data.images.reading import convert_channels
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
 from keras_resnet.models.inference import inference_function
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.preprocessing.outputs import REGRESSION, last_activation
-
-
-def _grey(image: Any, is_deep: Any) -> Any:
-    grey = tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE), axes=1)
-    # As `read_for_network` does: luminance of 8 bits is rounded, that of 16 keeps its fractions.
-    return tf.cast(tf.where(is_deep, grey, tf.round(grey)), tf.float32)
-
-
-# Order of the record's channels -> from float32 RGB in [0, 255], and whether it has 16 bits, to it.
-CONVERSIONS: dict[str, Callable[[Any, Any], Any]] = {
-    "rgb": lambda image, is_deep: image,
-    "bgr": lambda image, is_deep: image[..., ::-1],
-    "grey": _grey,
-}
 
 
 class Served(tf.Module):
@@ -82,7 +67,7 @@ class Served(tf.Module):
         """Returns one encoded picture as the network takes it, float32."""
         orientation = exif_orientation(encoded) if self.record.apply_exif else 1
         decoded = decode(encoded, orientation, is_deep=True)
-        image = CONVERSIONS[self.record.channel_order](decoded, has_16_bits(encoded))
+        image = convert_channels(decoded, self.record.channel_order, has_16_bits(encoded))
         fitted = resize_for_evaluation(
             image, self.record.image_size or 1, self.record.crop_fraction, self.record.interpolation
         )
@@ -120,7 +105,7 @@ class Served(tf.Module):
             "serve_uint8": tf.function(serve_uint8, input_signature=[tf.TensorSpec(spec, tf.uint8, name="images")]),
             "features": tf.function(features, input_signature=[tf.TensorSpec(spec, tf.float32, name="images")]),
         }
-        takes_files = self.record.channel_order in CONVERSIONS and self.record.pixel_range is not None
+        takes_files = self.record.channel_order != "any" and self.record.pixel_range is not None
         if takes_files and self.record.image_size is not None:
             encoded = tf.TensorSpec((None,), tf.string, name="encoded")
             found["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_resnet.blocks import Stem
-from keras_resnet.blocks.convolution import batch_norm, reseeded
+from keras_resnet.blocks.convolution import batch_norm, reseed
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.models import validation
 from keras_resnet.models.precision import warn_of_slow_floats
@@ -53,7 +53,7 @@ def build_resnet(
 
     Args:
         include_top: whether the classifier is part of the model.
-        weights: None for random initialisation.
+        weights: None for random initialization.
         input_tensor: a symbolic Keras tensor to build upon, such as the output of a preprocessing layer; None makes
             an input of `input_shape`.
         input_shape: sizes of one input, which set the rank: `(length, channels)` for signals, `(height, width,
@@ -79,10 +79,10 @@ def build_resnet(
         drop_path_rate: probability in [0, 1) of dropping a sample's branch in the last block; it grows linearly from
             0 in the first.
         dropout_rate: probability in [0, 1) of dropping an input of the classifier.
-        kernel_initializer: any Keras initialiser, or its name, for every convolution and the classifier; each kernel
+        kernel_initializer: any Keras initializer, or its name, for every convolution and the classifier; each kernel
             draws from a stream of its own. "he_normal" counts the inputs of a kernel (fan in).
-        kernel_regularizer: any Keras regulariser, its name, or None, for every convolution and the classifier;
-            biases and norms are never regularised.
+        kernel_regularizer: any Keras regularizer, its name, or None, for every convolution and the classifier;
+            biases and norms are never regularized.
         zero_init_residual: every block starts as its shortcut: the last norm's gamma, under "v2" the last kernel,
             is zero.
         data_format: "channels_last", "channels_first", or None for Keras's default. TensorFlow has no
@@ -105,7 +105,7 @@ def build_resnet(
 
     Source:
         He et al. 2015, "Deep Residual Learning for Image Recognition", table 1; He et al. 2016, "Identity Mappings
-        in Deep Residual Networks" (v2); Goyal et al. 2017 (v1.5, zero initialisation); He et al. 2019, "Bag of
+        in Deep Residual Networks" (v2); Goyal et al. 2017 (v1.5, zero initialization); He et al. 2019, "Bag of
         Tricks" (deep stem, ResNet-D); Huang et al. 2016 (drop path).
 
     Example:
@@ -127,7 +127,7 @@ def build_resnet(
     def layer_arguments(layer_name: str) -> dict[str, Any]:
         return {
             "name": layer_name,
-            "kernel_initializer": reseeded(initializer, layer_name),
+            "kernel_initializer": reseed(initializer, layer_name),
             "kernel_regularizer": regularizer,
         }
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_resnet.blocks import Convolution, Shortcut, Stem
-from keras_resnet.blocks.folding import folded
+from keras_resnet.blocks.folding import fold
 from keras_resnet.blocks.residual import ResidualBlock
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
@@ -14,7 +14,7 @@ from keras_resnet.models.precision import copy_weights, leaf_layers
 
 FOLDABLE = (Stem, ResidualBlock, Shortcut)
 # A subclass that leaves these as they are, such as a block with another `branch`, folds as its base does.
-COMPUTING = ("build", "call", "walk", "sublayers")
+COMPUTING = ("build", "call", "forward", "sublayers")
 
 
 def fuse(model: keras.Model) -> keras.Model:
@@ -148,7 +148,7 @@ def _fold_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
     for child, following in itertools.pairwise([*layer.sublayers(), None]):
         if isinstance(child, Convolution):
             is_folded = following is not None and following.name not in targets
-            kernel, bias = folded(child, following if is_folded else None)
+            kernel, bias = fold(child, following if is_folded else None)
             targets[child.name].kernel.assign(kernel)
             targets[child.name].bias.assign(bias)
         elif isinstance(child, Shortcut):

@@ -65,7 +65,7 @@ def _check_activation(activation: Any) -> None:
 
 
 def check_regularisation(kernel_initializer: Any, kernel_regularizer: Any, drop_path_rate: Any) -> tuple[Any, Any]:
-    """Returns the initialiser and the regulariser as Keras objects."""
+    """Returns the initializer and the regularizer as Keras objects."""
     check_fraction("drop_path_rate", drop_path_rate)
     try:
         initializer = keras.initializers.get(kernel_initializer)
@@ -73,7 +73,7 @@ def check_regularisation(kernel_initializer: Any, kernel_regularizer: Any, drop_
             raise ValueError("not an Initializer")
     except (ValueError, TypeError) as error:
         raise BadValue(
-            f"kernel_initializer={kernel_initializer!r} is not a Keras initialiser. Allowed are names such as "
+            f"kernel_initializer={kernel_initializer!r} is not a Keras initializer. Allowed are names such as "
             "'he_normal' and 'glorot_uniform', and keras.initializers objects. Pass one of these."
         ) from error
     try:
@@ -82,7 +82,7 @@ def check_regularisation(kernel_initializer: Any, kernel_regularizer: Any, drop_
             raise ValueError("not a Regularizer")
     except (ValueError, TypeError) as error:
         raise BadValue(
-            f"kernel_regularizer={kernel_regularizer!r} is not a Keras regulariser. Allowed are 'l1', 'l2', 'l1l2', "
+            f"kernel_regularizer={kernel_regularizer!r} is not a Keras regularizer. Allowed are 'l1', 'l2', 'l1l2', "
             "keras.regularizers objects and None. Pass for example keras.regularizers.L2(1e-4)."
         ) from error
     return initializer, regularizer
@@ -154,11 +154,11 @@ def check_weights(weights: Any) -> None:
     if not isinstance(weights, str) and not hasattr(weights, "__fspath__"):
         raise BadType(
             f"weights must be None, a tag or a path, got {weights!r} of type {type(weights).__name__}. "
-            "Pass weights=None for random initialisation."
+            "Pass weights=None for random initialization."
         )
     raise BadValue(
         f"weights={str(weights)!r} cannot be loaded: published weights and weight files are not available yet. "
-        "Allowed here is None, for random initialisation. Load files that this model wrote with "
+        "Allowed here is None, for random initialization. Load files that this model wrote with "
         "model.load_weights(path) or keras.saving.load_model(path)."
     )
 

@@ -1,10 +1,11 @@
-"""The table of variants, one row for each. Reading it loads no Keras."""
+"""The table of variants, one row for each.
+
+It imports nothing of the package before a block is asked for: the program `keras-resnet` reads this file by its path.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
-
-from keras_resnet.arguments import choose
 
 if TYPE_CHECKING:
     from keras_resnet.blocks.residual import ResidualBlock
@@ -36,6 +37,7 @@ class Variant:
     def block(self) -> "type[ResidualBlock]":
         """The class of the residual blocks."""
         from keras_resnet import blocks
+        from keras_resnet.arguments import choose
 
         return getattr(blocks, choose("kind", self.kind, BLOCKS))
 
@@ -87,6 +89,13 @@ VARIANTS = {
     "resnet_rs350": _rs(350, (4, 36, 72, 4), 163_956_168, 26_332_012_544),
     "resnet_rs420": _rs(420, (4, 44, 87, 4), 191_891_656, 31_363_342_336),
 }
+
+
+def table() -> str:
+    """Returns what `keras-resnet list` prints."""
+    rows = [f"{name:<18}{row.parameters:>14,}{row.multiply_adds:>17,}" for name, row in VARIANTS.items()]
+    note = "Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image."
+    return "\n".join([f"{'model':<18}{'parameters':>14}{'multiply-adds':>17}", *rows, note])
 
 
 def list_models() -> list[str]:

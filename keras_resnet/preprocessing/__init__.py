@@ -1,4 +1,4 @@
-"""What happens to pixels before the network: normalisation that is saved with the model, and augmentation."""
+"""What happens to pixels before the network: normalization that is saved with the model, and augmentation."""
 
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
 from keras_resnet.preprocessing.batch_transforms import BatchTransforms, transform_in_step

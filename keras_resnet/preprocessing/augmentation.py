@@ -82,7 +82,7 @@ class PadAndCrop(RandomTransform):
         rows = (starts + drawn[:, 0])[:, None] + keras.ops.arange(height, dtype="int32")
         columns = drawn[:, 1][:, None] + keras.ops.arange(width, dtype="int32")
         positions = rows[:, :, None] * padded_width + columns[:, None, :]
-        pixels = image_ops.picked(keras.ops.reshape(padded, (-1, channels)), positions)
+        pixels = image_ops.pick(keras.ops.reshape(padded, (-1, channels)), positions)
         return keras.ops.transpose(pixels, (0, 3, 1, 2)) if self.data_format == "channels_first" else pixels
 
     def get_config(self) -> dict[str, Any]:

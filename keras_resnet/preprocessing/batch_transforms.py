@@ -17,7 +17,7 @@ class BatchOperation(Protocol):
         """Returns images and labels; `seed` is an int32 tensor of shape (2,)."""
 
 
-def derived_seed(seed: int, use: str) -> int:
+def derive_seed(seed: int, use: str) -> int:
     """Returns a seed in [0, 2**31) for one `use` of a run's seed, unlike that of any other use."""
     digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
@@ -42,7 +42,7 @@ class BatchTransforms:
 
     def __init__(self, operations: Mapping[str, BatchOperation], seed: int) -> None:
         self.operations = dict(operations)
-        self.streams = {name: derived_seed(seed, name) for name in operations}
+        self.streams = {name: derive_seed(seed, name) for name in operations}
 
     def __call__(self, step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         """Returns the transformed batch.

@@ -69,7 +69,7 @@ def affine(images: Any, amounts: Any) -> Any:
     first = keras.ops.arange(keras.ops.shape(images)[0], dtype="int32") * ((height + 2) * (width + 2))
     bordered = keras.ops.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=GREY_FILL)
     pixels = keras.ops.reshape(bordered, (-1, channels))
-    return picked(pixels, within + keras.ops.reshape(first, (-1, 1, 1)))
+    return pick(pixels, within + keras.ops.reshape(first, (-1, 1, 1)))
 
 
 def _rows(values: Any, width: int) -> Any:
@@ -80,7 +80,7 @@ def _rows(values: Any, width: int) -> Any:
     return keras.ops.tile(keras.ops.reshape(values, (-1, 1, values.shape[-1])), (1, 1, width))
 
 
-def _blended(images: Any, plain: Any, amounts: Any) -> Any:
+def _blend(images: Any, plain: Any, amounts: Any) -> Any:
     """Returns what lies `factor` of the way from a plainer picture to the picture, or beyond it."""
     factor = keras.ops.reshape(amounts[:, 0], (-1, 1, 1, 1))
     return keras.ops.clip(plain + factor * (images - plain), 0.0, 255.0)
@@ -88,7 +88,7 @@ def _blended(images: Any, plain: Any, amounts: Any) -> Any:
 
 def brightness(images: Any, amounts: Any) -> Any:
     """Black at factor 0, as it is at 1."""
-    return _blended(images, 0.0, amounts)
+    return _blend(images, 0.0, amounts)
 
 
 def color(images: Any, amounts: Any) -> Any:
@@ -97,7 +97,7 @@ def color(images: Any, amounts: Any) -> Any:
         return images
     # As a product of matrices: a sum over three channels takes TensorFlow four times as long.
     grey = keras.ops.convert_to_tensor([[share] * 3 for share in LUMINANCE], dtype="float32")
-    return _blended(images, keras.ops.matmul(images, grey), amounts)
+    return _blend(images, keras.ops.matmul(images, grey), amounts)
 
 
 def contrast(images: Any, amounts: Any) -> Any:
@@ -105,7 +105,7 @@ def contrast(images: Any, amounts: Any) -> Any:
     means = keras.ops.mean(keras.ops.mean(images, axis=1, keepdims=True), axis=2, keepdims=True)
     if images.shape[-1] == 3:
         means = means * keras.ops.convert_to_tensor(LUMINANCE, dtype="float32") * 3
-    return _blended(images, keras.ops.mean(means, axis=-1, keepdims=True), amounts)
+    return _blend(images, keras.ops.mean(means, axis=-1, keepdims=True), amounts)
 
 
 def sharpness(images: Any, amounts: Any) -> Any:
@@ -198,7 +198,7 @@ def equalize(images: Any, amounts: Any) -> Any:
     )
     same = keras.ops.expand_dims(keras.ops.arange(256, dtype="float32"), 0)
     table = keras.ops.reshape(keras.ops.where(step > 0, table, same), (-1,))
-    return keras.ops.reshape(picked(table, bins), shape)
+    return keras.ops.reshape(pick(table, bins), shape)
 
 
 def _sums(values: Any, bins: Any, count: Any) -> Any:
@@ -209,7 +209,7 @@ def _sums(values: Any, bins: Any, count: Any) -> Any:
     return keras.ops.segment_sum(values, bins, count)
 
 
-def picked(values: Any, places: Any) -> Any:
+def pick(values: Any, places: Any) -> Any:
     """Returns the rows of `values` at `places`, none of them negative."""
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf

@@ -61,7 +61,7 @@ def for_model(model: keras.Model) -> InputRecord:
 def _with_outputs(record: InputRecord, model: keras.Model) -> InputRecord:
     """Returns a record with the outputs of a model, checked against what it says of them, and completed."""
     if not gives_predictions(model):
-        return dataclasses.replace(record, **_cleared())
+        return dataclasses.replace(record, **_empty_outputs())
     outputs, ends_in = model.outputs[0].shape[-1], last_activation(model)
     task = record.task or (CLASSIFICATION if record.class_names or record.activation else None)
     assumed = list(record.assumed)
@@ -78,7 +78,7 @@ def _with_outputs(record: InputRecord, model: keras.Model) -> InputRecord:
     )
 
 
-def _cleared() -> dict[str, Any]:
+def _empty_outputs() -> dict[str, Any]:
     """Returns the defaults of the fields that say what comes out."""
     return {field.name: field.default for field in dataclasses.fields(InputRecord) if field.name in OUTPUTS}
 
@@ -161,7 +161,7 @@ def describe_outputs(
             f"model {model.name!r} gives {[tuple(output.shape) for output in model.outputs]}, and no row of outputs "
             "per example. Only predictions have a task. Put a head on it."
         )
-    told = {**_cleared(), "task": task or CLASSIFICATION, "class_names": class_names}
+    told = {**_empty_outputs(), "task": task or CLASSIFICATION, "class_names": class_names}
     told |= {"activation": activation, "units": units}
     record = dataclasses.replace(layer.record or InputRecord(), **told)
     layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())

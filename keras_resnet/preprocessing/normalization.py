@@ -1,4 +1,4 @@
-"""Normalisation of images that travels with the weights."""
+"""Normalization of images that travels with the weights."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,8 +40,8 @@ class InputNormalization(keras.layers.Layer):
 
     Args:
         scheme: a row of the table.
-        mean: "dataset" only: a value a channel, in the units of the input.
-        std: "dataset" only: a value a channel, > 0, in the units of the input.
+        mean: "dataset" only: one value per channel, in the units of the input.
+        std: "dataset" only: one value per channel, > 0, in the units of the input.
         data_format: "channels_last", "channels_first", or None for Keras's default.
         record: what else the network takes and gives, as an `InputRecord` or the dict that it stores; None if it is not
             known. Pixels of another `pixel_range` are brought to [0, 255] first, but for "dataset", which has the units
@@ -108,11 +108,11 @@ class InputNormalization(keras.layers.Layer):
             if len(self._mean) != len(self._std):
                 raise BadValue(
                     f"mean has {len(self._mean)} values and std has {len(self._std)}. "
-                    "Allowed is one value a channel in both. Give both the same length."
+                    "Allowed is one value per channel in both. Give both the same length."
                 )
 
     @classmethod
-    def adapted(cls, images: Any, **kwargs: Any) -> "InputNormalization":
+    def from_data(cls, images: Any, **kwargs: Any) -> "InputNormalization":
         """Returns a "dataset" layer with the mean and standard deviation of `images`.
 
         Args:
@@ -126,7 +126,7 @@ class InputNormalization(keras.layers.Layer):
         Example:
             >>> import numpy as np
             >>> from keras_resnet.preprocessing import InputNormalization
-            >>> InputNormalization.adapted(np.array([[[[1.0]]], [[[3.0]]]])).mean
+            >>> InputNormalization.from_data(np.array([[[[1.0]]], [[[3.0]]]])).mean
             (2.0,)
         """
         data_format = choose("data_format", kwargs.get("data_format") or keras.config.image_data_format(), DATA_FORMATS)
@@ -153,7 +153,7 @@ class InputNormalization(keras.layers.Layer):
             self.input_spec = keras.layers.InputSpec(axes={channel_axis(self.data_format): channels})
 
     def call(self, inputs: Any) -> Any:
-        """Returns the normalised images."""
+        """Returns the normalized images."""
         working_dtype = "float64" if self.compute_dtype == "float64" else "float32"
         pixels = keras.ops.cast(inputs, working_dtype)
         axis = channel_axis(self.data_format)
@@ -183,21 +183,21 @@ class InputNormalization(keras.layers.Layer):
             "mean": self.mean if self.mean is None else list(self.mean),
             "std": self.std if self.std is None else list(self.std),
             "data_format": self.data_format,
-            "record": self.record if self.record is None else self.record.stored(),
+            "record": self.record if self.record is None else self.record.to_dict(),
         }
 
 
 def _per_channel(argument: str, values: Any) -> tuple[float, ...]:
     if values is None:
         raise BadValue(
-            f"{argument}=None was given with scheme='dataset'. Expected one value a channel. "
-            "Pass it, or use InputNormalization.adapted(training_images), which computes it."
+            f"{argument}=None was given with scheme='dataset'. Expected one value per channel. "
+            "Pass it, or use InputNormalization.from_data(training_images), which computes it."
         )
     try:
         numbers = tuple(float(value) for value in np.atleast_1d(np.asarray(values)))
     except (TypeError, ValueError):
         raise BadType(
-            f"{argument}={values!r} is not a list of numbers. Expected one float a channel. "
+            f"{argument}={values!r} is not a list of numbers. Expected one float per channel. "
             "Pass a list such as [120.0, 115.0, 104.0]."
         ) from None
     if not numbers or not np.isfinite(numbers).all():

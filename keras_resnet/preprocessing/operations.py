@@ -87,7 +87,7 @@ OPERATIONS: dict[str, Operation] = {
         "number", lambda amount: Gain(amount, name="gain"), lambda amount: Gain(amount, name="gain"), 1.0, False
     ),
     "noise": Operation(
-        "number", lambda deviation: Noise(deviation, name="noise"), lambda deviation: Noise(deviation, name="noise")
+        "number", lambda stddev: Noise(stddev, name="noise"), lambda stddev: Noise(stddev, name="noise")
     ),
     "erasing": Operation("number", lambda chance: Erasing(chance, name="erasing"), maximum=1.0),
 }
@@ -118,11 +118,11 @@ def augmentation(
         **amounts: `flip` (bool): the last axis of space, half of the examples. `quarter_turns` (bool): in the plane of
             a picture, or of the last two axes of a volume. `pad_and_crop` (steps): furthest shift. `rotation`
             (degrees, [0, 180]), `zoom` (fraction, [0, 1)) and `translation` (fraction, [0, 1]): of pictures.
-            `color_jitter` (fraction, [0, 1]): of brightness, contrast and colour of pictures. `gain` (fraction, [0, 1))
+            `color_jitter` (fraction, [0, 1]): of brightness, contrast and color of pictures. `gain` (fraction, [0, 1))
             and `noise` (standard deviation, in units of the data). `erasing` (probability, [0, 1]): of pictures.
 
     Returns:
-        The layers in that order, the policy before what changes colours; None when nothing is asked for.
+        The layers in that order, the policy before what changes colors; None when nothing is asked for.
 
     Raises:
         TypeError, ValueError: an argument is unknown, out of its range, or not for examples of this rank.

@@ -129,7 +129,7 @@ class InputRecord:
         """Returns the class names, or the indices of so many classes if they have no names."""
         return self.class_names or tuple(str(index) for index in range(classes))
 
-    def stored(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Returns what a model file holds: plain values, without the layer that holds them."""
         plain = {name: getattr(self, name) for name in STORED}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
@@ -176,7 +176,7 @@ def check_range(value: Any) -> tuple[float, float] | None:
 
 
 def as_record(value: Any) -> InputRecord | None:
-    """Returns a record from one, from the dict that `stored` makes, or None.
+    """Returns a record from one, from the dict that `to_dict` makes, or None.
 
     Raises:
         TypeError, ValueError: anything else.

@@ -221,18 +221,18 @@ class Noise(RankAgnostic):
     """Adds normal noise to every value.
 
     Args:
-        deviation: of the noise, in the units of the examples, > 0.
+        stddev: of the noise, in the units of the examples, > 0.
         seed: int, or None for a random one.
         **kwargs: of `AnyRank`.
     """
 
-    def __init__(self, deviation: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(seed, **kwargs)
-        self.deviation = check_float("deviation", deviation, minimum=0.0, minimum_included=False)
+        self.stddev = check_float("stddev", stddev, minimum=0.0, minimum_included=False)
 
     def draw(self, shape: Any, draws: Any) -> Any:
         """Returns the noise."""
-        return keras.random.normal(tuple(shape), seed=draws) * self.deviation
+        return keras.random.normal(tuple(shape), seed=draws) * self.stddev
 
     def change(self, examples: Any, drawn: Any) -> Any:
         """Returns the examples with the noise."""
@@ -240,7 +240,7 @@ class Noise(RankAgnostic):
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {**super().get_config(), "deviation": self.deviation}
+        return {**super().get_config(), "stddev": self.stddev}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

@@ -1,4 +1,4 @@
-"""Charts as SVG, in the colours of the page: light, dark and print."""
+"""Charts as SVG, in the colors of the page: light, dark and print."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,7 +43,7 @@ def lines(
         note: what is to be seen, plain text.
         name: id of the SVG.
         y_range: of the vertical axis; by default that of the points.
-        pairs: lines 2n and 2n + 1 have one colour, and the second is dashed.
+        pairs: lines 2n and 2n + 1 have one color, and the second is dashed.
     """
     points = [point for _, line in series for point in line]
     left, right = min(x for x, _ in points), max(x for x, _ in points)
@@ -64,17 +64,15 @@ def lines(
     drawn.append(f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)} {right:g}</text>')
     keys = []
     for number, (title, line) in enumerate(series):
-        colour = f"c{(number // 2 if pairs else number) % 8}" + (" dashed" if pairs and number % 2 else "")
+        color = f"c{(number // 2 if pairs else number) % 8}" + (" dashed" if pairs and number % 2 else "")
         if not line:
             continue
         places = [place(*point) for point in line]
         if len(places) == 1:
             places.append((places[0][0] + 4, places[0][1]))
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        drawn.append(f'<polyline class="line {colour}" points="{path}"><title>{escape(title)}</title></polyline>')
-        sample = (
-            f'<svg class="key" viewBox="0 0 30 10"><line class="line {colour}" x1="0" x2="30" y1="5" y2="5"/></svg>'
-        )
+        drawn.append(f'<polyline class="line {color}" points="{path}"><title>{escape(title)}</title></polyline>')
+        sample = f'<svg class="key" viewBox="0 0 30 10"><line class="line {color}" x1="0" x2="30" y1="5" y2="5"/></svg>'
         keys.append(f"<li>{sample}{escape(title)}</li>")
     return figure(HEIGHT, "".join(drawn), note, name, f'<ul class="legend">{"".join(keys)}</ul>')
 
@@ -100,7 +98,7 @@ def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
 
 
 def reliability_diagram(bins: Sequence[Any], note: str) -> str:
-    """Returns the accuracy of each bin of confidence as columns, beside the diagonal of an honest classifier.
+    """Returns the accuracy of each bin of confidence as columns, beside the diagonal of a calibrated classifier.
 
     Args:
         bins: of `evaluation.reliability`.

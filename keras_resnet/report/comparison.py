@@ -40,7 +40,7 @@ class Comparison:
         if self.differing:
             head = ["recipe", *self.names]
             tables.append([head, *([name, *map(_text, values)] for name, values in self.differing.items())])
-        return "\n\n".join("\n".join(_aligned(cells)) for cells in tables)
+        return "\n\n".join("\n".join(_align(cells)) for cells in tables)
 
     def write(self, out: str | os.PathLike) -> pathlib.Path:
         """Writes a page with the tables and the curves of all runs.
@@ -71,7 +71,7 @@ class Comparison:
                 series.append((f"{title}, {split}", points))
         if not any(points for _, points in series):
             return name, ""
-        note = f"{name} after every epoch: one colour a run, dashed for validation."
+        note = f"{name} after every epoch: one color a run, dashed for validation."
         heading = {"mae": "Mean absolute error"}.get(name, name.capitalize())
         return heading, chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}", pairs=True)
 
@@ -143,6 +143,6 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _aligned(cells: list[list[str]]) -> list[str]:
+def _align(cells: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

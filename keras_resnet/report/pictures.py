@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet.evaluation.predictions import Mistake
 from keras_resnet.explain import explain, overlay
-from keras_resnet.explain.overlays import as_rgb, blended
+from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report.page import escape
 from keras_resnet.training import Run
 
@@ -27,10 +27,10 @@ def shown_mistakes(run: Run, mistakes: Sequence[Mistake]) -> str:
     """
     guesses = [run.class_names.index(mistake.guess) for mistake in mistakes]
     found = explain(run.model, np.stack([mistake.image for mistake in mistakes]), classes=guesses)
-    return "".join(_shown(run, mistake, heat) for mistake, heat in zip(mistakes, found.maps, strict=True))
+    return "".join(_show(run, mistake, heat) for mistake, heat in zip(mistakes, found.maps, strict=True))
 
 
-def _shown(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
+def _show(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     told = (
         f"example {mistake.index}: {escape(mistake.guess)} with {mistake.confidence:.1%}; labelled "
         f"{escape(mistake.label)} ({mistake.probability:.1%})"
@@ -38,14 +38,14 @@ def _shown(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     alternative = f"example {mistake.index}, labelled {mistake.label}, taken for {mistake.guess}"
     if heat.ndim == 2:
         image = as_rgb(mistake.image, run.record)
-        plain = blended(image, np.zeros_like(heat))
-        drawn = _picture(plain, alternative) + _picture(blended(image, heat), f"map of {mistake.guess}")
+        plain = blend(image, np.zeros_like(heat))
+        drawn = _picture(plain, alternative) + _picture(blend(image, heat), f"map of {mistake.guess}")
         drawn = f'<div class="two">{drawn}</div>'
     else:
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "map.png"
             overlay(mistake.image, heat, path)
-            drawn = _embedded(path.read_bytes(), alternative)
+            drawn = _embed(path.read_bytes(), alternative)
     return f"<figure>{drawn}<figcaption>{told}</figcaption></figure>"
 
 
@@ -60,7 +60,7 @@ def _picture(pixels: np.ndarray, alternative: str) -> str:
     elif side < SMALLEST_SIDE_PX:
         factor = -(-SMALLEST_SIDE_PX // side)
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    return _embedded(png_of(picture), alternative)
+    return _embed(png_of(picture), alternative)
 
 
 def png_of(picture: Any) -> bytes:
@@ -75,5 +75,5 @@ def url_of(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
-def _embedded(png: bytes, alternative: str) -> str:
+def _embed(png: bytes, alternative: str) -> str:
     return f'<img src="{url_of(png)}" alt="{escape(alternative)}">'

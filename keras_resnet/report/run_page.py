@@ -37,7 +37,7 @@ def run_page(run: Run) -> str:
             ("Confusion", _confusion(figures["confusion"], about.class_names)),
             ("Class by class", _classes(figures["per_class"])),
             ("Calibration", _calibration(run, predicted, figures["expected_calibration_error"])),
-            ("Sure and wrong", _mistakes(run, predicted)),
+            ("Most confident errors", _mistakes(run, predicted)),
         ]
     else:
         sizing = datasets.sizing(run.record, run.dataset.image_shape)
@@ -141,7 +141,7 @@ def _calibration(run: Run, predicted: Predictions, error: float) -> str:
     drawn = chart.reliability_diagram(reliability(predicted.confidences, predicted.right), note)
     stored = run.path / "calibration.json"
     if not stored.is_file():
-        told = "keras_resnet.evaluation.calibrate makes the probabilities honest and keeps the classes."
+        told = "keras_resnet.evaluation.calibrate calibrates the probabilities and keeps the classes."
         return f"{drawn}<p>{told}</p>"
     facts = json.loads(stored.read_text("utf-8"))
     rows = [
@@ -226,8 +226,8 @@ def _environment(run: Run) -> str:
     rows: list[tuple[str, list[Any]]] = [("", [name, version]) for name, version in run.about.versions.items()]
     rates = run.history.get("images_per_second", [])
     if rates:
-        rows.append(("", ["images a second, median epoch", number(float(np.median(rates)))]))
-    rows += [("", ["network input", run.about.input_shape]), ("", ["steps an epoch", run.about.steps_per_epoch])]
+        rows.append(("", ["images per second, median epoch", number(float(np.median(rates)))]))
+    rows += [("", ["network input", run.about.input_shape]), ("", ["steps per epoch", run.about.steps_per_epoch])]
     return table(["", ""], rows)
 
 

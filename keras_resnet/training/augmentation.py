@@ -96,9 +96,9 @@ class Augment(fields.Section):
         if not self.mixes:
             return []
         if not classes or outputs != classes:
-            what = "numbers to predict" if not classes else f"{classes} classes and {outputs} output"
+            what = "regression targets" if not classes else f"{classes} classes and {outputs} output"
             raise BadValue(
                 f"augment.mixup={self.mixup} and augment.cutmix={self.cutmix} were given for {what}. Labels are mixed "
-                "as rows of one share a class. Set both to 0, or use a loss with one output a class."
+                "as rows of one share per class. Set both to 0, or use a loss with one output per class."
             )
         return [preprocessing.Mixing(classes, self.mixup, self.cutmix, self.mix_probability)]

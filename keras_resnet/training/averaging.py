@@ -69,7 +69,7 @@ class WeightAverage(keras.callbacks.Callback):
             )
             for variable in self._sources
         ]
-        self._update = _compiled(self._sources, self.variables)
+        self._update = _compile(self._sources, self.variables)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begins, or goes on from the averages that were restored."""
@@ -124,7 +124,7 @@ def _synchronize(model: keras.Model) -> None:
         synchronize()
 
 
-def _compiled(sources: list[Any], averages: list[Any]) -> Any:
+def _compile(sources: list[Any], averages: list[Any]) -> Any:
     """Returns a function that moves all averages by a share of the way to their sources."""
 
     def update(share: Any) -> None:

@@ -93,7 +93,7 @@ class Speed(keras.callbacks.Callback):
     """Adds learning rate and images/s to what the progress bar and the history show.
 
     Args:
-        batch_size: examples a step.
+        batch_size: examples per step.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -175,7 +175,7 @@ class BestModel(keras.callbacks.Callback):
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes history.csv, a row an epoch, and curves.png.
+    """Writes history.csv, one row per epoch, and curves.png.
 
     Args:
         folder: where to.

@@ -5,7 +5,6 @@ HDF5, which Keras writes, has no check of its own: most flipped bits load in sil
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -87,14 +86,7 @@ class SaveState(keras.callbacks.Callback):
         """Writes the new state, then removes all but the newest two."""
         state = {**self.progress.to_state(), "epochs": epoch + 1, "identity": self.identity}
         payload = _pack([*state_variables(self.model), *self.further], state)
-        digest = hashlib.sha256(payload).hexdigest().encode()
-
-        def write(path: pathlib.Path) -> None:
-            with open(path, "wb") as file:
-                file.write(MAGIC + digest + b"\n")
-                file.write(payload)
-
-        files.write_atomically(self.folder / f"epoch-{epoch + 1:06d}.state", write)
+        files.write_checked(self.folder / f"epoch-{epoch + 1:06d}.state", MAGIC, payload)
         self.progress.epochs = epoch + 1
         for old in _newest_first(self.folder)[KEPT:]:
             old.unlink(missing_ok=True)
@@ -185,12 +177,7 @@ def _pack(variables: list[Any], description: dict[str, Any]) -> bytes:
 
 
 def _unpack(content: bytes) -> tuple[dict[str, Any], list[np.ndarray]]:
-    header, _, payload = content.partition(b"\n")
-    if not header.startswith(MAGIC):
-        raise ValueError("it does not begin as a state does")
-    if hashlib.sha256(payload).hexdigest().encode() != header.removeprefix(MAGIC):
-        raise ValueError("its sha256 is not the one it was written with")
-    with np.load(io.BytesIO(payload), allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(files.verify_payload(content, MAGIC)), allow_pickle=False) as arrays:
         description = json.loads(arrays["description"].tobytes())
         return description, [arrays[name] for name in sorted(set(arrays.files) - {"description"})]
 

@@ -63,15 +63,15 @@ def preview(
     plan = setup.recipe.replace({"augment.augment_on": "host"})
     count = min(count, plan.train.batch_size)
     with datasets.naming_bad_files(setup.dataset):
-        shown, labels = _first(setup.for_recipe(plan), count)
+        shown, labels = _first_examples(setup.for_recipe(plan), count)
         bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))
-        plain, _ = _first(setup.for_recipe(bare), count)
+        plain, _ = _first_examples(setup.for_recipe(bare), count)
     titles = [_title(label, setup.dataset.class_names) for label in labels]
     files.write_atomically(path, lambda where: draw_examples(plain, shown, titles, COLUMNS, where))
     return path
 
 
-def _first(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _first_examples(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first examples and their labels, pictures in [0, 255]."""
     images, labels = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
     shown = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
@@ -79,7 +79,7 @@ def _first(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _title(label: Any, names: tuple[str, ...]) -> str:
-    """Returns a class, the shares of mixed classes, or numbers to predict."""
+    """Returns a class, the shares of mixed classes, or regression targets."""
     if not names:
         return ", ".join(f"{value:.3g}" for value in np.atleast_1d(label))
     if np.ndim(label) == 0:

@@ -186,7 +186,7 @@ def make(section: type, values: Any) -> Any:
     return section(**values)
 
 
-def parsed(section: type, name: str, value: Any) -> Any:
+def parse(section: type, name: str, value: Any) -> Any:
     """Returns `value` as the field `name` has it; a string is read as its type."""
     title = section.title  # type: ignore[attr-defined]
     table = {field.name: field for field in dataclasses.fields(section)}

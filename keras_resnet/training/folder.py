@@ -37,14 +37,14 @@ class Description:
         data: spec, with absolute paths.
         data_dir: root of prepared data sets, or None.
         fingerprint: of the data.
-        class_names: one a class; empty for a regression.
+        class_names: one per class; empty for a regression.
         sizes: examples of each split.
         image_shape: `(*space, channels)` of the data, None where sizes differ.
         report: what was noticed about the data.
         versions: of the packages that compute.
         parameters: of the network.
         input_shape: of the network, such as "32x32x3".
-        steps_per_epoch: training batches an epoch.
+        steps_per_epoch: training batches per epoch.
     """
 
     recipe: Recipe

@@ -1,4 +1,4 @@
-"""What the network of a run sees: its section of a recipe, the data as it wants it, sizes, and the normalisation."""
+"""What the network of a run sees: its section of a recipe, the data as it wants it, sizes, and the normalization."""
 
 import dataclasses
 import itertools

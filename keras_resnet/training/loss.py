@@ -169,7 +169,7 @@ class Loss(fields.Section):
         return (built if targets is None else ScaledLoss(built, *targets, name=built.name)), metrics
 
     def outputs(self, spec: str, num_outputs: int) -> int:
-        """Returns the outputs of a network for data with so many classes, or numbers to predict.
+        """Returns the outputs of a network for data with so many classes, or regression targets.
 
         Raises:
             ValueError: the loss does not fit their number.
@@ -186,7 +186,7 @@ class Loss(fields.Section):
         if num_outputs < 2:
             raise BadValue(
                 f"data={spec!r} has {num_outputs} class. A classifier needs two. Add another class, or use "
-                "loss.name='mean_squared_error' for numbers to predict."
+                "loss.name='mean_squared_error' for regression targets."
             )
         return num_outputs
 
@@ -205,7 +205,7 @@ def check_outputs(model: keras.Model) -> None:
         raise BadValue(
             f"The model has 1 output, and the loss {model.loss.name!r} divides by the sum over the classes, which "
             "leaves nothing to learn. They must agree. Use loss.name='binary_cross_entropy' for two classes, "
-            "'mean_squared_error' for numbers to predict, or a model with an output for each class."
+            "'mean_squared_error' for regression targets, or a model with an output for each class."
         )
     from_logits = getattr(model.loss, "from_logits", None)
     if from_logits is None:

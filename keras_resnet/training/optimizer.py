@@ -165,7 +165,7 @@ def sharpness_aware(model_class: type[keras.Model]) -> type[keras.Model]:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer(fields.Section):
-    """How weights move. 0 switches decay, clipping, averaging and sharpness-aware minimisation off.
+    """How weights move. 0 switches decay, clipping, averaging and sharpness-aware minimization off.
 
     `accumulation` is the number of batches whose gradients make a step. `sam_radius` is how far, in the norm of all
     weights together, a step first climbs to where the loss is higher, to take the gradient there; it costs a second

@@ -57,11 +57,11 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
 
 
 def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Path, title: str) -> None:
-    """Draws a confusion matrix: a row a true class, shaded by its share of the row, annotated with counts.
+    """Draws a confusion matrix: one row per true class, shaded by its share of the row, annotated with counts.
 
     Args:
         confusion: `(classes, classes)` counts.
-        class_names: one a class.
+        class_names: one per class.
         path: of the PNG.
         title: above the picture.
     """
@@ -82,8 +82,8 @@ def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Pat
         axes.set_yticks(range(classes), class_names, parse_math=False)
     if classes <= MOST_ANNOTATED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if share[row, column] > 0.55 else "black"
-            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, fontsize=8)
+            color = "white" if share[row, column] > 0.55 else "black"
+            axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.03)
     figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 

@@ -35,7 +35,7 @@ class RangeTest:
         losses: of each step.
         smoothed: the same, smoothed.
         suggestion: the rate at which the smoothed loss falls fastest, a safe one; None where it never falls.
-        largest: the rate at which the smoothed loss was lowest: as a peak of a schedule take a third of it or less.
+        rate_at_lowest_loss: of the smoothed loss; as a peak of a schedule take a third of it or less.
     """
 
     path: pathlib.Path
@@ -43,7 +43,7 @@ class RangeTest:
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     suggestion: float | None
-    largest: float
+    rate_at_lowest_loss: float
 
     def __str__(self) -> str:
         """Returns what a person wants to know of it."""
@@ -52,7 +52,7 @@ class RangeTest:
             f"{self.path / 'lr.csv'}\n{self.path / 'lr.png'}\n"
             f"steps          {len(self.rates)}, from {self.rates[0]:.2g} to {self.rates[-1]:.2g}\n"
             f"suggestion     {told} (the loss falls fastest)\n"
-            f"lowest loss    at {self.largest:.2g}; a peak of a schedule is a third of that or less"
+            f"lowest loss    at {self.rate_at_lowest_loss:.2g}; a peak of a schedule is a third of that or less"
         )
 
 
@@ -111,7 +111,7 @@ def lr_find(
     with datasets.naming_bad_files(setup.dataset), any_size(network):
         network.fit(**arguments, callbacks=[watch], verbose=0)
     rates = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(len(watch.losses))]
-    return _written(folder, rates, watch.losses, watch.smoothed)
+    return _write(folder, rates, watch.losses, watch.smoothed)
 
 
 class _Watch(keras.callbacks.Callback):
@@ -140,7 +140,7 @@ class _Watch(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def _written(folder: pathlib.Path, rates: list[float], losses: list[float], smoothed: list[float]) -> RangeTest:
+def _write(folder: pathlib.Path, rates: list[float], losses: list[float], smoothed: list[float]) -> RangeTest:
     if len(losses) < 5:
         raise BadValue(
             f"The loss was not finite after {len(losses)} steps. A test needs steps that train. Look at the data, or "

@@ -16,7 +16,7 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.callbacks import recording_callbacks
-from keras_resnet.training.fields import Field, make, parsed, unknown_key
+from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Data
 from keras_resnet.training.loss import Loss, TargetScale
 from keras_resnet.training.monitor import Monitor, monitor_of
@@ -35,9 +35,9 @@ class Recipe:
         about: source, command, hardware, minutes, expected accuracy, last reproduction, notice.
         defaults: model and data where a training names none.
         model: arguments of the constructor.
-        data: size, crop, normalisation, validation split.
+        data: size, crop, normalization, validation split.
         augment: random changes of training images.
-        loss: what is minimised.
+        loss: what is minimized.
         optimizer: how weights move.
         schedule: how the learning rate goes.
         train: epochs, batch, precision, seed, early stopping.
@@ -159,7 +159,7 @@ class Recipe:
             title, _, name = str(key).partition(".")
             if title not in TABLES:
                 raise unknown_key(str(key), list(recipe_fields()))
-            tables[title][name] = parsed(TABLES[title], name, value)
+            tables[title][name] = parse(TABLES[title], name, value)
         made = type(self).from_dict(tables)
         for key in overrides:
             made._refuse_without_effect(str(key))
@@ -177,7 +177,7 @@ class Recipe:
         """Returns the arguments of `model.compile`: optimizer, loss, metrics.
 
         Args:
-            steps_per_epoch: batches an epoch; with `train.epochs` it sets the length of the schedule.
+            steps_per_epoch: batches per epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
             class_names: of the data, which metrics that `train.monitor` names need.
             targets: mean and standard deviation of a regression's targets, in whose units the loss is; None for theirs.

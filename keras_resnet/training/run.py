@@ -28,8 +28,24 @@ def _lines(about: Description, where: str) -> list[str]:
     ]
 
 
+class _Described:
+    """What a run says of itself, trained or not."""
+
+    about: Description
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return self.about.recipe
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One per class; empty for a regression."""
+        return self.about.class_names
+
+
 @dataclasses.dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(_Described):
     """A run that was checked and built, and not trained: nothing was written.
 
     Attributes:
@@ -44,22 +60,12 @@ class PlannedRun:
     dataset: datasets.Dataset
     path: None = None
 
-    @property
-    def recipe(self) -> Recipe:
-        """How it would be trained."""
-        return self.about.recipe
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """One a class."""
-        return self.about.class_names
-
     def __str__(self) -> str:
         """Returns what a person wants to know before training."""
         return "\n".join(_lines(self.about, "planned only, nothing was written"))
 
 
-class Run:
+class Run(_Described):
     """A run in its folder.
 
     Args:
@@ -69,7 +75,7 @@ class Run:
         dataset: the data; None to load it when it is first asked for.
 
     Attributes: `path`, `about` (what it is), `recipe`, `model`, `record` (what the network takes), `dataset`,
-    `class_names`, `history` (name -> a value an epoch) and `metrics` ("validation" and "test" -> the scores of
+    `class_names`, `history` (name -> one value per epoch) and `metrics` ("validation" and "test" -> the scores of
     `evaluation.scores`).
     """
 
@@ -88,16 +94,6 @@ class Run:
         self.history: dict[str, list[float]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         self._model = model
         self._dataset = dataset
-
-    @property
-    def recipe(self) -> Recipe:
-        """How it was trained."""
-        return self.about.recipe
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """One a class; empty for a regression."""
-        return self.about.class_names
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Run":

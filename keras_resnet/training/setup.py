@@ -145,7 +145,7 @@ class Setup:
             return preprocessing.InputNormalization(scheme, record=self.record, dtype=precision)
         sizing = datasets.sizing(self.record, self.dataset.image_shape)
         batches = self.dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
-        return preprocessing.InputNormalization.adapted(batches, record=self.record, dtype=precision)
+        return preprocessing.InputNormalization.from_data(batches, record=self.record, dtype=precision)
 
     def _step_parts(self) -> list[StepPart]:
         """Returns the parts of the training step that are not Keras's own, innermost first."""

@@ -84,7 +84,7 @@ def fit(
         score: splits that the best model is scored on at the end; a search leaves "test" out.
         model_class: a subclass of `keras.Model` whose `train_step` takes the place of Keras's. Where an optimizer step
             takes several batches, its method `optimizer_steps(batches)` says how many that makes.
-        verbose: 0 silent, 1 a progress bar, 2 a line an epoch; "auto" is 1 at a terminal or in a notebook, else 2.
+        verbose: 0 silent, 1 a progress bar, 2 one line per epoch; "auto" is 1 at a terminal or in a notebook, else 2.
         dry_run: stop before training, and write nothing.
 
     Returns:
@@ -213,7 +213,7 @@ class _Training:
                     callbacks=[*own, *extra],
                     average=self.average,
                     start_epoch=begun,
-                    verbose=_shown(verbose),
+                    verbose=_show(verbose),
                 )
             elif self.average is not None:
                 self.average.put()
@@ -299,8 +299,8 @@ class _Training:
         return {"status": status, **self.about.to_dict(), **outcome}
 
 
-def _shown(verbose: Any) -> Any:
-    """Returns what Keras is to show: a bar where someone watches it, a line an epoch in files and logs."""
+def _show(verbose: Any) -> Any:
+    """Returns what Keras is to show: a bar where someone watches it, one line per epoch in files and logs."""
     if verbose != "auto":
         return verbose
     return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2

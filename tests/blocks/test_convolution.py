@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.blocks import Convolution
-from keras_resnet.blocks.convolution import reseeded
+from keras_resnet.blocks.convolution import reseed
 from tests import harness
 
 CONVOLUTIONS = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}
@@ -63,13 +63,13 @@ def test_a_bad_argument_is_named(argument, value, message):
 
 def test_kernels_of_equal_shape_get_values_of_their_own():
     initializer = keras.initializers.HeNormal()
-    first, second = (reseeded(initializer, index)((3, 3)) for index in ("conv1", "conv2"))
+    first, second = (reseed(initializer, index)((3, 3)) for index in ("conv1", "conv2"))
     assert np.abs(harness.to_numpy(first) - harness.to_numpy(second)).max() > 0.01
 
 
 def test_a_seeded_initialiser_gives_kernels_that_differ_and_repeat():
     draws = [
-        harness.to_numpy(reseeded(keras.initializers.HeNormal(seed=7), index)((3, 3)))
+        harness.to_numpy(reseed(keras.initializers.HeNormal(seed=7), index)((3, 3)))
         for index in ("conv1", "conv2", "conv1")
     ]
     np.testing.assert_array_equal(draws[0], draws[2])

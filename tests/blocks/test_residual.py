@@ -66,16 +66,16 @@ def composed_bottleneck(block, images):
         layer.set_weights(ours.get_weights())
         return layer(x)
 
-    def normalise(x, ours):
+    def normalize(x, ours):
         layer = keras.layers.BatchNormalization(epsilon=1e-5)
         layer.build(x.shape)
         layer.set_weights(ours.get_weights())
         return layer(x, training=False)
 
-    x = keras.ops.relu(normalise(convolve(images, block.conv1, 1, 1), block.norm1))
-    x = keras.ops.relu(normalise(convolve(x, block.conv2, 2, 3), block.norm2))
-    x = normalise(convolve(x, block.conv3, 1, 1), block.norm3)
-    shortcut = normalise(convolve(images, block.shortcut.conv, 2, 1), block.shortcut.norm)
+    x = keras.ops.relu(normalize(convolve(images, block.conv1, 1, 1), block.norm1))
+    x = keras.ops.relu(normalize(convolve(x, block.conv2, 2, 3), block.norm2))
+    x = normalize(convolve(x, block.conv3, 1, 1), block.norm3)
+    shortcut = normalize(convolve(images, block.shortcut.conv, 2, 1), block.shortcut.norm)
     return keras.ops.relu(x + shortcut)
 
 

@@ -39,13 +39,13 @@ def with_jpeg_size(content: bytes, height: int, width: int) -> bytes:
     return content[:at] + struct.pack(">HH", height, width) + content[at + 4 :]
 
 
-def png(height: int, width: int, depth: int = 8, colour: int = 2, data: bytes = b"") -> bytes:
+def png(height: int, width: int, depth: int = 8, color: int = 2, data: bytes = b"") -> bytes:
     """A PNG whose header says what we want and whose pixels are not there."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
@@ -156,7 +156,7 @@ ODD: dict[str, tuple[Callable[[], bytes], Callable[[], Image.Image]]] = {
 
 
 def class_folders(root: os.PathLike, per_class: int = 8, classes: tuple[str, ...] = ("cat", "dog")) -> None:
-    """Writes folders of small PNG files, each picture of one colour."""
+    """Writes folders of small PNG files, each picture of one color."""
     for label, name in enumerate(classes):
         folder = os.path.join(root, name)
         os.makedirs(folder)

@@ -7,7 +7,7 @@ from keras_resnet import ResNet18, evaluation
 
 
 @pytest.fixture(scope="module")
-def colour():
+def color():
     keras.utils.set_random_seed(7)
     return ResNet18(input_shape=(16, 16, 3), stem="small", width=4, classes=7)
 
@@ -25,10 +25,10 @@ def picture(tmp_path):
     return write
 
 
-def test_the_classes_are_those_of_the_model_the_most_probable_first(colour, picture):
+def test_the_classes_are_those_of_the_model_the_most_probable_first(color, picture):
     path = picture("a.png", (16, 16))
-    (prediction,) = evaluation.predict(colour, [path], top=7)
-    outputs = colour.predict(np.asarray(Image.open(path), "float32")[None], verbose=0)[0]
+    (prediction,) = evaluation.predict(color, [path], top=7)
+    outputs = color.predict(np.asarray(Image.open(path), "float32")[None], verbose=0)[0]
     assert prediction["image"] == str(path)
     assert [best["index"] for best in prediction["classes"]] == list(np.argsort(-outputs))
     # Float32 arithmetic in batches of other sizes differs in the last digits.
@@ -37,22 +37,22 @@ def test_the_classes_are_those_of_the_model_the_most_probable_first(colour, pict
     assert sum(found) == pytest.approx(1.0)
 
 
-def test_top_is_how_many_classes_come_back_and_at_most_all(colour, picture):
+def test_top_is_how_many_classes_come_back_and_at_most_all(color, picture):
     path = picture("a.png", (16, 16))
-    assert len(evaluation.predict(colour, path, top=2)[0]["classes"]) == 2
-    assert len(evaluation.predict(colour, path, top=99)[0]["classes"]) == 7
+    assert len(evaluation.predict(color, path, top=2)[0]["classes"]) == 2
+    assert len(evaluation.predict(color, path, top=99)[0]["classes"]) == 7
 
 
-def test_a_model_without_a_run_names_classes_by_their_index(colour, picture):
-    best = evaluation.predict(colour, picture("a.png", (16, 16)))[0]["classes"][0]
+def test_a_model_without_a_run_names_classes_by_their_index(color, picture):
+    best = evaluation.predict(color, picture("a.png", (16, 16)))[0]["classes"][0]
     assert best["name"] == str(best["index"])
 
 
-def test_images_of_any_size_are_predicted_each_for_itself(colour, picture):
+def test_images_of_any_size_are_predicted_each_for_itself(color, picture):
     paths = [picture("wide.png", (60, 20)), picture("tall.jpg", (17, 40), seed=1), picture("small.png", (8, 8), seed=2)]
-    together = evaluation.predict(colour, paths)
+    together = evaluation.predict(color, paths)
     assert [prediction["image"] for prediction in together] == [str(path) for path in paths]
-    assert together == [evaluation.predict(colour, path)[0] for path in paths]
+    assert together == [evaluation.predict(color, path)[0] for path in paths]
 
 
 def test_a_grey_model_reads_a_colour_image_as_its_luminance(picture):
@@ -76,12 +76,12 @@ def test_a_grey_image_keeps_its_values_for_a_grey_model(picture):
     assert prediction["classes"][0]["probability"] == pytest.approx(outputs.max(), rel=1e-4)
 
 
-def test_a_file_that_is_no_image_is_named(colour, tmp_path):
+def test_a_file_that_is_no_image_is_named(color, tmp_path):
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match="text.png"):
-        evaluation.predict(colour, [tmp_path / "text.png"])
+        evaluation.predict(color, [tmp_path / "text.png"])
     with pytest.raises(ValueError, match="none.png"):
-        evaluation.predict(colour, [tmp_path / "none.png"])
+        evaluation.predict(color, [tmp_path / "none.png"])
 
 
 def test_a_model_of_five_channels_cannot_read_image_files(picture):
@@ -90,6 +90,6 @@ def test_a_model_of_five_channels_cannot_read_image_files(picture):
         evaluation.predict(model, picture("a.png", (16, 16)))
 
 
-def test_a_top_of_nothing_is_refused(colour, picture):
+def test_a_top_of_nothing_is_refused(color, picture):
     with pytest.raises(ValueError, match="top must be an int >= 1, got 0"):
-        evaluation.predict(colour, picture("a.png", (16, 16)), top=0)
+        evaluation.predict(color, picture("a.png", (16, 16)), top=0)

@@ -6,7 +6,7 @@ import pytest
 
 from keras_resnet import ResNet18, explain
 from keras_resnet.explain.gradients import cut, gradients
-from keras_resnet.explain.methods import METHODS, resized
+from keras_resnet.explain.methods import METHODS, resize_maps
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +52,10 @@ def test_integrated_gradients_sum_to_the_difference_of_the_outputs():
 
 
 def test_resizing_keeps_constants_and_the_middle():
-    assert np.allclose(resized(np.full((1, 3, 4), 0.5, "float32"), (9, 8)), 0.5)
+    assert np.allclose(resize_maps(np.full((1, 3, 4), 0.5, "float32"), (9, 8)), 0.5)
     heat = np.zeros((1, 4, 4), "float32")
     heat[0, 1, 2] = 1
-    peak = np.unravel_index(resized(heat, (16, 16)).argmax(), (1, 16, 16))
+    peak = np.unravel_index(resize_maps(heat, (16, 16)).argmax(), (1, 16, 16))
     assert 4 <= peak[1] < 8 and 8 <= peak[2] < 12
 
 

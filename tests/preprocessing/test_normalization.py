@@ -1,4 +1,4 @@
-"""Normalisation: the numbers of keras.applications, purity, dtypes, ranks, and life after saving."""
+"""Normalization: the numbers of keras.applications, purity, dtypes, ranks, and life after saving."""
 
 import pathlib
 import subprocess
@@ -104,22 +104,22 @@ def test_the_static_shape_is_the_dynamic_shape(scheme):
 
 def test_adapting_finds_mean_and_deviation_of_arrays_and_batches_alike():
     images = np.random.default_rng(0).normal(50, 20, (37, 6, 5, 3)) + [0, 100, 1e6]
-    whole = InputNormalization.adapted(images)
+    whole = InputNormalization.from_data(images)
     np.testing.assert_allclose(whole.mean, images.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(whole.std, images.std(axis=(0, 1, 2)), rtol=1e-9)
     batches = [(images[first : first + 8], np.zeros(8)) for first in range(0, 37, 8)]
-    parts = InputNormalization.adapted(batches)
+    parts = InputNormalization.from_data(batches)
     np.testing.assert_allclose(parts.mean, whole.mean, rtol=1e-12)
     np.testing.assert_allclose(parts.std, whole.std, rtol=1e-9)
-    normalised = harness.to_numpy(whole(images))[..., :2]
-    np.testing.assert_allclose(normalised.mean(axis=(0, 1, 2)), 0, atol=1e-5)
-    np.testing.assert_allclose(normalised.std(axis=(0, 1, 2)), 1, atol=1e-5)
+    normalized = harness.to_numpy(whole(images))[..., :2]
+    np.testing.assert_allclose(normalized.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(normalized.std(axis=(0, 1, 2)), 1, atol=1e-5)
 
 
 def test_adapting_works_on_channels_first_and_on_a_channel_that_never_varies():
     images = np.zeros((4, 2, 5, 6))
     images[:, 1] = np.random.default_rng(0).normal(size=(4, 5, 6))
-    layer = InputNormalization.adapted(images, data_format="channels_first")
+    layer = InputNormalization.from_data(images, data_format="channels_first")
     assert layer.mean[0] == 0 and layer.std[0] == 1
     assert np.isfinite(harness.to_numpy(layer(images))).all()
 
@@ -151,8 +151,8 @@ def test_a_model_answers_for_its_preprocessing():
         (lambda: InputNormalization(data_format="last"), ValueError, "data_format='last' is not known"),
         (lambda: InputNormalization("imagenet")(pixels(2, 5, 4, 1)), ValueError, "with 1 channels.*needs 3 channels"),
         (lambda: InputNormalization()(pixels(5, 4)), ValueError, "Expected 3 to 5 axes"),
-        (lambda: InputNormalization.adapted([]), ValueError, "images holds no example"),
-        (lambda: InputNormalization.adapted(np.full((1, 2, 2, 1), np.nan)), ValueError, "mean=.*not finite"),
+        (lambda: InputNormalization.from_data([]), ValueError, "images holds no example"),
+        (lambda: InputNormalization.from_data(np.full((1, 2, 2, 1), np.nan)), ValueError, "mean=.*not finite"),
     ],
 )
 def test_bad_arguments_are_refused(call, error, message):

@@ -22,7 +22,7 @@ LAYERS = {
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Smooth colours, of a range that differs from picture to picture."""
+    """Smooth colors, of a range that differs from picture to picture."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (9, 4, 4, 3), "uint8")
     large = [np.asarray(Image.fromarray(one).resize((20, 16), Image.Resampling.BICUBIC)) for one in small]
@@ -107,7 +107,7 @@ def test_a_shift_a_turn_and_a_shear_take_the_pixels_that_pillow_takes(amounts, p
     x, y = (width - 1) / 2, (height - 1) / 2
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     (a, b), (c, d) = (cosine, shear_x - sine), (shear_y + sine, cosine)
-    # Pillow counts from the corner of the first pixel, not from its centre.
+    # Pillow counts from the corner of the first pixel, not from its center.
     # The center is that of turns alone: Pillow shears about the corner.
     left = x - right + 0.5 - cosine * (x + 0.5) + sine * (y + 0.5)
     top = y - down + 0.5 - sine * (x + 0.5) - cosine * (y + 0.5)

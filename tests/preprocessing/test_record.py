@@ -32,7 +32,7 @@ def test_the_record_travels_inside_the_model_file(tmp_path):
     model = network(RECORD, shape=(None, None, 3))
     model.save(tmp_path / "model.keras")
     found = for_model(keras.saving.load_model(tmp_path / "model.keras"))
-    assert found.stored() == RECORD.stored() and found.assumed == ()
+    assert found.to_dict() == RECORD.to_dict() and found.assumed == ()
     assert found.normalization.scheme == "unit"
 
 
@@ -112,7 +112,7 @@ def test_a_bad_record_is_refused(arguments, error, message):
 def test_what_is_no_record_is_refused():
     with pytest.raises(TypeError, match="is no record"):
         InputNormalization("unit", record={"side": 3})
-    assert preprocessing.InputNormalization("unit", record=RECORD.stored()).record == RECORD
+    assert preprocessing.InputNormalization("unit", record=RECORD.to_dict()).record == RECORD
 
 
 @pytest.mark.parametrize("scheme", ["unit", "imagenet", "caffe", "tf"])

@@ -47,7 +47,7 @@ def test_the_page_is_whole_needs_no_network_and_shows_the_figures_of_the_run(pag
 
 
 def test_the_surest_mistakes_are_there_with_maps_over_them(page, run):
-    shown = section(page.read_text("utf-8"), "Sure and wrong")
+    shown = section(page.read_text("utf-8"), "Most confident errors")
     mistakes = evaluation.mistakes(run, top=12)
     assert [int(index) for index in re.findall(r"<figcaption>example (\d+)", shown)] == [m.index for m in mistakes]
     pictures = [

@@ -9,7 +9,7 @@ from keras_resnet import report, training
 from keras_resnet.cli import main
 from keras_resnet.tuning import Settings, Space
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.ledger import COMPLETE, FAILED, POOR, Ledger
+from keras_resnet.tuning.ledger import COMPLETE, FAILED, PRUNED, Ledger
 
 TRIALS = 24
 
@@ -25,9 +25,9 @@ def search(tmp_path_factory):
     ledger.create(Definition(recipe, "resnet18", "digits", None, "random", TRIALS, 0, space, Settings()))
     for index in range(TRIALS):
         _, trial, lock = ledger.take("w")
-        trial.status = FAILED if index == 3 else POOR if index % 5 == 4 else COMPLETE
+        trial.status = FAILED if index == 3 else PRUNED if index % 5 == 4 else COMPLETE
         trial.message = 'it said "<script>alert(1)</script>"' if index == 3 else ""
-        trial.epochs = 2 if trial.status == POOR else 6
+        trial.epochs = 2 if trial.status == PRUNED else 6
         rate = trial.values["optimizer.learning_rate"]
         top = 0.9 - abs(rate - 0.03) + generator.gauss(0, 0.01)
         trial.curve = [top * (1 - 0.5 ** (epoch + 1)) for epoch in range(trial.epochs)]
@@ -88,9 +88,9 @@ def test_its_controls_work_in_a_browser(page, browser, tmp_path):
     rows()[2].send_keys(Keys.ENTER)
     assert not browser.find_elements(By.CSS_SELECTOR, "svg polyline.chosen")
 
-    Select(browser.find_element(By.ID, "status")).select_by_value("poor")
+    Select(browser.find_element(By.ID, "status")).select_by_value("pruned")
     shown = [row.get_attribute("data-status") for row in rows() if row.is_displayed()]
-    assert shown and set(shown) == {"poor"}
+    assert shown and set(shown) == {"pruned"}
     Select(browser.find_element(By.ID, "status")).select_by_value("")
 
     head = browser.find_elements(By.CSS_SELECTOR, "table.sortable th button")

@@ -46,7 +46,7 @@ def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
     assert (run.about.model, run.about.data) == ("resnet34", spec)
     assert run.metrics["test"]["accuracy"] == search.metrics["accuracy"]
     # A search that starts from it searches the same.
-    planned = tuning.definition.defined(None, best, space, {}, None, None, {})
+    planned = tuning.definition.define(None, best, space, {}, None, None, {})
     assert (planned.model, planned.data) == ("resnet34", spec)
 
 

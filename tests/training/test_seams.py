@@ -99,7 +99,7 @@ def test_every_field_of_a_recipe_says_what_it_may_hold():
             made = dataclasses.replace(
                 getattr(recipe, section),
                 **{
-                    name: fields.parsed(
+                    name: fields.parse(
                         type(getattr(recipe, section)),
                         name,
                         value if not isinstance(value, float) or about.kind == "number" else int(value),

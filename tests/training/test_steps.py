@@ -1,4 +1,4 @@
-"""Training steps that are not Keras's plain one: accumulation, sharpness-aware minimisation, weights, mixed labels."""
+"""Training steps that are not Keras's plain one: accumulation, sharpness-aware minimization, weights, mixed labels."""
 
 import keras
 import numpy as np
@@ -146,7 +146,7 @@ def test_labels_that_are_mixed_train_and_validate(tmp_path):
     ("overrides", "message"),
     [
         ({"augment.mixup": 0.2, "data.balance": "weights"}, "more than one class"),
-        ({"augment.mixup": 0.2, "loss.name": "huber"}, "numbers to predict"),
+        ({"augment.mixup": 0.2, "loss.name": "huber"}, "regression targets"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_a_folder_is_made(overrides, message, tmp_path):

@@ -18,7 +18,7 @@ from keras_resnet.tuning.ledger import Ledger
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPACE = Space([Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
-SMALL = {"model.width": 4, "train.batch_size": 128, "search.stop_poor": False}
+SMALL = {"model.width": 4, "train.batch_size": 128, "search.prune_trials": False}
 ASKED = {"space": SPACE, "trials": 2, "epochs": 2, "overrides": SMALL, "seed": 3, "verbose": False}
 
 
@@ -165,7 +165,7 @@ def test_three_failures_in_a_row_stop_the_search_for_every_worker(tmp_path, faul
 @pytest.mark.slow
 def test_models_over_a_limit_are_not_trained(tmp_path):
     space = Space([Dimension("model.width", choices=(4, 64))])
-    words = {"train.batch_size": 128, "search.max_parameters": 100_000, "search.stop_poor": False}
+    words = {"train.batch_size": 128, "search.max_parameters": 100_000, "search.prune_trials": False}
     got = tuning.search(
         out=tmp_path / "s", space=space, algorithm="grid", trials=2, epochs=1, overrides=words, verbose=False
     )
@@ -302,10 +302,10 @@ def test_a_search_listens_on_no_port():
         assert not re.search(r"socket|grpc|0\.0\.0\.0|http", path.read_text("utf-8")), path.name
 
 
-def test_poor_is_worse_than_the_median_of_what_others_had_reached():
-    from keras_resnet.tuning.worker import is_poor
+def test_pruned_is_worse_than_the_median_of_what_others_had_reached():
+    from keras_resnet.tuning.worker import is_to_prune
 
     others = [[0.1, 0.5, 0.9], [0.2, 0.6, 0.7], [0.3, 0.4, 0.8]]
-    assert is_poor([0.1, 0.45], others, "max") and not is_poor([0.1, 0.55], others, "max")
-    assert is_poor([0.9, 0.6], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
-    assert not is_poor([0.2, 0.25], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
+    assert is_to_prune([0.1, 0.45], others, "max") and not is_to_prune([0.1, 0.55], others, "max")
+    assert is_to_prune([0.9, 0.6], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
+    assert not is_to_prune([0.2, 0.25], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")

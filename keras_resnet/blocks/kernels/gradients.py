@@ -59,7 +59,7 @@ def convolve(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
         return _convolve(inputs, kernel, geometry, "SAME")
     if geometry.rank == 2:
         return tf.nn.conv2d(inputs, kernel, geometry.steps, geometry.explicit)
-    return _convolve(_padded(inputs, geometry), kernel, geometry, "VALID")
+    return _convolve(_pad(inputs, geometry), kernel, geometry, "VALID")
 
 
 def convolve_groups(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
@@ -69,7 +69,7 @@ def convolve_groups(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
     """
     if geometry.is_same(inputs.shape[1:-1].as_list(), kernel.shape[: geometry.rank].as_list()):
         return _convolve(inputs, kernel, geometry, "SAME")
-    return _convolve(_padded(inputs, geometry), kernel, geometry, "VALID")
+    return _convolve(_pad(inputs, geometry), kernel, geometry, "VALID")
 
 
 def _convolve(inputs: Any, kernel: Any, geometry: Geometry, padding: str) -> Any:
@@ -77,7 +77,7 @@ def _convolve(inputs: Any, kernel: Any, geometry: Geometry, padding: str) -> Any
     return operation(inputs, kernel, geometry.steps, padding)
 
 
-def _padded(inputs: Any, geometry: Geometry) -> Any:
+def _pad(inputs: Any, geometry: Geometry) -> Any:
     return tf.pad(inputs, geometry.explicit) if any(map(any, geometry.pads)) else inputs
 
 
@@ -135,14 +135,14 @@ def input_by_scatter(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry
     return tf.slice(spread, [0] * (geometry.rank + 2), tf.shape(inputs))
 
 
-def _transposed(kernel: Any, rank: int) -> Any:
+def _transpose(kernel: Any, rank: int) -> Any:
     return tf.transpose(kernel, [*range(rank), rank + 1, rank])
 
 
 def input_by_flip(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry) -> Any:
     """For stride 1: a forward convolution with the kernel flipped in space and transposed in channels."""
     del inputs
-    flipped = tf.reverse(_transposed(kernel, geometry.rank), list(range(geometry.rank)))
+    flipped = tf.reverse(_transpose(kernel, geometry.rank), list(range(geometry.rank)))
     window = kernel.shape[: geometry.rank].as_list()
     pads = tuple(
         (width - 1 - before, width - 1 - behind) for width, (before, behind) in zip(window, geometry.pads, strict=True)
@@ -155,7 +155,7 @@ def input_by_phases(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry)
 
     Pixels of equal remainder meet the same taps of the window.
     """
-    turned = _transposed(kernel, geometry.rank)
+    turned = _transpose(kernel, geometry.rank)
     plans = [
         _phase_plans(width, stride, *pads)
         for width, stride, pads in zip(
@@ -224,7 +224,7 @@ def filter_by_stock(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry)
     safe = geometry.rank == 2 or set(geometry.strides) == {1}
     if safe and geometry.is_same(inputs.shape[1:-1].as_list(), shape[: geometry.rank]):
         return _backprop_filter(inputs, upstream, geometry, shape, "SAME")
-    return _backprop_filter(_padded(inputs, geometry), upstream, geometry, shape, "VALID")
+    return _backprop_filter(_pad(inputs, geometry), upstream, geometry, shape, "VALID")
 
 
 def _backprop_filter(inputs: Any, upstream: Any, geometry: Geometry, shape: list[int], padding: str) -> Any:
@@ -263,7 +263,7 @@ def filter_by_matmul(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry
 
 def filter_by_taps(inputs: Any, kernel: Any, upstream: Any, geometry: Geometry) -> Any:
     """One matrix product a tap of the window."""
-    padded, shape = _padded(inputs, geometry), kernel.shape.as_list()
+    padded, shape = _pad(inputs, geometry), kernel.shape.as_list()
     steps = tf.shape(upstream)
     gradients = []
     for tap in itertools.product(*(range(width) for width in shape[: geometry.rank])):
@@ -286,7 +286,7 @@ def filter_by_forward(inputs: Any, kernel: Any, upstream: Any, geometry: Geometr
     if rank == 2:
         product = tf.nn.conv2d(turned, taps, 1, geometry.explicit)
     else:
-        product = tf.nn.conv3d(_padded(turned, geometry), taps, [1] * 5, "VALID")
+        product = tf.nn.conv3d(_pad(turned, geometry), taps, [1] * 5, "VALID")
     return tf.transpose(product, [*space, 0, rank + 1])
 
 

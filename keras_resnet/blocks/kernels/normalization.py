@@ -1,4 +1,4 @@
-"""Batch normalisation by TensorFlow's fused operation."""
+"""Batch normalization by TensorFlow's fused operation."""
 
 from typing import Any
 

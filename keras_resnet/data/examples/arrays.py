@@ -92,14 +92,14 @@ class ArrayExamples:
 
         def batch_of(samples: Any, indices: Any) -> tuple[Any, Any]:
             if plan.crop == "none":
-                images = plan.resized(tf.gather(self._images, indices))
+                images = plan.resize(tf.gather(self._images, indices))
             else:
-                images = self._cropped(indices, samples, plan)
+                images = self._crop(indices, samples, plan)
             return images, tf.gather(self._labels, indices)
 
         return plan.indices(len(self)).map(batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
-    def _cropped(self, indices: Any, samples: Any, plan: Plan) -> Any:
+    def _crop(self, indices: Any, samples: Any, plan: Plan) -> Any:
         """Returns the images at `indices`, each cut by a window of its own."""
         height, width = plan.image_size or self._images.shape[1:3]
         one_image = tf.TensorSpec((height, width, self._images.shape[-1]), tf.float32)
@@ -120,7 +120,7 @@ class ArrayExamples:
             images = self._images[window]
             if plan.crop == "center":
                 images = resizing.center_crop(images, plan.image_size, plan.crop_fraction)
-            return plan.resized(images), self._labels[window]
+            return plan.resize(images), self._labels[window]
 
         return tf.data.Dataset.range(0, len(self), plan.batch_size).map(
             batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True
@@ -200,7 +200,7 @@ def check_same_length(images: np.ndarray, labels: np.ndarray, where: str) -> Non
     if len(images) != len(labels):
         raise BadValue(
             f"{where} holds {len(images)} images and {len(labels)} labels. "
-            "Allowed is one label an image. Check how the arrays were made."
+            "Allowed is one label per image. Check how the arrays were made."
         )
 
 

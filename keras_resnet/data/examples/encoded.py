@@ -68,7 +68,7 @@ class EncodedExamples:
         chosen = {name: getattr(self, name)[indices] for name in names}
         return dataclasses.replace(self, **chosen)
 
-    def decoded(self) -> ArrayExamples:
+    def decode(self) -> ArrayExamples:
         """Returns the same split decoded in memory; all images must share one size.
 
         Raises:
@@ -94,7 +94,7 @@ class EncodedExamples:
             return image_of(index, sample), index
 
         examples = plan.indices(len(self)).unbatch().map(example_of, PARALLEL_CALLS, deterministic=True)
-        batches = self._batched(examples, plan.shard_size, True)
+        batches = self._batch(examples, plan.shard_size, True)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
     def finite(self, plan: Plan) -> tf.data.Dataset:
@@ -105,7 +105,7 @@ class EncodedExamples:
             return image_of(index, index), index
 
         samples = tf.data.Dataset.range(len(self)).map(example_of, PARALLEL_CALLS, deterministic=True)
-        return self._batched(samples, plan.batch_size, False)
+        return self._batch(samples, plan.batch_size, False)
 
     def _image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:
         """Returns a function from the index of an example and its place in the run to the image."""
@@ -122,11 +122,11 @@ class EncodedExamples:
             if plan.crop != "none":
                 window = functools.partial(plan.window, sample=sample)
             image = decode(contents, orientation, window, is_deep=self.is_deep)
-            return tf.ensure_shape(image, self.image_shape) if plan.image_size is None else plan.resized(image)
+            return tf.ensure_shape(image, self.image_shape) if plan.image_size is None else plan.resize(image)
 
         return image_of
 
-    def _batched(self, examples: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
+    def _batch(self, examples: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
         labels = tf.constant(self.labels)
         # Labels are looked up a batch at a time: one gather instead of one a picture.
         return examples.batch(batch_size, drop_remainder=drop_remainder).map(

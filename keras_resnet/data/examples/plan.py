@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_resnet.arguments import check_fraction, check_int, choose
 from keras_resnet.data.images import resizing
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing.batch_transforms import derived_seed
+from keras_resnet.preprocessing.batch_transforms import derive_seed
 from keras_resnet.preprocessing.record import INTERPOLATIONS
 
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
@@ -20,7 +20,7 @@ class Plan:
     """The arguments of `Dataset.training_batches` or `Dataset.batches`, after their checks.
 
     Args:
-        batch_size: examples a batch, of all shards together.
+        batch_size: examples per batch, of all shards together.
         seed: of the run, in [0, 2**31).
         start_step: the first global step.
         image_size: `(height, width)` in pixels, or None to keep the size.
@@ -95,13 +95,13 @@ class Plan:
     def window(self, height: Any, width: Any, sample: Any) -> tuple:
         """Returns `(top, left, height, width)` of what is cut from the image of the global `sample`."""
         if self.crop == "random":
-            seed = tf.stack([tf.constant(derived_seed(self.seed, "crop"), tf.int64), sample])
+            seed = tf.stack([tf.constant(derive_seed(self.seed, "crop"), tf.int64), sample])
             return resizing.random_window(height, width, seed)
         if self.crop == "center":
             return resizing.center_window(height, width, self.image_size or (1, 1), self.crop_fraction)
         return tf.constant(0), tf.constant(0), height, width
 
-    def resized(self, images: Any) -> Any:
+    def resize(self, images: Any) -> Any:
         """Returns images in the size of the plan."""
         return resizing.stretch(images, self.image_size, self.antialias_above, self.interpolation)
 
@@ -121,7 +121,7 @@ def permutation(size: int, epoch: Any, seed: int) -> Any:
     Returns:
         int64 `(size,)`, every number in [0, size) once.
     """
-    seeds = tf.stack([tf.constant(derived_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
+    seeds = tf.stack([tf.constant(derive_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
     keys = tf.random.stateless_uniform((size,), seeds, minval=None, maxval=None, dtype=tf.int64, alg="philox")
     return tf.cast(tf.argsort(keys), tf.int64)
 

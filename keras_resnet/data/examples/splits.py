@@ -74,15 +74,15 @@ def rounded_count(fraction: float, total: int) -> int:
 
 def with_validation(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
     """Returns the splits with "validation" taken from "train" where there is none, in the usual order."""
-    return _carved(splits, "validation", options.validation_fraction, options, "validation_fraction")
+    return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction")
 
 
 def with_test(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
     """Returns the splits with "test" taken from "train" where there is none, in the usual order."""
-    return _carved(splits, "test", options.test_fraction, options, "test_fraction")
+    return _carve(splits, "test", options.test_fraction, options, "test_fraction")
 
 
-def _carved(
+def _carve(
     splits: Mapping[str, Held], name: str, fraction: float, options: LoadOptions, argument: str
 ) -> dict[str, Held]:
     held = dict(splits)

@@ -13,7 +13,7 @@ from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan, permutation
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing.batch_transforms import derived_seed
+from keras_resnet.preprocessing.batch_transforms import derive_seed
 from keras_resnet.preprocessing.record import BYTES
 
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
@@ -129,7 +129,7 @@ class StreamedExamples:
             )
             # A file that lost its end would shorten the epoch and shift every step after it.
             records = records.apply(tf.data.experimental.assert_cardinality(len(self)))
-            records = self._shuffled(records, epoch, plan.seed)
+            records = self._shuffle(records, epoch, plan.seed)
             if plan.repeats > 1:
                 records = records.flat_map(lambda record: tf.data.Dataset.from_tensors(record).repeat(plan.repeats))
             return records.take(used)
@@ -174,7 +174,7 @@ class StreamedExamples:
             image = self.decode(contents)
         else:
             image = self.decode(contents, functools.partial(plan.window, sample=sample))
-        return plan.resized(image), label
+        return plan.resize(image), label
 
     def _shard_numbers(self, numbers: Any) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(numbers)
@@ -189,13 +189,13 @@ class StreamedExamples:
 
         return read
 
-    def _shuffled(self, records: tf.data.Dataset, epoch: Any, seed: int) -> tf.data.Dataset:
+    def _shuffle(self, records: tf.data.Dataset, epoch: Any, seed: int) -> tf.data.Dataset:
         # Dataset.shuffle mixes its seed with TensorFlow's global one; the op itself takes the two seeds it is given.
         spec = tf.TensorSpec((), tf.string)
         variant = tf.raw_ops.ShuffleDataset(
             input_dataset=tf.data.experimental.to_variant(records),
             buffer_size=tf.constant(max(1, SHUFFLED_BYTES // max(1, self.record_bytes)), tf.int64),
-            seed=tf.constant(derived_seed(seed, "shuffle") + 1, tf.int64),
+            seed=tf.constant(derive_seed(seed, "shuffle") + 1, tf.int64),
             seed2=tf.cast(epoch, tf.int64) + 1,  # two zeros would mean "draw a random seed"
             output_types=[spec.dtype],
             output_shapes=[spec.shape],

@@ -96,10 +96,10 @@ def decode(
         `(height, width, 3)` in [0, 255]: uint8, or float32 with `is_deep`.
     """
     if window is None:
-        return _oriented(_decode_whole(contents, is_deep), orientation)
+        return _orient(_decode_whole(contents, is_deep), orientation)
 
     def cut_after() -> Any:
-        image = _oriented(_decode_whole(contents, is_deep), orientation)
+        image = _orient(_decode_whole(contents, is_deep), orientation)
         shape = tf.shape(image)
         top, left, height, width = window(shape[0], shape[1])
         return image[top : top + height, left : left + width]
@@ -195,7 +195,7 @@ def _decode_whole(contents: Any, is_deep: bool) -> Any:
     return image
 
 
-def _oriented(image: Any, orientation: Any) -> Any:
+def _orient(image: Any, orientation: Any) -> Any:
     """Undoes an EXIF orientation: transposed from 5 on, then mirrored along the axes that the number says."""
     if isinstance(orientation, int) and orientation == 1:
         return image

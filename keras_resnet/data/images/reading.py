@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet.arguments import choose
 from keras_resnet.data.images.decoding import read_image
@@ -14,29 +15,35 @@ from keras_resnet.preprocessing import InputRecord
 from keras_resnet.preprocessing.record import BYTES
 
 # ITU-R BT.601, as Pillow and the decoders of grey images take the luminance.
-LUMINANCE = np.array([[0.299], [0.587], [0.114]])
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    grey = image @ LUMINANCE
-    # Images of 16 bits come as fractions, and keep them.
-    return np.round(grey).astype("uint8") if image.dtype == np.uint8 else grey.astype("float32")
-
-
-def _refuse(image: np.ndarray) -> np.ndarray:
-    raise BadValue(
-        "channel_order='any' is that of a network which takes no pictures. Image files are read as 'rgb', 'bgr' or "
-        "'grey'. Call the model on your own array, or train it with a record that says the order."
-    )
-
-
+LUMINANCE = ((0.299,), (0.587,), (0.114,))
 # Order of the channels -> from RGB to it.
-CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "rgb": lambda image: image,
     "bgr": lambda image: image[..., ::-1],
-    "grey": _grey,
-    "any": _refuse,
+    "grey": lambda image: tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE, tf.float64), axes=1),
 }
+
+
+def convert_channels(image: Any, order: str, is_deep: Any) -> Any:
+    """Returns RGB pixels in another order of the channels, float32, eagerly and inside a graph alike.
+
+    Args:
+        image: `(height, width, 3)` in [0, 255].
+        order: of the channels, "rgb", "bgr" or "grey".
+        is_deep: whether the file has 16 bits per channel, whose luminance keeps its fractions; that of 8 is rounded.
+
+    Raises:
+        ValueError: `order` is "any", that of a network that takes no pictures.
+    """
+    if order == "any":
+        raise BadValue(
+            "channel_order='any' is that of a network which takes no pictures. Image files are read as 'rgb', 'bgr' or "
+            "'grey'. Call the model on your own array, or train it with a record that says the order."
+        )
+    converted = choose("channel_order", order, CONVERSIONS)(image)
+    if order == "grey":
+        converted = tf.where(is_deep, converted, tf.round(converted))
+    return tf.cast(converted, tf.float32)
 
 
 def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray:
@@ -64,12 +71,12 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
         32
     """
     decoded = read_image(path, apply_exif=record.apply_exif)
-    image = choose("channel_order", record.channel_order, CONVERSIONS)(decoded)
-    image = image if record.image_size is None else np.asarray(sized(image, record))
+    image = convert_channels(decoded, record.channel_order, decoded.dtype != np.uint8).numpy().astype(decoded.dtype)
+    image = image if record.image_size is None else np.asarray(resize_by_record(image, record))
     return image if record.pixel_range == BYTES else np.asarray(record.from_bytes(image.astype("float32")))
 
 
-def sized(image: Any, record: InputRecord) -> Any:
+def resize_by_record(image: Any, record: InputRecord) -> Any:
     """Returns a picture cut and resized by a record that has a size; as it is where nothing is to be done."""
     if tuple(image.shape[-3:-1]) == record.image_size and record.crop_fraction in (None, 1.0):
         return image

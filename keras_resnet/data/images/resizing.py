@@ -23,9 +23,9 @@ def resize_for_evaluation(
     crop_fraction: float | None = CROP_FRACTION,
     interpolation: str = "bilinear",
 ) -> Any:
-    """Resizes the shorter side to `image_size / crop_fraction` and takes the centre.
+    """Resizes the shorter side to `image_size / crop_fraction` and takes the center.
 
-    The centre is cut before it is resized, which gives the same picture to within half an input pixel and resizes
+    The center is cut before it is resized, which gives the same picture to within half an input pixel and resizes
     only what is kept. With antialiasing, as Pillow and torchvision do.
 
     Args:
@@ -39,7 +39,7 @@ def resize_for_evaluation(
         float32 in [0, 255], `(..., *image_size, channels)`.
 
     Source:
-        Krizhevsky et al. 2012, section 4.1; He et al. 2016, section 3.4: the centre 224 pixels of a shorter side of
+        Krizhevsky et al. 2012, section 4.1; He et al. 2016, section 3.4: the center 224 pixels of a shorter side of
         256.
 
     Example:
@@ -68,14 +68,14 @@ def stretch(
 
 
 def center_crop(images: Any, image_size: tuple[int, int] | None, crop_fraction: float = CROP_FRACTION) -> Any:
-    """Cuts the centre that `resize_for_evaluation` keeps, at the input's resolution."""
+    """Cuts the center that `resize_for_evaluation` keeps, at the input's resolution."""
     shape = tf.shape(images)
     top, left, height, width = center_window(shape[-3], shape[-2], image_size or (1, 1), crop_fraction)
     return images[..., top : top + height, left : left + width, :]
 
 
 def center_window(height: Any, width: Any, image_size: tuple[int, int], crop_fraction: float) -> tuple:
-    """Returns `(top, left, height, width)` of the centre: the largest window of that shape, times the fraction."""
+    """Returns `(top, left, height, width)` of the center: the largest window of that shape, times the fraction."""
     scale = tf.minimum(
         tf.cast(height, tf.float32) / image_size[0], tf.cast(width, tf.float32) / image_size[1]
     ) * tf.constant(crop_fraction, tf.float32)

@@ -45,14 +45,14 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     if options.manifest is not None:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]
         check_manifest(options.manifest, root, paths)
-    splits = _scanned(root, classes, names, options, report)
+    splits = _scan(root, classes, names, options, report)
     if set(splits) == {"train"}:
         splits = with_test(splits, options)
     splits = with_validation(splits, options)
-    return Dataset(spec, _held(splits, options, report), class_names=names, num_outputs=len(names), report=report)
+    return Dataset(spec, _hold(splits, options, report), class_names=names, num_outputs=len(names), report=report)
 
 
-def _scanned(
+def _scan(
     root: pathlib.Path,
     classes: dict[str, ClassFolders],
     names: tuple[str, ...],
@@ -109,7 +109,7 @@ def _examples(
     )
 
 
-def _held(splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]) -> dict[str, Examples]:
+def _hold(splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]) -> dict[str, Examples]:
     """Returns the splits decoded in memory where all images share one size and fit, or as they are."""
     shapes = {examples.image_shape for examples in splits.values()}
     shape = next(iter(shapes))
@@ -120,7 +120,7 @@ def _held(splits: dict[str, EncodedExamples], options: LoadOptions, report: list
     held: dict[str, Examples] = {}
     for name, examples in splits.items():
         try:
-            held[name] = examples.decoded()
+            held[name] = examples.decode()
         except tf.errors.OpError as error:
             bad = examples.find_bad()
             if not bad:
@@ -131,7 +131,7 @@ def _held(splits: dict[str, EncodedExamples], options: LoadOptions, report: list
                 raise named from error
             names = {path for path, _ in bad}
             good = [index for index, path in enumerate(examples.contents) if os.fsdecode(path) not in names]
-            held[name] = examples.take(np.array(good)).decoded()
+            held[name] = examples.take(np.array(good)).decode()
     return held
 
 

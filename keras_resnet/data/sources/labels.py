@@ -110,7 +110,7 @@ def _check_integers(array: np.ndarray, num_classes: int | None, where: str) -> N
     value = repr(array[:1].tolist()[0]) if len(array) else "nothing"
     raise BadType(
         f"{where}[0]={value} has dtype {array.dtype}. Allowed is {allowed}. "
-        "Use .astype('int64') for class labels, or task='regression' for numbers to predict."
+        "Use .astype('int64') for class labels, or task='regression' for regression targets."
     )
 
 

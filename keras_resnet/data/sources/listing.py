@@ -58,7 +58,7 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise BadValue(
-            f"folder:{root} {what}. Allowed is a folder that holds one folder a class. Check the path and --data-dir."
+            f"folder:{root} {what}. Allowed is a folder that holds one folder per class. Check the path and --data-dir."
         )
     names = [entry.name for entry in _visible(root) if entry.is_dir()]
     # A class may be called "train": as a split it holds class folders, as a class it holds pictures.
@@ -162,7 +162,7 @@ def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, 
     if not files:
         found = f"{loose} image files and no class folder" if loose else "no class folder"
         raise BadValue(
-            f"{root} holds {found}. Allowed is one folder a class, with the images of the class in it. "
+            f"{root} holds {found}. Allowed is one folder per class, with the images of the class in it. "
             "Move the images into folders named after their classes."
         )
     odd = [name for name in files if not name.isprintable()]

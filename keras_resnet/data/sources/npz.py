@@ -1,4 +1,4 @@
-"""Arrays in an .npz file: images, signals and volumes, with class labels or numbers to predict."""
+"""Arrays in an .npz file: images, signals and volumes, with class labels or regression targets."""
 
 import pathlib
 import zipfile

@@ -57,7 +57,7 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
     streams = _streams(spec, info, report)
     labels = info.features[_keys(spec, info)[1]]
     names = tuple(labels.names) if labels.names else tuple(str(label) for label in range(labels.num_classes))
-    splits = _held(streams, len(names), options, report)
+    splits = _hold(streams, len(names), options, report)
     return Dataset(spec, splits, class_names=names, num_outputs=len(names), report=report)
 
 
@@ -194,7 +194,7 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
     )
 
 
-def _held(
+def _hold(
     streams: dict[str, StreamedExamples], num_classes: int, options: LoadOptions, report: list[str]
 ) -> dict[str, Any]:
     """Returns the splits in the quickest form that fits in memory, divided where one is missing."""
@@ -204,15 +204,15 @@ def _held(
     )
     encoded = sum(len(stream) * stream.record_bytes for stream in streams.values())
     if decoded > options.in_memory_limit and encoded > options.in_memory_limit:
-        return _divided(streams, options, report)
-    read = _decoded if decoded <= options.in_memory_limit else _encoded
+        return _divide_head(streams, options, report)
+    read = _decode if decoded <= options.in_memory_limit else _encode
     splits = {name: read(stream, num_classes) for name, stream in streams.items()}
     if set(splits) == {"train"}:
         splits = with_test(splits, options)
     return with_validation(splits, options)
 
 
-def _decoded(stream: StreamedExamples, num_classes: int) -> ArrayExamples:
+def _decode(stream: StreamedExamples, num_classes: int) -> ArrayExamples:
     images = np.empty((len(stream), *known(stream.image_shape)), "uint8")
     labels = np.empty(len(stream), "int32")
     first = 0
@@ -223,8 +223,8 @@ def _decoded(stream: StreamedExamples, num_classes: int) -> ArrayExamples:
     return ArrayExamples(images, check_labels(labels, num_classes, where=f"labels of {stream.name}"))
 
 
-def _encoded(stream: StreamedExamples, num_classes: int) -> EncodedExamples:
-    pairs = list(_named(stream, stream.records().map(stream.parse).apply(_counted(len(stream)))))
+def _encode(stream: StreamedExamples, num_classes: int) -> EncodedExamples:
+    pairs = list(_named(stream, stream.records().map(stream.parse).apply(_count(len(stream)))))
     contents = np.empty(len(pairs), object)
     contents[:] = [image.numpy() for image, _ in pairs]
     labels = np.array([int(label) for _, label in pairs], "int32")
@@ -243,7 +243,7 @@ def _encoded(stream: StreamedExamples, num_classes: int) -> EncodedExamples:
     )
 
 
-def _counted(count: int) -> Any:
+def _count(count: int) -> Any:
     return tf.data.experimental.assert_cardinality(count)
 
 
@@ -255,7 +255,7 @@ def _named(stream: StreamedExamples, dataset: tf.data.Dataset) -> Any:
         raise unreadable(stream.name, reason_of(error)) from error
 
 
-def _divided(
+def _divide_head(
     streams: dict[str, StreamedExamples], options: LoadOptions, report: list[str]
 ) -> dict[str, StreamedExamples]:
     """Takes missing splits from the end of the training records, which TFDS has shuffled when it wrote them."""

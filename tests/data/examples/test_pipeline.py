@@ -107,5 +107,5 @@ def test_class_weights_make_every_class_count_alike(tmp_path):
 def test_class_weights_need_classes(tmp_path):
     images = np.zeros((8, 8, 8, 1), "uint8")
     np.savez(tmp_path / "set.npz", x=images, y=np.arange(8.0))
-    with pytest.raises(ValueError, match="has numbers to predict"):
+    with pytest.raises(ValueError, match="has regression targets"):
         data.load(f"npz:{tmp_path / 'set.npz'}", task="regression", validation_fraction=0.2).class_weights()

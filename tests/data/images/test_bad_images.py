@@ -171,7 +171,7 @@ def test_an_odd_file_reads_as_the_picture_it_is(tmp_path, name):
 def test_lossy_files_decode_to_pillows_pixels(tmp_path, name):
     path = write(tmp_path / name, image_files.ODD[name][0]())
     reference = np.asarray(Image.open(path).convert("RGB"), "int32")
-    # One step of rounding in the colour transform is all that two builds of the same decoders may differ by.
+    # One step of rounding in the color transform is all that two builds of the same decoders may differ by.
     assert np.abs(data.read_image(path) - reference).max() <= 1
 
 

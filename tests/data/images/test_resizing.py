@@ -81,7 +81,7 @@ def test_decoding_a_window_is_cutting_the_decoded_image(name):
         window = decode(tf.constant(content), 1, lambda h, w, box=(top, left, height, width): box).numpy()
         expected = whole[top : top + height, left : left + width]
         inside = (slice(1, -1), slice(1, -1))
-        # libjpeg interpolates colour between blocks; at the rim of a window it lacks the neighbours.
+        # libjpeg interpolates color between blocks; at the rim of a window it lacks the neighbours.
         np.testing.assert_array_equal(window[inside], expected[inside])
         assert np.abs(window.astype(int) - expected).max() < 12
 

@@ -101,7 +101,7 @@ def test_one_class_is_refused(tmp_path):
 
 def test_images_without_class_folders_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="1 image files and no class folder.*one folder a class"):
+    with pytest.raises(ValueError, match="1 image files and no class folder.*one folder per class"):
         data.load(f"folder:{tmp_path}")
 
 
