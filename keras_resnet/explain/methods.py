@@ -55,7 +55,7 @@ def explain(
         classes: an index for each example, or one for all; None for the most probable. A model whose record names two
             classes, and which has one output, has both.
         stage: whose feature map the first three methods look at: "stage5" is the safest choice, earlier ones are finer.
-            "auto" is the last one whose map has at least 4 cells along every axis, "stage5" for images of the usual size.
+            "auto" is the last one whose map has at least 4 cells along every axis: "stage5" for images of usual size.
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed.
