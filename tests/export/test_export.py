@@ -120,6 +120,17 @@ def test_the_requests_of_the_documentation_fit_the_signatures(saved, name):
         assert np.asarray(instance[argument.name]).ndim == len(argument.shape) - 1
 
 
+@pytest.mark.parametrize("name", ["savedmodel", *PACKAGES])
+def test_grouped_convolutions_are_exported(name, tmp_path):
+    """Through Keras's own layer they would be compiled with XLA, which no other runtime reads."""
+    pytest.importorskip(PACKAGES.get(name, "tensorflow"))
+    image = keras.Input((16, 16, 3))
+    x = preprocessing.InputNormalization("unit", record=preprocessing.InputRecord(16, class_names=("a", "b")))(image)
+    model = keras_resnet.ResNeXt50_32x4d(input_tensor=x, stem="small", width=4, classes=2)
+    exported = keras_resnet.export(model, format=name, out=tmp_path / f"net{SUFFIXES[name]}")
+    assert exported.facts["largest_difference"] < 1e-5
+
+
 @pytest.mark.parametrize("name", PACKAGES)
 def test_every_other_format_answers_as_the_model(run, name, tmp_path):
     pytest.importorskip(PACKAGES[name])
