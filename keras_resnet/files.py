@@ -30,10 +30,10 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     before the rename, and removed when the block raises, so that an earlier file under `path` stays as it was.
 
     Args:
-        path: the final name. Its folder must exist.
+        path: the final name. Its folder is made if it is missing.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full.
+        OSError: the folder cannot be made or written, or the disk is full.
 
     Example:
         >>> import pathlib, tempfile
@@ -44,6 +44,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         'whole'
     """
     path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
     os.close(handle)
     temporary = pathlib.Path(name)
@@ -131,6 +132,23 @@ def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
         raise BadValue(
             f"{argument}={os.fspath(path)!r} exists, and keras_resnet did not write it. Only files that keras_resnet "
             "wrote are replaced. Choose another name, or move that file away."
+        )
+
+
+def check_parent(path: str | os.PathLike, argument: str = "out") -> None:
+    """Raises ValueError if the folder of a file to be written can neither be written nor made.
+
+    Args:
+        path: of the file.
+        argument: by which the user named it.
+    """
+    folder = pathlib.Path(path).expanduser().absolute().parent
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        what = "is a file" if not existing.is_dir() else "cannot be written"
+        raise BadValue(
+            f"{argument}={os.fspath(path)!r} lies below {os.fspath(existing)!r}, which {what}. Allowed is a path in a "
+            "folder that can be written; folders that are missing are made. Choose another."
         )
 
 

@@ -47,6 +47,10 @@ def test_the_file_gets_ordinary_permissions(tmp_path):
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
 
 
-def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        files.write_text(tmp_path / "none" / "a.txt", "x")
+def test_a_missing_folder_is_made_and_a_file_in_its_place_is_an_error(tmp_path):
+    files.write_text(tmp_path / "none" / "at all" / "a.txt", "x")
+    assert (tmp_path / "none" / "at all" / "a.txt").read_text() == "x"
+    files.check_parent(tmp_path / "new" / "b.txt")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="lies below .*a.txt', which is a file"):
+        files.check_parent(tmp_path / "none" / "at all" / "a.txt" / "b.txt")

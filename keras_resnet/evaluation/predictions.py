@@ -110,6 +110,7 @@ class Mistake:
 
     Attributes:
         index: of the example in its split.
+        name: of its file, or of its place in the source, such as "example 12".
         image: as the network takes it, `(*space, channels)`, float32.
         label: name of the true class.
         guess: name of the most probable class.
@@ -118,6 +119,7 @@ class Mistake:
     """
 
     index: int
+    name: str
     image: np.ndarray
     label: str
     guess: str
@@ -162,5 +164,6 @@ def mistakes_of(predicted: Predictions, top: int) -> list[Mistake]:
     for index, image in zip(indexes, predicted.images(indexes), strict=True):
         label, guess = int(predicted.labels[index]), int(predicted.guesses[index])
         row = probabilities[index]
-        found.append(Mistake(index, image, names[label], names[guess], float(row[guess]), float(row[label])))
+        name = predicted.dataset.split(predicted.split).name_of(index)
+        found.append(Mistake(index, name, image, names[label], names[guess], float(row[guess]), float(row[label])))
     return found

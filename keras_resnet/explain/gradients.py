@@ -81,18 +81,54 @@ GRADIENTS = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}
 # Of the networks cut last, so that their gradients stay compiled from one call to the next. Layers are shared, so that
 # a cut network follows the weights of its model.
 @functools.lru_cache(maxsize=2)
+def map_layers(model: keras.Model) -> dict[str, str]:
+    """Returns the layers whose feature maps methods may look at: those of the stages, or of another network the last.
+
+    Args:
+        model: a flat network of this package, or any functional or sequential model with a feature map before its head.
+
+    Raises:
+        ValueError: it has no feature map of its own.
+    """
+    stages = stage_outputs(model)
+    if stages:
+        return stages
+    rank, learned, last = len(model.input_shape), False, None
+    for layer in model.layers:
+        learned = learned or bool(layer.weights) and not hasattr(layer, "adapt")
+        shape = getattr(_output_of(model, layer), "shape", ())
+        if learned and len(shape) == rank:
+            last = layer.name
+    if last is None or last == model.layers[-1].name:
+        nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+        hint = f"Pass the network inside it, model.get_layer({nested[0]!r})." if nested else "Pass a network with one."
+        raise BadValue(
+            f"model {model.name!r} has no feature map between its input and its outputs. Methods look at the last "
+            f"feature map before the head. {hint}"
+        )
+    return {"last": last}
+
+
+def _output_of(model: keras.Model, layer: keras.layers.Layer) -> Any:
+    """Returns what a layer gives inside a model; a nested model has an output of its own beside it."""
+    if not isinstance(layer, keras.Model):
+        return layer.output
+    index = model.layers.index(layer)
+    return model.layers[index + 1].input if index + 1 < len(model.layers) else model.output
+
+
 def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
     """Returns the network up to a stage, and from there to the output; both share its weights.
 
     Args:
-        model: a flat network of this package.
-        stage: "stage1" to "stage5".
+        model: a network whose layers behind the stage are a chain.
+        stage: a key of `map_layers`.
 
     Raises:
         ValueError: the layers behind the stage are no chain.
     """
-    name = stage_outputs(model)[stage]
-    middle = model.get_layer(name).output
+    name = map_layers(model)[stage]
+    middle = _output_of(model, model.get_layer(name))
     index = [layer.name for layer in model.layers].index(name)
     x = entry = keras.Input(middle.shape[1:], dtype=middle.dtype)
     before = middle
@@ -103,4 +139,4 @@ def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
                 "for networks that are a chain behind their stages, as those of this package are. Pass such a network."
             )
         x, before = layer(x), layer.output
-    return keras.Model(model.input, middle), keras.Model(entry, x)
+    return keras.Model(model.inputs[0], middle), keras.Model(entry, x)

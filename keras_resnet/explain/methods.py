@@ -9,8 +9,7 @@ import numpy as np
 
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.explain.gradients import cut, gradients
-from keras_resnet.models.stages import stage_outputs
+from keras_resnet.explain.gradients import cut, gradients, map_layers
 from keras_resnet.preprocessing import for_model
 from keras_resnet.preprocessing.outputs import CLASSIFICATION, LOG_SCORES, last_activation, softmax
 
@@ -49,7 +48,8 @@ def explain(
     """Returns where in each example the network sees a class.
 
     Args:
-        model: a network of this package, of any rank, channels last; its statistics stay as they are.
+        model: a network of this package, of any rank, channels last; or another functional or sequential classifier,
+            whose last feature map is taken. Its statistics stay as they are.
         images: `(batch, *space, channels)` as the network takes them.
         method: "grad-cam", "grad-cam++", "score-cam", "integrated-gradients" or "occlusion".
         classes: an index for each example, or one for all; None for the most probable. A model whose record names two
@@ -68,7 +68,7 @@ def explain(
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass a network of this package.")
     stage = _with_cells(model) if stage == "auto" else stage
-    choose("stage", stage, stage_outputs(model))
+    choose("stage", stage, map_layers(model))
     images = np.asarray(images, dtype="float32")
     if images.ndim != len(model.input_shape) or images.shape[-1] != model.input_shape[-1] or not len(images):
         raise BadValue(
@@ -89,7 +89,7 @@ def explain(
 
 def _with_cells(model: keras.Model) -> str:
     """Returns the last stage whose map has enough cells to show a place; the first where none has."""
-    stages = stage_outputs(model)
+    stages = map_layers(model)
     sizes = {stage: model.get_layer(name).output.shape[1:-1] for stage, name in stages.items()}
     fine = [stage for stage, cells in sizes.items() if min(size or FEWEST_CELLS for size in cells) >= FEWEST_CELLS]
     return [*list(stages)[:1], *fine][-1]
@@ -103,7 +103,7 @@ def _without_activation(model: keras.Model) -> keras.Model:
     plain = keras.layers.Dense.from_config({**last.get_config(), "activation": None, "name": "logits"})
     logits = plain(last.input)
     plain.set_weights(last.get_weights())
-    return keras.Model(model.input, logits)
+    return keras.Model(model.inputs[0], logits)
 
 
 def _with_two_logits(logits: keras.Model) -> keras.Model:
@@ -114,7 +114,7 @@ def _with_two_logits(logits: keras.Model) -> keras.Model:
     halves = keras.layers.Dense(2, use_bias=False, dtype="float32", name="two_logits")
     outputs = halves(logits.output)
     halves.set_weights([np.array([[-0.5, 0.5]], "float32")])
-    return keras.Model(logits.input, outputs)
+    return keras.Model(logits.inputs[0], outputs)
 
 
 def _in_batches(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -121,6 +121,7 @@ def export(
         )
     if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
         trained = dataclasses.replace(trained, model=to_float32(trained.model))
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.absolute().parent, prefix=f".{path.name}.") as name:
         aside = pathlib.Path(name)
         served = Served(trained.model, trained.record, aside, about(trained))
@@ -160,12 +161,7 @@ def _check_path(path: pathlib.Path, suffix: str) -> None:
             f"out={os.fspath(path)!r} exists: {os.fspath(taken[0])!r}. An export never writes over another. Choose "
             "another name, or move the old one away."
         )
-    parent = path.absolute().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise BadValue(
-            f"out={os.fspath(path)!r} lies in no folder that can be written. Allowed is a path in a folder that "
-            "exists. Make the folder, or choose another."
-        )
+    files.check_parent(path)
 
 
 def _check_model(trained: Trained) -> None:

@@ -38,8 +38,8 @@ def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.P
         The path of the page.
 
     Raises:
-        ValueError: the folder holds neither, the run has no model yet or its data changed, or `out` is no HTML file in
-            a folder that exists.
+        ValueError: the folder holds neither, the run has no model yet or its data changed, or `out` is no HTML file
+            or cannot be written.
     """
     folder, path = pathlib.Path(source).expanduser(), page_path(out)
     if (folder / "run.json").is_file():

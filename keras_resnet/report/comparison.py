@@ -49,7 +49,7 @@ class Comparison:
             out: ends in `.html`; an older page there is replaced.
 
         Raises:
-            ValueError: it is no HTML file in a folder that exists.
+            ValueError: it is no HTML file, or cannot be written.
         """
         path = page_path(out)
         columns = list(self.rows[0])

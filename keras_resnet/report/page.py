@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keras_resnet.errors import BadValue
-from keras_resnet.files import HTML_MARK, check_replaceable
+from keras_resnet.files import HTML_MARK, check_parent, check_replaceable
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5d6670; --line: #d5dae0; --mark: #0b66c3;
@@ -146,13 +146,11 @@ def page_path(out: str | os.PathLike) -> pathlib.Path:
         out: as the user named it.
 
     Raises:
-        ValueError: it is no HTML file in a folder that exists, or a file that this package did not write.
+        ValueError: it is no HTML file, cannot be written, or is a file that this package did not write.
     """
     path = pathlib.Path(out).expanduser()
-    if path.suffix not in (".html", ".htm") or not path.absolute().parent.is_dir():
-        raise BadValue(
-            f"out={os.fspath(out)!r} is no HTML file in a folder that exists. Allowed is such as report.html. Choose "
-            "another."
-        )
+    if path.suffix not in (".html", ".htm"):
+        raise BadValue(f"out={os.fspath(out)!r} is no HTML file. Allowed is such as report.html. Choose another.")
+    check_parent(path)
     check_replaceable(path)
     return path

@@ -53,11 +53,9 @@ def preview(
     """
     check_int("count", count)
     path = pathlib.Path(out).expanduser()
-    if path.suffix != ".png" or not path.absolute().parent.is_dir():
-        raise BadValue(
-            f"out={os.fspath(out)!r} is no PNG file in a folder that exists. Allowed is such as grid.png. Choose "
-            "another."
-        )
+    if path.suffix != ".png":
+        raise BadValue(f"out={os.fspath(out)!r} is no PNG file. Allowed is such as grid.png. Choose another.")
+    files.check_parent(path)
     files.check_replaceable(path)
     setup = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     plan = setup.recipe.replace({"augment.augment_on": "host"})

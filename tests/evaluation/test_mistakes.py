@@ -1,8 +1,11 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
-from keras_resnet import ResNet18, evaluation
+from keras_resnet import ResNet18, data, evaluation, preprocessing
 from keras_resnet.preprocessing.outputs import softmax
 
 
@@ -55,3 +58,22 @@ def test_a_probe_ignores_the_classes_of_the_head_and_refuses_what_does_not_fit(d
         evaluation.probe(without, "digits")
     with pytest.raises(ValueError, match="neighbours"):
         evaluation.probe(digits_run, neighbours=0)
+
+
+@pytest.mark.parametrize("sizes", [((8, 8),), ((8, 8), (9, 12))], ids=["in memory", "encoded"])
+def test_a_mistake_names_its_file(tmp_path, sizes):
+    rng = np.random.default_rng(0)
+    for label in ("bright", "dark"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 255, (*sizes[index % len(sizes)], 3)).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{index}.png")
+    keras.utils.set_random_seed(0)
+    model = ResNet18(input_shape=(8, 8, 3), stem="small", width=4, classes=2, zero_init_residual=False)
+    dataset = data.load(f"folder:{tmp_path / 'photos'}")
+    found = evaluation.mistakes(model, dataset, split="train", top=3)
+    record = preprocessing.for_model(model)
+    assert found
+    for mistake in found:
+        assert pathlib.Path(mistake.name).parent.name == mistake.label
+        np.testing.assert_allclose(data.read_for_network(mistake.name, record), mistake.image, atol=1e-3)

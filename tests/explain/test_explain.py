@@ -211,3 +211,33 @@ def test_two_classes_have_the_same_maps_with_one_output_and_with_two(method):
             assert np.abs(maps[0] - maps[1]).max() < 1e-3
     with pytest.raises(ValueError, match="classes must be an int from 0 to 1"):
         explain.explain(one, images, method=method, classes=2)
+
+
+def foreign():
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(image, keras.layers.Dense(3, activation="softmax")(x), name="foreign")
+
+
+def around():
+    base = keras_resnet.ResNet18(input_shape=(32, 32, 3), width=4, include_top=False)
+    return keras.Sequential([base, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)], name="around")
+
+
+@pytest.mark.parametrize("make", [foreign, around])
+@pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "score-cam", "integrated-gradients", "occlusion"])
+def test_other_networks_are_explained_by_their_last_feature_map(make, method):
+    """They ended in a bare IndexError."""
+    keras.utils.set_random_seed(0)
+    model = make()
+    images = np.random.default_rng(0).uniform(0, 255, (2, *model.input_shape[1:])).astype("float32")
+    found = explain.explain(model, images, method=method)
+    assert found.maps.shape == images.shape[:-1] and np.isfinite(found.maps).all()
+    assert np.array_equal(found.classes, model.predict(images, verbose=0).argmax(axis=1))
+
+
+def test_a_network_without_a_feature_map_says_so():
+    inner = foreign()
+    with pytest.raises(ValueError, match=r"no feature map .* Pass the network inside it, model.get_layer\('foreign'\)"):
+        explain.explain(keras.Sequential([inner, keras.layers.Softmax()], name="outer"), np.zeros((1, 16, 16, 3)))

@@ -25,7 +25,7 @@ def test_runs_stand_side_by_side_with_what_differs_in_their_recipes(runs):
     assert [row["epochs"] for row in found.rows] == [2, 1]
     assert "mse" not in found.rows[0]  # no run has one
     assert found.differing == {
-        "model.attention": ("none", "se"),
+        "model.attention": ("auto", "se"),
         "optimizer.learning_rate": (0.1, 0.05),
         "train.epochs": (2, 1),
         "train.seed": (0, 3),
