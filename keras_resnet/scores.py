@@ -27,11 +27,25 @@ def score(model: keras.Model, dataset: Dataset, split: str, record: InputRecord,
     Returns:
         As `classification`, or `regression`.
     """
-    batches = dataset.batches(split, batch_size, **sizing(record, dataset.image_shape))
-    outputs, labels = predict_all(model, batches)
+    outputs, labels = outputs_and_labels(model, dataset, split, record, batch_size)
     if record.task != CLASSIFICATION:
         return regression(outputs, labels)
     return classification(class_scores(model, outputs, record), labels, dataset.class_names)
+
+
+def outputs_and_labels(
+    model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a model's outputs and the labels of every example of a split.
+
+    Args:
+        model: as for `score`.
+        dataset: as for `score`.
+        split: as for `score`, or "all".
+        record: as for `score`.
+        batch_size: as for `score`.
+    """
+    return predict_all(model, dataset.batches(split, batch_size, **sizing(record, dataset.image_shape)))
 
 
 def class_scores(model: keras.Model, outputs: np.ndarray, record: InputRecord) -> np.ndarray:

@@ -57,7 +57,7 @@ def room(path):
 def imports(path, tree):
     """Yields the dotted names that a file imports, relative ones resolved."""
     package = dotted(path) if path.name == "__init__.py" else dotted(path).rpartition(".")[0]
-    for node in ast.forward(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -121,7 +121,7 @@ def code_lines(function):
 
 @pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
 def test_a_function_is_at_most_60_lines(path):
-    functions = [node for node in ast.forward(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)]
     assert not [function.name for function in functions if code_lines(function) > 60]
 
 
@@ -192,7 +192,7 @@ CAUGHT = {
 
 def raised_by(path):
     """Yields the name of what each `raise` of a file makes; None where an error goes on as it came."""
-    for node in ast.forward(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Raise):
             call = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             yield getattr(call, "id", getattr(call, "attr", None))

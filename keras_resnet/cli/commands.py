@@ -105,16 +105,22 @@ def predict(options: argparse.Namespace) -> None:
     """Prints the most probable classes of images."""
     from keras_resnet import evaluation
 
-    predictions = evaluation.predict(options.trained, options.images, top=options.top, task=options.task)
+    asked = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image}
+    predictions = evaluation.predict_each(options.trained, options.images, **asked)
     if options.json:
-        print(json.dumps(predictions))
+        print(json.dumps(list(predictions)))
         return
     for prediction in predictions:
+        if options.json_lines:
+            print(json.dumps(prediction), flush=True)
+            continue
         print(prediction["image"])
         for best in prediction.get("classes", []):
             print(f"  {best['probability']:7.2%}  {best['name']}")
         if "values" in prediction:
             print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
+        if "error" in prediction:
+            print(f"  skipped: {prediction['error']}")
 
 
 def lr_find(options: argparse.Namespace) -> None:

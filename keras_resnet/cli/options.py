@@ -38,7 +38,7 @@ SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set o
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
-IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files")
+IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files; of a folder all in it")
 TASK = _option(
     "--task", choices=["classification", "regression"], help="what a model is for that does not say it itself"
 )
@@ -76,9 +76,9 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         "score a trained model; every example is counted once",
         [
             TRAINED,
-            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder remembers its own"),
+            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own"),
             DATA_DIR,
-            _option("--split", default="test", help="train, validation or test (default: %(default)s)"),
+            _option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
             TASK,
             JSON,
@@ -90,8 +90,10 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             TRAINED,
             IMAGES,
             _option("--top", type=int, default=5, metavar="N", help="classes to print (default: %(default)s)"),
+            _option("--on-bad-image", choices=["error", "skip"], default="error", help="default: %(default)s"),
             TASK,
             JSON,
+            _option("--json-lines", action="store_true", help="print one JSON object per image, as they come"),
         ],
     ),
     "explain": (

@@ -1,6 +1,7 @@
 """The one interface behind every source."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -212,7 +213,7 @@ class Dataset:
         """Returns every example of a split once, in order; the last batch may be smaller.
 
         Args:
-            split: "train", "validation" or "test".
+            split: "train", "validation" or "test"; "all" for one after the other.
             batch_size: examples per batch.
             image_size: side in pixels or `(height, width)`; None keeps the size that all images share.
             crop: "center" (see `resize_for_evaluation`), "none" (the whole image, stretched); None for "center" where
@@ -224,7 +225,7 @@ class Dataset:
             TypeError, ValueError: an argument is out of its range, or there is no such split.
         """
         check_int("batch_size", batch_size)
-        examples = self.split(split)
+        parts = list(self.splits.values()) if split == "all" else [self.split(split)]
         size = check_image_size(image_size, self.image_shape)
         crop = check_crop(crop, size, self.image_shape, default="center")
         if crop == "random":
@@ -233,7 +234,19 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        return set_pace(examples.finite(plan))
+        return set_pace(functools.reduce(tf.data.Dataset.concatenate, (part.finite(plan) for part in parts)))
+
+    def size_of(self, split: str) -> int:
+        """Returns the number of examples of a split; of all of them for "all"."""
+        return sum(self.sizes.values()) if split == "all" else len(self.split(split))
+
+    def name_of(self, split: str, index: int) -> str:
+        """Returns the file of an example, or its place in the source, by its number in `batches(split, ...)`."""
+        for part in list(self.splits.values()) if split == "all" else [self.split(split)]:
+            if index < len(part):
+                return part.name_of(index)
+            index -= len(part)
+        raise IndexError(index)
 
     def arrays(self, split: str, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels of a split as arrays, for sets that fit in memory.

@@ -1,7 +1,8 @@
 """From a spec such as "digits" or "folder:photos" to a dataset."""
 
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_resnet.arguments import choose
@@ -38,6 +39,7 @@ def load(
     in_memory_limit: int = IN_MEMORY_LIMIT,
     manifest: str | os.PathLike | None = None,
     rank: int | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -61,6 +63,8 @@ def load(
         rank: axes of space of an example: 1 for signals, 2 for pictures, 3 for volumes. None takes arrays as they are
             shaped, the last axis for the channels; with a rank, arrays that lack that axis get it. Grey pictures
             (examples, height, width), whose height and width are equal, need it.
+        class_names: those that a model knows, in the order of its outputs. Class folders are matched by name, and may
+            be fewer; another one is an error. None takes the classes that the source has.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -87,8 +91,15 @@ def load(
         in_memory_limit=in_memory_limit,
         manifest=manifest,
         rank=rank,
+        class_names=class_names,
     )
     source, argument = split_spec(spec)
+    if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():
+        kind = "folder" if found.is_dir() else "npz"
+        raise BadValue(
+            f"spec={spec!r} names no source of data, and is a {'folder' if found.is_dir() else 'file'} that exists. "
+            f"Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass '{kind}:{spec}'."
+        )
     dataset = choose("data source", source, SOURCES)(spec, argument, options)
     if rank is not None and len(dataset.image_shape) != rank + 1:
         raise BadValue(

@@ -31,6 +31,7 @@ class LoadOptions:
     in_memory_limit: int
     manifest: pathlib.Path | None
     rank: int | None = None
+    class_names: tuple[str, ...] | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -52,6 +53,7 @@ def check_options(
     in_memory_limit: Any,
     manifest: Any,
     rank: Any,
+    class_names: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -67,6 +69,7 @@ def check_options(
         in_memory_limit=check_int("in_memory_limit", in_memory_limit, minimum=0),
         manifest=_check_path("manifest", manifest),
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
+        class_names=None if class_names is None else tuple(class_names),
     )
 
 

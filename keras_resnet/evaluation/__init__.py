@@ -21,6 +21,7 @@ from keras_resnet.evaluation.robustness import corrupt as corrupt
 from keras_resnet.evaluation.robustness import robustness as robustness
 from keras_resnet.evaluation.scoring import evaluate as evaluate
 from keras_resnet.evaluation.scoring import predict as predict
+from keras_resnet.evaluation.scoring import predict_each as predict_each
 from keras_resnet.evaluation.throughput import throughput as throughput
 from keras_resnet.evaluation.trained import Trained as Trained
 from keras_resnet.evaluation.trained import load_model as load_model

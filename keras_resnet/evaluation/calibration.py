@@ -187,7 +187,7 @@ def calibrate(
         Guo et al. 2017, section 4.2.
     """
     trained = open_classifier(run_or_model)
-    dataset = dataset_of(trained, data, data_dir)
+    dataset, split = dataset_of(trained, data, data_dir, split)
     predicted = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")
@@ -225,7 +225,7 @@ def calibrate(
 
 def _compare(predicted: Predictions, temperature: float) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
-    names = predicted.dataset.class_names
+    names = predicted.class_names
     shown = ("loss", "expected_calibration_error")
     divided = dataclasses.replace(predicted, logits=predicted.logits / temperature)
     before, after = (scores.classification(each.scores, each.labels, names) for each in (predicted, divided))

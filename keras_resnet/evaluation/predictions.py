@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
 from keras_resnet.preprocessing.outputs import REGRESSION, scores_of, softmax
 from keras_resnet.scores import class_logits, predict_all
 
@@ -24,6 +24,7 @@ class Predictions:
         logits: `(examples, classes)`, float64.
         activation: what makes probabilities of them, "softmax" or "sigmoid".
         labels: `(examples,)`, integers.
+        class_names: one per class of the model.
         dataset: whose examples they are.
         split: of it.
         sizing: how its images were brought to the network, as `Dataset.batches` takes it.
@@ -32,6 +33,7 @@ class Predictions:
     logits: np.ndarray
     activation: str
     labels: np.ndarray
+    class_names: tuple[str, ...]
     dataset: datasets.Dataset
     split: str
     sizing: dict[str, Any]
@@ -101,7 +103,8 @@ def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> P
     logits, activation = class_logits(trained.model, outputs, trained.record)
     if not np.isfinite(logits).all():
         raise BadValue("The model's outputs are not finite. Confidences need numbers. Look for NaN in the weights.")
-    return Predictions(logits, activation, labels.astype("int64").reshape(-1), dataset, split, sizing)
+    labels, names = match_labels(trained, dataset, labels.astype("int64").reshape(-1))
+    return Predictions(logits, activation, labels, names, dataset, split, sizing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +131,7 @@ class Mistake:
 
 
 def mistakes(
-    run_or_model: Any, data: Any = None, *, data_dir: Any = None, split: str = "test", top: int = 12
+    run_or_model: Any, data: Any = None, *, data_dir: Any = None, split: str | None = None, top: int = 12
 ) -> list[Mistake]:
     """Returns the examples that a classifier gets wrong with the highest confidence, the most confident first.
 
@@ -138,7 +141,7 @@ def mistakes(
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
         data: a spec or a loaded dataset; None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
-        split: "train", "validation" or "test".
+        split: as for `evaluate`.
         top: how many at most.
 
     Raises:
@@ -153,17 +156,18 @@ def mistakes(
     """
     check_int("top", top)
     trained = open_classifier(run_or_model)
-    return mistakes_of(predictions_of(trained, dataset_of(trained, data, data_dir), split), top)
+    dataset, split = dataset_of(trained, data, data_dir, split)
+    return mistakes_of(predictions_of(trained, dataset, split), top)
 
 
 def mistakes_of(predicted: Predictions, top: int) -> list[Mistake]:
     """Returns the `top` mistakes of predictions that were made already."""
     indexes = predicted.worst(top)
-    names, probabilities = predicted.dataset.class_names, predicted.probabilities
+    names, probabilities = predicted.class_names, predicted.probabilities
     found = []
     for index, image in zip(indexes, predicted.images(indexes), strict=True):
         label, guess = int(predicted.labels[index]), int(predicted.guesses[index])
         row = probabilities[index]
-        name = predicted.dataset.split(predicted.split).name_of(index)
+        name = predicted.dataset.name_of(predicted.split, index)
         found.append(Mistake(index, name, image, names[label], names[guess], float(row[guess]), float(row[label])))
     return found

@@ -68,7 +68,7 @@ def probe(
 def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
     """Returns the data, whose classes may be others than those of the head."""
     if data is None:
-        dataset = dataset_of(trained)
+        dataset, _ = dataset_of(trained)
     else:
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
     if not dataset.class_names or not dataset.sizes.get("test"):

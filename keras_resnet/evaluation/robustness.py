@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGEST_OF_SMALL_PX = 96  # up to this side the constants of CIFAR-10-C hold, above those of ImageNet-C
@@ -173,7 +173,7 @@ def robustness(
     data: Any = None,
     *,
     data_dir: Any = None,
-    split: str = "test",
+    split: str | None = None,
     limit: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def robustness(
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
         data: a spec or a loaded dataset; None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
-        split: "train", "validation" or "test".
+        split: as for `evaluate`.
         limit: examples at most, spread evenly over the split; each is seen 51 times.
         seed: of the noise.
 
@@ -197,8 +197,9 @@ def robustness(
     """
     check_int("limit", limit)
     trained = open_classifier(run_or_model)
-    dataset = dataset_of(trained, data, data_dir)
+    dataset, split = dataset_of(trained, data, data_dir, split)
     images, labels = spread(trained, dataset, split, limit)
+    labels, _ = match_labels(trained, dataset, labels)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
@@ -224,7 +225,7 @@ def robustness(
 def spread(trained: Trained, dataset: datasets.Dataset, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns examples as a network takes them, float32, and their labels, spread evenly over a split."""
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
-    step = -(-dataset.sizes[split] // limit)
+    step = -(-dataset.size_of(split) // limit)
     found = list(batches.shard(step, 0).as_numpy_iterator())
     images, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return images.astype("float32"), labels.astype("int64").reshape(-1)

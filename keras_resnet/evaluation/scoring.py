@@ -1,7 +1,9 @@
 """Scores of a trained model on a data set, and the classes of image files."""
 
+import logging
 import os
-from collections.abc import Iterable
+import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -9,11 +11,15 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import scores
-from keras_resnet.arguments import check_int
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.data.options import BAD_IMAGE_POLICIES
+from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
 from keras_resnet.preprocessing.outputs import softmax
 from keras_resnet.training import Run
+
+LOGGER = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -21,7 +27,7 @@ def evaluate(
     data: str | datasets.Dataset | None = None,
     *,
     data_dir: str | os.PathLike | None = None,
-    split: str = "test",
+    split: str | None = None,
     batch_size: int = 64,
     task: str | None = None,
 ) -> dict[str, Any]:
@@ -30,16 +36,18 @@ def evaluate(
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, which may end in logits or in
             probabilities.
-        data: a spec such as "digits" or "folder:photos", or a loaded dataset. None for the data of the run.
+        data: a spec such as "digits" or "folder:photos", or a loaded dataset. None for the data of the run. Other data
+            are scored whole, unless they bring a test split; classes are matched by name, and some may be missing.
         data_dir: where TFDS finds its prepared data sets.
-        split: "train", "validation" or "test".
+        split: "train", "validation", "test" or "all"; None for "test" of the run's own data and of data that bring one,
+            "all" of others. With a name other data are divided as the run divided its own.
         batch_size: examples at a time; it does not change the scores.
         task: "classification" or "regression", for a model that carries no record of it.
 
     Returns:
-        For a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more than 5 classes),
-        `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For a regression
-        `examples`, `mse`, `mae` and `r2`.
+        `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
+        than 5 classes), `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For a
+        regression `examples`, `mse`, `mae` and `r2`.
 
     Raises:
         ValueError: the model and the data disagree on the number of classes, their names or the channels; or a path
@@ -55,10 +63,18 @@ def evaluate(
     """
     check_int("batch_size", batch_size)
     trained = open_trained(run_or_model, task)
-    dataset = dataset_of(trained, data, data_dir)
+    dataset, split = dataset_of(trained, data, data_dir, split)
     if task is None and "task" in trained.record.assumed:
         trained = trained.for_task(dataset.task)  # what the labels are for
-    return scores.score(trained.model, dataset, split, trained.record, batch_size)
+    outputs, labels = scores.outputs_and_labels(trained.model, dataset, split, trained.record, batch_size)
+    if trained.is_regression:
+        return {"split": split, **scores.regression(outputs, labels)}
+    labels, names = match_labels(trained, dataset, labels)
+    found = scores.classification(trained.class_scores(outputs), labels, names)
+    missing = [row["name"] for row in found["per_class"] if not row["support"]]
+    if missing:
+        LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
+    return {"split": split, **found}
 
 
 def predict(
@@ -66,36 +82,92 @@ def predict(
     image_paths: str | os.PathLike | Iterable[str | os.PathLike],
     top: int = 5,
     task: str | None = None,
+    on_bad_image: str = "error",
 ) -> list[dict[str, Any]]:
     """Reads image files and returns their most probable classes.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
-        image_paths: image files, or one.
+        image_paths: image files, or one; of a folder every image file in it, folders within included.
         top: classes to return for each image, the most probable first; at most as many as there are.
         task: as for `evaluate`.
+        on_bad_image: "error" stops at a file that cannot be read; "skip" goes on, with what is wrong in its place.
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
-        `{"image": path, "values": [...]}`. A model that carries no class names has its indices for names.
+        `{"image": path, "values": [...]}`; for a file that was skipped `{"image": path, "error": ...}`. A model that
+        carries no class names has its indices for names.
 
     Raises:
         ValueError: a path holds no model, a file is no image, or the model takes neither 1 nor 3 channels.
     """
+    return list(predict_each(run_or_model, image_paths, top, task, on_bad_image))
+
+
+def predict_each(
+    run_or_model: Run | keras.Model | str | os.PathLike,
+    image_paths: str | os.PathLike | Iterable[str | os.PathLike],
+    top: int = 5,
+    task: str | None = None,
+    on_bad_image: str = "error",
+) -> Iterator[dict[str, Any]]:
+    """Returns what `predict` does, one image after the other, however many there are: none is held longer.
+
+    Args:
+        run_or_model: as for `predict`.
+        image_paths: as for `predict`.
+        top: as for `predict`.
+        task: as for `predict`.
+        on_bad_image: as for `predict`.
+
+    Raises:
+        ValueError: as `predict`; of a file when its turn comes.
+    """
     check_int("top", top)
-    paths = [image_paths] if isinstance(image_paths, (str, os.PathLike)) else list(image_paths)
+    choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES)
+    paths = image_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
     trained = open_trained(run_or_model, task)
-    record = trained.record
-    channels = trained.model.input_shape[-1]
-    if record.channel_order == "any":
+    if trained.record.channel_order == "any":
         raise BadValue(
-            f"The model takes {channels} channels. Image files are read with 3 channels, or with 1 as grey. "
-            "Call the model on your own array."
+            f"The model takes {trained.model.input_shape[-1]} channels. Image files are read with 3 channels, or with "
+            "1 as grey. Call the model on your own array."
         )
-    images = [datasets.read_for_network(path, record) for path in paths]
-    outputs = np.concatenate([trained.model.predict_on_batch(image[None]) for image in images])
-    answers = answers_of(trained, outputs, top)
-    return [{"image": os.fspath(path), **answer} for path, answer in zip(paths, answers, strict=True)]
+
+    def answer(path: str | os.PathLike) -> dict[str, Any]:
+        try:
+            image = datasets.read_for_network(path, trained.record)
+        except datasets.BadImageError as error:
+            if on_bad_image == "error":
+                raise
+            return {"image": os.fspath(path), "error": str(error)}
+        outputs = np.asarray(trained.model.predict_on_batch(image[None]))
+        return {"image": os.fspath(path), **answers_of(trained, outputs, top)[0]}
+
+    return (answer(path) for path in paths)
+
+
+def image_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
+    """Returns files as they are, and in the place of a folder the image files in it.
+
+    Args:
+        paths: of files and folders.
+
+    Raises:
+        ValueError: a folder holds no image file.
+    """
+    found: list[str | os.PathLike] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        inside = sorted(file for file in pathlib.Path(path).rglob("*") if file.suffix.lower() in EXTENSIONS)
+        if not inside:
+            raise BadValue(
+                f"The folder {os.fspath(path)!r} holds no image file. Allowed are files with the extensions "
+                f"{', '.join(sorted(EXTENSIONS))}. Check the path."
+            )
+        found += inside
+    return found
 
 
 def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:

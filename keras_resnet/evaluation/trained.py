@@ -17,6 +17,7 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION, TASKS
 from keras_resnet.training import Run
+from keras_resnet.training.defaults import absolute_spec
 
 LOGGER = logging.getLogger(__name__)
 
@@ -150,30 +151,41 @@ def open_features(run_or_model: Any) -> Trained:
     return Trained(model, preprocessing.for_model(model), None)
 
 
-def dataset_of(trained: Trained, data: Any = None, data_dir: Any = None) -> datasets.Dataset:
-    """Returns the data: a run's own, or other data divided into splits as the run divided its own.
+def dataset_of(
+    trained: Trained, data: Any = None, data_dir: Any = None, split: str | None = None
+) -> tuple[datasets.Dataset, str]:
+    """Returns the data and the split to score: a run's own, or others, whole unless they bring one or it is named.
 
     Args:
         trained: the model.
         data: a spec, a loaded dataset, or None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
+        split: "train", "validation", "test" or "all"; None for "test" of a run's own data and of data that bring one,
+            and for "all" of other data. With a name other data are divided as the run divided its own.
 
     Raises:
         ValueError: there is none, or the model and the data disagree on classes or channels.
     """
-    run = trained.run
+    run, record = trained.run, trained.record
+    if run is not None and data_dir is None:
+        data_dir = run.about.data_dir
     if isinstance(data, datasets.Dataset):
         dataset = data
-    elif run is not None:
-        dataset = run.dataset if data is None and data_dir is None else run.load_data(data, data_dir)
+    elif run is not None and (data is None or absolute_spec(str(data), data_dir)[0] == run.about.data):
+        dataset = run.dataset if data_dir == run.about.data_dir else run.load_data(None, data_dir)
     elif data is None:
         raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     else:
-        record = trained.record
-        task = CLASSIFICATION if "task" in record.assumed else record.task
-        dataset = datasets.load(data, data_dir=data_dir, task=str(task), apply_exif=record.apply_exif)
+        options: dict[str, Any] = {} if run is None else run.recipe.data.load_options()
+        options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
+        options["task"] = CLASSIFICATION if "task" in record.assumed else record.task
+        if split is None:
+            options |= {"validation_fraction": 0.0, "test_fraction": 0.0}
+        dataset = datasets.load(str(data), data_dir=data_dir, **options)
+        if split is None and "test" not in dataset.sizes:
+            split = "all"
     _check_agreement(trained, dataset)
-    return dataset
+    return dataset, split or "test"
 
 
 def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
@@ -185,7 +197,9 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
         )
     num_outputs = trained.model.output_shape[-1]
     is_binary = num_outputs == 1 and dataset.num_outputs == 2 and dataset.task == CLASSIFICATION
-    if num_outputs != dataset.num_outputs and not is_binary:
+    # Classes with names are matched by these, and some may be missing.
+    is_named = bool(trained.record.class_names) and dataset.task == CLASSIFICATION
+    if num_outputs != dataset.num_outputs and not is_binary and not is_named:
         what = "values per example" if dataset.task == REGRESSION else "classes"
         raise BadValue(
             f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} {what}. "
@@ -193,11 +207,27 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
         )
     check_channels(trained, dataset)
     trained_on = trained.record.class_names
-    if trained_on and trained_on != tuple(dataset.class_names):
+    unknown = [name for name in dataset.class_names if name not in trained_on] if trained_on else []
+    if unknown:
         raise BadValue(
-            f"data={dataset.spec!r} has the classes {list(dataset.class_names)}, and the model was trained on "
-            f"{list(trained_on)}. Names and order must be equal. Rename the folders or the classes."
+            f"data={dataset.spec!r} has the classes {unknown}, and the model was trained on {list(trained_on)}. The "
+            "names must be among these. Rename the folders or the classes."
         )
+
+
+def match_labels(trained: Trained, dataset: datasets.Dataset, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Returns labels as the model numbers its classes, by their names, and the names of these.
+
+    Args:
+        trained: a classifier.
+        dataset: whose labels they are, and which fits it.
+        labels: of any number type.
+    """
+    names = trained.record.class_names
+    if not names or names == tuple(dataset.class_names):
+        return labels, tuple(dataset.class_names)
+    places = np.array([names.index(name) for name in dataset.class_names])
+    return places[scores.checked_labels(np.asarray(labels).reshape(-1), len(places))], names
 
 
 def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:

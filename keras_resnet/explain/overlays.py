@@ -134,7 +134,7 @@ def explain_files(
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
-        image_paths: image files.
+        image_paths: image files; of a folder every image file in it.
         out: the folder of the PNG files, made where it is missing: `NAME.png` for each file. `NAME-2.png` and so on
             where names repeat, or where a file of another origin has the name; such a file is never replaced.
         method: as for `explain`.
@@ -149,9 +149,10 @@ def explain_files(
     # Reading files takes TensorFlow; maps of arrays do not.
     from keras_resnet import data as datasets
     from keras_resnet.evaluation import open_trained
+    from keras_resnet.evaluation.scoring import image_files
 
     trained = open_trained(run_or_model, task)
-    paths = [pathlib.Path(path) for path in image_paths]
+    paths = [pathlib.Path(path) for path in image_files(image_paths)]
     images = [datasets.read_for_network(path, trained.record) for path in paths]
     folder = files.make_writable(out)
     names, written = trained.record.class_names, []

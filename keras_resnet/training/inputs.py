@@ -77,9 +77,12 @@ class Data(fields.Section):
 
     def load(self, spec: str, data_dir: str | None, task: str) -> datasets.Dataset:
         """Returns the dataset as this section wants it; `task` is what the labels are for."""
-        options = {name: getattr(self, name) for name in LOADING if name != "rank"}
+        return datasets.load(spec, data_dir=data_dir, task=task, **self.load_options())
+
+    def load_options(self) -> dict[str, Any]:
+        """Returns the arguments of `data.load` that this section holds."""
         rank = None if self.rank == "auto" else int(self.rank)
-        return datasets.load(spec, data_dir=data_dir, task=task, rank=rank, **options)
+        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank}
 
     def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""

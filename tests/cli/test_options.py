@@ -9,7 +9,7 @@ OPTIONS = {
     "info": {"model", "--input-shape", "--set", "--svg"},
     "train": {"--data", "--data-dir", "--model", "--recipe", "--batch-size", "--out", "--dry-run", *TRAINING},
     "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--task", "--json"},
-    "predict": {"trained", "images", "--top", "--task", "--json"},
+    "predict": {"trained", "images", "--top", "--on-bad-image", "--task", "--json", "--json-lines"},
     "explain": {"trained", "images", "--out", "--task"},
     "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
     "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},

@@ -93,3 +93,32 @@ def test_a_model_of_five_channels_cannot_read_image_files(picture):
 def test_a_top_of_nothing_is_refused(color, picture):
     with pytest.raises(ValueError, match="top must be an int >= 1, got 0"):
         evaluation.predict(color, picture("a.png", (16, 16)), top=0)
+
+
+def test_a_folder_is_read_whole_and_a_bad_file_may_be_skipped(color, picture, tmp_path):
+    """One damaged file threw all answers away, and a folder was refused."""
+    (tmp_path / "more").mkdir()
+    paths = [picture("a.png", (16, 16)), picture("more/b.png", (16, 16), seed=1)]
+    (tmp_path / "c.jpg").write_bytes(b"no image")
+    (tmp_path / "notes.txt").write_text("not read")
+    whole = evaluation.predict(color, tmp_path, on_bad_image="skip")
+    assert [row["image"] for row in whole] == [str(paths[0]), str(tmp_path / "c.jpg"), str(paths[1])]
+    assert "not a JPEG" in whole[1]["error"]
+    assert [whole[0], whole[2]] == evaluation.predict(color, paths)
+    with pytest.raises(ValueError, match="c.jpg"):
+        evaluation.predict(color, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image file"):
+        evaluation.predict(color, tmp_path / "empty")
+
+
+def test_answers_come_one_after_the_other(color, picture):
+    """What is asked for is checked at once; each file is read when its turn comes."""
+    first, second = picture("a.png", (16, 16)), picture("b.png", (16, 16))
+    answers = evaluation.predict_each(color, [first, second])
+    assert next(answers)["image"] == str(first)
+    second.unlink()
+    with pytest.raises(ValueError, match="no such file"):
+        next(answers)
+    with pytest.raises(ValueError, match="on_bad_image='ignore' is not known"):
+        evaluation.predict_each(color, [first], on_bad_image="ignore")

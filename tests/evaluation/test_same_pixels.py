@@ -64,13 +64,16 @@ def test_predict_and_evaluate_see_the_same_pixels(run):
 def test_a_run_and_its_model_score_alike(run):
     spec = run.description["data"]
     by_run = evaluation.evaluate(run.path, spec)
-    assert by_run == evaluation.evaluate(run.path / "best.keras", spec) == run.metrics["test"]
+    by_model = evaluation.evaluate(run.path / "best.keras", spec, split="test")
+    assert by_run == by_model == {"split": "test", **run.metrics["test"]}
 
 
 def test_a_model_file_refuses_data_with_other_classes(run, tmp_path):
     photographs(tmp_path / "photos", ((40, 56),))
     (tmp_path / "photos" / "dark").rename(tmp_path / "photos" / "black")
-    with pytest.raises(ValueError, match=r"has the classes \['black', .* was trained on \['bright', 'dark'"):
+    with pytest.raises(
+        ValueError, match=r"\['black'\], which the model does not know. Its classes are \['bright', 'dark'"
+    ):
         evaluation.evaluate(run.path / "best.keras", f"folder:{tmp_path / 'photos'}")
 
 

@@ -33,6 +33,10 @@ def test_a_room_is_there_as_an_attribute_and_as_a_module(room):
     assert getattr(keras_resnet, room) is importlib.import_module(f"keras_resnet.{room}")
 
 
+def test_the_directory_lists_public_names_alone():
+    assert not {"Any", "sys", "ROOMS", "NAMES", "importlib"} & set(dir(keras_resnet))
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="ResNet19"):
         keras_resnet.ResNet19  # noqa: B018

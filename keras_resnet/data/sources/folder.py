@@ -39,8 +39,9 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     root = resolve(argument, options)
     report: list[str] = []
     folders = find_splits(root, report)
-    classes = {split: list_classes(folder, report) for split, folder in folders.items()}
-    names = check_same_classes(classes, report)
+    known = options.class_names
+    classes = {split: list_classes(folder, report, known) for split, folder in folders.items()}
+    names = check_same_classes(classes, report) if known is None else known
     report.extend(class_counts(split, found) for split, found in classes.items())
     if options.manifest is not None:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]

@@ -62,7 +62,11 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
         )
     names = [entry.name for entry in _visible(root) if entry.is_dir()]
     # A class may be called "train": as a split it holds class folders, as a class it holds pictures.
-    if "train" not in names or not any(entry.is_dir() for entry in _visible(root / "train")):
+    held = [name for name in names if name in SPLIT_FOLDERS and any(e.is_dir() for e in _visible(root / name))]
+    if len(names) == 1 == len(held) and "train" not in held:
+        report.append(f"{root} holds {held[0]}/ alone, which is read as the data")
+        return {"train": root / held[0]}
+    if "train" not in held:
         return {"train": root}
     splits: dict[str, pathlib.Path] = {}
     for name in sorted(names):
@@ -77,8 +81,13 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
     return splits
 
 
-def list_classes(root: pathlib.Path, report: list[str]) -> ClassFolders:
+def list_classes(root: pathlib.Path, report: list[str], known: tuple[str, ...] | None = None) -> ClassFolders:
     """Returns the image files of the class folders in `root`.
+
+    Args:
+        root: of the split.
+        report: to which is added what a user should know.
+        known: the classes that there may be; some of them may be missing. None takes those that are there, two or more.
 
     Raises:
         ValueError: there are fewer than two classes, a class is empty, or its name cannot be shown on a line.
@@ -99,7 +108,12 @@ def list_classes(root: pathlib.Path, report: list[str]) -> ClassFolders:
     if loose and files:
         report.append(f"ignored {loose} image files in {root} that lie in no class folder")
     report.extend(ignored.lines(root))
-    _check_classes(root, files, loose, ignored)
+    _check_classes(root, files, loose, ignored, known)
+    if known is not None:
+        missing = [name for name in known if not files.get(name)]
+        if missing:
+            report.append(f"{root} has no images of the classes {missing}")
+        files = {name: files[name] for name in known if files.get(name)}
     return ClassFolders(root, files)
 
 
@@ -158,7 +172,9 @@ def _walk(top: pathlib.Path, ignored: _Ignored) -> list[str]:
     return sorted(found)
 
 
-def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, ignored: _Ignored) -> None:
+def _check_classes(
+    root: pathlib.Path, files: dict[str, list[str]], loose: int, ignored: _Ignored, known: tuple[str, ...] | None
+) -> None:
     if not files:
         found = f"{loose} image files and no class folder" if loose else "no class folder"
         raise BadValue(
@@ -171,6 +187,14 @@ def _check_classes(root: pathlib.Path, files: dict[str, list[str]], loose: int, 
             f"{root} holds class folders with unprintable characters in their names: {odd!r}. "
             "Allowed are letters, digits, spaces and signs of any script on one line. Rename them."
         )
+    if known is not None:
+        unknown = sorted(set(files) - set(known))
+        if unknown:
+            raise BadValue(
+                f"{root} holds the class folders {unknown}, which the model does not know. Its classes are "
+                f"{list(known)}. Rename or move these folders."
+            )
+        return
     empty = [name for name, paths in files.items() if not paths]
     if empty:
         extensions = ", ".join(sorted(EXTENSIONS))

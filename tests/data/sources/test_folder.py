@@ -249,3 +249,11 @@ def test_real_photographs_load_from_folders(real_data):
     assert dataset.image_shape == (32, 32, 3)
     _, labels = dataset.arrays("validation")
     assert np.bincount(labels).tolist() == [500] * 10
+
+
+def test_a_path_without_its_source_is_suggested_with_it(tmp_path):
+    with pytest.raises(ValueError, match=f"Pass 'folder:{tmp_path}'"):
+        data.load(str(tmp_path))
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match=f"Pass 'npz:{tmp_path / 'a.npz'}'"):
+        data.load(str(tmp_path / "a.npz"))
