@@ -32,7 +32,7 @@ LAYERS = {
     "IdentityBlock": ({"filters": 4, "strides": 2, "version": "v2", "shortcut": "pool"}, EVERY_RANK),
     "InputNormalization": ({"scheme": "unit"}, EVERY_RANK),
     "Opened": ({}, ()),  # a block that `activations` opened; tests/models/test_inside.py
-    "Noise": ({"deviation": 2.0}, EVERY_RANK),
+    "Noise": ({"stddev": 2.0}, EVERY_RANK),
     "PadAndCrop": ({"pixels": 2}, (PICTURES,)),
     "QuarterTurns": ({}, (PICTURES,)),
     "RandAugment": ({"magnitude": 0.5}, (PICTURES,)),

@@ -148,8 +148,9 @@ def _texts(layers: list[Any]) -> Iterator[str]:
         kind = type(layer).__name__
         if isinstance(layer, Convolution):
             rank = layer.kernel.ndim - 2
+            groups = f", {layer.groups} groups" if layer.groups > 1 else ""
             stride = f", /{layer.strides}" if layer.strides > 1 else ""
-            yield f"{'x'.join([str(layer.kernel_size)] * rank)} conv, {layer.filters}{stride}"
+            yield f"{'x'.join([str(layer.kernel_size)] * rank)} conv, {layer.filters}{groups}{stride}"
         elif isinstance(layer, keras.layers.Dense):
             yield f"dense, {layer.units}"
         elif layer.name == "attention":

@@ -224,7 +224,7 @@ from keras_resnet.export import exporting
 def stop(*arguments):
     print("written", flush=True)
     sys.stdin.read()
-exporting.checked = stop
+exporting.check_export = stop
 export.export(sys.argv[1], format=sys.argv[2], out=sys.argv[3])
 """
 

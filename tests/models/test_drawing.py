@@ -14,13 +14,14 @@ NAMESPACE = {"s": "http://www.w3.org/2000/svg"}
 
 @pytest.mark.parametrize("name", harness.VARIANTS)
 def test_the_rows_are_the_blocks_of_the_table(name):
-    model = getattr(keras_resnet, name.replace("resnet", "ResNet"))(input_shape=(32, 32, 3), width=4)
+    model = getattr(keras_resnet, VARIANTS[name].constructor)(input_shape=(32, 32, 3), width=4)
     rows = rows_of(model)
     blocks = [row for row in rows if row.shortcut is not None]
     assert [row.name for row in rows if row.shortcut is None] == ["stem", "head"]
     for index, count in enumerate(VARIANTS[name].depths):
         assert sum(row.times for row in blocks if row.name == f"stage{index + 2}") == count
-    assert all(len(row.branch) == len(VARIANTS[name].block.branch) for row in blocks)
+    boxes = len(VARIANTS[name].block.branch) + ("attention" in VARIANTS[name].defaults)
+    assert all(len(row.branch) == boxes for row in blocks)
 
 
 def test_a_row_says_kernels_channels_strides_and_what_the_shortcut_does():
@@ -30,6 +31,8 @@ def test_a_row_says_kernels_channels_strides_and_what_the_shortcut_does():
     assert rows["stage3", False].shortcut == ("1x1 conv, 512, /2",)
     assert rows["stage3", True].times == 3 and rows["stage3", True].shape == (28, 28, 512)
     assert rows["head", False].branch == ("mean of all places", "dense, 1000")
+    grouped = {row.name: row for row in rows_of(keras_resnet.ResNeXt50_32x4d(kernel_initializer="zeros"))}
+    assert grouped["stage5"].branch[1] == "3x3 conv, 1024, 32 groups"
 
 
 def test_what_is_added_to_a_network_is_drawn():

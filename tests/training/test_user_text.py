@@ -7,7 +7,7 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import explain, report, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
-from keras_resnet.training import plots, recording, trainer  # noqa: E402
+from keras_resnet.training import callbacks, plots, trainer  # noqa: E402
 
 NAMES = ("under_$10_to_$20", "$x^{2", "<b>bold</b> & 'co'", "{0} %s \\frac", "日本 $$", "_^~")
 WORDS = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16}
@@ -48,7 +48,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch
     def fail(*arguments, **options):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(recording, "draw_curves", fail)
+    monkeypatch.setattr(callbacks, "draw_curves", fail)
     monkeypatch.setattr(trainer, "draw_confusion", fail)
     with pytest.warns(UserWarning, match=r"could not be drawn \(RuntimeError\('no font'\)\)") as warned:
         run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
