@@ -74,7 +74,7 @@ class SqueezeExcite(Composite):
         """Returns the layers inside, in the order of the computation."""
         return [self.reduce, self.expand]
 
-    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` scaled channel by channel."""
         axes = spatial_axes(len(inputs.shape), self.data_format)
         # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.

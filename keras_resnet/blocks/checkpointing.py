@@ -26,7 +26,7 @@ def recomputed_call(layer: Composite, inputs: Any, training: bool | None) -> Any
 
     def pure(x: Any) -> tuple[Any, ...]:
         with keras.StatelessScope(state_mapping=held) as scope:
-            outputs = layer.forward(x, training, run_layer)
+            outputs = layer.compute(x, training, run_layer)
             return outputs, *(scope.get_current_value(variable) for variable in moving)
 
     outputs, *values = keras.remat(pure)(inputs)

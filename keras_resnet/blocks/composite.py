@@ -16,14 +16,14 @@ def run_layer(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
 class Composite(keras.layers.Layer):
     """Calls each layer inside through a function that is given, so that someone may record or change what it returns.
 
-    A subclass writes `forward` and `sublayers`.
+    A subclass writes `compute` and `sublayers`.
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns what the layer computes."""
-        return self.forward(inputs, training, run_layer)
+        return self.compute(inputs, training, run_layer)
 
-    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns what the layer computes.
 
         Args:

@@ -247,7 +247,7 @@ class ResidualBlock(Composite):
             return recomputed_call(self, inputs, training)
         return super().call(inputs, training=training)
 
-    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""
         if self.fused and training:
             warn_of_training()

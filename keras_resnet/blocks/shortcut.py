@@ -153,7 +153,7 @@ class Shortcut(Composite):
         """Returns the layers inside, in the order of the computation."""
         return [layer for layer in (self.pool, self.conv, self.norm) if layer is not None]
 
-    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` in the shape of the branch."""
         x = keras.ops.cast(call_layer(self.pool, inputs), self.compute_dtype) if self.pool else inputs
         x = call_layer(self.conv, x) if self.conv else x

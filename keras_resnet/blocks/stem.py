@@ -152,7 +152,7 @@ class Stem(Composite):
             layers += [conv, *self.norms[index : index + 1]]
         return [layer for layer in (*layers, self.pool) if layer is not None]
 
-    def forward(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns the feature map for the first residual stage."""
         if self.fused and training:
             warn_of_training()

@@ -14,7 +14,7 @@ from keras_resnet.models.precision import copy_weights, leaf_layers
 
 FOLDABLE = (Stem, ResidualBlock, Shortcut)
 # A subclass that leaves these as they are, such as a block with another `branch`, folds as its base does.
-COMPUTING = ("build", "call", "forward", "sublayers")
+COMPUTING = ("build", "call", "compute", "sublayers")
 
 
 def fuse(model: keras.Model) -> keras.Model:

@@ -37,14 +37,14 @@ class Opened(keras.layers.Layer):
             def run(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
                 path = f"{prefix}{layer.name}"
                 if isinstance(layer, Composite):
-                    found[path] = layer.forward(inputs, options.get("training"), run_below(f"{path}/"))
+                    found[path] = layer.compute(inputs, options.get("training"), run_below(f"{path}/"))
                 else:
                     found[path] = layer(inputs, **options)
                 return found[path]
 
             return run
 
-        output = self.layer.forward(inputs, training, run_below(""))
+        output = self.layer.compute(inputs, training, run_below(""))
         return [output, *(found[path] for path in self.paths)]
 
     def get_config(self) -> dict[str, Any]:
