@@ -225,7 +225,7 @@ class Dataset:
             TypeError, ValueError: an argument is out of its range, or there is no such split.
         """
         check_int("batch_size", batch_size)
-        parts = list(self.splits.values()) if split == "all" else [self.split(split)]
+        parts = self._parts(split)
         size = check_image_size(image_size, self.image_shape)
         crop = check_crop(crop, size, self.image_shape, default="center")
         if crop == "random":
@@ -236,13 +236,17 @@ class Dataset:
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
         return set_pace(functools.reduce(tf.data.Dataset.concatenate, (part.finite(plan) for part in parts)))
 
+    def _parts(self, split: str) -> list[Examples]:
+        """Returns the examples of a split, or of every one for "all"."""
+        return list(self.splits.values()) if split == "all" else [self.split(split)]
+
     def size_of(self, split: str) -> int:
         """Returns the number of examples of a split; of all of them for "all"."""
-        return sum(self.sizes.values()) if split == "all" else len(self.split(split))
+        return sum(map(len, self._parts(split)))
 
     def name_of(self, split: str, index: int) -> str:
         """Returns the file of an example, or its place in the source, by its number in `batches(split, ...)`."""
-        for part in list(self.splits.values()) if split == "all" else [self.split(split)]:
+        for part in self._parts(split):
             if index < len(part):
                 return part.name_of(index)
             index -= len(part)
