@@ -58,7 +58,7 @@ def check_options(
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
         data_dir=_check_path("data_dir", data_dir),
-        task=_check_task(task),
+        task=choose("task", task, TASKS),
         validation_fraction=check_fraction("validation_fraction", validation_fraction),
         test_fraction=check_fraction("test_fraction", test_fraction),
         split_seed=check_int("split_seed", split_seed, minimum=0),
@@ -71,11 +71,6 @@ def check_options(
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
         class_names=None if class_names is None else tuple(class_names),
     )
-
-
-def _check_task(task: Any) -> str:
-    choose("task", task, TASKS)
-    return str(task)
 
 
 def _check_path(argument: str, value: Any) -> pathlib.Path | None:

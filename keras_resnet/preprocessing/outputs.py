@@ -1,6 +1,5 @@
 """What a model is for, and how its outputs are read: tasks, last activations, and probabilities from outputs."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,27 +9,7 @@ import numpy as np
 from keras_resnet.arguments import choose
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """A row of the table of tasks.
-
-    Attributes:
-        has_classes: whether labels name one of several classes; otherwise they are numbers, the regression targets.
-        default_loss: by which a recipe trains where it names no other.
-        metric: the figure by which models of this task are compared as a rule.
-    """
-
-    has_classes: bool
-    default_loss: str
-    metric: str
-
-
-TASKS = {
-    CLASSIFICATION: Task(True, "cross_entropy", "accuracy"),
-    REGRESSION: Task(False, "mean_squared_error", "mae"),
-}
+TASKS = {name: name for name in (CLASSIFICATION, REGRESSION)}
 
 SMALLEST = np.finfo("float32").tiny
 
