@@ -3,7 +3,8 @@
     python -m benchmarks.accuracy TABLE --data-dir DIR [--peers PYTHON] [--seeds 0 1 2] [--epochs N] [--json FILE]
 
 TABLE is `proof` (the recipe `cifar`, Keras's defaults, timm's defaults in PyTorch), `ablation` (an ingredient after the
-other), `labels` (50 labelled images a class) or `precision` (float32 against bfloat16). DIR is a prepared TFDS folder.
+other), `labels` (50 labelled images a class), `precision` (float32 against bfloat16) or `rate` (learning rates, compared
+on a tenth of the training images, after the last epoch). DIR is a prepared TFDS folder.
 Every run is a process and keeps its folder under --out: a second call goes on where the first one stopped. With
 `--workers 2` two runs go side by side, each on a core of its own.
 """
@@ -42,12 +43,14 @@ class Case:
         trainer: "recipe", or a name of `benchmarks.accuracy_peers`.
         settings: of the recipe `cifar`, "section.field" -> value.
         labels: training images a class; 0 for all.
+        split: whose accuracy is read, "test" or "validation".
     """
 
     title: str
     trainer: str = "recipe"
     settings: dict[str, str] = dataclasses.field(default_factory=dict)
     labels: int = 0
+    split: str = "test"
 
 
 def _ablation() -> list[Case]:
@@ -89,6 +92,14 @@ TABLES = {
     "precision": [
         Case("float32", settings={"train.precision": "float32"}),
         Case("mixed_bfloat16", settings={"train.precision": "mixed_bfloat16"}),
+    ],
+    "rate": [
+        Case(
+            f"the recipe, rate {rate}",
+            settings={"optimizer.learning_rate": rate, "data.validation_fraction": "0.1"},
+            split="validation",
+        )
+        for rate in ("0.1", "0.2", "0.3", "0.5")
     ],
 }
 
@@ -139,17 +150,17 @@ def run(case: Case, seed: int, options: argparse.Namespace, core: int | None) ->
         folder.mkdir(exist_ok=True)
         command = [interpreter, "-m", "benchmarks.accuracy_peers", case.trainer, "--images", str(images), *words]
         command += ["--width", str(options.width), "--precision", options.precision, "--json", str(folder / "run.json")]
-    if not _outcome(folder):
+    if not _outcome(folder, case.split):
         pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
         with open(f"{folder}.log", "a", encoding="utf-8") as log:
             environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
             start = time.monotonic()
             done = subprocess.run([*pinned, *command], cwd=ROOT, env=environment, stdout=log, stderr=log)
         print(f"{case.title}, seed {seed}: status {done.returncode}, {time.monotonic() - start:.0f} s", file=sys.stderr)
-    return _outcome(folder) or {"failure": f"see {folder}.log"}
+    return _outcome(folder, case.split) or {"failure": f"see {folder}.log"}
 
 
-def _outcome(folder: pathlib.Path) -> dict[str, Any]:
+def _outcome(folder: pathlib.Path, split: str) -> dict[str, Any]:
     try:
         told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except OSError:
@@ -158,7 +169,8 @@ def _outcome(folder: pathlib.Path) -> dict[str, Any]:
         return {}
     rows = told.get("history")
     seconds = sum(row["epoch_seconds"] for row in rows) if rows else told["seconds"]
-    return {"accuracy": told["metrics"]["test"]["accuracy"], "seconds": seconds}
+    accuracy = rows[-1]["val_accuracy"] if split == "validation" else told["metrics"]["test"]["accuracy"]
+    return {"accuracy": accuracy, "seconds": seconds}
 
 
 def measured(cases: list[Case], options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -293,16 +293,17 @@ def test_signals_two_classes_and_regressions_are_exported(tmp_path):
         ),
         ({"format": "onnx", "quantize": "float16", "out": "n.onnx"}, "weights of 16 bits.*'openvino', 'litert'"),
         ({"format": "savedmodel", "quantize": "int4"}, "quantize='int4'"),
-        ({"format": "savedmodel", "out": "nowhere/net"}, "no folder that can be written"),
+        ({"format": "savedmodel", "out": "taken-too/net"}, "taken-too.*which is a file"),
         ({"format": "savedmodel", "out": "taken"}, "exists.*never writes over another"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_written(run, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
+    (tmp_path / "taken-too").write_text("a file where a folder is wanted")
     with pytest.raises(ValueError, match=message):
         keras_resnet.export(run.path, **{"out": "net", **options})
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["taken", "taken-too"]
 
 
 def test_a_missing_package_names_the_command(run, tmp_path, monkeypatch):
