@@ -3,8 +3,8 @@
     python -m benchmarks.accuracy TABLE --data-dir DIR [--peers PYTHON] [--seeds 0 1 2] [--epochs N] [--json FILE]
 
 TABLE is `proof` (the recipe `cifar`, Keras's defaults, timm's defaults in PyTorch), `ablation` (an ingredient after the
-other), `labels` (50 labelled images a class), `precision` (float32 against bfloat16) or `rate` (learning rates, compared
-on a tenth of the training images, after the last epoch). DIR is a prepared TFDS folder.
+other), `labels` (50 labelled images a class), `precision` (float32 against bfloat16) or `rate` (learning rates,
+compared on a tenth of the training images, after the last epoch). DIR is a prepared TFDS folder.
 Every run is a process and keeps its folder under --out: a second call goes on where the first one stopped. With
 `--workers 2` two runs go side by side, each on a core of its own.
 """

@@ -11,7 +11,7 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.defaults import absolute_spec, defaults_of
-from keras_resnet.training.folder import earlier_recipe
+from keras_resnet.training.folder import EPOCHS, earlier_recipe
 from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
@@ -95,7 +95,7 @@ def define(
     changes = {key: value for key, value in overrides.items() if not key.startswith("search.")}
     changes |= {} if epochs is None else {"train.epochs": epochs}
     changes |= {} if seed is None else {"train.seed": seed}
-    recipe = recipe.replace(changes)
+    recipe = settings.with_objective(recipe.replace(changes))
     if known is None:
         remembered = {**remembered, **defaults_of(recipe, "data" in given)}
     plain = {**remembered, **given}
@@ -139,11 +139,24 @@ def check_same(folder: pathlib.Path, known: Definition, definition: Definition) 
     """Raises ValueError where a folder holds another search; more trials may be asked for."""
     before, now = known.to_dict(), definition.to_dict()
     for values in (before, now):
+        values["trials"] = None
         values["recipe"] = {key: value for key, value in values["recipe"].items() if key not in DESCRIPTIVE}
         values["settings"] = {key: value for key, value in values["settings"].items() if key not in ("recipe", "space")}
         # Data without pictures lost these when the search began.
         values["space"] = {name: rest for name, rest in values["space"] if not name.startswith("augment.")}
     changed = training.differences(before, now)
+    if changed and all(line.startswith(EPOCHS) for line in changed):
+        raise BadValue(
+            f"out={os.fspath(folder)!r} holds a search whose trials have {known.recipe.train.epochs} epochs, and "
+            f"{definition.recipe.train.epochs} were asked for. Scores of trials of unequal length would not compare. "
+            f"Train the winner for longer (recipe {os.fspath(folder / 'best.toml')!r} with more epochs), or start "
+            "another search from that recipe (search.recipe) in a folder of its own."
+        )
+    if definition.trials < known.trials:
+        raise BadValue(
+            f"out={os.fspath(folder)!r} holds a search of {known.trials} trials, and {definition.trials} were asked "
+            "for. A search that goes on may have as many or more. Ask for more, or start another one elsewhere."
+        )
     if changed:
         raise BadValue(
             f"out={os.fspath(folder)!r} holds another search; differing: {'; '.join(changed)}. Its trials would not "

@@ -15,6 +15,7 @@ import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
 from keras_resnet import training
+from keras_resnet.errors import BadValue
 from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.record import RecordFile
@@ -237,9 +238,27 @@ class Ledger:
         with self.record.changing() as record:
             record["stopped"] = record["stopped"] or reason
 
-    def resume(self) -> None:
-        """Lets a search that was stopped go on; failures are counted anew."""
+    def resume(self, trials: int) -> None:
+        """Lets a search that was stopped or is over go on; failures are counted anew.
+
+        Args:
+            trials: how many recipes are tried at most; with more than before the winner is chosen and scored again.
+
+        Raises:
+            ValueError: a Hyperband search is over, and what its new trials would go on from is gone.
+        """
         with self.record.changing() as record:
+            about = record["definition"]
+            if trials > about["trials"]:
+                if record["final"] and about["algorithm"] == "hyperband" and about["settings"]["keep"] != "all":
+                    raise BadValue(
+                        f"The Hyperband search in {str(self.path)!r} is over, and the states that further trials would "
+                        "go on from were removed. It can be extended before its end, or with search.keep=all from its "
+                        "beginning. Start another search, with best.toml as search.recipe."
+                    )
+                about["trials"] = trials
+                record["earlier_finals"] = [*record.get("earlier_finals", []), *filter(None, [record["final"]])]
+                record["final"] = None
             if record["stopped"]:
                 record["stopped"], record["ended"] = None, []
 

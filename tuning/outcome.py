@@ -48,6 +48,7 @@ class Search:
         recipe: of the winner, as best.toml has it.
         metrics: its scores on the test split, once the search is over.
         stopped: why the search ended early; None where it did not.
+        tests: how often the test split was scored: once, and again each time the search was extended.
         facts: of the data: fingerprint, sizes, shape, class names.
     """
 
@@ -58,6 +59,7 @@ class Search:
     recipe: training.Recipe | None
     metrics: dict[str, Any] | None
     stopped: str | None
+    tests: int
     facts: dict[str, Any] | None
 
     @classmethod
@@ -81,6 +83,7 @@ class Search:
             recipe=None if best is None else _described(definition, best, folder),
             metrics=final.get("test"),
             stopped=record["stopped"],
+            tests=len([*record.get("earlier_finals", []), *filter(None, [record["final"]])]),
             facts=record["facts"],
         )
 
@@ -139,10 +142,14 @@ class Search:
             lines += [f"           {name} = {_short(value)}" for name, value in values.items()]
         if self.metrics:
             shown = (f"{name} {value:.4f}" for name, value in self.metrics.items() if isinstance(value, float))
-            lines.append(f"test       {', '.join(shown)} ({self.metrics['examples']} examples, seen once)")
+            lines.append(f"test       {', '.join(shown)} ({self.metrics['examples']} examples, {_times(self.tests)})")
         if self.best is not None:
             lines.append(f"recipe     {self.path / 'best.toml'}")
         return "\n".join(lines)
+
+
+def _times(count: int) -> str:
+    return "seen once" if count == 1 else f"seen {count} times: once each time the search was extended"
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_resnet.errors import BadValue
 from keras_resnet.training import Recipe, fields
-from keras_resnet.training.monitor import AUTO
+from keras_resnet.training.monitor import AUTO, BALANCED, RECALL
 
 KEEP = {"best": "the best model alone", "all": "the model of every trial"}
 
@@ -17,7 +17,8 @@ class Settings(fields.Section):
 
     `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
     the validation split: "accuracy", "loss" (the plain loss of the task, without smoothing and regularization), or
-    another that the runs report. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
+    another that the runs report, "balanced_accuracy" or "recall:CLASS", by which the best epoch of a trial is then
+    chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
     trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
     that other trials had reached at that epoch. `max_retries` counts further attempts after a trial that took its
     process down; `max_failures` in a row end the search. `keep` says whose models stay; `factor` is that of Hyperband's
@@ -37,6 +38,13 @@ class Settings(fields.Section):
     keep: str = fields.choice("best", KEEP)
     factor: int = fields.integer(3, minimum=2)
 
+    def with_objective(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe whose runs report the objective; some metrics need `train.monitor` for that."""
+        name = self.objective.removeprefix("val_")
+        if recipe.train.monitor == AUTO and (name == BALANCED or name.startswith(RECALL)):
+            return recipe.replace({"train.monitor": name})
+        return recipe
+
     def metric(self, recipe: Recipe) -> str:
         """Returns the objective as the history names it.
 
@@ -53,6 +61,6 @@ class Settings(fields.Section):
         if name not in known:
             raise BadValue(
                 f"search.objective={self.objective!r} is not reported with loss.name={recipe.loss.name!r}. Allowed are "
-                f"{', '.join(map(repr, known))}, and what train.monitor names. Choose one of them."
+                f"{', '.join(map(repr, known))}, for classes {BALANCED!r} and '{RECALL}CLASS'. Choose one of them."
             )
         return f"val_{recipe.loss.plain_metric if name == 'loss' else name}"

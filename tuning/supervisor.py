@@ -65,7 +65,8 @@ def search(
         data: a spec, as for `training.fit`; "digits" by default.
         data_dir: where TFDS finds its prepared data sets.
         algorithm: "random", "bayesian", "hyperband" or "grid"; "random" by default.
-        trials: how many recipes are tried at most; 20 by default. In Hyperband going on with a recipe counts too.
+        trials: how many recipes are tried at most; 20 by default. In Hyperband going on with a recipe counts too. A
+            search that goes on may be given more; its winner is then chosen and scored again.
         out: the folder of the search.
         epochs: of a whole trial; None for the recipe's.
         workers: trials at a time, each in a process.
@@ -107,7 +108,7 @@ def search(
             ledger.create(definition)
         else:
             check_same(folder, known, definition)
-            ledger.resume()
+            ledger.resume(definition.trials)
         return _Supervisor(ledger, workers, verbose).run()
 
 
@@ -153,7 +154,9 @@ class _Supervisor:
         found = Search.load(self.ledger.path)
         self.shown = {trial.id for trial in found.trials if trial.status in ENDED}
         if self.ledger.record.read()["final"]:
-            self._print(f"{self.ledger.path}: already complete, nothing to do.")
+            self._print(
+                f"{self.ledger.path}: already complete, nothing to do. More trials, as in --trials N, extend it."
+            )
             return found
         self._print(_header(found.definition))
         try:

@@ -45,6 +45,7 @@ class Description:
         parameters: of the network.
         input_shape: of the network, such as "32x32x3".
         steps_per_epoch: training batches per epoch.
+        extended: numbers of epochs that were planned before more were asked for.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Description:
     parameters: int = 0
     input_shape: str = ""
     steps_per_epoch: int = 0
+    extended: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
@@ -125,10 +127,22 @@ def with_defaults(identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "recipe": {key: value for key, value in recipe.items() if key not in DESCRIPTIVE}}
 
 
-def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) -> None:
-    """Raises ValueError where a folder holds a run of another recipe, model or data; warns of other versions."""
+EPOCHS = "recipe.train.epochs: "
+
+
+def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) -> Description:
+    """Returns the run that goes on, with more epochs than before where they are asked for; warns of other versions.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe, model or data, or one that cannot be extended.
+    """
     earlier = Description.from_dict(found)
     changed = differences(earlier.identity(), about.identity())
+    if changed and all(line.startswith(EPOCHS) for line in changed):
+        _check_longer(folder, found, earlier, about)
+        about, changed = dataclasses.replace(about, extended=(*earlier.extended, earlier.recipe.train.epochs)), []
+    else:
+        about = dataclasses.replace(about, extended=earlier.extended)
     if changed:
         raise BadValue(
             f"out={os.fspath(folder)!r} holds another run. A resume needs the same recipe, model and data; differing: "
@@ -138,6 +152,25 @@ def check_same(folder: pathlib.Path, found: dict[str, Any], about: Description) 
     if versions and found["status"] != COMPLETE:
         warnings.warn(
             f"Resumed with other versions ({'; '.join(versions)}): the end may differ in the last bits.", stacklevel=3
+        )
+    return about
+
+
+def _check_longer(folder: pathlib.Path, found: dict[str, Any], earlier: Description, about: Description) -> None:
+    """Raises ValueError where a run cannot be given another number of epochs."""
+    planned, asked = earlier.recipe.train.epochs, about.recipe.train.epochs
+    run = f"out={os.fspath(folder)!r} holds a run of {planned} epochs"
+    if asked < planned:
+        raise BadValue(
+            f"{run}, and {asked} were asked for. A run that goes on may have as many or more. Ask for more, or start "
+            "a shorter one in another folder."
+        )
+    trained = found.get("epochs_trained", planned)
+    if found["status"] == COMPLETE and trained < planned:
+        raise BadValue(
+            f"{run} that stopped early after {trained} of them: train.early_stopping_patience="
+            f"{earlier.recipe.train.early_stopping_patience}. More epochs would not change it. Start another run with "
+            "more patience, in another folder."
         )
 
 

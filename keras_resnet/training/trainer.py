@@ -20,6 +20,7 @@ from keras_resnet.training.checkpoint import Progress, SaveState, read_newest, r
 from keras_resnet.training.defaults import resolve
 from keras_resnet.training.folder import (
     COMPLETE,
+    EPOCHS,
     RUNNING,
     STOPPED,
     Description,
@@ -74,7 +75,9 @@ def fit(
         data_dir: where TFDS finds its prepared data sets.
         out: the run folder; None for `runs/<recipe>-<model>-<time>`.
         resume: go on where the folder stands, and start where it is empty; a finished run is returned as it is.
-            The run then ends with the same bits as one that was never interrupted, on the same machine.
+            The run then ends with the same bits as one that was never interrupted, on the same machine. With more
+            epochs than the run was planned for, it is extended: the learning rate goes on as the schedule of the
+            longer run has it at that epoch, so it may rise once, and run.json says so under "extended".
         seed: of weights, order and augmentation; None for the recipe's.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved. Where images grow
@@ -114,10 +117,11 @@ def fit(
     found = check_folder(folder, resume)
     setup = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides, found=found)
     dataset = setup.dataset
+    extended: tuple[int, ...] = ()
     if found is not None and folder is not None:
-        check_same(folder, found, describe_run(setup))
-        if found["status"] == COMPLETE:
-            print(f"{folder}: already complete, nothing to do.")
+        extended = check_same(folder, found, describe_run(setup)).extended
+        if found["status"] == COMPLETE and len(extended) == len(found.get("extended", ())):
+            print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
             return Run(folder, found, dataset=dataset)
     keras.utils.set_random_seed(setup.recipe.train.seed)
     network = setup.build_model(model_class)
@@ -131,7 +135,7 @@ def fit(
     with locked(folder), datasets.naming_bad_files(dataset):
         # Another process may have finished or changed the run before this one had the lock.
         check_folder(folder, resume)
-        return _Training(folder, setup, network, Progress(), tuple(score)).run(callbacks, report, verbose)
+        return _Training(folder, setup, network, Progress(), tuple(score), extended).run(callbacks, report, verbose)
 
 
 def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
@@ -174,10 +178,11 @@ class _Training:
     network: keras.Model
     progress: Progress
     score: tuple[str, ...]
+    extended: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Describes the run once: its network does not change."""
-        self.about = describe_run(self.setup, self.network)
+        self.about = dataclasses.replace(describe_run(self.setup, self.network), extended=self.extended)
         self.dataset = self.setup.dataset
 
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
@@ -192,7 +197,7 @@ class _Training:
         (self.folder / "last").mkdir(exist_ok=True)
         self._restore()
         begun = progress.epochs
-        if begun == 0:
+        if begun == 0 or self.about.extended:
             write_description(self.folder, self._json(RUNNING))
             files.write_text(self.folder / "recipe.toml", self.about.recipe_for_others().to_toml())
         own = recording_callbacks(
@@ -236,7 +241,8 @@ class _Training:
             return
         saved, values = newest
         changed = differences(with_defaults(saved["identity"]), self.about.identity())
-        if changed:
+        longer = bool(self.about.extended) and all(line.startswith(EPOCHS) for line in changed)
+        if changed and not longer:
             raise BadValue(
                 f"{os.fspath(self.folder / 'last')!r} holds the state of another run; differing: {'; '.join(changed)}. "
                 "A resume needs the same recipe, model and data. Give the same as before, or choose another folder."
@@ -244,6 +250,13 @@ class _Training:
         restore(self.network, saved, values, self.averages)
         self.progress.take(saved)
         write_history(self.folder, self.progress.rows)
+        if changed and self.progress.rows:
+            planned, trained = self.about.recipe.train.epochs, self.progress.epochs
+            rate, last = float(self.network.optimizer.learning_rate), self.progress.rows[-1]["learning_rate"]
+            print(
+                f"{self.folder}: extended to {planned} epochs. Epoch {trained + 1} begins at a learning rate of "
+                f"{rate:.3g}, as the schedule of {planned} epochs has it; epoch {trained} ended at {last:.3g}."
+            )
 
     def _optimizer_steps(self, batches: int) -> int:
         """Returns how many optimizer steps so many batches make; a model with a step of its own may say."""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import training
+from keras_resnet.cli import main
 from keras_resnet.training import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -168,3 +169,52 @@ def test_kills_at_random_moments_change_nothing(tmp_path, precision):
         process.communicate()
     resumed = training.fit("quick", out=tmp_path / "run", resume=True, overrides=words, verbose=0)
     check_same(resumed, whole)
+
+
+LONGER = {"model.width": 4, "train.batch_size": 128}
+
+
+def test_a_run_is_extended_by_more_epochs(tmp_path, capsys):
+    run = training.fit("quick", out=tmp_path / "run", overrides={**LONGER, "train.epochs": 2}, verbose=0)
+    assert main(["train", "--out", str(run.path), "--resume", "--epochs", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "extended to 4 epochs. Epoch 3 begins at a learning rate of" in out
+    longer = training.Run.load(run.path)
+    assert [len(longer.history[name]) for name in ("loss", "val_loss")] == [4, 4]
+    assert longer.history["loss"][:2] == run.history["loss"]  # what was trained stays
+    assert longer.about.extended == (2,) and longer.recipe.train.epochs == 4
+    # The rate is that of a run of four epochs, by its recipe alone.
+    planned = training.resolve("quick", overrides={**LONGER, "train.epochs": 4})
+    schedule = planned.compile_args()["optimizer"]._learning_rate
+    expected = [float(schedule(epoch * planned.steps_per_epoch)) for epoch in (3, 4)]
+    assert longer.history["learning_rate"][2:] == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    assert main(["train", "--out", str(run.path), "--resume"]) == 0
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_an_extension_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
+    words = {**LONGER, "train.epochs": 1}
+    for name in ("whole", "parts"):
+        training.fit("quick", out=tmp_path / name, overrides=words, verbose=0)
+    whole = training.fit(out=tmp_path / "whole", resume=True, overrides={"train.epochs": 3}, verbose=0)
+    stop = {"report": lambda epoch, figures: True, "verbose": 0}
+    training.fit(out=tmp_path / "parts", resume=True, overrides={"train.epochs": 3}, **stop)
+    parts = training.fit(out=tmp_path / "parts", resume=True, verbose=0)
+    assert parts.about.extended == (1,)
+    for one, other in zip(whole.model.weights, parts.model.weights, strict=True):
+        assert (keras.ops.convert_to_numpy(one) == keras.ops.convert_to_numpy(other)).all()
+
+
+def test_a_run_that_cannot_be_extended_says_why(tmp_path):
+    run = training.fit("quick", out=tmp_path / "run", overrides={**LONGER, "train.epochs": 2}, verbose=0)
+    with pytest.raises(ValueError, match="holds a run of 2 epochs, and 1 were asked for"):
+        training.fit(out=run.path, resume=True, overrides={"train.epochs": 1})
+    with pytest.raises(ValueError, match="recipe.train.batch_size: 128 in the folder, 64 now"):
+        training.fit(out=run.path, resume=True, overrides={"train.epochs": 4, "train.batch_size": 64})
+    patience = {**LONGER, "train.epochs": 4, "train.early_stopping_patience": 1, "optimizer.learning_rate": 1e-9}
+    early = training.fit(
+        "quick", out=tmp_path / "early", overrides={**patience, "train.monitor": "accuracy"}, verbose=0
+    )
+    assert early.description["epochs_trained"] < 4
+    with pytest.raises(ValueError, match="stopped early after .* More epochs would not change it"):
+        training.fit(out=early.path, resume=True, overrides={"train.epochs": 8})

@@ -14,6 +14,7 @@ import pytest
 from keras_resnet import training, tuning
 from keras_resnet.cli import main
 from keras_resnet.tuning import Dimension, Space, supervisor
+from keras_resnet.tuning.definition import define
 from keras_resnet.tuning.ledger import Ledger
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -309,3 +310,31 @@ def test_pruned_is_worse_than_the_median_of_what_others_had_reached():
     assert is_to_prune([0.1, 0.45], others, "max") and not is_to_prune([0.1, 0.55], others, "max")
     assert is_to_prune([0.9, 0.6], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
     assert not is_to_prune([0.2, 0.25], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
+
+
+@pytest.mark.slow
+def test_a_search_is_extended_by_more_trials_as_if_they_had_been_asked_for_at_once(tmp_path, capsys):
+    asked = {**ASKED, "epochs": 1}
+    whole = tuning.search(out=tmp_path / "whole", **{**asked, "trials": 3})
+    tuning.search(out=tmp_path / "search", **asked)
+    assert main(["tune", "--out", str(tmp_path / "search"), "--resume", "--trials", "3"]) == 0
+    assert "seen 2 times" in capsys.readouterr().out
+    found = tuning.Search.load(tmp_path / "search")
+    assert [(trial.id, trial.score) for trial in found.trials] == [(trial.id, trial.score) for trial in whole.trials]
+    assert found.best.id == whole.best.id and found.tests == 2 and whole.tests == 1
+    tuning.search(out=tmp_path / "search", resume=True)
+    assert "already complete" in capsys.readouterr().out
+
+
+def test_a_search_is_not_shortened_and_its_trials_keep_their_length(found):
+    with pytest.raises(ValueError, match="holds a search of 2 trials, and 1 were asked"):
+        tuning.search(out=found.path, resume=True, trials=1)
+    with pytest.raises(ValueError, match="trials have 2 epochs, and 4 were asked for.*best.toml"):
+        tuning.search(out=found.path, resume=True, epochs=4)
+
+
+def test_an_objective_that_runs_do_not_report_by_themselves_is_reported(tmp_path):
+    asked = {"model": None, "data": None, "data_dir": None, "algorithm": None, "trials": None}
+    definition = define(None, None, None, asked, None, None, {"search.objective": "recall:3"})
+    assert definition.metric == "val_recall:3" and definition.direction == "max"
+    assert definition.recipe.train.monitor == "recall:3"
