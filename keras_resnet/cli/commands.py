@@ -237,6 +237,7 @@ def export(options: argparse.Namespace) -> None:
             quantize=options.quantize,
             calibration=options.calibration,
             task=options.task,
+            model_version=options.model_version,
         )
     )
 

@@ -119,7 +119,7 @@ def check_export(
     }
     if quantize:
         facts |= _accuracies(format, made, served, trained, dataset, aside)
-    if quantize == "int8":
+    if quantize in ("int8", "int8-all"):
         return facts
     scale = _scale(served, trained, images, expected)
     allowed = TOLERANCES["float16" if quantize else dtype] * scale

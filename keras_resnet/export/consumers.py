@@ -55,12 +55,26 @@ def litert(path: str) -> Run:
         if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
             interpreter.resize_tensor_input(given["index"], images.shape)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], images)
+        interpreter.set_tensor(given["index"], _to_integers(images, given))
         interpreter.invoke()
-        return interpreter.get_tensor(answer["index"])
+        return _from_integers(interpreter.get_tensor(answer["index"]), answer)
 
     interpreter.allocate_tensors()
     return run
+
+
+def _to_integers(values: np.ndarray, about: dict) -> np.ndarray:
+    """Returns values as a tensor of the interpreter stores them; floats as they are."""
+    if about["dtype"] == np.float32:
+        return values
+    (scale, zero), kind = about["quantization"], np.iinfo(about["dtype"])
+    return np.clip(np.round(values / scale + zero), kind.min, kind.max).astype(about["dtype"])
+
+
+def _from_integers(values: np.ndarray, about: dict) -> np.ndarray:
+    """Returns the numbers that a tensor of the interpreter stands for."""
+    scale, zero = about["quantization"]
+    return values if values.dtype == np.float32 else (values.astype("float32") - zero) * np.float32(scale)
 
 
 CONSUMERS = {"savedmodel": savedmodel, "onnx": onnx, "openvino": openvino, "litert": litert}

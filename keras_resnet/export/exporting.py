@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import pprint
 import tempfile
 from typing import Any
 
@@ -11,18 +12,25 @@ import tensorflow as tf
 
 from keras_resnet import data as datasets
 from keras_resnet import files
-from keras_resnet.arguments import choose
+from keras_resnet.arguments import check_int, choose
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained, open_trained
 from keras_resnet.evaluation.trained import check_channels
+from keras_resnet.export import predict_image
 from keras_resnet.export.checking import about, check_export, images_of
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
 
-INT8, FLOAT16 = "int8", "float16"
-QUANTIZATIONS = {None: None, INT8: "weights and activations of 8 bits", FLOAT16: "weights of 16 bits"}
+INT8, INT8_ALL, FLOAT16 = "int8", "int8-all", "float16"
+QUANTIZATIONS = {
+    None: None,
+    INT8: "weights and activations of 8 bits",
+    INT8_ALL: "weights, activations, pictures and answers of 8 bits",
+    FLOAT16: "weights of 16 bits",
+}
+CALIBRATED = (INT8, INT8_ALL)
 CALIBRATION_IMAGES = 200
 
 
@@ -65,6 +73,7 @@ def export(
     calibration: str | Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
     task: str | None = None,
+    model_version: int | None = None,
 ) -> Exported:
     """Writes a trained model for serving; preprocessing and class names travel inside.
 
@@ -76,17 +85,23 @@ def export(
     arithmetic on every processor: their files compute in float32 with the same weights, and are compared with the Keras
     model in float32.
 
+    Beside a file that takes pictures lies a script, `<name>_predict.py`, that reads image files as `predict` does, with
+    Pillow and NumPy alone, and runs the model. The record, with the class names, is in the file's own metadata too.
+
     Args:
         source: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
         format: "savedmodel" (TensorFlow Serving's layout, `OUT/1/`; also takes uint8 images, encoded files, and gives
             features), "onnx", "openvino" or "litert".
-        out: the file, ending in `.onnx`, `.xml` or `.tflite`, or the folder of a SavedModel. It must not exist.
-        quantize: None; "int8" for weights and activations of 8 bits, for all but "savedmodel"; "float16" for weights of
-            16 bits, for "openvino" and "litert".
+        out: the file, ending in `.onnx`, `.xml` or `.tflite`, or the folder of a SavedModel. It must not exist; the
+            folder may hold other versions where `model_version` says which one is written.
+        quantize: None; "int8" for weights and activations of 8 bits, for all but "savedmodel"; "int8-all" for pictures
+            and answers of 8 bits too, as microcontrollers want them, for "litert"; "float16" for weights of 16 bits,
+            for "openvino" and "litert".
         calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
             The accuracy before and after is that on the test split of the run, or of these data for a model alone.
         data_dir: where TFDS finds its prepared data sets.
         task: "classification" or "regression", for a model that carries no record of it.
+        model_version: of a SavedModel, the number of its folder, >= 1; the highest is served. None for 1.
 
     Returns:
         The path, and the facts of the check.
@@ -100,24 +115,25 @@ def export(
     choose("quantize", quantize, QUANTIZATIONS)
     path = pathlib.Path(out).expanduser()
     row = FORMATS[format]
-    _check_path(path, row.suffix)
+    version = _check_version(model_version, format)
+    _check_path(path, row.suffix, version)
     if quantize and quantize not in row.quantizations:
         able = ", ".join(repr(name) for name, other in FORMATS.items() if quantize in other.quantizations)
         raise BadValue(
             f"quantize={quantize!r} was given with format={format!r}, which cannot hold {QUANTIZATIONS[quantize]}. "
             f"Allowed are {able}. Choose one of them."
         )
-    row.check_packages(format, quantize == INT8)
+    row.check_packages(format, quantize in CALIBRATED)
     trained = open_trained(source, task)
     _check_model(trained)
     given = None if calibration is None else _load_calibration(trained, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
     dataset = given if trained.run is None else trained.run.dataset
     ranges = dataset if given is None else given
-    if quantize == INT8 and ranges is None:
+    if quantize in CALIBRATED and ranges is None:
         raise BadValue(
-            "quantize='int8' needs images that set its ranges, and the model knows no data. Allowed is a spec as "
-            "calibration, on the command line --calibration. Name the training data."
+            f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
+            "as calibration, on the command line --calibration. Name the training data."
         )
     if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
         trained = dataclasses.replace(trained, model=to_float32(trained.model))
@@ -128,20 +144,48 @@ def export(
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
         made = aside / f"made{row.suffix}"
-        images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize == INT8 else None
-        row.write(served, saved, made, images, quantize == FLOAT16)
+        images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
+        row.write(served, saved, made, images, quantize)
         facts = check_export(format, made, served, trained, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
             _move_openvino(made, path)
-        else:
+        elif version is None:
             os.rename(made, path)
-        files.write_text(_facts_path(path), text)
-    return Exported(path, facts)
+        else:
+            path.mkdir(exist_ok=True)
+            os.rename(made / "1", path / version)
+        files.write_text(_facts_path(path, version), text)
+        if row.suffix and served.takes_files:
+            files.write_text(_script_path(path), _script(path.name, served))
+    return Exported(path if version is None else path / version, facts)
 
 
-def _facts_path(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f"{path.name}.json")
+def _check_version(version: int | None, format: str) -> str | None:
+    """Returns the name of the folder of a version, None for one that was not asked for."""
+    if version is None:
+        return None
+    if FORMATS[format].suffix:
+        raise BadValue(
+            f"model_version={version!r} was given with format={format!r}, which is one file. Only a SavedModel has "
+            "versions. Leave it out, and put the version into the name."
+        )
+    return str(check_int("model_version", version, minimum=1))
+
+
+def _facts_path(path: pathlib.Path, version: str | None = None) -> pathlib.Path:
+    return path.with_name(f"{path.name}.json" if version is None else f"{path.name}.{version}.json")
+
+
+def _script_path(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.stem}_predict.py")
+
+
+def _script(name: str, served: Served) -> str:
+    """Returns the script that classifies image files with an exported model, in place of its two constants."""
+    text = pathlib.Path(predict_image.__file__).read_text(encoding="utf-8")
+    text = text.replace('MODEL = "model.onnx"', f"MODEL = {name!r}", 1)
+    return text.replace("RECORD: dict = {}", f"RECORD: dict = {pprint.pformat(served.about_record(), width=118)}", 1)
 
 
 def _move_openvino(made: pathlib.Path, path: pathlib.Path) -> None:
@@ -150,16 +194,25 @@ def _move_openvino(made: pathlib.Path, path: pathlib.Path) -> None:
     os.rename(made, path)
 
 
-def _check_path(path: pathlib.Path, suffix: str) -> None:
+def _check_path(path: pathlib.Path, suffix: str, version: str | None = None) -> None:
     if path.suffix != suffix and suffix:
         raise BadValue(f"out={os.fspath(path)!r} does not end in {suffix!r}, as files of this format do. Name it so.")
-    taken = [found for found in (path, _facts_path(path)) if found.exists()]
-    if suffix == ".xml":
-        taken += [found for found in (path.with_suffix(".bin"),) if found.exists()]
+    written = [path if version is None else path / version, _facts_path(path, version)]
+    written += [_script_path(path)] if suffix else []
+    written += [path.with_suffix(".bin")] if suffix == ".xml" else []
+    taken = [found for found in written if found.exists()]
     if taken:
+        served = not suffix and path.is_dir() and any(entry.name.isdigit() for entry in path.iterdir())
+        further = "write the next version beside it (model_version), " if served else ""
         raise BadValue(
             f"out={os.fspath(path)!r} exists: {os.fspath(taken[0])!r}. An export never writes over another. Choose "
-            "another name, or move the old one away."
+            f"another name, {further}or move the old one away."
+        )
+    foreign = [entry.name for entry in (path.iterdir() if path.is_dir() else ()) if not entry.name.isdigit()]
+    if foreign:
+        raise BadValue(
+            f"out={os.fspath(path)!r} holds {foreign[0]!r}, and versions of a served model are to lie there, which are "
+            "folders named by numbers. Choose a folder of such, or a new one."
         )
     files.check_parent(path)
 

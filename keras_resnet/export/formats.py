@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import os
 import pathlib
 import warnings
@@ -14,6 +15,8 @@ from keras_resnet.errors import MissingPackage
 from keras_resnet.export.serving import Served
 
 ONNX_OPSET = 18
+# Under which the record, with the class names, stands in the metadata of a file, as JSON.
+RECORD = "keras_resnet.record"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Format:
 
     Attributes:
         write: from what is served, the SavedModel of it, a path, calibration images (None where nothing is to be
-            calibrated) and whether weights are stored in 16 bits, to the file.
+            calibrated) and the quantization, to the file.
         consumer: who loads it, and checks it here.
         suffix: of the file; empty for a folder.
         packages: import name -> what to install, without which it cannot be written or checked.
@@ -30,7 +33,7 @@ class Format:
         half_precision: whether the graph of a model with a 16-bit policy is stored as it is; else in float32.
     """
 
-    write: Callable[[Served, pathlib.Path, pathlib.Path, Any, bool], None]
+    write: Callable[[Served, pathlib.Path, pathlib.Path, Any, str | None], None]
     consumer: str
     suffix: str
     packages: dict[str, str]
@@ -48,13 +51,15 @@ class Format:
             )
 
 
-def _savedmodel(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
+def _savedmodel(
+    served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None
+) -> None:
     # TensorFlow Serving takes the highest number in a folder.
     path.mkdir()
     os.rename(saved, path / "1")
 
 
-def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
+def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     import tf2onnx
 
     function = served.main()
@@ -66,9 +71,14 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
         from keras_resnet.export.quantization import quantize_onnx
 
         quantize_onnx(path, calibration)
+    import onnx
+
+    model = onnx.load(os.fspath(path))
+    model.metadata_props.add(key=RECORD, value=json.dumps(served.about_record()))
+    onnx.save(model, os.fspath(path))
 
 
-def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
+def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     import openvino
 
     model = openvino.convert_model(os.fspath(saved))
@@ -76,22 +86,39 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
         from keras_resnet.export.quantization import quantize_openvino
 
         model = quantize_openvino(model, calibration)
-    openvino.save_model(model, os.fspath(path), compress_to_fp16=half)
+    model.set_rt_info(json.dumps(served.about_record()), [RECORD])
+    openvino.save_model(model, os.fspath(path), compress_to_fp16=quantize == "float16")
 
 
-def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, half: bool) -> None:
+def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=["serving_default"])
     if calibration is not None:
         from keras_resnet.export.quantization import prepare_litert
 
         prepare_litert(converter, calibration)
-    if half:
+    if quantize == "int8-all":
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    if quantize == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
     with warnings.catch_warnings():
         # The converter calibrates with the interpreter that TensorFlow is going to drop.
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
-        path.write_bytes(converter.convert())
+        path.write_bytes(_with_metadata(converter.convert(), json.dumps(served.about_record())))
+
+
+def _with_metadata(content: bytes, text: str) -> bytes:
+    """Returns a LiteRT file that holds a text among its metadata, under the name `RECORD`."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(content)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(text.encode())
+    entry.name, entry.buffer = RECORD, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 FORMATS: dict[str, Format] = {
@@ -100,5 +127,7 @@ FORMATS: dict[str, Format] = {
         _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}, ("int8",)
     ),
     "openvino": Format(_openvino, "OpenVINO", ".xml", {"openvino": "openvino"}, ("int8", "float16")),
-    "litert": Format(_litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}, ("int8", "float16")),
+    "litert": Format(
+        _litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}, ("int8", "int8-all", "float16")
+    ),
 }

@@ -48,6 +48,16 @@ class Served(tf.Module):
         about.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return [names, about]
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether image files can be read for it: it takes pictures, and their size and range are known."""
+        record = self.record
+        return record.channel_order != "any" and record.pixel_range is not None and record.image_size is not None
+
+    def about_record(self) -> dict[str, Any]:
+        """Returns the record for people who read the file elsewhere: plain values, with a name for every class."""
+        return {**self.record.to_dict(), "class_names": [] if self.is_regression else list(self.names)}
+
     def answer(self, images: Any) -> dict[str, Any]:
         """Returns what a signature answers for float32 images of the model's size."""
         outputs = self.network(images)[0]
@@ -105,8 +115,7 @@ class Served(tf.Module):
             "serve_uint8": tf.function(serve_uint8, input_signature=[tf.TensorSpec(spec, tf.uint8, name="images")]),
             "features": tf.function(features, input_signature=[tf.TensorSpec(spec, tf.float32, name="images")]),
         }
-        takes_files = self.record.channel_order != "any" and self.record.pixel_range is not None
-        if takes_files and self.record.image_size is not None:
+        if self.takes_files:
             encoded = tf.TensorSpec((None,), tf.string, name="encoded")
             found["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])
         return found

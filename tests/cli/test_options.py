@@ -14,7 +14,7 @@ OPTIONS = {
     "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
     "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
     "tune": {"--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", *TRAINING},
-    "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--task"},
+    "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out"},
     "report": {"source", "--out"},
     "compare": {"runs", "--out", "--json"},
