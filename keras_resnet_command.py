@@ -12,7 +12,7 @@ import platform
 import sys
 from typing import Any
 
-DONE, INTERRUPTED = 0, 130
+DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
 
 
 def _read(name: str) -> Any:
@@ -39,11 +39,27 @@ def main() -> int:
         if options.command == "list":
             print(_read("models/variants").table())
             return DONE
+        problem = _read("cli/names").find_problem(
+            options, _read("models/variants").VARIANTS, _read("suggestions").suggestion
+        )
+        if problem is not None:
+            print(f"keras-resnet {options.command}: {problem}", file=sys.stderr)
+            return USERS_MISTAKE
         _read("cli/startup").load_quietly()
         from keras_resnet import cli
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        if getattr(error, "name", None) != backend and "backend" not in str(error):
+            raise
+        print(
+            f"keras-resnet {options.command}: Keras cannot load its backend {backend!r}: {error}. Commands need "
+            "TensorFlow: pip install tensorflow, and no other name in KERAS_BACKEND than tensorflow, jax or torch.",
+            file=sys.stderr,
+        )
+        return USERS_MISTAKE
     return cli.run(options)
 
 

@@ -1,25 +1,13 @@
 """Checks of arguments, each with one message: what arrived, what is allowed, what to do."""
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.suggestions import suggestion
 
 Choice = TypeVar("Choice")
-
-
-def closest(value: object, names: Iterable[str]) -> str | None:
-    """Returns the name most like `value`, or None when nothing comes near."""
-    matches = difflib.get_close_matches(str(value), [str(name) for name in names], n=1, cutoff=0.5)
-    return matches[0] if matches else None
-
-
-def suggestion(value: object, names: Iterable[str]) -> str:
-    """Returns "Did you mean ...? " for the closest of `names`, or an empty string."""
-    name = closest(value, names)
-    return f"Did you mean {name!r}? " if name else ""
 
 
 def choose(argument: str, value: Any, table: Mapping[Any, Choice]) -> Choice:

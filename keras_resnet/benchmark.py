@@ -20,7 +20,10 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import models
+from keras_resnet import (
+    models,
+    needs_tensorflow,  # noqa: F401
+)
 from keras_resnet.arguments import check_float, check_int, choose
 
 SMALL_SIDE_PX = 64

@@ -15,8 +15,8 @@ PACKAGE = ROOT / "keras_resnet"
 
 # A room may import from those with a lower number, never from its neighbours.
 ORDER = (
-    ("errors",),
-    ("arguments", "files", "processor"),
+    ("errors", "suggestions"),
+    ("arguments", "files", "needs_tensorflow", "processor"),
     ("blocks",),
     ("preprocessing",),
     ("weights",),

@@ -6,6 +6,7 @@ Example:
     ['optimizer.name', 'schedule.name', 'optimizer.learning_rate']
 """
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.tuning.dimension import Dimension as Dimension
 from keras_resnet.tuning.hypermodel import HyperResNet as HyperResNet
 from keras_resnet.tuning.ledger import Trial as Trial

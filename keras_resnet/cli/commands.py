@@ -43,6 +43,29 @@ def info(options: argparse.Namespace) -> None:
         print(options.svg)
 
 
+def recipes(options: argparse.Namespace) -> None:
+    """Prints the recipes, one of them, or what differs between two."""
+    from keras_resnet import training
+
+    if options.name is None:
+        if options.compare is not None:
+            raise BadValue(f"--compare {options.compare} was given without a recipe. Name the one to compare first.")
+        for name in training.list_recipes():
+            about = training.Recipe.load(name).about
+            print(f"{name:<20} {about.source}")
+        return
+    recipe = training.Recipe.load(options.name)
+    if options.compare is None:
+        print(recipe.to_toml(), end="")
+        return
+    rows = training.compare_recipes(recipe, training.Recipe.load(options.compare))
+    width = max([len("field"), *(len(name) for name, _, _ in rows)])
+    first = max([len(options.name), *(len(str(one)) for _, one, _ in rows)])
+    print(f"{'field':<{width}}  {options.name:<{first}}  {options.compare}")
+    for name, one, other in rows:
+        print(f"{name:<{width}}  {one!s:<{first}}  {other}")
+
+
 def train(options: argparse.Namespace) -> None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import training
@@ -253,6 +276,7 @@ def explain(options: argparse.Namespace) -> None:
 COMMANDS: dict[str, Command] = {
     "list": list_models,
     "info": info,
+    "recipes": recipes,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,

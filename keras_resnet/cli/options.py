@@ -56,6 +56,13 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--svg", metavar="FILE.svg", help="draw the block diagram too"),
         ],
     ),
+    "recipes": (
+        "the recipes; one of them, or what differs between two",
+        [
+            _option("name", metavar="NAME|FILE.toml", nargs="?", help="a recipe to show; without one all are listed"),
+            _option("--compare", metavar="NAME|FILE.toml", help="show the fields in which this one differs"),
+        ],
+    ),
     "train": (
         "train a model by a recipe and leave a run folder",
         [

@@ -1,5 +1,6 @@
 """Digits, folders of images, arrays and TFDS behind one interface: batches, splits, class names, a fingerprint."""
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.diagnosis import naming_bad_files
 from keras_resnet.data.images.bad_images import BadImageError

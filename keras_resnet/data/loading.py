@@ -40,6 +40,7 @@ def load(
     manifest: str | os.PathLike | None = None,
     rank: int | None = None,
     class_names: Sequence[str] | None = None,
+    label_key: str | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -65,6 +66,7 @@ def load(
             (examples, height, width), whose height and width are equal, need it.
         class_names: those that a model knows, in the order of its outputs. Class folders are matched by name, and may
             be fewer; another one is an error. None takes the classes that the source has.
+        label_key: name of the feature of a "tfds:" set that is the label; None for its default, or for the only one.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -92,6 +94,7 @@ def load(
         manifest=manifest,
         rank=rank,
         class_names=class_names,
+        label_key=label_key,
     )
     source, argument = split_spec(spec)
     if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():
@@ -99,6 +102,11 @@ def load(
         raise BadValue(
             f"spec={spec!r} names no source of data, and is a {'folder' if found.is_dir() else 'file'} that exists. "
             f"Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass '{kind}:{spec}'."
+        )
+    if label_key is not None and source in SOURCES and source != "tfds":
+        raise BadValue(
+            f"label_key={label_key!r} was given with spec={spec!r}. Only a set of TFDS has features to choose from. "
+            "Leave it out."
         )
     dataset = choose("data source", source, SOURCES)(spec, argument, options)
     if rank is not None and len(dataset.image_shape) != rank + 1:

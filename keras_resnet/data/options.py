@@ -32,6 +32,7 @@ class LoadOptions:
     manifest: pathlib.Path | None
     rank: int | None = None
     class_names: tuple[str, ...] | None = None
+    label_key: str | None = None
 
     @property
     def is_regression(self) -> bool:
@@ -54,6 +55,7 @@ def check_options(
     manifest: Any,
     rank: Any,
     class_names: Any,
+    label_key: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -70,7 +72,14 @@ def check_options(
         manifest=_check_path("manifest", manifest),
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
         class_names=None if class_names is None else tuple(class_names),
+        label_key=_check_label_key(label_key),
     )
+
+
+def _check_label_key(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise BadType(f"label_key must be a string, got {value!r} of type {type(value).__name__}. Pass a feature's name.")
 
 
 def _check_path(argument: str, value: Any) -> pathlib.Path | None:

@@ -8,5 +8,6 @@ Example:
     keras_resnet.errors.BadValue: run_or_model='nowhere' is not there. ...
 """
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.demo.serving import application as application
 from keras_resnet.demo.serving import serve as serve

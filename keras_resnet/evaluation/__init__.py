@@ -8,6 +8,7 @@ Example:
     keras_resnet.errors.BadValue: run_or_model='nowhere' is not there. ...
 """
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet import scores as scores
 from keras_resnet.evaluation.calibration import Bin as Bin
 from keras_resnet.evaluation.calibration import Calibrated as Calibrated

@@ -14,6 +14,7 @@ import sys
 import types
 from typing import Any
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.export.exporting import Exported as Exported
 from keras_resnet.export.exporting import export as export
 from keras_resnet.export.formats import FORMATS as FORMATS

@@ -92,7 +92,11 @@ def main(paths: list[str]) -> None:
     run, names = load(str(pathlib.Path(__file__).resolve().with_name(MODEL))), RECORD["class_names"]
     for path in paths:
         values = [float(value) for value in run(read(path)[None])[0]]
-        told = {"values": values} if RECORD["task"] == "regression" else {"probabilities": dict(zip(names, values))}
+        told = (
+            {"values": values}
+            if RECORD["task"] == "regression"
+            else {"probabilities": dict(zip(names, values, strict=True))}
+        )
         print(json.dumps({"image": path, **told}, ensure_ascii=False))
 
 

@@ -70,9 +70,11 @@ def _stages(model: keras.Model) -> dict[str, str]:
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
     stages = stage_outputs(model)
     if not stages:
+        inside = [layer.name for layer in model.layers if isinstance(layer, keras.Model) and stage_outputs(layer)]
+        inner = f"; in this model that is model.get_layer({inside[0]!r})" if inside else ""
         raise BadValue(
             f"model {model.name!r} holds no layer of keras_resnet. Its stages are found by their names. Pass the "
-            "network itself; of a model around one that is model.get_layer('resnet50')."
+            f"network itself{inner}."
         )
     return stages
 

@@ -11,7 +11,10 @@ Example:
 import os
 import pathlib
 
-from keras_resnet import files
+from keras_resnet import (
+    files,
+    needs_tensorflow,  # noqa: F401
+)
 from keras_resnet.errors import BadValue
 from keras_resnet.report.comparison import Comparison as Comparison
 from keras_resnet.report.comparison import compare as compare

@@ -6,6 +6,7 @@ Example:
     ['cifar', 'cifar-he2015', 'finetune', ..., 'signals', 'volumes']
 """
 
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.training.averaging import WeightAverage as WeightAverage
 from keras_resnet.training.callbacks import TrainingDiverged as TrainingDiverged
 from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
@@ -21,6 +22,7 @@ from keras_resnet.training.monitor import MeanRecall as MeanRecall
 from keras_resnet.training.range_test import RangeTest as RangeTest
 from keras_resnet.training.range_test import lr_find as lr_find
 from keras_resnet.training.recipe import Recipe as Recipe
+from keras_resnet.training.recipe import compare_recipes as compare_recipes
 from keras_resnet.training.recipe import list_recipes as list_recipes
 from keras_resnet.training.recipe import recipe_fields as recipe_fields
 from keras_resnet.training.run import PlannedRun as PlannedRun

@@ -117,6 +117,31 @@ def integer_or(word: str, *, minimum: int = 1) -> Any:
     return _field(Field("integer", word, minimum, word=word), parse, check)
 
 
+def size_or(word: str) -> Any:
+    """Returns a field for a side in pixels, a pair of height and width, or one `word`, which is the default."""
+
+    def parse(name: str, text: str) -> Any:
+        sides = text.strip("[]() ").replace("x", ",").split(",")
+        numbers = [int(side) if side.strip().isdecimal() else text for side in sides]
+        return text if text in numbers else numbers[0] if len(numbers) == 1 else numbers
+
+    def check(name: str, value: Any) -> Any:
+        if value == word:
+            return value
+        if isinstance(value, str):
+            raise BadValue(
+                f"{name}={value!r} is not known. Use {word!r}, a side in pixels, or height and width such as 192x256."
+            )
+        if not isinstance(value, (list, tuple)):
+            return check_int(name, value)
+        if len(value) != 2:
+            raise BadValue(f"{name}={value!r} has {len(value)} values. Use one side, or height and width.")
+        height, width = (check_int(name, side) for side in value)
+        return height if height == width else (height, width)
+
+    return _field(Field("integer", word, 1, word=word), parse, check)
+
+
 def fractions(default: tuple[float, ...]) -> Any:
     """Returns a field for rising fractions in (0, 1); on the command line separated by commas."""
 

@@ -29,6 +29,7 @@ LOADING = (
     "in_memory_limit",
     "apply_exif",
     "rank",
+    "label_key",
 )
 BALANCES = {name: name for name in ("none", "weights")}
 EVALUATION_BATCH_SIZE = 256
@@ -40,11 +41,11 @@ PROGRESSIVE_PARTS = 8
 class Data(fields.Section):
     """What becomes of images before the network sees them.
 
-    `image_size` is a side in px; "auto" keeps the size that all images share, and is 224 where they differ. Where
-    training images are cut (`crop` is "random" or "center"), evaluation and prediction take the center whose share of
-    the shorter side is `crop_fraction`; where they are not, the whole image.
+    `image_size` is a side in px, or height and width as in [192, 256]; "auto" keeps the size that all images share, and
+    is 224 where they differ. Where training images are cut (`crop` is "random" or "center"), evaluation and prediction
+    take the center whose share of the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
-    takes the last axis for the channels.
+    takes the last axis for the channels. `label_key` names the feature of a TFDS set that is the label.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
     `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
     one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
@@ -56,7 +57,7 @@ class Data(fields.Section):
     """
 
     title = "data"
-    image_size: int | str = fields.integer_or("auto")
+    image_size: int | tuple[int, int] | str = fields.size_or("auto")
     crop: str = fields.choice("auto", CROPS, word="auto")
     crop_fraction: float = fields.number(datasets.CROP_FRACTION, maximum=1.0, open_below=True)
     interpolation: str = fields.choice("bilinear", INTERPOLATIONS)
@@ -71,6 +72,7 @@ class Data(fields.Section):
     apply_exif: bool = fields.flag(True)
     pixel_range: str = fields.choice("auto", {**PIXEL_RANGES, "other": None}, word="auto")
     rank: int | str = fields.integer_or("auto")
+    label_key: str = fields.text("auto")
     balance: str = fields.choice("none", BALANCES)
     progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
     progressive_until: float = fields.number(0.7, maximum=1.0, open_below=True)
@@ -82,7 +84,8 @@ class Data(fields.Section):
     def load_options(self) -> dict[str, Any]:
         """Returns the arguments of `data.load` that this section holds."""
         rank = None if self.rank == "auto" else int(self.rank)
-        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank}
+        label_key = None if self.label_key == "auto" else self.label_key
+        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, "label_key": label_key}
 
     def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
@@ -97,21 +100,22 @@ class Data(fields.Section):
             return None
         return dataset.pixel_range if self.pixel_range == "auto" else PIXEL_RANGES.get(self.pixel_range)
 
-    def size_for(self, dataset: datasets.Dataset) -> int | None:
-        """Returns the side in px that images are resized to, or None where they keep the size they share.
+    def size_for(self, dataset: datasets.Dataset) -> tuple[int, int] | None:
+        """Returns the height and width in px that images are resized to, or None where they keep the size they share.
 
         Raises:
             ValueError: a size was given for signals or volumes, which are not resized.
         """
         space = dataset.image_shape[:-1]
         if self.image_size == "auto":
-            return DEFAULT_IMAGE_SIZE_PX if None in space else None
+            return (DEFAULT_IMAGE_SIZE_PX, DEFAULT_IMAGE_SIZE_PX) if None in space else None
         if len(space) != 2:
             raise BadValue(
                 f"data.image_size={self.image_size} was given for examples of shape {dataset.image_shape}. Only images "
                 "can be resized. Leave it 'auto'."
             )
-        return None if space == (self.image_size, self.image_size) else int(self.image_size)
+        size: Any = self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
+        return None if tuple(space) == size else size
 
     def crop_for(self, dataset: datasets.Dataset) -> str:
         """Returns what is cut from training images: "random", "center" or "none"."""
@@ -122,7 +126,7 @@ class Data(fields.Section):
     def shape_for(self, dataset: datasets.Dataset) -> tuple[int, ...]:
         """Returns `(*space, channels)` of what the network takes."""
         size = self.size_for(dataset)
-        shape: Any = dataset.image_shape if size is None else (size, size, dataset.image_shape[-1])
+        shape: Any = dataset.image_shape if size is None else (*size, dataset.image_shape[-1])
         return tuple(shape)
 
     def record_for(self, dataset: datasets.Dataset, activation: str | None = None) -> preprocessing.InputRecord:

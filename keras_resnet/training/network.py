@@ -11,6 +11,7 @@ from keras_resnet import models
 from keras_resnet.blocks.residual import ATTENTION
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.errors import BadValue
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
 from keras_resnet.training.loss import TargetScale
@@ -74,6 +75,7 @@ class Model(fields.Section):
             precision: its dtype policy.
             targets: mean and standard deviation of a regression's targets; None for outputs as they are.
         """
+        _check_no_strategy()
         inputs = keras.Input(image_shape, name="image", dtype="float32")
         network = models.build(
             name,
@@ -90,6 +92,20 @@ class Model(fields.Section):
         model = keras.Model(network.input, units(network.output), name=network.name)
         model.dtype_policy = network.dtype_policy
         return model
+
+
+def _check_no_strategy() -> None:
+    """Raises ValueError inside a scope of tf.distribute, where saved states and averages are not whole yet."""
+    if keras.config.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        name = type(tf.distribute.get_strategy()).__name__
+        raise BadValue(
+            f"Training was begun inside the scope of a {name}. Recipes train on one device in this version. Leave the "
+            "scope, or call model.fit on a network of keras_resnet yourself."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import tomli_w
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.suggestions import suggestion
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import Field, make, parse, unknown_key
@@ -97,6 +98,9 @@ class Recipe:
     def load(cls, source: str | os.PathLike) -> "Recipe":
         """Returns a recipe of the package by its name, or reads a TOML file.
 
+        A file that begins with `extends = "cifar"` has the fields of that recipe but for those that it names itself;
+        `about` says where a recipe comes from, and is not taken over. A path is relative to the file.
+
         Args:
             source: a name from `list_recipes()`, or a path that ends in `.toml`.
 
@@ -106,19 +110,7 @@ class Recipe:
         if not isinstance(source, (str, os.PathLike)):
             raise BadType(f"recipe must be a name or a path, got {source!r}. Pass such as 'quick' or 'my.toml'.")
         path = pathlib.Path(source)
-        if path.suffix != ".toml":
-            text = choose("recipe", os.fspath(source), _packaged()).read_text(encoding="utf-8")
-            return cls.from_dict(tomllib.loads(text), name=os.fspath(source))
-        if not path.is_file():
-            raise BadValue(f"recipe={os.fspath(source)!r} is not a file. Allowed is a TOML file. Check the path.")
-        try:
-            tables = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadValue(
-                f"recipe={os.fspath(source)!r} is not valid TOML: {error}. Allowed are [section] tables of "
-                "key = value. Correct that line."
-            ) from error
-        return cls.from_dict(tables, name=path.stem)
+        return cls.from_dict(_read_tables(path), name=path.stem if path.suffix == ".toml" else os.fspath(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns nested tables of plain values."""
@@ -158,7 +150,12 @@ class Recipe:
         for key, value in overrides.items():
             title, _, name = str(key).partition(".")
             if title not in TABLES:
-                raise unknown_key(str(key), list(recipe_fields()))
+                known = list(recipe_fields())
+                hint = suggestion(str(key), known)
+                raise BadValue(
+                    f"The recipe key {str(key)!r} is not known. {hint}"
+                    f"Use one of: a field of {', '.join(sorted(TABLES))}."
+                )
             tables[title][name] = parse(TABLES[title], name, value)
         made = type(self).from_dict(tables)
         for key in overrides:
@@ -253,12 +250,62 @@ class Recipe:
 
 def list_recipes() -> list[str]:
     """Returns the names of the recipes that come with the package."""
-    return sorted(_packaged())
+    return list(_packaged())
+
+
+def _read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict[str, Any]:
+    """Returns the tables of a recipe, with those of the recipe that it extends below them."""
+    if path.suffix != ".toml":
+        return tomllib.loads(choose("recipe", os.fspath(path), _packaged()).read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise BadValue(f"recipe={os.fspath(path)!r} is not a file. Allowed is a TOML file. Check the path.")
+    if path.resolve() in seen:
+        raise BadValue(f"recipe={os.fspath(path)!r} extends itself. Allowed is another recipe. Correct `extends`.")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadValue(
+            f"recipe={os.fspath(path)!r} is not valid TOML: {error}. Allowed are [section] tables of "
+            "key = value. Correct that line."
+        ) from error
+    base = tables.pop("extends", None)
+    if base is None:
+        return tables
+    if not isinstance(base, str):
+        raise BadType(f"extends={base!r} in {os.fspath(path)!r} is not a string. Pass such as 'cifar' or 'my.toml'.")
+    below = _read_tables(path.parent / base if base.endswith(".toml") else pathlib.Path(base), (*seen, path.resolve()))
+    for title, values in below.items():
+        if title in TABLES and title != About.title and isinstance(tables.get(title, {}), dict):
+            tables[title] = {**values, **tables.get(title, {})}
+    return tables
 
 
 def _packaged() -> dict[str, Any]:
     folder = importlib.resources.files("keras_resnet.training") / "recipes"
-    return {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    found = {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return dict(sorted(found.items()))
+
+
+def compare_recipes(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
+    """Returns the fields in which two recipes differ, with the value of each; what they say of themselves is left out.
+
+    Args:
+        one: a recipe.
+        other: another.
+
+    Example:
+        >>> from keras_resnet import training
+        >>> quick = training.Recipe.load("quick")
+        >>> training.compare_recipes(quick, quick.replace({"train.epochs": 3}))
+        [('train.epochs', 30, 3)]
+    """
+    return [
+        (name, before, after)
+        for name in recipe_fields()
+        for title, _, field in [name.partition(".")]
+        for before, after in [(getattr(getattr(one, title), field), getattr(getattr(other, title), field))]
+        if before != after
+    ]
 
 
 def recipe_fields() -> dict[str, Field]:

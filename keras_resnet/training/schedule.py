@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_resnet.arguments import check_float, check_int
 from keras_resnet.training import fields
+from keras_resnet.training.monitor import Monitor
 
 # Smith & Topin 2017 as PyTorch's OneCycleLR sets it: where the cycle starts and ends, as fractions of its peak.
 ONE_CYCLE_START = 1 / 25
@@ -141,19 +143,49 @@ def _polynomial(schedule: "Schedule", peak: float, steps: int) -> Any:
     return keras.optimizers.schedules.PolynomialDecay(peak, steps, peak * schedule.final_fraction, schedule.power)
 
 
+class RateOnPlateau(keras.callbacks.ReduceLROnPlateau):
+    """Keras's own, which knows the epochs before a resume: its counters follow from them.
+
+    Args:
+        past: a row of figures for each epoch that was trained before, as in history.csv.
+        **options: of `keras.callbacks.ReduceLROnPlateau`.
+    """
+
+    def __init__(self, past: Sequence[Mapping[str, float]] = (), **options: Any) -> None:
+        super().__init__(**options)
+        self.past = list(past)
+        self.is_begun = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Counts the epochs before; later, in a training of several sizes of images, nothing."""
+        if self.is_begun:
+            return
+        self.is_begun = True
+        super().on_train_begin(logs)
+        rate = float(self.model.optimizer.learning_rate)
+        for epoch, row in enumerate(self.past):
+            super().on_epoch_end(epoch, dict(row))
+        self.model.optimizer.learning_rate = rate  # as it was saved
+
+
 SCHEDULES: dict[str, fields.Choice] = {
     "constant": fields.Choice(_constant),
     "step": fields.Choice(_step, ("warmup", "milestones", "step_factor")),
     "cosine": fields.Choice(_cosine, ("warmup", "final_fraction")),
     "cosine_restarts": fields.Choice(_cosine_restarts, ("final_fraction", "first_cycle", "cycle_growth")),
     "one_cycle": fields.Choice(_one_cycle, ("peak_at",)),
+    "plateau": fields.Choice(_constant, ("final_fraction", "step_factor", "patience")),
     "polynomial": fields.Choice(_polynomial, ("final_fraction", "power")),  # "poly" of Chen et al. 2018, DeepLab
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule(fields.Section):
-    """How the learning rate goes; all places are fractions of the whole run, so that they follow `train.epochs`."""
+    """How the learning rate goes; all places are fractions of the whole run, so that they follow `train.epochs`.
+
+    "plateau" multiplies the rate by `step_factor` after `patience` epochs without a better figure of `train.monitor`,
+    down to `final_fraction` of the first rate.
+    """
 
     title = "schedule"
     table = SCHEDULES
@@ -164,6 +196,7 @@ class Schedule(fields.Section):
     step_factor: float = fields.number(0.1, maximum=1.0, open_below=True)
     first_cycle: float = fields.number(0.25, maximum=1.0, open_below=True)
     cycle_growth: float = fields.number(1.0, minimum=1.0)
+    patience: int = fields.integer(5, minimum=1)
     peak_at: float = fields.number(0.3, maximum=1.0, open_below=True, open_above=True)
     power: float = fields.number(1.0, open_below=True)
 
@@ -175,6 +208,31 @@ class Schedule(fields.Section):
             steps: optimizer steps of the whole run, >= 1.
 
         Returns:
-            A float for "constant", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
+            A float for "constant" and "plateau", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
         """
         return SCHEDULES[self.name].build(self, peak, check_int("steps", steps))
+
+    def callbacks(
+        self, peak: float, monitor: Monitor, has_validation: bool, past: Sequence[Mapping[str, float]] = ()
+    ) -> list[keras.callbacks.Callback]:
+        """Returns the callbacks that change the rate after epochs: one for "plateau", none for the others.
+
+        Args:
+            peak: the highest learning rate.
+            monitor: the figure that is watched.
+            has_validation: whether there is a validation split, whose figure is taken then.
+            past: figures of the epochs before a resume.
+        """
+        if self.name != "plateau":
+            return []
+        return [
+            RateOnPlateau(
+                past,
+                monitor=f"val_{monitor.name}" if has_validation else monitor.name,
+                mode=monitor.direction,
+                factor=self.step_factor,
+                patience=self.patience,
+                min_delta=0.0,
+                min_lr=peak * self.final_fraction,
+            )
+        ]

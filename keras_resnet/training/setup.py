@@ -1,7 +1,7 @@
 """A training, resolved: recipe, model and data, and everything that follows from them before the first step."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -235,10 +235,19 @@ class Setup:
         table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
         return batches.map(lambda images, labels: (images, labels, keras.ops.take(table, labels, axis=0)))
 
+    def schedule_callbacks(self, past: Sequence[Mapping[str, float]] = ()) -> list[keras.callbacks.Callback]:
+        """Returns the callbacks that change the learning rate after epochs, with `schedule.name="plateau"`.
+
+        Args:
+            past: a row of figures for each epoch that was trained before.
+        """
+        has_validation = bool(self.dataset.sizes.get("validation"))
+        return self.recipe.schedule.callbacks(self.recipe.optimizer.learning_rate, self.monitor, has_validation, past)
+
     def fit_args(
         self, *, start_epoch: int = 0, end_epoch: int | None = None, size: tuple[int, int] | None = None
     ) -> dict[str, Any]:
-        """Returns the arguments of `model.fit`, but for callbacks and verbosity.
+        """Returns the arguments of `model.fit`, but for callbacks (see `schedule_callbacks`) and verbosity.
 
         Args:
             start_epoch: where a training goes on, 0-based.
@@ -263,6 +272,7 @@ class Setup:
         average: WeightAverage | None = None,
         start_epoch: int = 0,
         end_epoch: int | None = None,
+        past: Sequence[Mapping[str, float]] = (),
         **options: Any,
     ) -> dict[str, list[float]]:
         """Calls Keras's `fit`, once for each size of images; returns the history of all epochs.
@@ -273,6 +283,7 @@ class Setup:
             average: of the weights; it takes their place when the last stage ends, and not before.
             start_epoch: as for `fit_args`.
             end_epoch: as for `fit_args`.
+            past: as for `schedule_callbacks`.
             **options: further arguments of `model.fit`.
         """
         last = self.recipe.train.epochs if end_epoch is None else end_epoch
@@ -280,6 +291,7 @@ class Setup:
         # Beyond the recipe's own epochs, as Hyperband may go, images stay whole.
         stages = [*stages[:-1], (max(last, stages[-1][0]), stages[-1][1])]
         history: dict[str, list[float]] = {}
+        callbacks = [*self.schedule_callbacks(past), *callbacks]
         with any_size(network):
             for end, size in stages:
                 end = min(end, last)
@@ -293,7 +305,7 @@ class Setup:
                 if average is not None:
                     average.takes_place = end == last
                 arguments = self.fit_args(start_epoch=start_epoch, end_epoch=end, size=size)
-                rows = network.fit(**arguments, callbacks=list(callbacks), **options).history
+                rows = network.fit(**arguments, callbacks=callbacks, **options).history
                 for name, values in rows.items():
                     history.setdefault(name, []).extend(values)
                 start_epoch = end

@@ -218,6 +218,7 @@ class _Training:
                     callbacks=[*own, *extra],
                     average=self.average,
                     start_epoch=begun,
+                    past=progress.rows,
                     verbose=_show(verbose),
                 )
             elif self.average is not None:

@@ -7,6 +7,7 @@ TRAINING = {"--epochs", "--resume", "--seed", "--set"}
 OPTIONS = {
     "list": set(),
     "info": {"model", "--input-shape", "--set", "--svg"},
+    "recipes": {"name", "--compare"},
     "train": {"--data", "--data-dir", "--model", "--recipe", "--batch-size", "--out", "--dry-run", *TRAINING},
     "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--task", "--json"},
     "predict": {"trained", "images", "--top", "--on-bad-image", "--task", "--json", "--json-lines"},

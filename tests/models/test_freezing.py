@@ -85,3 +85,12 @@ def test_a_mistake_is_named(model, change):
         change("resnet18", "stage4")
     with pytest.raises(ValueError, match="holds no layer of keras_resnet"):
         change(keras.Sequential([keras.layers.Dense(2)]), "stage4")
+
+
+def test_a_model_around_a_network_is_told_by_the_name_of_that_network():
+    image = keras.Input((8, 8, 3))
+    inner = keras_resnet.ResNet18(input_shape=(8, 8, 3), stem="small", width=4, classes=3, name="body")
+    with pytest.raises(ValueError, match=r"model.get_layer\('body'\)"):
+        keras_resnet.freeze(keras.Model(image, inner(image)))
+    with pytest.raises(ValueError, match="Pass the network itself.$"):
+        keras_resnet.freeze(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))

@@ -317,3 +317,14 @@ def test_two_classes_train_under_binary_cross_entropy(tmp_path):
     got = training.fit("quick", data=f"npz:{tmp_path / 'two.npz'}", out=tmp_path / "run", overrides=words, verbose=0)
     assert got.model.output_shape == (None, 1)
     assert got.metrics["test"]["accuracy"] > 0.9  # zeros and ones are easy to tell apart
+
+
+def test_a_strategy_of_tensorflow_is_refused_before_the_first_step(tmp_path):
+    import tensorflow as tf
+
+    with (
+        tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
+        pytest.raises(ValueError, match="scope of a MirroredStrategy.*one device"),
+    ):
+        training.fit("quick", out=tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run").exists()

@@ -63,7 +63,7 @@ def test_words_of_the_command_line_become_the_type_of_the_field():
         ("schedule.milestones", "0.7,0.3", "does not rise"),
         ("train.precision", "float16", "Use one of: 'float32', 'mixed_float16', 'mixed_bfloat16'"),
         ("train.seed", "-1", "train.seed must be an int from 0 to 2147483647"),
-        ("data.image_size", "big", "Use 'auto' or an int >= 1"),
+        ("data.image_size", "big", "Use 'auto', a side in pixels"),
         ("loss.label_smoothing", "1", "loss.label_smoothing must be a number in [0, 1)"),
     ],
 )
@@ -141,3 +141,28 @@ def test_the_choices_of_the_model_are_those_of_the_builder(field):
     (choices,) = [row.metadata["choices"] for row in dataclasses.fields(Model) if row.name == field]
     table = TABLES[field]
     assert {value for value in choices.values() if value} - {"none"} == {name for name in table if name}
+
+
+def test_a_recipe_extends_another(tmp_path):
+    (tmp_path / "own.toml").write_text('extends = "cifar"\n[train]\nepochs = 3\n[about]\nnotice = "mine"\n')
+    (tmp_path / "further.toml").write_text('extends = "own.toml"\nname = "further"\n[model]\nwidth = 8\n')
+    cifar, further = training.Recipe.load("cifar"), training.Recipe.load(tmp_path / "further.toml")
+    assert training.compare_recipes(cifar, further) == [("model.width", 64, 8), ("train.epochs", 30, 3)]
+    assert further.name == "further" and further.about == type(further.about)()
+    assert training.Recipe.load(tmp_path / "own.toml").about.notice == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "itself.toml"', "extends itself"),
+        ('extends = "cifr"', "Did you mean 'cifar'"),
+        ('extends = "none.toml"', "is not a file"),
+        ("extends = 3", "is not a string"),
+        ('extends = "cifar"\ntrain = 3', "train=3 is not a table"),
+    ],
+)
+def test_a_recipe_that_cannot_be_extended_is_named(tmp_path, text, message):
+    (tmp_path / "itself.toml").write_text(text)
+    with pytest.raises((TypeError, ValueError), match=message):
+        training.Recipe.load(tmp_path / "itself.toml")

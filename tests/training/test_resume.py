@@ -218,3 +218,23 @@ def test_a_run_that_cannot_be_extended_says_why(tmp_path):
     assert early.description["epochs_trained"] < 4
     with pytest.raises(ValueError, match="stopped early after .* More epochs would not change it"):
         training.fit(out=early.path, resume=True, overrides={"train.epochs": 8})
+
+
+def test_a_rate_that_falls_at_a_plateau_goes_on_after_a_resume(tmp_path):
+    words = {
+        **LONGER,
+        "train.epochs": 5,
+        "schedule.name": "plateau",
+        "schedule.patience": 1,
+        "train.monitor": "accuracy",
+    }
+    words |= {"optimizer.learning_rate": 1e-8}  # nothing gets better, so that the rate falls
+    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
+    rates = whole.history["learning_rate"]
+    assert rates[-1] < rates[0]
+    for stop in (1, 2, 3):
+        out = tmp_path / f"parts-{stop}"
+        report = lambda epoch, figures, stop=stop: epoch == stop  # noqa: E731
+        training.fit("quick", out=out, overrides=words, verbose=0, report=report)
+        parts = training.fit(out=out, resume=True, verbose=0)
+        assert parts.history["learning_rate"] == rates and parts.history["loss"] == whole.history["loss"]

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from keras_resnet import training
+from keras_resnet.training.monitor import Monitor
 
 STEPS = 200
 PEAK = 0.4
@@ -71,3 +72,40 @@ def test_one_cycle_is_that_of_pytorch():
 def test_a_bad_cycle_is_refused(arguments, error):
     with pytest.raises(error, match=next(iter(arguments))):
         training.OneCycle(**{"peak": 0.1, "steps": 10, **arguments})
+
+
+LOSSES = [1.0, 0.9, 0.95, 0.92, 0.91, 0.89, 0.9, 0.9, 0.9, 0.9, 0.9, 0.88, 0.9, 0.9, 0.9]
+
+
+def plateau_rates(losses, past=0):
+    """The rate after each epoch whose validation loss is given, of a training that stopped once after `past` epochs."""
+    schedule = training.Recipe().replace({"schedule.name": "plateau", "schedule.patience": 3}).schedule
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.SGD(PEAK))
+    found, rows = [], [{"val_loss": loss} for loss in losses]
+    for start, end in ((0, past), (past, len(losses))) if past else ((0, len(losses)),):
+        (callback,) = schedule.callbacks(PEAK, Monitor(), True, rows[:start])
+        callback.set_model(model)
+        callback.on_train_begin()
+        for epoch in range(start, end):
+            callback.on_epoch_end(epoch, dict(rows[epoch]))
+            found.append(float(model.optimizer.learning_rate))
+    return found
+
+
+def test_a_plateau_lowers_the_rate_after_epochs_without_a_better_one():
+    # By hand: epochs 2 to 4 are no better than epoch 1, epochs 6 to 8 than epoch 5; then one is counted anew.
+    falls = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3]
+    assert plateau_rates(LOSSES) == pytest.approx([PEAK * 0.1**fall for fall in falls], rel=1e-5)
+
+
+@pytest.mark.parametrize("past", range(1, len(LOSSES)))
+def test_a_plateau_counts_on_after_a_resume(past):
+    assert plateau_rates(LOSSES, past) == pytest.approx(plateau_rates(LOSSES), rel=1e-6)
+
+
+def test_a_plateau_stops_at_its_floor_and_other_schedules_need_no_callback():
+    schedule = training.Recipe().replace({"schedule.name": "plateau", "schedule.final_fraction": 0.05}).schedule
+    (callback,) = schedule.callbacks(PEAK, Monitor("accuracy", "max"), False)
+    assert callback.min_lr == pytest.approx(PEAK * 0.05) and callback.monitor == "accuracy" and callback.mode == "max"
+    assert training.Recipe().schedule.callbacks(PEAK, Monitor(), True) == []

@@ -13,6 +13,7 @@ from PIL import Image
 
 from keras_resnet import data, training
 from keras_resnet.training import contact_sheet
+from keras_resnet.training.schedule import RateOnPlateau
 from keras_resnet.training.sections import SECTIONS
 from keras_resnet.tuning import Dimension, HyperResNet, Space
 
@@ -76,6 +77,7 @@ OTHERS = {
     "optimizer.sam_radius": 0.5,
     "optimizer.learning_rate": 0.01,
     "schedule.name": "constant",
+    "schedule.patience": ({"schedule.name": "plateau"}, 9),
     "schedule.warmup": ({"schedule.name": "cosine"}, 0.5),
     "schedule.final_fraction": ({"schedule.name": "cosine"}, 0.5),
     "schedule.milestones": ({"schedule.name": "step"}, [0.1]),
@@ -96,6 +98,7 @@ UNSEEN = {
     "data.max_skipped_fraction": "how many of them; tests of the folder source",
     "data.max_pixels": "which files are refused",
     "data.in_memory_limit": "how examples are held, not which",
+    "data.label_key": "which feature of a TFDS set is the label; tests of that source",
     "data.rank": "how an array is shaped; tests of arrays",
     "loss.delta": "of a regression",
     "loss.scale_targets": "of a regression",
@@ -163,6 +166,7 @@ def seen_by(network, arguments):
         "weights": str(arguments.get("class_weight")),
         "epochs": str((arguments["epochs"], arguments["initial_epoch"], arguments["steps_per_epoch"])),
         "average": str(callbacks),
+        "rate": str([c.patience for c in arguments.get("callbacks", ()) if isinstance(c, RateOnPlateau)]),
     }
 
 

@@ -136,6 +136,8 @@ BRIGHT = 128
 KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
 # Two equal sides up to here may well be a length and its channels.
 LARGEST_CHANNELS_BY_CHANCE = 4
+# Signals have up to about so many channels, such as those of an electroencephalogram.
+MOST_LEADS_BY_CHANCE = 64
 
 
 def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
@@ -167,6 +169,14 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
             f"{array.shape[-1]} channels. Both are allowed. Pass rank={guess} for {KINDS[guess]} or rank={guess - 1} "
             f"for {KINDS[guess - 1]} (in a recipe data.rank), or add the axis with array[..., None]."
         )
+    elif array.ndim in (3, 4, 5) and _looks_swapped(array.shape):
+        space = " x ".join(map(str, array.shape[1:-1]))
+        raise BadValue(
+            f"{where} has shape {array.shape}: {KINDS[array.ndim - 2]} of {space} with {array.shape[-1]} channels, or "
+            f"with {array.shape[1]} channels that stand before the other axes, as in PyTorch. The last axis is for the "
+            f"channels. Pass numpy.moveaxis(array, 1, -1), or rank={array.ndim - 2} (in a recipe data.rank) where the "
+            "shape is meant so."
+        )
     if array.dtype.kind not in "iufb":
         raise BadType(
             f"{where} has dtype {array.dtype}. Allowed are numbers: uint8 in [0, 255], or floats. Convert the array."
@@ -193,6 +203,14 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
             "Allowed are finite numbers. Correct or drop these examples."
         )
     return array
+
+
+def _looks_swapped(shape: tuple[int, ...]) -> bool:
+    """Returns whether the axis of the channels seems to be the first of an example and not the last."""
+    first, last = shape[1], shape[-1]
+    if len(shape) == 3:  # signals: fewer steps than channels
+        return last > MOST_LEADS_BY_CHANCE and last > 4 * first
+    return first <= LARGEST_CHANNELS_BY_CHANCE < last and shape[2] > LARGEST_CHANNELS_BY_CHANCE
 
 
 def check_same_length(images: np.ndarray, labels: np.ndarray, where: str) -> None:

@@ -30,6 +30,8 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
     arrays = _read(path)
     pairs = _pairs(path, arrays)
     class_names = () if options.is_regression else _class_names(path, arrays.get("class_names"))
+    if not options.is_regression:
+        class_names = _encode_words(path, arrays, pairs, class_names)
     # Training first: where the file gives no class names, its labels say how many classes there are.
     labels: dict[str, np.ndarray] = {}
     num_outputs = len(class_names) or None
@@ -130,6 +132,28 @@ def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...
             "signs of any script on one line. Write it again."
         )
     return tuple(names.tolist())
+
+
+def _encode_words(
+    path: pathlib.Path, arrays: dict[str, np.ndarray], pairs: dict[str, tuple[str, str]], class_names: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Puts indices in the place of labels that are words, and returns the class names: those given, or the words."""
+    keys = [y_key for _, y_key in pairs.values() if arrays[y_key].dtype.kind in "US" and arrays[y_key].ndim == 1]
+    if not keys:
+        return class_names
+    words = {
+        key: np.char.decode(arrays[key], "utf-8") if arrays[key].dtype.kind == "S" else arrays[key] for key in keys
+    }
+    names = class_names or _class_names(path, np.unique(np.concatenate(list(words.values()))))
+    for key, found in words.items():
+        unknown = np.flatnonzero(~np.isin(found, names))
+        if len(unknown):
+            raise BadValue(
+                f"{key}[{unknown[0]}]={found[unknown[0]]!s} of {path} is none of the class_names {list(names)}. "
+                "Allowed are these. Correct the label, or add the class."
+            )
+        arrays[key] = np.array([names.index(word) for word in found.tolist()], "int32")
+    return names
 
 
 def _num_classes(raw: np.ndarray, labels: np.ndarray, where: str) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.examples.encoded import EncodedExamples, known
@@ -54,8 +55,8 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
             "Delete it and prepare the set again."
         ) from error
     report: list[str] = []
-    streams = _streams(spec, info, report)
-    labels = info.features[_keys(spec, info)[1]]
+    streams = _streams(spec, info, options, report)
+    labels = info.features[_keys(spec, info, options.label_key)[1]]
     names = tuple(labels.names) if labels.names else tuple(str(label) for label in range(labels.num_classes))
     splits = _hold(streams, len(names), options, report)
     return Dataset(spec, splits, class_names=names, num_outputs=len(names), report=report)
@@ -102,35 +103,52 @@ def _version(folder: pathlib.Path) -> tuple[int, ...]:
     return tuple(int(part) for part in match.groups()) if match else ()
 
 
-def _keys(spec: str, info: Any) -> tuple[str, str]:
+def _keys(spec: str, info: Any, label_key: str | None) -> tuple[str, str]:
     """Returns the names of the image and the label feature.
 
+    Args:
+        spec: for messages.
+        info: of the set.
+        label_key: of the label; None for the default of the set, or for the only label that it has.
+
     Raises:
-        ValueError: there is no image, or no class label.
+        ValueError: there is no image, or no class label, or several of which none was chosen.
     """
     import tensorflow_datasets as tfds
 
-    keys = info.supervised_keys or ("image", "label")
     features = info.features
-    fits = (
-        len(keys) == 2
-        and all(isinstance(key, str) and key in features for key in keys)
-        and isinstance(features[keys[0]], tfds.features.Image)
-        and isinstance(features[keys[1]], tfds.features.ClassLabel)
-        and features[keys[0]].np_dtype == np.uint8
-        and features[keys[1]].num_classes is not None
+    images = [
+        key for key, kind in features.items() if isinstance(kind, tfds.features.Image) and kind.np_dtype == np.uint8
+    ]
+    labels = sorted(
+        key
+        for key, kind in features.items()
+        if isinstance(kind, tfds.features.ClassLabel) and kind.num_classes is not None
     )
-    if not fits:
+    if label_key is not None and label_key not in labels:
+        raise BadValue(
+            f"label_key={label_key!r} was given with {spec}. {suggestion(label_key, labels)}Its class labels are "
+            f"{labels}. Choose one of them."
+        )
+    usual = info.supervised_keys if info.supervised_keys and len(info.supervised_keys) == 2 else ("image", "label")
+    image = usual[0] if usual[0] in images else images[0] if len(images) == 1 else None
+    label = label_key or (usual[1] if usual[1] in labels else labels[0] if len(labels) == 1 else None)
+    if image is None or (label is None and not labels):
         raise BadValue(
             f"{spec} has the features {dict(features)}. Allowed are sets with a uint8 image and a class label. "
             "Convert it to folder: or npz:, or choose another set."
         )
-    return keys
+    if label is None:
+        raise BadValue(
+            f"{spec} has several class labels, {labels}, and none by default. Choose one of them as label_key, in a "
+            "recipe data.label_key."
+        )
+    return image, label
 
 
-def _streams(spec: str, info: Any, report: list[str]) -> dict[str, StreamedExamples]:
+def _streams(spec: str, info: Any, options: LoadOptions, report: list[str]) -> dict[str, StreamedExamples]:
     """Returns a reader of each split; a split that holds no labels is left out and reported."""
-    image_key, label_key = _keys(spec, info)
+    image_key, label_key = _keys(spec, info, options.label_key)
     if "train" not in info.splits:
         raise BadValue(
             f"{spec} has the splits {sorted(info.splits)}. Allowed are sets with a 'train' split. Choose another set."

@@ -149,3 +149,38 @@ def test_a_truncated_and_a_corrupted_file_are_refused(tmp_path):
 def test_classes_without_examples_are_reported(tmp_path):
     dataset = data.load(saved(tmp_path, **GOOD, class_names=["a", "b", "c"]))
     assert any("has no examples of the classes ['c']" in line for line in dataset.report)
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_labels_may_be_words(tmp_path, kind):
+    images = np.zeros((40, 4, 4, 1), "uint8")
+    words = np.array(["zebra", "ant", "über", "ant"] * 10)
+    labels = np.char.encode(words, "utf-8") if kind is bytes else words
+    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    found = data.load(f"npz:{tmp_path / 'a.npz'}", validation_fraction=0)
+    assert found.class_names == ("ant", "zebra", "über")
+    assert [found.class_names[label] for label in found.arrays("test")[1]] == words.tolist()
+
+
+def test_words_are_matched_with_the_class_names_of_the_file(tmp_path):
+    images, words = np.zeros((40, 4, 4, 1), "uint8"), np.array(["zebra", "ant"] * 20)
+    given = {"x": images, "y": words}
+    np.savez(tmp_path / "a.npz", **given, class_names=np.array(["zebra", "ant", "bee"]))
+    found = data.load(f"npz:{tmp_path / 'a.npz'}", validation_fraction=0, test_fraction=0)
+    assert found.class_names == ("zebra", "ant", "bee") and found.arrays("train")[1].tolist() == [0, 1] * 20
+    np.savez(tmp_path / "b.npz", **given, class_names=np.array(["zebra", "bee"]))
+    with pytest.raises(ValueError, match=r"y\[1\]=ant of .*none of the class_names"):
+        data.load(f"npz:{tmp_path / 'b.npz'}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "right"), [((12, 500), (500, 12)), ((3, 32, 40), (32, 40, 3)), ((1, 8, 32, 32), (8, 32, 32, 1))]
+)
+def test_channels_before_the_other_axes_are_noticed(tmp_path, shape, right):
+    labels = np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, *shape), "float32"), y=labels)
+    with pytest.raises(ValueError, match=r"stand before the other axes.*numpy.moveaxis\(array, 1, -1\)"):
+        data.load(f"npz:{tmp_path / 'a.npz'}")
+    assert data.load(f"npz:{tmp_path / 'a.npz'}", rank=len(shape) - 1).image_shape == shape
+    np.savez(tmp_path / "b.npz", x=np.moveaxis(np.zeros((20, *shape), "float32"), 1, -1), y=labels)
+    assert data.load(f"npz:{tmp_path / 'b.npz'}").image_shape == right

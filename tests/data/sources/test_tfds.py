@@ -10,7 +10,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from keras_resnet import data, preprocessing  # noqa: E402
+from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.data.examples.plan import Plan  # noqa: E402
 
 NAMES = ["ant", "bee", "cow"]
@@ -19,12 +19,15 @@ NAMES = ["ant", "bee", "cow"]
 SHARDS = 4
 
 
-def prepare(root, name, shape, image_of):
-    """Writes what TFDS writes: records, features, and a description."""
+def prepare(root, name, shape, image_of, labels=("label",), supervised=("image", "label")):
+    """Writes what TFDS writes: records, features, and a description; the labels count on from one another."""
     folder = root / name / "1.2.0"
     folder.mkdir(parents=True)
     features = tfds.features.FeaturesDict(
-        {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(names=NAMES)}
+        {
+            "image": tfds.features.Image(shape=shape),
+            **{key: tfds.features.ClassLabel(names=NAMES) for key in labels},
+        }
     )
     template = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     splits = []
@@ -33,7 +36,9 @@ def prepare(root, name, shape, image_of):
         for shard in range(SHARDS):
             path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-{SHARDS:05d}"
             records = [
-                features.serialize_example({"image": image_of(number), "label": number % 3})
+                features.serialize_example(
+                    {"image": image_of(number), **{key: (number + place) % 3 for place, key in enumerate(labels)}}
+                )
                 for number in np.array_split(numbers, SHARDS)[shard]
             ]
             with tf.io.TFRecordWriter(str(path)) as writer:
@@ -56,7 +61,7 @@ def prepare(root, name, shape, image_of):
         features=features,
         split_infos=splits,
         filename_template=template,
-        supervised_keys=("image", "label"),
+        supervised_keys=supervised,
     )
     description = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps({**description, "name": name, "version": "1.2.0"}))
@@ -294,3 +299,31 @@ def test_streamed_examples_are_taken_as_a_run_of_neighbours(prepared):
     np.testing.assert_array_equal(part[0], whole[0][5:17])
     with pytest.raises(ValueError, match="Allowed is a run of neighbours"):
         stream.take(np.array([1, 3]))
+
+
+def test_the_label_is_the_default_the_only_one_or_the_one_that_is_named(tmp_path):
+    def image_of(number):
+        return np.full((4, 4, 1), number, "uint8")
+
+    prepare(tmp_path, "one", (4, 4, 1), image_of, labels=("species",), supervised=None)
+    prepare(tmp_path, "two", (4, 4, 1), image_of, labels=("color", "shape"), supervised=None)
+    found = data.load("tfds:one", data_dir=tmp_path)
+    images, labels = found.arrays("test")
+    assert (labels == images[:, 0, 0, 0] % 3).all()
+    with pytest.raises(ValueError, match="several class labels.*data.label_key"):
+        data.load("tfds:two", data_dir=tmp_path)
+    with pytest.raises(ValueError, match="label_key='shapes'.*Did you mean 'shape'"):
+        data.load("tfds:two", data_dir=tmp_path, label_key="shapes")
+    images, labels = data.load("tfds:two", data_dir=tmp_path, label_key="shape").arrays("test")
+    assert (labels == (images[:, 0, 0, 0] + 1) % 3).all()
+    with pytest.raises(ValueError, match="Only a set of TFDS has features"):
+        data.load("digits", label_key="shape")
+
+
+def test_a_run_remembers_which_label_it_learned(tmp_path):
+    prepare(tmp_path, "two", (8, 8, 1), lambda number: np.full((8, 8, 1), number, "uint8"), ("color", "shape"), None)
+    words = {"data.label_key": "shape", "model.width": 2, "train.epochs": 1, "train.batch_size": 8}
+    run = training.fit("quick", data="tfds:two", data_dir=tmp_path, out=tmp_path / "run", overrides=words, verbose=0)
+    assert evaluation.evaluate(run.path)["examples"] == 24
+    loaded = data.load("tfds:two", data_dir=tmp_path, label_key="shape")
+    assert training.Run.load(run.path).recipe.data.label_key == "shape" and loaded.fingerprint == run.about.fingerprint

@@ -1,0 +1,115 @@
+"""What a command line names and is not there, found before Keras is loaded: models, recipes, fields, files.
+
+It imports nothing of the package: the program `keras-resnet` reads this file by its path, so that a mistyped name is
+told at once. The messages are those of the library, which checks everything again.
+"""
+
+import argparse
+import ast
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+Suggestion = Callable[[str, Iterable[str]], str]
+SOURCES = ("digits", "folder", "npz", "tfds")
+
+
+def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:
+    """Returns what is wrong with the names on a command line, in one message; None where all are there.
+
+    Args:
+        options: from `keras_resnet.cli.options.parse`.
+        models: the names that `list` prints.
+        suggestion: from `keras_resnet.suggestions`.
+    """
+    given = vars(options)
+    found = [
+        _model(given.get("model"), list(models), options.command, suggestion),
+        _recipe(given.get("recipe"), suggestion) if options.command != "recipes" else None,
+        _data(given.get("data"), given.get("data_dir"), suggestion),
+        *(_path(path, "a run folder or a .keras file") for path in [given.get("trained")]),
+        *(_path(path, "a run folder") for path in [given.get("run"), *(given.get("runs") or ())]),
+        *(_path(path, "the folder of a run or of a search") for path in [given.get("source")]),
+        *(_path(path, "an image file or a folder of such") for path in given.get("images") or ()),
+        *(_setting(text, options.command, suggestion) for text in given.get("set") or ()),
+    ]
+    return next((message for message in found if message), None)
+
+
+def recipe_fields(package: pathlib.Path = PACKAGE) -> dict[str, tuple[str, ...]]:
+    """Returns the names of the fields of each section of a recipe, and of "search", read from the source files."""
+    sections: dict[str, tuple[str, ...]] = {}
+    tuning = next(path for path in (package / "tuning", package.parent / "tuning") if path.is_dir())
+    for path in [*sorted((package / "training").glob("*.py")), tuning / "settings.py"]:
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if not isinstance(node, ast.ClassDef) or not any("Section" in ast.unparse(base) for base in node.bases):
+                continue
+            titles = [
+                line.value.value
+                for line in node.body
+                if isinstance(line, ast.Assign)
+                and ast.unparse(line.targets[0]) == "title"
+                and isinstance(line.value, ast.Constant)
+            ]
+            names = [
+                ast.unparse(line.target)
+                for line in node.body
+                if isinstance(line, ast.AnnAssign) and line.value and "ClassVar" not in ast.unparse(line.annotation)
+            ]
+            sections.update({str(title): tuple(names) for title in titles})
+    return sections
+
+
+def _model(name: str | None, models: list[str], command: str, suggestion: Suggestion) -> str | None:
+    if name is None or name in models or (command == "info" and os.path.exists(name)):
+        return None
+    return _unknown("MODEL" if command == "info" else "model", name, models, suggestion)
+
+
+def _recipe(name: str | None, suggestion: Suggestion) -> str | None:
+    if name is None:
+        return None
+    if pathlib.Path(name).suffix == ".toml":
+        if pathlib.Path(name).is_file():
+            return None
+        return f"recipe={name!r} is not a file. Allowed is a TOML file. Check the path."
+    known = sorted(path.stem for path in (PACKAGE / "training" / "recipes").glob("*.toml"))
+    return None if name in known else _unknown("recipe", name, known, suggestion)
+
+
+def _data(spec: str | None, data_dir: str | None, suggestion: Suggestion) -> str | None:
+    if spec is None:
+        return None
+    source, _, argument = spec.partition(":")
+    if source not in SOURCES:
+        return None if os.path.exists(spec) else _unknown("data source", source, SOURCES, suggestion)
+    path = pathlib.Path(data_dir or "", argument).expanduser()
+    if source in ("folder", "npz") and argument and not path.exists():
+        return f"data={spec!r}: {os.fspath(path)!r} is not there. Allowed is a path that exists. Check it."
+    return None
+
+
+def _path(path: str | None, allowed: str) -> str | None:
+    if path is None or os.path.lexists(os.path.expanduser(path)):
+        return None
+    return f"{path!r} is not there. Allowed is {allowed}. Check the path."
+
+
+def _setting(text: str, command: str, suggestion: Suggestion) -> str | None:
+    name, equals, _ = text.partition("=")
+    title, dot, field = name.strip().partition(".")
+    if not equals or not dot or command == "info":
+        return None
+    sections = {key: names for key, names in recipe_fields().items() if key != "search" or command == "tune"}
+    if title in sections and field in sections[title]:
+        return None
+    known = [f"{section}.{name}" for section, names in sections.items() for name in names if section == title]
+    known = known or [f"{section}.{name}" for section, names in sections.items() for name in names]
+    allowed = ", ".join(known) if title in sections else f"a field of {', '.join(sorted(sections))}"
+    return f"The recipe key {name.strip()!r} is not known. {suggestion(name.strip(), known)}Use one of: {allowed}."
+
+
+def _unknown(argument: str, value: str, names: Iterable[str], suggestion: Suggestion) -> str:
+    allowed = ", ".join(repr(name) for name in names)
+    return f"{argument}={value!r} is not known. {suggestion(value, names)}Use one of: {allowed}."
