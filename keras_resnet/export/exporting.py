@@ -85,7 +85,7 @@ def export(
     arithmetic on every processor: their files compute in float32 with the same weights, and are compared with the Keras
     model in float32.
 
-    Beside a file that takes pictures lies a script, `<name>_predict.py`, that reads image files as `predict` does, with
+    Beside a file that takes pictures lies a script, `<name>_<suffix>_predict.py`, that reads image files as `predict` does, with
     Pillow and NumPy alone, and runs the model. The record, with the class names, is in the file's own metadata too.
 
     Args:
@@ -178,7 +178,7 @@ def _facts_path(path: pathlib.Path, version: str | None = None) -> pathlib.Path:
 
 
 def _script_path(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f"{path.stem}_predict.py")
+    return path.with_name(f"{path.stem}_{path.suffix[1:]}_predict.py")
 
 
 def _script(name: str, served: Served) -> str:

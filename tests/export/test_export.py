@@ -140,7 +140,7 @@ def test_every_other_format_answers_as_the_model(run, name, tmp_path):
     assert facts["largest_difference"] < 1e-5 and facts["agreement"] == 1.0 and facts["real_images"]
     assert facts["images"] == 32  # in calls of 8, and of 1: the batch is free
     assert facts["fingerprint"] == run.about.fingerprint
-    left = {f"net{SUFFIXES[name]}", f"net{SUFFIXES[name]}.json", "net.bin", "net_predict.py"}
+    left = {f"net{SUFFIXES[name]}", f"net{SUFFIXES[name]}.json", "net.bin", f"net_{SUFFIXES[name][1:]}_predict.py"}
     assert {path.name for path in tmp_path.iterdir()} <= left
 
 

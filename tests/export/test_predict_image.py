@@ -74,7 +74,7 @@ def test_the_script_beside_an_export_answers_as_predict(run, pictures, name, tmp
     out = tmp_path / f"net{formats.FORMATS[name].suffix}"
     keras_resnet.export(run, format=name, out=out)
     shown = [str(path) for path in pictures[:3]]
-    command = [sys.executable, "-P", str(tmp_path / "net_predict.py"), *shown]
+    command = [sys.executable, "-P", str(tmp_path / f"net_{out.suffix[1:]}_predict.py"), *shown]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path.parent, check=True)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     expected = evaluation.predict(run.path, shown, top=10)
@@ -83,7 +83,7 @@ def test_the_script_beside_an_export_answers_as_predict(run, pictures, name, tmp
         wanted = {best["name"]: best["probability"] for best in prediction["classes"]}
         assert row["probabilities"] == pytest.approx(wanted, abs=1e-4)
     assert _record_in(out, name)["class_names"] == list("0123456789")
-    with pytest.raises(ValueError, match="net_predict.py.*never writes over another"):
+    with pytest.raises(ValueError, match="net_.*_predict.py.*never writes over another"):
         for path in (out, out.with_name(f"{out.name}.json"), out.with_suffix(".bin")):
             path.unlink(missing_ok=True)
         keras_resnet.export(run, format=name, out=out)
@@ -113,7 +113,7 @@ def test_whole_numbers_in_and_out_for_microcontrollers(run, pictures, tmp_path):
     given, answer = made.get_input_details()[0], made.get_output_details()[0]
     assert given["dtype"] == answer["dtype"] == np.int8
     assert exported.facts["accuracy"] > exported.facts["accuracy_before"] - 0.1
-    command = [sys.executable, "-P", str(tmp_path / "net_predict.py"), str(pictures[0])]
+    command = [sys.executable, "-P", str(tmp_path / "net_tflite_predict.py"), str(pictures[0])]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     total = sum(json.loads(done.stdout)["probabilities"].values())
     assert total == pytest.approx(1, abs=0.05)  # in steps of 1/256
