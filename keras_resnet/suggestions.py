@@ -21,7 +21,12 @@ ABBREVIATIONS = {
 
 
 def closest(value: object, names: Iterable[str]) -> str | None:
-    """Returns the name most like `value`, or None when nothing comes near."""
+    """Returns the name most like `value`, or None when nothing comes near.
+
+    Args:
+        value: what was written.
+        names: that there are.
+    """
     known = [str(name) for name in names]
     section, dot, field = str(value).rpartition(".")
     meant = f"{section}{dot}{ABBREVIATIONS.get(field, field)}"
@@ -32,6 +37,11 @@ def closest(value: object, names: Iterable[str]) -> str | None:
 
 
 def suggestion(value: object, names: Iterable[str]) -> str:
-    """Returns "Did you mean ...? " for the closest of `names`, or an empty string."""
+    """Returns "Did you mean ...? " for the closest of `names`, or an empty string.
+
+    Args:
+        value: what was written.
+        names: that there are.
+    """
     name = closest(value, names)
     return f"Did you mean {name!r}? " if name else ""

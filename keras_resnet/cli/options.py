@@ -38,7 +38,9 @@ SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set o
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
-IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files; of a folder all in it")
+IMAGES = _option(
+    "images", metavar="IMAGE", nargs="+", help="image files, or arrays (.npy, .npz); of a folder all in it"
+)
 TASK = _option(
     "--task", choices=["classification", "regression"], help="what a model is for that does not say it itself"
 )

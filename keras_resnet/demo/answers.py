@@ -1,5 +1,6 @@
 """What the page says of one file: classes, probabilities and a map."""
 
+import io
 import os
 import tempfile
 import threading
@@ -7,34 +8,28 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import data as datasets
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
+from keras_resnet.evaluation.examples import read_batches
 from keras_resnet.evaluation.scoring import answers_of
 from keras_resnet.explain import explain
-from keras_resnet.explain.overlays import as_rgb, blend
+from keras_resnet.explain.overlays import as_rgb, blend, draw_overlay
 from keras_resnet.report.pictures import png_of, url_of
 
 TOP = 5
 SHOWN_SIDE_PX = 256
+# With which arrays and archives of arrays begin.
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 
 
 class Answers:
     """Answers for one model; one file at a time goes through the network, the others wait.
 
     Args:
-        trained: a classifier of pictures, or a regression on pictures.
-
-    Raises:
-        ValueError: the model takes no pictures.
+        trained: a classifier or a regression, on pictures, signals or volumes.
     """
 
     def __init__(self, trained: Trained) -> None:
-        if trained.record.channel_order == "any":
-            raise BadValue(
-                f"The model takes {trained.model.input_shape[1:]}, and the page takes image files. Allowed are models "
-                "of pictures with 1 or 3 channels. Use explain on your own arrays."
-            )
         self.trained = trained
         self.turn = threading.Lock()
 
@@ -46,27 +41,40 @@ class Answers:
             content: of the file.
 
         Raises:
-            ValueError: it is no image that can be read.
+            ValueError: it is no image or array that can be read, or holds several examples.
         """
         image = self._read(name, content)
         record, model = self.trained.record, self.trained.model
         with self.turn:
             found = explain(model, image[None])
-        shown = as_rgb(image, record)
+        shown, heat = as_rgb(image, record), found.maps[0]
+        if record.channel_order == "any":
+            return {"name": name, "overlay": _drawn(shown, heat), **answers_of(self.trained, found.outputs, TOP)[0]}
         answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, found.outputs, TOP)[0]}
-        return answer if "values" in answer else answer | {"overlay": _url(shown, found.maps[0])}
+        return answer if "values" in answer else answer | {"overlay": _url(shown, heat)}
 
     def _read(self, name: str, content: bytes) -> np.ndarray:
         # Files are inspected by their headers before they are decoded, and that takes a path.
-        handle, path = tempfile.mkstemp(prefix="keras-resnet-")
+        suffix = ".npy" if content.startswith(NPY) else ".npz" if content.startswith(ZIP) else ""
+        handle, path = tempfile.mkstemp(prefix="keras-resnet-", suffix=suffix)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            return np.asarray(datasets.read_for_network(path, self.trained.record), dtype="float32")
-        except datasets.BadImageError as error:
+            names, examples = next(read_batches(path, self.trained))
+            if len(names) > 1:
+                raise BadValue(f"{name} holds several examples, and the page shows one. Save one of them alone.")
+            return np.asarray(examples[0], dtype="float32")
+        except BadValue as error:
             raise BadValue(str(error).replace(path, name)) from error
         finally:
             os.unlink(path)
+
+
+def _drawn(example: np.ndarray, heat: np.ndarray) -> str:
+    """Returns a drawing of a signal or a volume with its map, a PNG as a URL."""
+    held = io.BytesIO()
+    draw_overlay(example, heat, held)
+    return url_of(held.getvalue())
 
 
 def _url(image: np.ndarray, heat: np.ndarray | None) -> str:

@@ -26,8 +26,8 @@ HEADERS = {
 FORM = """
 <p class="soft">Files stay on this machine.</p>
 <label id="drop" style="display:block; border:2px dashed var(--line); border-radius:.6rem; padding:2rem; margin:0;
-  text-align:center; cursor:pointer">Drop images here, or choose them: <input id="files" type="file" accept="image/*"
-  multiple></label>
+  text-align:center; cursor:pointer">Drop images or arrays (.npy, .npz) here, or choose them:
+  <input id="files" type="file" accept="image/*,.npy,.npz" multiple></label>
 <p id="told" role="status"></p><div id="answers"></div>
 """
 SCRIPT = """
@@ -41,8 +41,9 @@ function show(name, answer) {
   const part = make("section"); part.className = "answer"; part.append(make("h2", name));
   if (answer.error) { const line = make("p", answer.error); line.className = "error"; part.append(line); }
   else {
-    part.append(picture(answer.picture, name));
-    if (answer.overlay) part.append(picture(answer.overlay, "where the network sees " + answer.classes[0].name));
+    if (answer.picture) part.append(picture(answer.picture, name));
+    const seen = "where the network sees " + (answer.classes?.[0].name ?? "the value");
+    if (answer.overlay) part.append(picture(answer.overlay, seen));
     const table = make("table");
     for (const row of answer.classes ?? answer.values.map((value, index) => ({ name: "output " + index, value }))) {
       const line = make("tr"), number = make("td", row.value ?? (100 * row.probability).toFixed(2) + " %");
@@ -71,16 +72,17 @@ drop.addEventListener("drop", event => { event.preventDefault(); send(event.data
 def application(run_or_model: Any, task: str | None = None) -> Any:
     """Returns the page as an ASGI application.
 
-    `GET /` is the page. `POST /predict?name=NAME` with the bytes of an image file as its body answers with JSON:
-    `classes` (`name` and `probability`, the most probable first), `picture` and `overlay` (PNG as data URLs), for a
-    regression `values`; or `error` with the status 400 for what is no image and 413 for a file above 32 MiB.
+    `GET /` is the page. `POST /predict?name=NAME` with the bytes of an image file, or of `.npy` or `.npz` with one
+    example, as its body answers with JSON: `classes` (`name` and `probability`, the most probable first), `picture` and
+    `overlay` (PNG as data URLs; of signals and volumes the overlay alone), for a regression `values`; or `error` with
+    the status 400 for what cannot be read and 413 for a file above 32 MiB.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
         task: "classification" or "regression", for a model that carries no record of it.
 
     Raises:
-        TypeError, ValueError: a path holds no model, or the model takes no pictures.
+        TypeError, ValueError: a path holds no model.
         ImportError: a package is missing; the message has the command that installs it.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -126,7 +128,7 @@ def _text(trained: Any) -> str:
     name = trained.model.name if trained.run is None else f"run {trained.run.path.name}"
     names = trained.record.class_names
     told = f"{len(names)} classes: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
-    return page(f"Try {name}", told, [("Your image", FORM)], SCRIPT)
+    return page(f"Try {name}", told, [("Your file", FORM)], SCRIPT)
 
 
 def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,8 +12,8 @@ from keras_resnet import data as datasets
 from keras_resnet import scores
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.options import BAD_IMAGE_POLICIES
-from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.examples import example_files, read_batches
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
 from keras_resnet.preprocessing.outputs import softmax
 from keras_resnet.training import Run
@@ -84,22 +83,23 @@ def predict(
     task: str | None = None,
     on_bad_image: str = "error",
 ) -> list[dict[str, Any]]:
-    """Reads image files and returns their most probable classes.
+    """Reads image files, or arrays of signals and volumes, and returns their most probable classes.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, as for `evaluate`.
-        image_paths: image files, or one; of a folder every image file in it, folders within included.
+        image_paths: image files, and `.npy` or `.npz` with one example or several along the first axis, in the units of
+            the training data; or one such path. Of a folder every such file in it, folders within included.
         top: classes to return for each image, the most probable first; at most as many as there are.
         task: as for `evaluate`.
         on_bad_image: "error" stops at a file that cannot be read; "skip" goes on, with what is wrong in its place.
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
-        `{"image": path, "values": [...]}`; for a file that was skipped `{"image": path, "error": ...}`. A model that
-        carries no class names has its indices for names.
+        `{"image": path, "values": [...]}`; for a file that was skipped `{"image": path, "error": ...}`. Several
+        examples of an array are called "path[index]". A model that carries no class names has its indices for names.
 
     Raises:
-        ValueError: a path holds no model, a file is no image, or the model takes neither 1 nor 3 channels.
+        ValueError: a path holds no model, or a file does not hold what the model takes.
     """
     return list(predict_each(run_or_model, image_paths, top, task, on_bad_image))
 
@@ -125,49 +125,22 @@ def predict_each(
     """
     check_int("top", top)
     choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES)
-    paths = image_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
+    paths = example_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
     trained = open_trained(run_or_model, task)
-    if trained.record.channel_order == "any":
-        raise BadValue(
-            f"The model takes {trained.model.input_shape[-1]} channels. Image files are read with 3 channels, or with "
-            "1 as grey. Call the model on your own array."
-        )
-
-    def answer(path: str | os.PathLike) -> dict[str, Any]:
-        try:
-            image = datasets.read_for_network(path, trained.record)
-        except datasets.BadImageError as error:
-            if on_bad_image == "error":
-                raise
-            return {"image": os.fspath(path), "error": str(error)}
-        outputs = np.asarray(trained.model.predict_on_batch(image[None]))
-        return {"image": os.fspath(path), **answers_of(trained, outputs, top)[0]}
-
-    return (answer(path) for path in paths)
+    return _answer_each(trained, paths, top, on_bad_image == "skip")
 
 
-def image_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
-    """Returns files as they are, and in the place of a folder the image files in it.
-
-    Args:
-        paths: of files and folders.
-
-    Raises:
-        ValueError: a folder holds no image file.
-    """
-    found: list[str | os.PathLike] = []
+def _answer_each(trained: Trained, paths: list[str | os.PathLike], top: int, skips: bool) -> Iterator[dict[str, Any]]:
     for path in paths:
-        if not os.path.isdir(path):
-            found.append(path)
-            continue
-        inside = sorted(file for file in pathlib.Path(path).rglob("*") if file.suffix.lower() in EXTENSIONS)
-        if not inside:
-            raise BadValue(
-                f"The folder {os.fspath(path)!r} holds no image file. Allowed are files with the extensions "
-                f"{', '.join(sorted(EXTENSIONS))}. Check the path."
-            )
-        found += inside
-    return found
+        try:
+            for names, examples in read_batches(path, trained):
+                answers = answers_of(trained, np.asarray(trained.model.predict_on_batch(examples)), top)
+                for name, answer in zip(names, answers, strict=True):
+                    yield {"image": name, **answer}
+        except BadValue as error:
+            if not skips:
+                raise
+            yield {"image": os.fspath(path), "error": str(error)}
 
 
 def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:

@@ -34,8 +34,13 @@ def overlay(image: Any, heat: np.ndarray, path: str | os.PathLike, title: str = 
             "map of this example."
         )
     files.check_replaceable(path, "path")
+    files.write_atomically(path, lambda where: draw_overlay(image, heat, where, title))
+
+
+def draw_overlay(image: np.ndarray, heat: np.ndarray, file: Any, title: str = "") -> None:
+    """Writes what `overlay` does to a path or to an open binary file, unchecked."""
     draw = {1: _signal, 2: _picture, 3: _volume}[heat.ndim]
-    files.write_atomically(path, lambda where: draw(image, heat, where, title))
+    draw(image, heat, file, title)
 
 
 def _figure(width: float, height: float, title: str) -> Any:
@@ -56,7 +61,7 @@ def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
 
     Pixels in units that are not known are stretched from the smallest to the largest of the picture.
     """
-    if record.channel_order == "any":
+    if record.channel_order == "any" and image.ndim != 3:
         return image
     if record.pixel_range is None:
         low, high = float(image.min()), float(image.max())
@@ -82,7 +87,7 @@ def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.round(mixed * 255).astype("uint8")
 
 
-def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+def _picture(image: np.ndarray, heat: np.ndarray, path: Any, title: str) -> None:
     height, width = heat.shape
     scale = max(1.0, SMALLEST_SIDE_PX / min(height, width)) / 100
     figure = _figure(2 * width * scale, height * scale + 0.5, title)
@@ -94,7 +99,7 @@ def _picture(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str
     figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 
-def _signal(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+def _signal(image: np.ndarray, heat: np.ndarray, path: Any, title: str) -> None:
     from matplotlib.collections import LineCollection
 
     channels = image.shape[-1]
@@ -111,7 +116,7 @@ def _signal(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str)
     figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 
-def _volume(image: np.ndarray, heat: np.ndarray, path: pathlib.Path, title: str) -> None:
+def _volume(image: np.ndarray, heat: np.ndarray, path: Any, title: str) -> None:
     low, high = float(image.min()), float(image.max())
     scaled = _grey((image - low) / max(high - low, 1e-12) * 255)
     figure = _figure(10, 4, title)
@@ -130,12 +135,13 @@ def explain_files(
     method: str = "grad-cam",
     task: str | None = None,
 ) -> list[pathlib.Path]:
-    """Reads image files as `predict` does, and writes an overlay of the most probable class for each.
+    """Reads files as `predict` does, and writes an overlay of the most probable class for each example.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
-        image_paths: image files; of a folder every image file in it.
-        out: the folder of the PNG files, made where it is missing: `NAME.png` for each file. `NAME-2.png` and so on
+        image_paths: image files, `.npy` and `.npz`; of a folder every such file in it.
+        out: the folder of the PNG files, made where it is missing: `NAME.png` for each file, `NAME-INDEX.png` for the
+            examples of an array of several. `NAME-2.png` and so on
             where names repeat, or where a file of another origin has the name; such a file is never replaced.
         method: as for `explain`.
         task: "classification" or "regression", for a model that carries no record of it.
@@ -147,25 +153,28 @@ def explain_files(
         TypeError, ValueError: a path holds no model, or a file is no image.
     """
     # Reading files takes TensorFlow; maps of arrays do not.
-    from keras_resnet import data as datasets
     from keras_resnet.evaluation import open_trained
-    from keras_resnet.evaluation.scoring import image_files
+    from keras_resnet.evaluation.examples import example_files, read_batches
 
     trained = open_trained(run_or_model, task)
-    paths = [pathlib.Path(path) for path in image_files(image_paths)]
-    images = [datasets.read_for_network(path, trained.record) for path in paths]
+    paths = [pathlib.Path(path) for path in example_files(image_paths)]
+    images, stems = [], []
+    for path in paths:
+        found = [image for _, batch in read_batches(path, trained) for image in batch]
+        images += found
+        stems += [path.stem] if len(found) == 1 else [f"{path.stem}-{index}" for index in range(len(found))]
     folder = files.make_writable(out)
     names, written = trained.record.class_names, []
     sources = {path.resolve() for path in paths}
     together = len({image.shape for image in images}) == 1
-    for path, image, (heat, index) in zip(
-        paths, images, _explain(trained.model, images, method, together), strict=True
+    for stem, image, (heat, index) in zip(
+        stems, images, _explain(trained.model, images, method, together), strict=True
     ):
-        target = folder / f"{path.stem}.png"
+        target = folder / f"{stem}.png"
         number = 1
         while target in written or target.resolve() in sources or not files.is_replaceable(target):
             number += 1
-            target = folder / f"{path.stem}-{number}.png"
+            target = folder / f"{stem}-{number}.png"
         shown = as_rgb(image, trained.record)
         overlay(shown, heat, target, f"{names[index] if names else index} ({method})")
         written.append(target)

@@ -85,8 +85,9 @@ def export(
     arithmetic on every processor: their files compute in float32 with the same weights, and are compared with the Keras
     model in float32.
 
-    Beside a file that takes pictures lies a script, `<name>_<suffix>_predict.py`, that reads image files as `predict` does, with
-    Pillow and NumPy alone, and runs the model. The record, with the class names, is in the file's own metadata too.
+    Beside a file that takes pictures lies a script, `<name>_<suffix>_predict.py`, that reads image files as `predict`
+    does, with Pillow and NumPy alone, and runs the model. The record, with the class names, is in the file's own
+    metadata too.
 
     Args:
         source: a run folder, a `.keras` file, a `Run` or a `keras.Model`.

@@ -21,7 +21,6 @@ from PIL import Image
 
 pytest.importorskip("uvicorn", reason="the extra 'demo' is not installed")
 
-import keras_resnet  # noqa: E402
 from keras_resnet import demo, evaluation, training  # noqa: E402
 from tests.report.conftest import Parser, browser  # noqa: E402, F401
 
@@ -162,9 +161,6 @@ def test_a_mistake_is_named(run, server, tmp_path, monkeypatch):
         demo.serve(run, server)
     with pytest.raises(ValueError, match="65535"):
         demo.serve(run, 70_000)
-    signals = keras_resnet.ResNet18(input_shape=(64, 2), stem="small", width=4, classes=3)
-    with pytest.raises(ValueError, match="takes image files"):
-        demo.serve(signals)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=re.escape("pip install 'keras-resnet-zoo[demo]'")):
         demo.serve(run)

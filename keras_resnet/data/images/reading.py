@@ -38,7 +38,7 @@ def convert_channels(image: Any, order: str, is_deep: Any) -> Any:
     if order == "any":
         raise BadValue(
             "channel_order='any' is that of a network which takes no pictures. Image files are read as 'rgb', 'bgr' or "
-            "'grey'. Call the model on your own array, or train it with a record that says the order."
+            "'grey'. Pass an array (.npy or .npz), or train the model with a record that says the order."
         )
     converted = choose("channel_order", order, CONVERSIONS)(image)
     if order == "grey":

@@ -1,0 +1,119 @@
+"""Files of examples, as a trained model takes them: pictures, and arrays of signals, volumes or pictures."""
+
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import data as datasets
+from keras_resnet.data.sources.listing import EXTENSIONS
+from keras_resnet.data.sources.npz import UNREADABLE
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.trained import Trained
+
+ARRAYS = (".npy", ".npz")
+# Of the arrays in an .npz file that may hold the examples, the first that is there.
+KEYS = ("x", "x_test", "x_val", "x_train")
+BATCH_SIZE = 64
+
+
+def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
+    """Returns files as they are, and in the place of a folder the image files and arrays in it.
+
+    Args:
+        paths: of files and folders.
+
+    Raises:
+        ValueError: a folder holds no such file.
+    """
+    found: list[str | os.PathLike] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        wanted = {*EXTENSIONS, *ARRAYS}
+        inside = sorted(file for file in pathlib.Path(path).rglob("*") if file.suffix.lower() in wanted)
+        if not inside:
+            raise BadValue(
+                f"The folder {os.fspath(path)!r} holds no image file and no array. Allowed are files with the "
+                f"extensions {', '.join(sorted(wanted))}. Check the path."
+            )
+        found += inside
+    return found
+
+
+def read_batches(path: str | os.PathLike, trained: Trained) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array.
+
+    Args:
+        path: an image file, which is brought to the model as in training; or `.npy` or `.npz` with one example, or
+            several along the first axis, in the units and the shape of the training data. Of an `.npz` file the only
+            array is taken, or "x", "x_test", "x_val" or "x_train".
+        trained: the model.
+
+    Yields:
+        The path for the only example of a file, else "path[index]"; and `(examples, *shape)`.
+
+    Raises:
+        ValueError: the file cannot be read, or does not hold what the model takes; `BadImageError` for an image.
+    """
+    if pathlib.Path(path).suffix.lower() not in ARRAYS:
+        image = datasets.read_for_network(path, trained.record)
+        yield [os.fspath(path)], image[None]
+        return
+    shape = tuple(trained.model.input_shape[1:])
+    array = _as_examples(_read_array(path), shape, path)
+    for first in range(0, len(array), BATCH_SIZE):
+        part = np.asarray(array[first : first + BATCH_SIZE])
+        names = [f"{os.fspath(path)}[{first + place}]" for place in range(len(part))]
+        part = part if part.dtype == np.uint8 else part.astype("float32")
+        broken = np.flatnonzero(~np.isfinite(part.reshape(len(part), -1).astype("float32")).all(axis=1))
+        if len(broken):
+            raise BadValue(f"{names[broken[0]]} holds NaN or infinity. Allowed are finite numbers. Correct the array.")
+        yield (names if len(array) > 1 else [os.fspath(path)]), part
+
+
+def _read_array(path: str | os.PathLike) -> Any:
+    """Returns the array of a file, of `.npy` without reading it whole."""
+    try:
+        if pathlib.Path(path).suffix.lower() == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.load(path, allow_pickle=False) as arrays:
+            keys = arrays.files
+            chosen = keys if len(keys) == 1 else [key for key in KEYS if key in keys]
+            if not chosen:
+                raise BadValue(
+                    f"{os.fspath(path)!r} holds the arrays {keys}. Allowed is one array, or one called "
+                    f"{', '.join(map(repr, KEYS))}. Rename the examples."
+                )
+            return arrays[chosen[0]]
+    except BadValue:
+        raise
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
+        raise BadValue(
+            f"{os.fspath(path)!r} cannot be read: {error}. Allowed are files that numpy.save and numpy.savez wrote, "
+            "without pickled objects. Write it again."
+        ) from None
+
+
+def _as_examples(array: Any, shape: tuple[int | None, ...], path: str | os.PathLike) -> Any:
+    """Returns `(examples, *shape)` from one example or several, with the axis of the channels or, of one, without."""
+    if array.dtype.kind not in "iufb":
+        raise BadValue(f"{os.fspath(path)!r} holds {array.dtype}. Allowed are numbers. Convert the array.")
+
+    def fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+        return len(found) == len(wanted) and all(b in (a, None) for a, b in zip(found, wanted, strict=True))
+
+    for wanted, add_channels in ((shape, False), *(((shape[:-1], True),) if shape[-1] == 1 else ())):
+        if fits(array.shape, wanted):
+            array = array[None]
+        elif not fits(array.shape[1:], wanted):
+            continue
+        return array[..., None] if add_channels else array
+    raise BadValue(
+        f"{os.fspath(path)!r} has the shape {array.shape}, and the model takes {shape}. Allowed is one example of that "
+        "shape, or several along a first axis. Bring the array to it as the training data were."
+    )
