@@ -36,7 +36,7 @@ def main() -> int:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     options = _read("cli/options").parse()
     try:
-        if options.command == "list":
+        if options.command == "list" and not options.weights:
             print(_read("models/variants").table())
             return DONE
         problem = _read("cli/names").find_problem(

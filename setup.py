@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "pillow>=11.0,<14",
     "matplotlib>=3.9,<4",
     "tomli-w>=1.1,<2",
+    "safetensors>=0.5,<1",  # files of weights
     "filelock>=3.12,<5",  # holds a run folder against other processes, on every system
 ]
 EXTRAS: dict[str, list[str]] = {
@@ -74,6 +75,7 @@ setup(
     package_dir={"keras_resnet": "keras_resnet", "keras_resnet.tuning": "tuning"},
     package_data={
         "keras_resnet": ["py.typed"],
+        "keras_resnet.weights": ["sources.csv", "*.safetensors", "*.md"],
         "keras_resnet.training": ["recipes/*.toml"],
         "keras_resnet.tuning": ["spaces/*.toml"],
     },

@@ -6,9 +6,8 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from keras_resnet.errors import NotAvailable
 from keras_resnet.models.variants import VARIANTS
 
 __version__ = "0.1.0"
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from keras_resnet.models import list_models as list_models
     from keras_resnet.models import model_info as model_info
     from keras_resnet.models import unfreeze as unfreeze
+    from keras_resnet.weights import list_weights as list_weights
 
 ROOMS = (
     *(
@@ -58,6 +58,7 @@ ROOMS = (
         "preprocessing",
         "report",
         "training",
+        "weights",
     ),
     "tuning",
 )
@@ -65,23 +66,9 @@ NAMES = {
     **{row.constructor: "models" for row in VARIANTS.values()},
     **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
     **dict.fromkeys(("model_info", "unfreeze"), "models"),
+    "list_weights": "weights",
 }
-__all__ = ["BottleneckBlock", "IdentityBlock", "__version__", "list_weights", *ROOMS, *NAMES]
-
-
-def list_weights(model: str | None = None) -> NoReturn:
-    """Will list the published weights of a variant.
-
-    Args:
-        model: a name from `list_models()`; None for all.
-
-    Raises:
-        NotImplementedError: always, in this version.
-    """
-    raise NotAvailable(
-        "list_weights is not available yet: this version has no published weights. Models start from random weights, "
-        "weights=None. To reuse a model trained here, load its file with keras.saving.load_model."
-    )
+__all__ = ["BottleneckBlock", "IdentityBlock", "__version__", *ROOMS, *NAMES]
 
 
 def __getattr__(name: str) -> Any:

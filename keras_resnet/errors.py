@@ -21,7 +21,3 @@ class BadType(UserError, TypeError):
 
 class MissingPackage(UserError, ImportError):
     """A package is not installed, is too old, or cannot stand beside this one."""
-
-
-class NotAvailable(UserError, NotImplementedError):
-    """This version cannot do it yet."""

@@ -58,6 +58,8 @@ class Stem(Composite):
         kernel_initializer: any Keras initializer, or its name.
         kernel_regularizer: any Keras regularizer, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        preprocessing: what images have to be like for the weights that were loaded, as plain values that
+            `keras_resnet.preprocessing.for_model` reads; it is saved with the layer and changes nothing it computes.
         fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
             did; made by `keras_resnet.fuse`, for inference (see there).
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
@@ -85,10 +87,12 @@ class Stem(Composite):
         kernel_initializer: Any = "he_normal",
         kernel_regularizer: Any = None,
         data_format: str | None = None,
+        preprocessing: dict[str, Any] | None = None,
         fused: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.preprocessing = preprocessing
         self.filters = check_int("filters", filters)
         choose("kind", kind, STEMS)
         choose("version", version, VERSIONS)
@@ -184,5 +188,6 @@ class Stem(Composite):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "data_format": self.data_format,
+            "preprocessing": self.preprocessing,
             "fused": self.fused,
         }

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_resnet.cli.errors import is_users_mistake
-from keras_resnet.cli.options import NOT_AVAILABLE, parse
-from keras_resnet.errors import NotAvailable
+from keras_resnet.cli.options import parse
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -46,10 +45,6 @@ def run(options: argparse.Namespace) -> int:
         options: from `keras_resnet.cli.options.parse`.
     """
     try:
-        if options.command in NOT_AVAILABLE:
-            raise NotAvailable(
-                "not available yet. This version lists, trains, evaluates and predicts. Run `keras-resnet --help`."
-            )
         from keras_resnet.cli import commands
 
         commands.COMMANDS[options.command](options)

@@ -16,14 +16,22 @@ Command = Callable[[argparse.Namespace], None]
 
 
 def list_models(options: argparse.Namespace) -> None:
-    """Prints the table of variants."""
-    print(table())
+    """Prints the table of variants, or of published weights."""
+    if not options.weights:
+        print(table())
+        return
+    from keras_resnet.weights import list_weights
+
+    print(f"{'model':<12}{'tag':<28}{'publisher':<20}{'top 1':>7}{'px':>6}  license")
+    for row in list_weights():
+        top1 = "" if row.top1 is None else f"{row.top1:.2f}"
+        print(f"{row.model:<12}{row.tag:<28}{row.publisher:<20}{top1:>7}{row.measured_at:>6}  {row.license or '-'}")
 
 
 def info(options: argparse.Namespace) -> None:
     """Prints a model stage by stage."""
     shape = shape_of(options.input_shape)
-    if os.path.exists(options.model):
+    if os.path.exists(options.model) or options.model.partition(":")[0] != options.model:
         from keras_resnet import evaluation
 
         if options.set:
@@ -80,6 +88,7 @@ def train(options: argparse.Namespace) -> None:
         out=options.out,
         resume=options.resume,
         seed=options.seed,
+        weights=options.weights,
         overrides=overrides,
         dry_run=options.dry_run,
     )
@@ -265,6 +274,13 @@ def export(options: argparse.Namespace) -> None:
     )
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Writes weights of another library as ours, or ours as timm's."""
+    from keras_resnet.evaluation.conversion import convert as write
+
+    print(write(options.source, options.out, model=options.model, names=options.names))
+
+
 def explain(options: argparse.Namespace) -> None:
     """Writes overlays of class activation maps."""
     from keras_resnet.explain import explain_files
@@ -288,6 +304,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "compare": compare,
     "calibrate": calibrate,
+    "convert": convert,
     "demo": demo,
     "benchmark": benchmark,
 }

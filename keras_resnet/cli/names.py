@@ -28,9 +28,21 @@ def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion:
         _model(given.get("model"), list(models), options.command, suggestion),
         _recipe(given.get("recipe"), suggestion) if options.command != "recipes" else None,
         _data(given.get("data"), given.get("data_dir"), suggestion),
-        *(_path(path, "a run folder or a .keras file") for path in [given.get("trained")]),
+        *(
+            _path(path, "a run folder, a .keras file, or NAME:TAG of weights")
+            for path in [given.get("trained")]
+            if not path or path.partition(":")[0] not in models
+        ),
         *(_path(path, "a run folder") for path in [given.get("run"), *(given.get("runs") or ())]),
-        *(_path(path, "the folder of a run or of a search") for path in [given.get("source")]),
+        *(
+            _path(
+                path,
+                "a file of weights or a run folder"
+                if options.command == "convert"
+                else "the folder of a run or of a search",
+            )
+            for path in [given.get("source")]
+        ),
         *(_path(path, "an image file or a folder of such") for path in given.get("images") or ()),
         *(_setting(text, options.command, suggestion) for text in given.get("set") or ()),
     ]
@@ -62,7 +74,9 @@ def recipe_fields(package: pathlib.Path = PACKAGE) -> dict[str, tuple[str, ...]]
 
 
 def _model(name: str | None, models: list[str], command: str, suggestion: Suggestion) -> str | None:
-    if name is None or name in models or (command == "info" and os.path.exists(name)):
+    if name is None or name in models:
+        return None
+    if command == "info" and (os.path.exists(name) or name.partition(":")[0] in models):
         return None
     return _unknown("MODEL" if command == "info" else "model", name, models, suggestion)
 

@@ -37,22 +37,26 @@ SEED = _option("--seed", type=int, metavar="N", help="of weights, order and augm
 SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set one value of the recipe; repeatable")
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
-TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder or a .keras file")
+TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder, a .keras file, or NAME:TAG of weights")
 IMAGES = _option(
     "images", metavar="IMAGE", nargs="+", help="image files, or arrays (.npy, .npz); of a folder all in it"
 )
 TASK = _option(
     "--task", choices=["classification", "regression"], help="what a model is for that does not say it itself"
 )
-NOT_YET = "(not available yet)"
 
 # A row a command: what it does, and its options.
 COMMANDS: dict[str, tuple[str, list[Option]]] = {
-    "list": ("the models, with their parameters and multiply-adds", []),
+    "list": (
+        "the models, with their parameters and multiply-adds; or the published weights",
+        [_option("--weights", action="store_true", help="the weights, with publisher, licence and accuracy")],
+    ),
     "info": (
         "a model stage by stage: shapes, parameters, multiply-adds, memory",
         [
-            _option("model", metavar="MODEL", help="a name that `list` prints, a run folder or a .keras file"),
+            _option(
+                "model", metavar="MODEL", help="a name that `list` prints, NAME:TAG, a run folder or a .keras file"
+            ),
             _option("--input-shape", metavar="H,W,C", help="of one input, such as 224,224,3"),
             _option("--set", action="append", default=[], metavar="model.b=v", help="such as model.stem=small"),
             _option("--svg", metavar="FILE.svg", help="draw the block diagram too"),
@@ -74,6 +78,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file"),
             EPOCHS,
             BATCH_SIZE,
+            _option("--weights", metavar="TAG|FILE", help="to begin with, such as cifar10; default: random ones"),
             _option("--out", metavar="RUN", help="the run folder to make"),
             RESUME,
             SEED,
@@ -161,11 +166,12 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "convert": (
-        f"turn foreign weights into ours {NOT_YET}",
+        "weights of other libraries into our own file, or ours into one that timm loads",
         [
-            _option("source", metavar="SOURCE", help="a file of weights"),
-            _option("--model", metavar="NAME", required=True, help="a name that `list` prints"),
-            _option("--out", metavar="FILE", required=True, help="the file to make"),
+            _option("source", metavar="SOURCE", help="a run folder or a file: .safetensors, .pth, .h5, .keras"),
+            _option("--model", metavar="NAME", help="a name that `list` prints; a run folder knows its own"),
+            _option("--out", metavar="FILE.safetensors", required=True, help="the file to make"),
+            _option("--names", choices=["keras_resnet", "timm"], default="keras_resnet", help="default: %(default)s"),
         ],
     ),
     "report": (
@@ -210,7 +216,6 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
 }
-NOT_AVAILABLE = tuple(name for name, (summary, _) in COMMANDS.items() if summary.endswith(NOT_YET))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import preprocessing, scores
+from keras_resnet import models, preprocessing, scores
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
@@ -68,6 +68,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
     """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes and gives.
+
+    "NAME:TAG", such as "resnet18:cifar10", is a network with published weights, from pixels to logits.
 
     Args:
         run_or_model: one of these.
@@ -132,14 +134,18 @@ def open_features(run_or_model: Any) -> Trained:
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
         )
     path = pathlib.Path(run_or_model).expanduser()
+    name, colon, tag = os.fspath(run_or_model).partition(":")
+    if colon and name in models.VARIANTS and not path.exists():
+        model = models.pretrained_model(name, tag)
+        return Trained(model, preprocessing.for_model(model), None)
     if path.is_dir():
         run = Run.load(path)
         return Trained(run.model, run.record, run)
     if not zipfile.is_zipfile(path):
         found = "a file, but not a Keras model" if path.exists() else "not there"
         raise BadValue(
-            f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder and a .keras file. "
-            "Pass the folder that `train` printed, or a file that `model.save` wrote."
+            f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder, a .keras file and "
+            "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
     try:
         model = keras.saving.load_model(path, compile=False)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from keras_resnet.models.memory import recompute as recompute
     from keras_resnet.models.precision import compute_dtype as compute_dtype
     from keras_resnet.models.precision import to_float32 as to_float32
+    from keras_resnet.models.pretrained import Pretrained as Pretrained
+    from keras_resnet.models.pretrained import pretrained_model as pretrained_model
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -38,6 +40,7 @@ HOMES = {
     "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
     "memory": ("recompute",),
+    "pretrained": ("Pretrained", "pretrained_model"),
     "precision": ("compute_dtype", "to_float32"),
 }
 

@@ -1,5 +1,6 @@
 """The one builder: stem, stages, head."""
 
+import os
 from typing import Any, NamedTuple
 
 import keras
@@ -24,7 +25,7 @@ POOLING_LAYERS = {"avg": AVERAGE, "max": MAXIMUM}
 def build_resnet(
     variant: str,
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     input_tensor: Any = None,
     input_shape: tuple[int | None, ...] | None = None,
     pooling: str | None = None,
@@ -53,7 +54,9 @@ def build_resnet(
 
     Args:
         include_top: whether the classifier is part of the model.
-        weights: None for random initialization.
+        weights: None for random initialization; a tag from `list_weights()`: "cifar10" (in the package), "imagenet"
+            or "imagenet.TAG"; or a path to `.safetensors`, `.pth`, a `.keras` model, or `.h5` of keras.applications.
+            Version, stem, width and the like follow from the weights; `classes` other than theirs makes a new head.
         input_tensor: a symbolic Keras tensor to build upon, such as the output of a preprocessing layer; None makes
             an input of `input_shape`.
         input_shape: sizes of one input, which set the rank: `(length, channels)` for signals, `(height, width,
@@ -114,6 +117,7 @@ def build_resnet(
         >>> model.output_shape
         (None, 10)
     """
+    assert weights is None, "the constructors load them"
     validation.check_head(include_top, pooling, classes, classifier_activation, dropout_rate)
     validation.check_choices(version, stem, shortcut, attention, width, zero_init_residual)
     validation.check_groups(variant, groups, width_per_group)
@@ -122,7 +126,6 @@ def build_resnet(
     policy = validation.check_dtype(dtype)
     warn_of_slow_floats(policy)
     shape, data_format = validation.check_input(input_tensor, input_shape, data_format, stem, include_top)
-    validation.check_weights(weights)
 
     def layer_arguments(layer_name: str) -> dict[str, Any]:
         return {

@@ -11,6 +11,7 @@ import keras
 from keras_resnet.arguments import choose, suggestion
 from keras_resnet.errors import BadType
 from keras_resnet.models.builder import build_resnet
+from keras_resnet.models.pretrained import Pretrained
 from keras_resnet.models.variants import VARIANTS
 
 Arguments = ParamSpec("Arguments")
@@ -37,7 +38,14 @@ def _constructor(
                     f"{row.constructor}() got an unexpected keyword {key!r}. {suggestion(key, names)}"
                     f"Use one of: {', '.join(names)}."
                 )
-        return build(variant, *args, **{**row.defaults, **kwargs})
+        if kwargs.get("weights") is None and len(args) <= names.index("weights"):
+            return build(variant, *args, **{**row.defaults, **kwargs})
+        given = dict(signature.bind(variant, *args, **kwargs).arguments)
+        del given["variant"]
+        weights = given.pop("weights")
+        if weights is None:
+            return build(variant, **{**row.defaults, **given})  # type: ignore[call-arg]
+        return Pretrained.of(variant, weights).build(build, variant, given)
 
     construct.__name__ = construct.__qualname__ = row.constructor
     construct.__module__ = "keras_resnet"

@@ -147,22 +147,6 @@ def check_dtype(dtype: Any) -> Any:
         ) from error
 
 
-def check_weights(weights: Any) -> None:
-    """Accepts None; published weights and files are refused by name."""
-    if weights is None:
-        return
-    if not isinstance(weights, str) and not hasattr(weights, "__fspath__"):
-        raise BadType(
-            f"weights must be None, a tag or a path, got {weights!r} of type {type(weights).__name__}. "
-            "Pass weights=None for random initialization."
-        )
-    raise BadValue(
-        f"weights={str(weights)!r} cannot be loaded: published weights and weight files are not available yet. "
-        "Allowed here is None, for random initialization. Load files that this model wrote with "
-        "model.load_weights(path) or keras.saving.load_model(path)."
-    )
-
-
 def check_input(
     input_tensor: Any, input_shape: Any, data_format: Any, stem: str, include_top: bool
 ) -> tuple[tuple[int | None, ...], str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.outputs import (
@@ -38,7 +39,7 @@ def for_model(model: keras.Model) -> InputRecord:
         ValueError: `model` holds no InputNormalization layer and takes neither signals, images nor volumes; or its
             outputs are not those that its record describes.
     """
-    layer = next(_normalizations(model), None)
+    layer = next(_normalizations(model), None) or _of_weights(model)
     shape = tuple(model.inputs[0].shape) if getattr(model, "inputs", None) else ()
     if layer is None and len(shape) not in (3, 4, 5):
         raise BadValue(
@@ -165,6 +166,14 @@ def describe_outputs(
     told |= {"activation": activation, "units": units}
     record = dataclasses.replace(layer.record or InputRecord(), **told)
     layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())
+
+
+def _of_weights(model: keras.Model) -> InputNormalization | None:
+    """Returns the layer that makes of pixels what loaded weights were trained on; it is not part of the model."""
+    for layer in model.layers:
+        if isinstance(layer, Stem) and layer.preprocessing:
+            return InputNormalization(**layer.preprocessing)
+    return None
 
 
 def _normalizations(model: keras.Model) -> Iterator[Any]:

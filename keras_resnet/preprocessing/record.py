@@ -38,8 +38,8 @@ class InputRecord:
         temperature: by which the logits were divided to calibrate the probabilities; the weights hold it already.
         head: name of the layer whose outputs these are, which tells a new head from the old one; None if it is not
             known.
-        normalization: the InputNormalization layer inside the model, which turns pixels into what it was trained on;
-            None if there is none.
+        normalization: the InputNormalization layer, which turns pixels into what the model was trained on; inside the
+            model, or beside it where its weights were loaded without one. None if there is none.
         assumed: the fields that the model does not carry, whose defaults were taken.
 
     Raises:

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from keras_resnet.blocks.residual import ATTENTION
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadValue
+from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
 from keras_resnet.training.loss import TargetScale
@@ -21,6 +24,7 @@ INITIALIZERS = {
     for name in ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform")
 }
 SMALL_SIDE_PX = 64
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Model(fields.Section):
     """
 
     title = "model"
+    weights: str = fields.text("")
     stem: str = fields.choice("auto", STEMS, word="auto")
     width: int = fields.integer(64, minimum=1, scale="log")
     version: str = fields.choice("v1.5", VERSIONS)
@@ -46,13 +51,54 @@ class Model(fields.Section):
     def arguments(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Returns the keyword arguments of `keras_resnet.models.build` for images of `(*space, channels)`."""
         arguments = dataclasses.asdict(self)
+        arguments.pop("weights")
         l1, l2 = arguments.pop("l1"), arguments.pop("l2")
-        if self.stem == "auto" and min(image_shape[:-1]) < SMALL_SIDE_PX:
+        if self.stem == "auto" and not self.weights and min(image_shape[:-1]) < SMALL_SIDE_PX:
             arguments["stem"] = "small"
         if self.attention == "none":
             arguments["attention"] = None
         arguments["kernel_regularizer"] = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
         return {name: value for name, value in arguments.items() if value != "auto"}
+
+    def found_weights(self, variant: str) -> dict[str, Any]:
+        """Returns the overrides that follow from `weights`: an absolute path, and the network that they are of.
+
+        What the recipe says otherwise gives way, and a warning says so.
+
+        Args:
+            variant: a name from `list_models()`.
+        """
+        if not self.weights:
+            return {}
+        found, usual = models.Pretrained.of(variant, self.weights), type(self)()
+        path = os.path.abspath(os.path.expanduser(self.weights))
+        overrides: dict[str, Any] = {"model.weights": path} if os.path.isfile(path) else {}
+        for name, value in found.arguments.items():
+            if not hasattr(self, name):
+                continue
+            word, present = "none" if value is None else value, getattr(self, name)
+            if present not in (word, getattr(usual, name)):
+                LOGGER.warning("model.%s=%r gives way to %r, that of weights=%r.", name, present, word, self.weights)
+            overrides[f"model.{name}"] = word
+        return overrides
+
+    def normalization_of_weights(self, name: str, pixel_range: tuple[float, float] | None) -> dict[str, Any] | None:
+        """Returns scheme, mean and std of the weights for pixels of a range; None if they say nothing of them.
+
+        Args:
+            name: of the variant.
+            pixel_range: the values of black and of white in the training images; None if they are not known.
+        """
+        stored = models.Pretrained.of(name, self.weights).preprocessing
+        if stored is None:
+            return None
+        constants = {key: stored[key] for key in ("scheme", "mean", "std") if stored.get(key) is not None}
+        if "mean" in constants and pixel_range is not None:
+            black, white = pixel_range
+            unit = (white - black) / 255  # mean and std are in [0, 255], this scheme has the units of the input
+            constants["mean"] = [black + value * unit for value in constants["mean"]]
+            constants["std"] = [value * unit for value in constants["std"]]
+        return constants
 
     def build(
         self,
@@ -62,6 +108,7 @@ class Model(fields.Section):
         normalization: keras.layers.Layer,
         precision: str,
         targets: TargetScale | None = None,
+        class_names: Sequence[str] = (),
     ) -> keras.Model:
         """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
 
@@ -74,17 +121,23 @@ class Model(fields.Section):
             normalization: its first layer.
             precision: its dtype policy.
             targets: mean and standard deviation of a regression's targets; None for outputs as they are.
+            class_names: of the data; the head of `weights` stays for these very classes alone.
         """
         _check_no_strategy()
         inputs = keras.Input(image_shape, name="image", dtype="float32")
-        network = models.build(
-            name,
-            input_tensor=normalization(inputs),
-            classes=outputs,
-            classifier_activation=None,
-            dtype=precision,
+        arguments = {
+            "input_tensor": normalization(inputs),
+            "classes": outputs,
+            "classifier_activation": None,
+            "dtype": precision,
             **self.arguments(image_shape),
-        )
+        }
+        if self.weights:
+            # A regression has no names: its head is always new.
+            found = models.Pretrained.of(name, self.weights)
+            network = found.build(build_resnet, name, arguments, class_names or ("value",))
+        else:
+            network = models.build(name, **arguments)
         if targets is None:
             return network
         mean, scale = (list(values) for values in targets)

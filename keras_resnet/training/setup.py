@@ -12,7 +12,7 @@ from keras_resnet.arguments import choose
 from keras_resnet.data.examples.pipeline import transforms_of
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE, shrink_to
+from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE, Data, shrink_to
 from keras_resnet.training.loss import TargetScale
 from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.network import StepPart, any_size, with_step_parts
@@ -82,7 +82,7 @@ class Setup:
             TypeError, ValueError: the recipe asks for something that the data cannot have.
         """
         choose("model", model, models.VARIANTS)
-        recipe = recipe.replace(recipe.data.loaded_as(dataset))
+        recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.found_weights(model)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
         # What the examples or the labels cannot have is refused here, before a folder is made.
@@ -132,7 +132,15 @@ class Setup:
         self._augmentation()
         shape = recipe.data.shape_for(self.dataset)
         normalization = self._normalization()
-        network = recipe.model.build(self.model, shape, self.outputs, normalization, precision, self.target_scale)
+        network = recipe.model.build(
+            self.model,
+            shape,
+            self.outputs,
+            normalization,
+            precision,
+            self.target_scale,
+            self.dataset.class_names,
+        )
         if recipe.train.recompute:
             models.recompute(network)
         # After the network, so that first weights are the same wherever the augmentation is made.
@@ -141,6 +149,10 @@ class Setup:
     def _normalization(self) -> keras.layers.Layer:
         """Returns the first layer of the network, which carries the record."""
         scheme, precision = self.recipe.data.normalization, self.recipe.train.precision
+        if self.recipe.model.weights and scheme == Data().normalization:
+            constants = self.recipe.model.normalization_of_weights(self.model, self.record.pixel_range)
+            if constants is not None:
+                return preprocessing.InputNormalization(**constants, record=self.record, dtype=precision)
         if scheme != "dataset":
             return preprocessing.InputNormalization(scheme, record=self.record, dtype=precision)
         sizing = datasets.sizing(self.record, self.dataset.image_shape)

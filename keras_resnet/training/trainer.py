@@ -54,6 +54,7 @@ def fit(
     out: str | os.PathLike | None = None,
     resume: bool = False,
     seed: int | None = None,
+    weights: str | os.PathLike | None = None,
     overrides: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: Listener | None = None,
@@ -79,6 +80,9 @@ def fit(
             epochs than the run was planned for, it is extended: the learning rate goes on as the schedule of the
             longer run has it at that epoch, so it may rise once, and run.json says so under "extended".
         seed: of weights, order and augmentation; None for the recipe's.
+        weights: a tag or a file to begin with, as for the constructors; None for the recipe's (`model.weights`). Other
+            classes than those of the weights make a new head, and images are normalized as the weights want them
+            unless the recipe names another normalization.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved. Where images grow
             (`data.progressive_from`), training begins and ends once for each size.
@@ -115,6 +119,8 @@ def fit(
         )
     folder = None if out is None else pathlib.Path(out).expanduser()
     found = check_folder(folder, resume)
+    if weights is not None:
+        overrides = {**(overrides or {}), "model.weights": os.fspath(weights)}
     setup = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides, found=found)
     dataset = setup.dataset
     extended: tuple[int, ...] = ()

@@ -70,16 +70,3 @@ def test_info_refuses_what_it_cannot_show(run, words, message, tmp_path, monkeyp
     status, out, err = run("info", *words)
     assert (status, out) == (2, "")
     assert message in err and err.startswith("keras-resnet info: ")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["convert", "weights.h5", "--model", "resnet50", "--out", "m.weights.h5"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_a_command_to_come_says_so(run, words):
-    status, out, err = run(*words)
-    assert (status, out) == (2, "")
-    assert err.startswith(f"keras-resnet {words[0]}: not available yet.")

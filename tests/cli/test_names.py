@@ -48,7 +48,7 @@ def test_the_words_are_those_of_the_library(words, capsys, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evaluate", "runs/none"], "'runs/none' is not there. Allowed is a run folder or a .keras file"),
+        (["evaluate", "runs/none"], "'runs/none' is not there. Allowed is a run folder, a .keras file, or NAME:TAG"),
         (["predict", ".", "none.png"], "'none.png' is not there"),
         (["report", "none", "--out", "a.html"], "folder of a run or of a search"),
         (["compare", ".", "none"], "'none' is not there. Allowed is a run folder"),

@@ -52,11 +52,6 @@ def test_the_checkout_alone_imports_its_tuning(tmp_path):
     assert done.stdout.split() == ["keras_resnet.tuning", str(ROOT / "tuning" / "__init__.py")], done.stderr
 
 
-def test_what_is_not_available_yet_says_so():
-    with pytest.raises(NotImplementedError, match="not available yet"):
-        keras_resnet.list_weights("resnet50")
-
-
 def test_the_abandoned_distribution_of_the_same_import_name_is_refused(tmp_path):
     folder = tmp_path / "keras_resnet-0.2.0.dist-info"
     folder.mkdir()

@@ -21,6 +21,7 @@ from keras_resnet.tuning import Dimension, HyperResNet, Space
 BASE = {"model.width": 2, "train.epochs": 2, "train.batch_size": 64, "data.image_size": 12, "model.stem": "small"}
 # Another value of every field that may change a training; what it needs to be read stands beside it.
 OTHERS = {
+    "model.weights": ({"model.width": 64, "model.stem": "auto"}, "cifar10"),
     "model.stem": ({"data.image_size": 32}, "deep"),
     "model.width": 3,
     "model.version": "v2",

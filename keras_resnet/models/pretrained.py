@@ -1,0 +1,286 @@
+"""Networks with weights: what a tag or a path stands for, and what of the network follows from it."""
+
+import dataclasses
+import importlib.resources
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet.blocks import Stem
+from keras_resnet.errors import BadType, BadValue
+from keras_resnet.models.variants import VARIANTS
+from keras_resnet.preprocessing import InputNormalization, InputRecord
+from keras_resnet.preprocessing.record import INPUTS, as_record
+from keras_resnet.suggestions import suggestion
+from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
+from keras_resnet.weights.loading import architecture_in, load_weights
+from keras_resnet.weights.naming import naming_of, strip_prefix
+from keras_resnet.weights.sources import Source, list_weights
+
+LOGGER = logging.getLogger(__name__)
+SUFFIXES = (".safetensors", ".pth", ".pt", ".h5", ".keras")
+IMAGENET = "imagenet"
+# What a file says of its network and the constructors call the same.
+ARGUMENTS = ("version", "stem", "shortcut", "width", "groups", "attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """What a tag or a path of weights stands for.
+
+    Attributes:
+        weights: the tag or the path.
+        path: of the file.
+        arguments: of the constructor, as the weights need them.
+        classes: of their head; None without one.
+        channels: of their input.
+        rank: axes of space of their input.
+        preprocessing: arguments of `InputNormalization` that make of pixels what they were trained on; None if that is
+            not known.
+    """
+
+    weights: str
+    path: pathlib.Path
+    arguments: Mapping[str, Any]
+    classes: int | None
+    channels: int
+    rank: int
+    preprocessing: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, variant: str, weights: Any) -> "Pretrained":
+        """Returns what weights of a variant are.
+
+        Args:
+            variant: a name from `list_models()`.
+            weights: a tag or a path.
+
+        Raises:
+            TypeError, ValueError: there are no such weights, or they are not on this machine.
+        """
+        if not isinstance(weights, (str, os.PathLike)):
+            raise BadType(
+                f"weights must be None, a tag or a path, got {weights!r} of type {type(weights).__name__}. "
+                "Pass weights=None for random initialization."
+            )
+        path, source = _locate(variant, os.fspath(weights))
+        file = open_tensors(path)
+        architecture = architecture_in(file)
+        found = _of_foreign(file) if architecture is None else _of_ours(variant, path, architecture)
+        if architecture is None:
+            # Names and shapes do not tell every stem and attention apart; the variant does.
+            arguments = {name: value for name, value in found[0].items() if name not in VARIANTS[variant].defaults}
+            found = (arguments, *found[1:])
+        text = file.metadata.get(RECORD)
+        stored = json.loads(text) if text else None if source is None else _of_source(source)
+        return cls(os.fspath(weights), path, *found, stored)
+
+    def build(
+        self, build: Callable[..., keras.Model], variant: str, given: Mapping[str, Any], class_names: Sequence[str] = ()
+    ) -> keras.Model:
+        """Returns the network with the weights in it.
+
+        Args:
+            build: `build_resnet`.
+            variant: a name from `list_models()`.
+            given: the arguments that the caller gave, without `weights`.
+            class_names: of the outputs that are wanted; others than those of the weights make a new head.
+
+        Raises:
+            ValueError: an argument is not what the weights need, or a tensor does not fit.
+        """
+        defaults = VARIANTS[variant].defaults
+        for name, value in self.arguments.items():
+            if name in given and given[name] != value:
+                raise BadValue(
+                    f"{name}={given[name]!r} was given with weights={self.weights!r}, which need {name}={value!r}. It "
+                    "follows from the weights. Leave it out."
+                )
+        has_head = given.get("include_top", True)
+        arguments = {**defaults, **self.arguments, **given}
+        if has_head and "classes" not in given and self.classes is not None:
+            arguments["classes"] = self.classes
+        record = self.record
+        if has_head and not {"input_shape", "input_tensor"} & set(given) and record is not None:
+            arguments["input_shape"] = (*record.image_size, self.channels)
+        model = build(variant, **arguments)
+        names = record.class_names if record is not None else ()
+        is_other = bool(class_names) and tuple(class_names) != tuple(names)
+        is_new = has_head and (is_other or arguments.get("classes", 1000) != self.classes)
+        audit = load_weights(model, self.path, new_head=is_new or not has_head)
+        if is_new:
+            LOGGER.warning(
+                "weights=%r have %s classes and %s%s were asked for: the head 'predictions' is new, and random.",
+                self.weights,
+                self.classes if self.classes is not None else "no",
+                arguments.get("classes", 1000),
+                " others" if is_other else "",
+            )
+        LOGGER.info("%s", audit)
+        if self.preprocessing is not None:
+            self._describe(model, is_new or not has_head)
+        return model
+
+    @property
+    def record(self) -> InputRecord | None:
+        """What the weights take and give; None if it is not known."""
+        if self.preprocessing is None:
+            return None
+        return as_record(self.preprocessing["record"])
+
+    def _describe(self, model: keras.Model, without_outputs: bool) -> None:
+        """Writes what the weights take into the stem, where it is saved with the network."""
+        stored = dict(self.preprocessing or {})
+        if without_outputs:
+            stored["record"] = {name: stored["record"][name] for name in INPUTS if name in stored["record"]}
+        (stem,) = (layer for layer in model.layers if isinstance(layer, Stem))
+        stem.preprocessing = stored
+
+
+def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
+    """Returns a network with weights that takes pixels as files have them, and gives logits: one flat model.
+
+    Args:
+        variant: a name from `list_models()`.
+        weights: as for the constructors.
+
+    Raises:
+        ValueError: as the constructors; or what the weights take is not known.
+    """
+    from keras_resnet.models.constructors import build
+
+    found = Pretrained.of(variant, weights)
+    if found.preprocessing is None or found.record is None:
+        raise BadValue(
+            f"weights={found.weights!r} do not say how images are to be normalized. Published weights and those that "
+            "`convert` writes from a trained model do. Build the model, and put InputNormalization before it."
+        )
+    image = keras.Input((*(found.record.image_size or (None, None)), found.channels), name="image", dtype="float32")
+    scaled = InputNormalization(**found.preprocessing)(image)
+    return build(variant, weights=weights, input_tensor=scaled, classifier_activation=None)
+
+
+def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
+    """Returns the file that a tag or a path means, and its row in the table of published weights."""
+    if pathlib.Path(weights).suffix.lower() in SUFFIXES or os.path.exists(weights):
+        return pathlib.Path(weights).expanduser(), None
+    rows = {row.tag: row for row in list_weights() if row.model == variant}
+    name, _, tag = weights.partition(".")
+    packaged = {row.tag: row for row in rows.values() if row.publisher == "keras_resnet"}
+    if weights in packaged:
+        return pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file)), None
+    known = [*packaged, *([IMAGENET] if set(rows) - set(packaged) else []), *(f"{IMAGENET}.{tag}" for tag in rows)]
+    if name != IMAGENET or not rows or (tag and tag not in rows):
+        raise BadValue(
+            f"weights={weights!r} is neither a tag nor a file of weights. {suggestion(weights, known)}For {variant!r} "
+            f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(SUFFIXES)}. Choose one of them."
+        )
+    row = rows[tag] if tag else default_of(variant)
+    path = cache_folder() / variant / row.tag / row.file
+    if not path.is_file():
+        where = row.url or row.source
+        raise BadValue(
+            f"weights={weights!r} of {variant!r} are not on this machine, and nothing is downloaded in this version. "
+            f"Fetch {where}, which its publisher licenses as {row.license or 'not stated'}, and save it as "
+            f"{os.fspath(path)!r}; or pass the path of the file."
+        )
+    return path, row
+
+
+def default_of(variant: str) -> Source:
+    """Returns the row that `weights="imagenet"` means: the most accurate with a classifier and a free licence."""
+    rows = [
+        row
+        for row in list_weights(variant)
+        if row.classes == 1000 and row.is_free and row.publisher != "keras.applications"
+    ]
+    return max(rows, key=lambda row: row.top1 or 0.0)
+
+
+def cache_folder() -> pathlib.Path:
+    """Returns the folder of fetched weights: `$KERAS_RESNET_HOME/weights`, by default below the user's cache."""
+    home = os.environ.get("KERAS_RESNET_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "keras_resnet"
+    )
+    return pathlib.Path(home).expanduser() / "weights"
+
+
+def _of_ours(
+    variant: str, path: pathlib.Path, architecture: Mapping[str, Any]
+) -> tuple[dict[str, Any], int | None, int, int]:
+    row = VARIANTS[variant]
+    kind = {"IdentityBlock": "identity", "BottleneckBlock": "bottleneck"}.get(architecture["block"])
+    if kind != row.kind or list(architecture["depths"]) != list(row.depths):
+        wanted = (kind, list(architecture["depths"]))
+        fits = [name for name, other in VARIANTS.items() if (other.kind, list(other.depths)) == wanted]
+        raise BadValue(
+            f"weights={os.fspath(path)!r} are of {architecture['block']} {architecture['depths']}, and {variant!r} has "
+            f"{row.kind} blocks {list(row.depths)}. Models that fit are {', '.join(fits) or 'none'}. Build one of them."
+        )
+    return (
+        {name: architecture[name] for name in ARGUMENTS},
+        architecture["classes"],
+        architecture["channels"],
+        architecture["rank"],
+    )
+
+
+def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]:
+    """Returns arguments, classes and channels of a file of another library, by its names and shapes."""
+    names = strip_prefix(file.shapes)
+    shapes = {name: file.shapes[original] for name, original in names.items()}
+    key = naming_of(shapes)
+    if key == "torch":
+        is_deep = "conv1.0.weight" in shapes
+        first = shapes["conv1.0.weight" if is_deep else "conv1.weight"]
+        last = shapes["conv1.6.weight" if is_deep else "conv1.weight"]
+        pooled = len(shapes.get("layer2.0.downsample.1.weight", ())) == 4
+        has_se = any(".se.fc1." in name for name in shapes)
+        arguments = {
+            "version": "v1.5",
+            "stem": "deep" if is_deep else "conv7",
+            "shortcut": "pool" if pooled else "conv",
+            "attention": "se" if has_se else None,
+            "width": last[0],
+        }
+        return arguments, shapes["fc.weight"][0] if "fc.weight" in shapes else None, first[1], len(first) - 2
+    if key == "keras":
+        first = shapes["conv1_conv/kernel"]
+        if any("_preact_bn/" in name for name in shapes):
+            raise BadValue(
+                f"weights={os.fspath(file.path)!r} are of version 2 of keras.applications, whose stages step in their "
+                "last block. Stages here step in their first. Take version 1, or weights of timm."
+            )
+        head = shapes.get("predictions/kernel")
+        arguments = {"version": "v1", "stem": "conv7", "shortcut": "conv", "width": first[-1]}
+        return arguments, None if head is None else head[1], first[-2], len(first) - 2
+    raise BadValue(
+        f"weights={os.fspath(file.path)!r} name tensors like {list(shapes)[:3]}. Known are names of keras_resnet with "
+        "its metadata, of timm and torchvision, and of keras.applications. Convert the file."
+    )
+
+
+def _of_source(row: Source) -> dict[str, Any]:
+    """Returns what published weights take, as their publisher says it."""
+    size, record = row.measured_at or row.input_size, {}
+    record = {
+        "image_size": [size, size],
+        "crop_fraction": row.crop or None,
+        "interpolation": row.interpolation or "bilinear",
+        "channel_order": "rgb",
+        "task": "classification" if row.classes else None,
+        "activation": "softmax" if row.classes else None,
+        "head": "predictions" if row.classes else None,
+    }
+    record["apply_exif"] = True
+    if row.mean.startswith("BGR"):
+        return {"scheme": "caffe", "record": record}
+    if row.mean.startswith("scaled"):
+        return {"scheme": "tf", "record": record}
+    mean, std = ([float(part) * 255 for part in text.split()] for text in (row.mean, row.std))
+    return {"scheme": "dataset", "mean": mean, "std": std, "record": record}

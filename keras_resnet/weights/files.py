@@ -1,0 +1,173 @@
+"""Files of tensors, opened without running code of theirs: names and shapes are known before numbers are read."""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.preprocessing import InputNormalization
+from keras_resnet.weights.architecture import architecture_of
+from keras_resnet.weights.checkpoints import read_checkpoint
+
+# Under which our own files keep what their network is, and what it takes.
+ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
+# The types of safetensors that weights come in; bfloat16 is widened to float32, which holds it exactly.
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+class TensorFile:
+    """What a file holds, read tensor by tensor.
+
+    Args:
+        path: of the file.
+        shapes: of each tensor, by name.
+        dtypes: of each tensor, NumPy's names, and "bfloat16".
+        read: from a name to its array.
+        metadata: texts that the file carries.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        dtypes: Mapping[str, str],
+        read: Callable[[str], np.ndarray],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = path
+        self.shapes = dict(shapes)
+        self.dtypes = dict(dtypes)
+        self.read = read
+        self.metadata = dict(metadata or {})
+
+
+def open_tensors(path: str | os.PathLike) -> TensorFile:
+    """Opens a file of weights and reads what it says of its tensors.
+
+    Args:
+        path: `.safetensors`; `.pth` or `.pt` that `torch.save` wrote since version 1.6; `.h5` of keras.applications;
+            or a `.keras` model.
+
+    Raises:
+        ValueError: the file is of another kind, damaged, or asks for code to be run.
+    """
+    file = pathlib.Path(path).expanduser()
+    if not file.is_file():
+        raise BadValue(f"weights={os.fspath(path)!r} is not a file. Allowed is a file of weights. Check the path.")
+    opened = READERS.get(file.suffix.lower())
+    if opened is None or file.name.endswith(".weights.h5"):
+        hint = " Build the model and call model.load_weights(path)." if file.name.endswith(".weights.h5") else ""
+        raise BadValue(
+            f"weights={os.fspath(path)!r} is of no kind that is known. Allowed are {', '.join(READERS)}.{hint}"
+        )
+    try:
+        return opened(file)
+    except BadValue:
+        raise
+    except Exception as error:  # whatever a damaged file makes its library raise
+        raise BadValue(
+            f"weights={os.fspath(path)!r} cannot be read: {type(error).__name__}: {error}. Allowed is a whole file of "
+            "its kind. Fetch or write it again."
+        ) from error
+
+
+def _open_safetensors(path: pathlib.Path) -> TensorFile:
+    try:
+        import safetensors
+    except ImportError:
+        raise MissingPackage("Weights need safetensors, which is not installed. Run: pip install safetensors") from None
+    _check_duplicates(path)
+    held = safetensors.safe_open(path, "np")
+    shapes = {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118  # not a dict
+    dtypes = {name: FLOATS.get(kind := str(held.get_slice(name).get_dtype()), kind) for name in shapes}
+
+    def read(name: str) -> np.ndarray:
+        if dtypes[name] != "bfloat16":
+            return held.get_tensor(name)
+        import ml_dtypes
+
+        return np.asarray(held.get_tensor(name)).view(ml_dtypes.bfloat16).astype("float32")
+
+    return TensorFile(path, shapes, dtypes, read, held.metadata())
+
+
+def _check_duplicates(path: pathlib.Path) -> None:
+    """Raises ValueError if a name stands twice in the header, of which readers would take either."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(100_000_000, path.stat().st_size):
+            raise BadValue(f"weights={os.fspath(path)!r} has a header of {length} bytes. It is damaged.")
+        text = file.read(length)
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in found]
+        if len(set(names)) < len(names):
+            raise BadValue(f"weights={os.fspath(path)!r} names a tensor twice. Such a file is refused.")
+        return dict(found)
+
+    json.loads(text, object_pairs_hook=pairs)
+
+
+def _open_h5(path: pathlib.Path) -> TensorFile:
+    """Opens the older HDF5 format of Keras, in which keras.applications publishes: "layer/layer/variable:0"."""
+    import h5py
+
+    found: dict[str, str] = {}
+    held = h5py.File(path, "r")
+    root = held.get("model_weights", held)
+
+    def visit(group: Any, depth: int) -> None:
+        for key in group:
+            link = group.get(key, getlink=True)
+            if not isinstance(link, h5py.HardLink) or depth > 8:
+                raise BadValue(
+                    f"weights={os.fspath(path)!r} holds a link at {group.name}/{key}. Such a file is refused."
+                )
+            entry = group[key]
+            if isinstance(entry, h5py.Group):
+                visit(entry, depth + 1)
+            elif not isinstance(entry, h5py.Dataset) or entry.is_virtual or entry.external:
+                raise BadValue(f"weights={os.fspath(path)!r} holds {entry.name}, which lies elsewhere. It is refused.")
+            else:
+                layer = entry.name.removeprefix(root.name).strip("/").split("/")[0]
+                found[f"{layer}/{key.partition(':')[0]}"] = entry.name
+
+    visit(root, 0)
+    shapes = {name: tuple(held[place].shape) for name, place in found.items()}
+    dtypes = {name: str(held[place].dtype) for name, place in found.items()}
+    return TensorFile(path, shapes, dtypes, lambda name: np.asarray(held[found[name]]))
+
+
+def _open_keras(path: pathlib.Path) -> TensorFile:
+    import keras
+
+    model = keras.saving.load_model(path, compile=False)
+    variables = {variable.path: variable for variable in model.weights}
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    dtypes = {name: keras.backend.standardize_dtype(variable.dtype) for name, variable in variables.items()}
+    metadata = {ARCHITECTURE: json.dumps(architecture_of(model))}
+    layers = [layer for layer in model.layers if isinstance(layer, InputNormalization)]
+    if layers and layers[0].record is not None:
+        kept = ("scheme", "mean", "std", "record")
+        metadata[RECORD] = json.dumps({name: layers[0].get_config()[name] for name in kept})
+    return TensorFile(path, shapes, dtypes, lambda name: keras.ops.convert_to_numpy(variables[name]), metadata)
+
+
+def _open_checkpoint(path: pathlib.Path) -> TensorFile:
+    tensors = read_checkpoint(path)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    dtypes = {name: tensor.dtype for name, tensor in tensors.items()}
+    return TensorFile(path, shapes, dtypes, lambda name: tensors[name].read())
+
+
+READERS: dict[str, Callable[[pathlib.Path], TensorFile]] = {
+    ".safetensors": _open_safetensors,
+    ".pth": _open_checkpoint,
+    ".pt": _open_checkpoint,
+    ".h5": _open_h5,
+    ".keras": _open_keras,
+}

@@ -1,0 +1,158 @@
+"""Weights of a file into a network: every tensor matched, compared and reported before one is changed."""
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.weights.architecture import HEAD, architecture_of, layout_of
+from keras_resnet.weights.files import ARCHITECTURE, FLOATS, TensorFile, open_tensors
+from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, naming_of, strip_prefix
+
+LOGGER = logging.getLogger(__name__)
+# What a network may have otherwise than a file: its head and its first kernel are made for it.
+FREE = ("classes", "channels", "rank")
+SHOWN = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What became of the tensors of a file.
+
+    Attributes:
+        path: of the file.
+        naming: of the library whose names it has.
+        loaded: our paths of the variables that were set.
+        left_out: names in the file that the network has no place for, and that were meant to be left out: a head of
+            another size, counters of PyTorch.
+        kept: our paths of variables that stay as they were: a new head.
+    """
+
+    path: str
+    naming: str
+    loaded: tuple[str, ...]
+    left_out: tuple[str, ...]
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Returns a line of counts, and what was left."""
+        text = f"{self.path} ({self.naming}): {len(self.loaded)} variables loaded"
+        text += f"; kept as they were: {', '.join(self.kept)}" if self.kept else ""
+        return text + (f"; left out of the file: {_some(list(self.left_out))}" if self.left_out else "")
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike, *, new_head: bool = False) -> Audit:
+    """Loads weights into a network; all of them or none.
+
+    Args:
+        model: built by keras_resnet.
+        path: as for `open_tensors`.
+        new_head: whether the classifier stays as it is, where that of the file has another number of classes, or none.
+
+    Returns:
+        What became of every tensor.
+
+    Raises:
+        ValueError: a tensor is missing, unexpected, of another shape, no floating-point number, not finite, or a
+            variance is not positive; or the file says that its network is another one. Nothing is changed then.
+    """
+    file = open_tensors(path)
+    where = f"weights={os.fspath(path)!r}"
+    names = strip_prefix(name for name in file.shapes if not name.endswith(IGNORED_SUFFIXES))
+    key = naming_of(names)
+    naming, architecture = NAMINGS[key], architecture_of(model)
+    check_architecture(where, architecture_in(file), architecture)
+    variables = network_variables(model)
+    wanted = {path: naming.rename(path, layout_of(architecture)) for path in variables}
+    head = {path for path in variables if path.startswith(f"{HEAD}/")} if new_head else set()
+    heads_there = {wanted[path] for path in head}
+    missing = [f"{name} ({path})" for path, name in wanted.items() if name not in names and path not in head]
+    unexpected = [name for name in names if name not in wanted.values() and not (new_head and _is_head(name, key))]
+    arrays: dict[str, np.ndarray] = {}
+    wrong: list[str] = []
+    for place, name in wanted.items():
+        if name not in names or place in head:
+            continue
+        shape, dtype = file.shapes[names[name]], file.dtypes[names[name]]
+        expected = naming.from_ours(np.broadcast_to(np.float32(0), variables[place].shape), place).shape
+        if dtype not in FLOATS.values():
+            wrong.append(f"{name} is {dtype}, and weights are floating-point numbers")
+        elif tuple(shape) != tuple(expected):
+            wrong.append(f"{name} has the shape {shape}, and the network wants {tuple(expected)}")
+    problems = [f"missing: {_some(missing)}"] * bool(missing) + [f"unexpected: {_some(unexpected)}"] * bool(unexpected)
+    problems += [_some(wrong)] * bool(wrong)
+    if problems:
+        raise BadValue(
+            f"{where} does not fit the network {model.name!r} ({_told(architecture)}): {'; '.join(problems)}. Build "
+            "the network that the file was written for, or give classes for a new head."
+        )
+    for place, name in wanted.items():
+        if name not in names or place in head:
+            continue
+        array = naming.to_ours(np.asarray(file.read(names[name])), place)
+        _check_values(where, name, place, array)
+        arrays[place] = array
+    for place, array in arrays.items():
+        variables[place].assign(array)
+    left = [name for name in file.shapes if name.endswith(IGNORED_SUFFIXES)]
+    left += sorted(heads_there & set(names)) if head else [name for name in names if name not in wanted.values()]
+    return Audit(os.fspath(path), naming.name, tuple(arrays), tuple(left), tuple(sorted(head)))
+
+
+def network_variables(model: keras.Model) -> dict[str, Any]:
+    """Returns the weights of the network by their paths, without those of layers around it."""
+    inside = ("stem/", "stage", "head_norm/", f"{HEAD}/")
+    return {variable.path: variable for variable in model.weights if variable.path.startswith(inside)}
+
+
+def architecture_in(file: TensorFile) -> dict[str, Any] | None:
+    """Returns what a file says of its network; None for files of other libraries."""
+    text = file.metadata.get(ARCHITECTURE)
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+        return dict(found)
+    except (ValueError, TypeError) as error:
+        raise BadValue(f"weights={os.fspath(file.path)!r} says damaged things of its network: {error}.") from error
+
+
+def check_architecture(where: str, saved: Mapping[str, Any] | None, present: Mapping[str, Any]) -> None:
+    """Raises ValueError where a file says that its weights belong to another network."""
+    differing = [
+        f"{name} is {saved[name]!r} in the file and {present.get(name)!r} in the network"
+        for name in (saved or {})
+        if saved is not None and name not in FREE and saved[name] != present.get(name)
+    ]
+    if differing:
+        raise BadValue(
+            f"{where} was written for another network: {'; '.join(differing)}. Shapes may agree and the outputs would "
+            "be wrong. Build the network with the same arguments."
+        )
+
+
+def _check_values(where: str, name: str, place: str, array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        raise BadValue(f"{where}: {name} holds NaN or infinity. Allowed are finite numbers. Fetch the file again.")
+    if place.endswith("/moving_variance") and not (array > 0).any():
+        raise BadValue(f"{where}: {name} holds no positive variance. A trained network has some. Fetch the file again.")
+
+
+def _is_head(name: str, key: str) -> bool:
+    return name.startswith({"torch": "fc.", "keras": "predictions/", "keras_resnet": "predictions/"}[key])
+
+
+def _told(architecture: Mapping[str, Any]) -> str:
+    depths = ", ".join(map(str, architecture["depths"]))
+    return f"{architecture['block']} {depths}, version {architecture['version']}, width {architecture['width']}"
+
+
+def _some(found: list[str]) -> str:
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return f"{', '.join(found[:SHOWN])}{more}"

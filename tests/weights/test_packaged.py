@@ -1,0 +1,83 @@
+"""The weights in the package: equal to what their card says, and usable without a network."""
+
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_resnet import ResNet18, evaluation, list_weights, models, preprocessing
+from keras_resnet.cli import main
+
+FOLDER = importlib.resources.files("keras_resnet.weights")
+
+
+def test_the_file_is_the_one_that_the_card_and_the_table_describe():
+    content = (FOLDER / "resnet18_cifar10.safetensors").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    assert digest in (FOLDER / "resnet18_cifar10.md").read_text("utf-8") and len(content) < 3_000_000
+    row = list_weights("resnet18")[0]
+    assert (row.tag, row.publisher, row.hash) == ("cifar10", "keras_resnet", f"sha256 {digest}")
+    assert re.search("resnet18_cifar10|safetensors", row.file)
+
+
+def test_the_record_has_the_classes_of_cifar_10():
+    model = ResNet18(weights="cifar10")
+    record = preprocessing.for_model(model)
+    assert model.input_shape == (None, 32, 32, 3) and record.image_size == (32, 32) and record.channel_order == "rgb"
+    assert record.class_names[0] == "airplane" and record.class_names[-1] == "truck" and record.activation == "softmax"
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_commands_take_the_model_by_name_and_tag(picture, capsys, tmp_path):
+    assert main(["predict", "resnet18:cifar10", str(picture), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    model = models.pretrained_model("resnet18", "cifar10")
+    expected = evaluation.predict(model, picture)[0]
+    assert row["classes"] == expected["classes"] and sum(best["probability"] for best in row["classes"]) <= 1
+    assert main(["explain", "resnet18:cifar10", str(picture), "--out", str(tmp_path / "maps")]) == 0
+    assert (tmp_path / "maps" / "picture.png").is_file()
+    assert main(["info", "resnet18:cifar10"]) == 0
+    assert "703,866" in capsys.readouterr().out
+    assert main(["predict", "resnet18:cifar100", str(picture)]) == 2
+    assert "Did you mean 'cifar10'" in capsys.readouterr().err
+
+
+def test_it_is_exported_with_its_preprocessing(picture, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    assert main(["export", "resnet18:cifar10", "--format", "savedmodel", "--out", str(tmp_path / "net")]) == 0
+    serve = tf.saved_model.load(str(tmp_path / "net" / "1")).signatures["serve_bytes"]
+    answer = serve(encoded=tf.constant([picture.read_bytes()]))
+    best = evaluation.predict("resnet18:cifar10", picture)[0]["classes"][0]
+    assert answer["class"].numpy()[0].decode() == best["name"]
+
+
+def test_nothing_is_asked_of_a_network(tmp_path):
+    code = """
+import socket
+def refuse(*arguments): raise AssertionError("a connection was tried")
+socket.socket.connect = refuse
+import keras_resnet
+print(keras_resnet.ResNet18(weights="cifar10").count_params())
+"""
+    environment = {**os.environ, "KERAS_RESNET_HOME": str(tmp_path / "none")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.strip().endswith("703866") or done.stdout.strip().isdigit()
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_accuracy_is_that_of_the_card(real_data):
+    scores = evaluation.evaluate("resnet18:cifar10", "tfds:cifar10", data_dir=real_data / "tfds", split="test")
+    assert scores["examples"] == 10_000 and scores["accuracy"] == pytest.approx(0.8667, abs=0.002)

@@ -1,0 +1,167 @@
+"""Files of timm and keras.applications, loaded, give the logits and the features of their own networks."""
+
+import json
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet import models, weights
+from tests.weights.golden import FOLDER, NETWORKS, tensor_of
+
+safetensors = pytest.importorskip("safetensors.numpy")
+STAGES = ("stage2", "stage3", "stage4", "stage5")
+
+
+def golden(name):
+    with np.load(FOLDER / f"{name}.npz") as found:
+        about = json.loads(str(found["about"]))
+        return {key: found[key] for key in found.files if key != "about"}, about["shapes"]
+
+
+def difference(got, expected):
+    return float(np.abs(np.asarray(got, "float64") - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_file_of_timm_gives_the_logits_and_features_of_timm(name, tmp_path):
+    expected, shapes = golden(name)
+    tensors = {key: tensor_of(key, tuple(shape)) for key, shape in shapes.items()}
+    safetensors.save_file({**tensors, "bn1.num_batches_tracked": np.array(3)}, str(tmp_path / "net.safetensors"))
+    asked = {"input_shape": (None, None, 3), "classifier_activation": None}
+    model = models.build(NETWORKS[name], weights=tmp_path / "net.safetensors", **asked)
+    assert difference(model(expected["images"], training=False), expected["logits"]) < 1e-5
+    features = keras_resnet.features(model, STAGES)(expected["images"], training=False)
+    for stage, found in zip(STAGES, features, strict=True):
+        kept = expected[stage].shape[-1]
+        assert difference(np.asarray(found)[..., :kept], expected[stage]) < 1e-5
+    # And back: the same names, the same numbers.
+    weights.save_weights(model, tmp_path / "back.safetensors", names="timm")
+    back = safetensors.load_file(str(tmp_path / "back.safetensors"))
+    assert set(back) == set(tensors) and all(np.array_equal(back[key], tensors[key]) for key in tensors)
+
+
+def published(model, path):
+    """Writes the weights of a model in the format in which keras.applications publishes them."""
+    import h5py
+    from keras.src.legacy.saving import legacy_h5_format
+
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
+
+
+@pytest.mark.skipif(keras.config.image_data_format() != "channels_last", reason="keras.applications is compared so")
+@pytest.mark.parametrize(
+    ("name", "include_top"),
+    [
+        ("ResNet50", True),
+        ("ResNet50", False),
+        pytest.param("ResNet101", True, marks=pytest.mark.slow),
+        pytest.param("ResNet152", True, marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_of_keras_applications_gives_its_logits(name, include_top, tmp_path):
+    keras.utils.set_random_seed(0)
+    theirs = getattr(keras.applications, name)(weights=None, include_top=include_top, input_shape=(64, 48, 3))
+    draw = np.random.default_rng(0)
+    for variable in theirs.weights:
+        if "moving_variance" in variable.path or "gamma" in variable.path:
+            variable.assign(draw.uniform(0.5, 1.5, variable.shape))
+        elif len(variable.shape) == 1:
+            variable.assign(draw.normal(0, 0.1, variable.shape))
+    published(theirs, tmp_path / "net.h5")
+    images = draw.normal(0, 60, (2, 64, 48, 3)).astype("float32")
+    asked = {"input_shape": (64, 48, 3), **({} if include_top else {"include_top": False})}
+    ours = models.build(name.lower(), weights=tmp_path / "net.h5", **asked)
+    got, expected = ours(images, training=False), keras.ops.convert_to_numpy(theirs(images, training=False))
+    if include_top:
+        got, expected = (np.log(np.maximum(np.asarray(one, "float64"), 1e-30)) for one in (got, expected))
+    assert difference(got, expected) < 1e-4
+    assert ours.count_params() == theirs.count_params()
+
+
+def test_version_two_of_keras_applications_is_refused_with_the_reason(tmp_path):
+    theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
+    published(theirs, tmp_path / "net.h5")
+    with pytest.raises(ValueError, match="step in their last block"):
+        models.build("resnet50", weights=tmp_path / "net.h5")
+
+
+def checkpoint(path, tensors, wrap=lambda found: found):
+    """Writes what torch.save writes, without PyTorch: an archive of a pickle and the numbers."""
+    import collections
+    import io
+    import pickle
+
+    class FloatStorage:
+        pass
+
+    class Storage:
+        def __init__(self, key, numel):
+            self.key, self.numel = key, numel
+
+    class Tensor:
+        def __init__(self, key, shape):
+            self.key, self.shape = key, shape
+
+        def __reduce__(self):
+            strides = [int(np.prod(self.shape[axis + 1 :])) for axis in range(len(self.shape))]
+            arguments = (Storage(self.key, int(np.prod(self.shape))), 0, tuple(self.shape), tuple(strides), False, None)
+            return _rebuild_tensor_v2, arguments
+
+    def _rebuild_tensor_v2(*arguments):
+        raise AssertionError("only its name is written")
+
+    class Pickler(pickle._Pickler):
+        def persistent_id(self, found):
+            return ("storage", FloatStorage, found.key, "cpu", found.numel) if isinstance(found, Storage) else None
+
+        def save_global(self, found, name=None):
+            names = {
+                FloatStorage: ("torch", "FloatStorage"),
+                _rebuild_tensor_v2: ("torch._utils", "_rebuild_tensor_v2"),
+            }
+            if found in names:
+                module, name = names[found]
+                self.write(pickle.GLOBAL + f"{module}\n{name}\n".encode())
+            else:
+                super().save_global(found, name)
+
+        dispatch = {**pickle._Pickler.dispatch, type(FloatStorage): save_global, type(_rebuild_tensor_v2): save_global}
+
+    found = collections.OrderedDict(
+        (name, Tensor(str(number), array.shape)) for number, (name, array) in enumerate(tensors.items())
+    )
+    held = io.BytesIO()
+    Pickler(held, 2).dump(wrap(found))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", held.getvalue())
+        for number, array in enumerate(tensors.values()):
+            archive.writestr(f"net/data/{number}", array.astype("float32").tobytes())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda found: found,
+        lambda found: {"epoch": 3, "state_dict": {f"module.{name}": one for name, one in found.items()}},
+        lambda found: {"model": found, "optimizer": {"state": {}}},
+        lambda found: {"state_dict": {f"model.{name}": one for name, one in found.items()}, "hyper_parameters": {}},
+    ],
+    ids=["state dict", "timm", "torchvision", "lightning"],
+)
+def test_a_checkpoint_of_ones_own_training_in_pytorch_is_read_without_it(tmp_path, wrap):
+    expected, shapes = golden("resnet18")
+    tensors = {name: tensor_of(name, tuple(shape)) for name, shape in shapes.items()}
+    checkpoint(tmp_path / "net.pth", tensors, wrap)
+    model = models.build(
+        "resnet18", weights=tmp_path / "net.pth", input_shape=(None, None, 3), classifier_activation=None
+    )
+    assert difference(model(expected["images"], training=False), expected["logits"]) < 1e-5
+
+
+def test_the_golden_files_are_of_every_network():
+    assert {path.stem for path in pathlib.Path(FOLDER).glob("*.npz")} == set(NETWORKS)
