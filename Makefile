@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 BIN := .venv/bin
 TEST_DATA := .test-data
 PYTEST := $(BIN)/python -m pytest
-CORE_TESTS := tests/blocks tests/models tests/preprocessing tests/explain/test_gradients.py
+CORE_TESTS := tests/blocks tests/models tests/preprocessing tests/explain/test_gradients.py tests/weights/test_loading.py \
+  tests/weights/test_parity.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -40,7 +40,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
 
 SCRIPTS = [
     pytest.param(script, id=f"{name}, script {number}")
-    for name in ("how-to.md", "fine-tuning.md", "tuning.md", "explain.md", "evaluation.md", "recipes.md")
+    for name in ("how-to.md", "fine-tuning.md", "tuning.md", "explain.md", "evaluation.md", "recipes.md", "weights.md")
     for number, script in enumerate(blocks(ROOT / "docs" / name, "python"), start=1)
 ]
 

@@ -20,6 +20,7 @@ PAGES = (
     "docs/export.md",
     "docs/explain.md",
     "docs/recipes.md",
+    "docs/weights.md",
 )
 # Added to a command, so that it takes seconds; what it does stays.
 SHORTER = {
@@ -27,7 +28,7 @@ SHORTER = {
     "lr-find": ["--set", "model.width=4", "--set", "data.image_size=32"],
     "tune": ["--trials", "2", "--epochs", "1"],
 }
-SPACE = '["optimizer.learning_rate"]\nlow = 0.01\nhigh = 0.3\nscale = "log"\n'
+SPACE = '[optimizer.learning_rate]\nlow = 0.01\nhigh = 0.3\nscale = "log"\n'
 # They wait for a browser, for another machine, or need a set that TFDS prepared.
 LEFT_OUT = ("keras-resnet demo", "tfds:", "/shared/", "pip install", "export KERASTUNER")
 

@@ -11,7 +11,6 @@ import pytest
 
 import keras_resnet
 from keras_resnet import ResNet18, ResNet50, models, preprocessing, weights
-from keras_resnet.cli import main
 from keras_resnet.models import pretrained
 from tests.weights.test_parity import checkpoint
 
@@ -69,8 +68,8 @@ def test_another_number_of_classes_makes_a_new_head_and_says_so(model, file, cap
     assert np.array_equal(other.get_layer("stem").get_weights()[0], model.get_layer("stem").get_weights()[0])
     body = ResNet18(weights=file, include_top=False, pooling="avg", input_shape=(16, 16, 3))
     assert body.output_shape == (None, 32)
-    for variable in body.weights:
-        assert np.array_equal(variable, next(one for one in model.weights if one.path == variable.path))
+    there = {one.path: keras.ops.convert_to_numpy(one) for one in model.weights}
+    assert all(np.array_equal(keras.ops.convert_to_numpy(one), there[one.path]) for one in body.weights)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_a_file_in_the_cache_has_the_preprocessing_of_its_publisher(tmp_path, mo
     assert scaled == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
 
 
-def test_the_table_of_published_weights(capsys):
+def test_the_table_of_published_weights():
     rows = keras_resnet.list_weights()
     assert len({(row.model, row.tag) for row in rows}) == len(rows) >= 67
     assert {row.model for row in rows} <= set(models.list_models())
@@ -251,17 +250,3 @@ def test_the_table_of_published_weights(capsys):
         assert pretrained.default_of(name).is_free and pretrained.default_of(name).classes == 1000
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
         keras_resnet.list_weights("resnet5")
-    assert main(["list", "--weights"]) == 0
-    assert capsys.readouterr().out.count("\n") == len(rows) + 1
-
-
-def test_weights_are_converted_on_the_command_line(model, file, tmp_path, capsys):
-    out = tmp_path / "timm.safetensors"
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(tmp_path / "again.safetensors")]) == 0
-    again = weights.open_tensors(tmp_path / "again.safetensors")
-    assert again.metadata == weights.open_tensors(file).metadata
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(out), "--names", "timm"]) == 2
-    assert "Networks of timm have version 'v1.5' and a stem" in capsys.readouterr().err
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(file)]) == 2
-    assert main(["convert", str(file), "--out", str(out)]) == 2
-    assert "which model it is for" in capsys.readouterr().err

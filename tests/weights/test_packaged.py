@@ -78,6 +78,7 @@ print(keras_resnet.ResNet18(weights="cifar10").count_params())
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.data
 def test_the_accuracy_is_that_of_the_card(real_data):
     scores = evaluation.evaluate("resnet18:cifar10", "tfds:cifar10", data_dir=real_data / "tfds", split="test")
     assert scores["examples"] == 10_000 and scores["accuracy"] == pytest.approx(0.8667, abs=0.002)

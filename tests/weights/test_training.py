@@ -83,3 +83,21 @@ def test_one_file_serves_every_backend(first):
     model = keras.saving.load_model(first[0].path / "best.keras", compile=False)
     audit = weights.load_weights(model, first[1])
     assert len(audit.loaded) == len(weights.open_tensors(first[1]).shapes) and not audit.kept
+
+
+def test_weights_are_converted_on_the_command_line(first, tmp_path, capsys):
+    file = first[1]
+    out = tmp_path / "timm.safetensors"
+    assert main(["convert", str(file), "--model", "resnet18", "--out", str(tmp_path / "again.safetensors")]) == 0
+    again = weights.open_tensors(tmp_path / "again.safetensors")
+    assert again.metadata == weights.open_tensors(file).metadata
+    assert main(["convert", str(file), "--model", "resnet18", "--out", str(out), "--names", "timm"]) == 2
+    assert "Networks of timm have version 'v1.5' and a stem" in capsys.readouterr().err
+    assert main(["convert", str(file), "--model", "resnet18", "--out", str(file)]) == 2
+    assert main(["convert", str(file), "--out", str(out)]) == 2
+    assert "which model it is for" in capsys.readouterr().err
+
+
+def test_published_weights_are_listed(capsys):
+    assert main(["list", "--weights"]) == 0
+    assert capsys.readouterr().out.count("\n") == len(weights.list_weights()) + 1
