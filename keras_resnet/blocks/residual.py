@@ -37,7 +37,7 @@ class ResidualBlock(Composite):
         strides: step in pixels along every axis, >= 1.
         groups: parts into which the window of a bottleneck divides its channels (ResNeXt), >= 1.
         inner_filters: channels of a bottleneck's window, a multiple of `groups`; None for `filters`.
-        version: "v1", "v1.5" or "v2": where the stride, the norms and the biases stand (`VERSIONS`).
+        version: "v1", "v1.5", "v2" or "v2-keras": where the stride, the norms and the biases stand (`VERSIONS`).
         shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
         attention: None, or "se" for squeeze-and-excitation at the end of the branch.
         drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are

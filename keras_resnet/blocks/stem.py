@@ -53,8 +53,8 @@ class Stem(Composite):
         kind: "conv7", a 7x7 convolution and a max pool; "deep", three 3x3 convolutions and a max pool;
             "deep_strided", the same with a strided 3x3 convolution in place of the pool, as in ResNet-RS; "small", one
             3x3 convolution at full size, for inputs under about 64 px.
-        version: "v1", "v1.5" or "v2"; under "v2" no norm and ReLU follow the last convolution, because the first
-            block begins with them.
+        version: "v1", "v1.5", "v2" or "v2-keras"; under the last two no norm and ReLU follow the last convolution,
+            because the first block begins with them.
         kernel_initializer: any Keras initializer, or its name.
         kernel_regularizer: any Keras regularizer, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.

@@ -55,8 +55,9 @@ def build_resnet(
     Args:
         include_top: whether the classifier is part of the model.
         weights: None for random initialization; a tag from `list_weights()`: "cifar10" (in the package), "imagenet"
-            or "imagenet.TAG"; or a path to `.safetensors`, `.pth`, a `.keras` model, or `.h5` of keras.applications.
-            Version, stem, width and the like follow from the weights; `classes` other than theirs makes a new head.
+            or "imagenet.TAG", fetched into a cache; "hf://ORG/REPOSITORY"; or a path to `.safetensors`, `.pth`, a
+            `.keras` model, or `.h5` of keras.applications. Version, stem, width and the like follow from the weights;
+            `classes` other than theirs makes a new head.
         input_tensor: a symbolic Keras tensor to build upon, such as the output of a preprocessing layer; None makes
             an input of `input_shape`.
         input_shape: sizes of one input, which set the rank: `(length, channels)` for signals, `(height, width,
@@ -69,7 +70,8 @@ def build_resnet(
         classifier_activation: a Keras activation, or None for logits. Ignored without the classifier.
         name: of the model; by default that of the variant.
         version: "v1": stride on the first 1x1, biases, as in keras.applications; "v1.5": stride on the 3x3, as in
-            torchvision and timm; "v2": pre-activation.
+            torchvision and timm; "v2": pre-activation; "v2-keras": that with the stride in the last block of stages
+            2 to 4, as in keras.applications' V2, whose weights need it.
         stem: "conv7": 7x7 and max pool; "deep": three 3x3 and max pool; "deep_strided": a strided 3x3 in place of
             that pool (ResNet-RS); "small": one 3x3, no pool, for inputs under about 64 px.
         shortcut: projection shortcuts: "conv", a 1x1 convolution, or "pool", average pool then 1x1 (ResNet-D).
@@ -137,13 +139,13 @@ def build_resnet(
     inputs = keras.Input(shape, name="image", dtype=_head_dtype(policy)) if input_tensor is None else input_tensor
     common = {"version": version, "data_format": data_format, "dtype": policy}
     x = Stem(width, kind=stem, **common, **layer_arguments("stem"))(inputs)
-    for plan in _block_plans(variant, width, drop_path_rate):
+    for plan in _block_plans(variant, width, drop_path_rate, VERSIONS[version].strided_block == "last"):
         block = VARIANTS[variant].block(
             plan.filters,
             strides=plan.strides,
             groups=groups,
             inner_filters=validation.inner_filters(plan.filters, groups, width_per_group),
-            shortcut=shortcut,
+            shortcut="subsample" if plan.subsamples else shortcut,
             attention=attention,
             drop_path_rate=plan.drop_path_rate,
             zero_init_residual=zero_init_residual,
@@ -176,18 +178,20 @@ class BlockPlan(NamedTuple):
     filters: int
     strides: int
     drop_path_rate: float
+    subsamples: bool
 
 
-def _block_plans(variant: str, width: int, drop_path_rate: float) -> list[BlockPlan]:
+def _block_plans(variant: str, width: int, drop_path_rate: float, steps_last: bool) -> list[BlockPlan]:
     """Returns the blocks of all stages as data, with drop path growing linearly from 0 to its rate."""
     depths = VARIANTS[variant].depths
     last = sum(depths) - 1
     plans: list[BlockPlan] = []
     for stage, depth in enumerate(depths, start=2):
         for block in range(1, depth + 1):
-            strides = 2 if stage > 2 and block == 1 else 1
+            steps = (stage < 5 and block == depth) if steps_last else (stage > 2 and block == 1)
             rate = drop_path_rate * len(plans) / last
-            plans.append(BlockPlan(f"stage{stage}_block{block}", width * 2 ** (stage - 2), strides, rate))
+            name, filters = f"stage{stage}_block{block}", width * 2 ** (stage - 2)
+            plans.append(BlockPlan(name, filters, 2 if steps else 1, rate, steps and steps_last))
     return plans
 
 

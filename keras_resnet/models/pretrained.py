@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,14 +18,16 @@ from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.record import INPUTS, as_record
 from keras_resnet.suggestions import suggestion
+from keras_resnet.weights.download import cache_folder, fetch
 from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import naming_of, strip_prefix
-from keras_resnet.weights.sources import Source, list_weights
+from keras_resnet.weights.sources import HUB, Source, hub_url, list_weights
 
 LOGGER = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".h5", ".keras")
 IMAGENET = "imagenet"
+HUB_FILE = "model.safetensors"
 # What a file says of its network and the constructors call the same.
 ARGUMENTS = ("version", "stem", "shortcut", "width", "groups", "attention")
 
@@ -167,6 +170,11 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
 
 def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     """Returns the file that a tag or a path means, and its row in the table of published weights."""
+    if weights.startswith(HUB):
+        repository = weights.removeprefix(HUB)
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+            raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
+        return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
     if pathlib.Path(weights).suffix.lower() in SUFFIXES or os.path.exists(weights):
         return pathlib.Path(weights).expanduser(), None
     rows = {row.tag: row for row in list_weights() if row.model == variant}
@@ -181,15 +189,9 @@ def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
             f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(SUFFIXES)}. Choose one of them."
         )
     row = rows[tag] if tag else default_of(variant)
-    path = cache_folder() / variant / row.tag / row.file
-    if not path.is_file():
-        where = row.url or row.source
-        raise BadValue(
-            f"weights={weights!r} of {variant!r} are not on this machine, and nothing is downloaded in this version. "
-            f"Fetch {where}, which its publisher licenses as {row.license or 'not stated'}, and save it as "
-            f"{os.fspath(path)!r}; or pass the path of the file."
-        )
-    return path, row
+    if not row.is_free:
+        LOGGER.warning("weights=%r are licensed as %s, for non-commercial use.", weights, row.license)
+    return fetch(row.location, cache_folder() / variant / row.tag / row.file, row.hash, row.license), row
 
 
 def default_of(variant: str) -> Source:
@@ -200,14 +202,6 @@ def default_of(variant: str) -> Source:
         if row.classes == 1000 and row.is_free and row.publisher != "keras.applications"
     ]
     return max(rows, key=lambda row: row.top1 or 0.0)
-
-
-def cache_folder() -> pathlib.Path:
-    """Returns the folder of fetched weights: `$KERAS_RESNET_HOME/weights`, by default below the user's cache."""
-    home = os.environ.get("KERAS_RESNET_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "keras_resnet"
-    )
-    return pathlib.Path(home).expanduser() / "weights"
 
 
 def _of_ours(
@@ -251,13 +245,9 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
         return arguments, shapes["fc.weight"][0] if "fc.weight" in shapes else None, first[1], len(first) - 2
     if key == "keras":
         first = shapes["conv1_conv/kernel"]
-        if any("_preact_bn/" in name for name in shapes):
-            raise BadValue(
-                f"weights={os.fspath(file.path)!r} are of version 2 of keras.applications, whose stages step in their "
-                "last block. Stages here step in their first. Take version 1, or weights of timm."
-            )
+        version = "v2-keras" if any("_preact_bn/" in name for name in shapes) else "v1"
         head = shapes.get("predictions/kernel")
-        arguments = {"version": "v1", "stem": "conv7", "shortcut": "conv", "width": first[-1]}
+        arguments = {"version": version, "stem": "conv7", "shortcut": "conv", "width": first[-1]}
         return arguments, None if head is None else head[1], first[-2], len(first) - 2
     raise BadValue(
         f"weights={os.fspath(file.path)!r} name tensors like {list(shapes)[:3]}. Known are names of keras_resnet with "

@@ -4,9 +4,12 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+import os
 
 from keras_resnet.errors import BadValue
 from keras_resnet.suggestions import suggestion
+
+HUB = "hf://"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +59,25 @@ class Source:
     measured_at: int
 
     @property
+    def location(self) -> str:
+        """The URL of the file: of timm's rows that at the hub, whose files are .safetensors."""
+        return hub_url(self.source, self.file) if self.source.startswith(HUB) else self.url
+
+    @property
     def is_free(self) -> bool:
         """Whether the licence allows commercial use, as far as it is stated."""
         return "nc" not in self.license.split("-")
+
+
+def hub_url(source: str, file: str) -> str:
+    """Returns the URL of a file in a repository of the Hugging Face hub, at `HF_ENDPOINT` where that is set.
+
+    Args:
+        source: "hf://ORG/REPOSITORY".
+        file: in the repository.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return f"{endpoint}/{source.removeprefix(HUB)}/resolve/main/{file}"
 
 
 def list_weights(model: str | None = None) -> tuple[Source, ...]:

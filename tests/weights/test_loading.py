@@ -12,6 +12,7 @@ import pytest
 import keras_resnet
 from keras_resnet import ResNet18, ResNet50, models, preprocessing, weights
 from keras_resnet.models import pretrained
+from keras_resnet.weights import download
 from tests.weights.test_parity import checkpoint
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -218,12 +219,15 @@ def test_a_tensor_that_claims_more_than_its_storage_is_refused(tmp_path):
 
 def test_tags_and_paths_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_RESNET_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_RESNET_OFFLINE", "1")
     with pytest.raises(ValueError, match="neither a tag nor a file.*Did you mean 'imagenet.a1_in1k'"):
         ResNet18(weights="imagenet.a1_in1")
-    with pytest.raises(ValueError, match="not on this machine, and nothing is downloaded.*resnet18-f37072fd.pth"):
+    with pytest.raises(ValueError, match="resnet18-f37072fd.pth is not on this machine.*KERAS_RESNET_OFFLINE"):
         ResNet18(weights="imagenet.tv1")
     with pytest.raises(ValueError, match="is not a file"):
         ResNet18(weights=tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="does not name a repository"):
+        ResNet18(weights="hf://../../etc")
     with pytest.raises(TypeError, match="weights must be None, a tag or a path"):
         ResNet18(weights=3)
 
@@ -231,7 +235,7 @@ def test_tags_and_paths_that_are_not_there(tmp_path, monkeypatch):
 def test_a_file_in_the_cache_has_the_preprocessing_of_its_publisher(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_RESNET_HOME", str(tmp_path))
     row = next(row for row in weights.list_weights("resnet18") if row.tag == "a1_in1k")
-    path = pretrained.cache_folder() / "resnet18" / row.tag / row.file
+    path = download.cache_folder() / "resnet18" / row.tag / row.file
     path.parent.mkdir(parents=True)
     weights.save_weights(ResNet18(input_shape=(32, 32, 3), classes=1000), path, names="timm")
     record = preprocessing.for_model(ResNet18(weights="imagenet.a1_in1k"))

@@ -60,6 +60,9 @@ def published(model, path):
     [
         ("ResNet50", True),
         ("ResNet50", False),
+        ("ResNet50V2", True),
+        ("ResNet50V2", False),
+        pytest.param("ResNet101V2", True, marks=pytest.mark.slow),
         pytest.param("ResNet101", True, marks=pytest.mark.slow),
         pytest.param("ResNet152", True, marks=pytest.mark.slow),
     ],
@@ -76,20 +79,13 @@ def test_a_file_of_keras_applications_gives_its_logits(name, include_top, tmp_pa
     published(theirs, tmp_path / "net.h5")
     images = draw.normal(0, 60, (2, 64, 48, 3)).astype("float32")
     asked = {"input_shape": (64, 48, 3), **({} if include_top else {"include_top": False})}
-    ours = models.build(name.lower(), weights=tmp_path / "net.h5", **asked)
+    ours = models.build(name.lower().removesuffix("v2"), weights=tmp_path / "net.h5", **asked)
     got, expected = ours(images, training=False), keras.ops.convert_to_numpy(theirs(images, training=False))
     if include_top:
         got = keras.ops.convert_to_numpy(got)
         got, expected = (np.log(np.maximum(one.astype("float64"), 1e-30)) for one in (got, expected))
     assert difference(got, expected) < 1e-4
     assert ours.count_params() == theirs.count_params()
-
-
-def test_version_two_of_keras_applications_is_refused_with_the_reason(tmp_path):
-    theirs = keras.applications.ResNet50V2(weights=None, input_shape=(64, 64, 3))
-    published(theirs, tmp_path / "net.h5")
-    with pytest.raises(ValueError, match="step in their last block"):
-        models.build("resnet50", weights=tmp_path / "net.h5")
 
 
 def checkpoint(path, tensors, wrap=lambda found: found):
