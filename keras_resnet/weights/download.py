@@ -30,6 +30,10 @@ class _Refused(Exception):
     """The server will not give the file, however often it is asked."""
 
 
+class _Failed(OSError):
+    """An attempt failed, and the next one may do better."""
+
+
 def cache_folder() -> pathlib.Path:
     """Returns the folder of fetched weights: `$KERAS_RESNET_HOME/weights`, by default below the user's cache."""
     home = os.environ.get("KERAS_RESNET_HOME") or os.path.join(
@@ -131,9 +135,9 @@ def _receive(url: str, part: pathlib.Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # a range behind the end: what is there is whole, or of another file
             part.unlink(missing_ok=True)
-            raise OSError("the part that was kept is longer than the file") from None
+            raise _Failed("the part that was kept is longer than the file") from None
         if error.code in (408, 425, 429) or error.code >= 500:
-            raise OSError(f"the server answered {error.code}") from None
+            raise _Failed(f"the server answered {error.code}") from None
         raise _Refused(f"the server answered {error.code} {error.reason}") from None
     with answer:
         kind = answer.headers.get("Content-Type", "")
@@ -148,7 +152,7 @@ def _receive(url: str, part: pathlib.Path) -> None:
         with open(part, "ab" if begun else "wb") as file:
             _copy(answer, file, begun, total)
     if total is not None and part.stat().st_size != total:
-        raise OSError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
+        raise _Failed(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
 
 
 def _copy(answer: Any, file: Any, begun: int, total: int | None) -> None:
@@ -159,7 +163,7 @@ def _copy(answer: Any, file: Any, begun: int, total: int | None) -> None:
         received, counted, now = received + len(chunk), counted + len(chunk), time.monotonic()
         if now - since > SLOWEST_SECONDS:
             if counted < SLOWEST_BYTES:
-                raise OSError(f"{counted} bytes came in {now - since:.0f} s")
+                raise _Failed(f"{counted} bytes came in {now - since:.0f} s")
             since, counted = now, 0
         if sys.stderr.isatty() and now - shown > 0.2:
             shown = now
