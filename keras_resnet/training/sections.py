@@ -15,7 +15,10 @@ PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat1
 
 @dataclasses.dataclass(frozen=True)
 class About(fields.Section):
-    """Where a recipe comes from and what to expect of it; text for people. A `notice` is shown before each training."""
+    """Where a recipe comes from and what to expect of it; text for people.
+
+    A `notice` is shown before each training that begins with random weights.
+    """
 
     title = "about"
     source: str = fields.text("")

@@ -133,7 +133,7 @@ def fit(
     network = setup.build_model(model_class)
     if dry_run:
         return PlannedRun(describe_run(setup, network), network, dataset)
-    if setup.recipe.about.notice:
+    if setup.recipe.about.notice and not setup.recipe.model.weights:
         warnings.warn(f"{setup.recipe.name}: {setup.recipe.about.notice}", stacklevel=2)
     for line in dataset.report if verbose else ():
         print(line)

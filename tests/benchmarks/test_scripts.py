@@ -19,6 +19,7 @@ SCRIPTS = {
     "bad_images": [],
     "decode_crop": ["--images", "64", "--batches", "2"],
     "export_speed": ["--quick", "--rounds", "1", "--steps", "2"],
+    "fine_tuning": ["--labels", "5", "--seeds", "0", "--epochs", "1"],
     "gpu": ["--quick", "--device", "cpu", "--rounds", "1", "--contestants", "keras_tensorflow"],
     "gradient_sweep": ["--cases", "6"],
     "grouped_convolution": ["--quick", "--rounds", "1"],
@@ -54,7 +55,7 @@ def run(name, *words):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_prints_its_table_and_writes_its_figures(name, tmp_path):
-    folder = ["--out", tmp_path] if name == "accuracy" else []
+    folder = ["--out", tmp_path] if name in ("accuracy", "fine_tuning") else []
     done = run(name, *SCRIPTS[name], *folder, "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

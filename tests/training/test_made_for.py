@@ -51,7 +51,7 @@ def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
 
 
 def test_a_recipe_for_pretrained_weights_says_that_it_begins_without_them(tmp_path):
-    with pytest.warns(UserWarning, match="finetune: this recipe is for pretrained weights, which are not there yet"):
+    with pytest.warns(UserWarning, match="finetune: this recipe is for pretrained weights, and none were given"):
         training.fit("finetune", out=tmp_path / "run", overrides={**SMALL, "data.normalization": "unit"}, verbose=0)
 
 
