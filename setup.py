@@ -75,7 +75,7 @@ setup(
     package_dir={"keras_resnet": "keras_resnet", "keras_resnet.tuning": "tuning"},
     package_data={
         "keras_resnet": ["py.typed"],
-        "keras_resnet.weights": ["sources.csv", "*.safetensors", "*.md"],
+        "keras_resnet.weights": ["*.csv", "*.txt", "*.safetensors", "*.md"],
         "keras_resnet.training": ["recipes/*.toml"],
         "keras_resnet.tuning": ["spaces/*.toml"],
     },

@@ -3,8 +3,8 @@
     python -m benchmarks.fine_tuning [--labels 5 20 100] [--seeds 0 1 2] [--epochs N] [--out DIR] [--json FILE]
 
 The data are scikit-learn's handwritten digits, made RGB and 32 px by repeating pixels: real pictures, and unlike those
-of CIFAR-10, on which the weights were trained. Each network sees so many labelled digits of each class, for equal epochs of
-equal batches, at two learning rates; the test split has 360 digits.
+of CIFAR-10, on which the weights were trained. Each network sees so many labelled digits of each class, for equal
+epochs of equal batches, at two learning rates; the test split has 360 digits.
 """
 
 import argparse

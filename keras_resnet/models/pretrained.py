@@ -22,7 +22,7 @@ from keras_resnet.weights.download import cache_folder, fetch
 from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import naming_of, strip_prefix
-from keras_resnet.weights.sources import HUB, Source, hub_url, list_weights
+from keras_resnet.weights.sources import HUB, Source, hub_url, imagenet_classes, list_weights
 
 LOGGER = logging.getLogger(__name__)
 SUFFIXES = (".safetensors", ".pth", ".pt", ".h5", ".keras")
@@ -257,17 +257,18 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
 
 def _of_source(row: Source) -> dict[str, Any]:
     """Returns what published weights take, as their publisher says it."""
-    size, record = row.measured_at or row.input_size, {}
+    size = row.measured_at or row.input_size
     record = {
         "image_size": [size, size],
         "crop_fraction": row.crop or None,
         "interpolation": row.interpolation or "bilinear",
         "channel_order": "rgb",
+        "apply_exif": True,
         "task": "classification" if row.classes else None,
         "activation": "softmax" if row.classes else None,
         "head": "predictions" if row.classes else None,
+        "class_names": list(imagenet_classes()) if row.classes == 1000 else [],
     }
-    record["apply_exif"] = True
     if row.mean.startswith("BGR"):
         return {"scheme": "caffe", "record": record}
     if row.mean.startswith("scaled"):

@@ -108,6 +108,16 @@ def list_weights(model: str | None = None) -> tuple[Source, ...]:
 
 
 @functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Returns a name for each of the 1000 classes of ImageNet (ILSVRC 2012), in the order of published networks.
+
+    The first word of WordNet for the class; where two classes share it, the number in WordNet stands behind it.
+    """
+    text = (importlib.resources.files("keras_resnet.weights") / "imagenet_classes.txt").read_text(encoding="utf-8")
+    return tuple(line.partition(" ")[2] for line in text.splitlines())
+
+
+@functools.cache
 def _table() -> tuple[Source, ...]:
     text = (importlib.resources.files("keras_resnet.weights") / "sources.csv").read_text(encoding="utf-8")
     return tuple(_row(values) for values in csv.DictReader(text.splitlines()))

@@ -223,7 +223,7 @@ def test_a_run_that_cannot_be_extended_says_why(tmp_path):
 def test_a_rate_that_falls_at_a_plateau_goes_on_after_a_resume(tmp_path):
     words = {
         **LONGER,
-        "train.epochs": 5,
+        "train.epochs": 4,
         "schedule.name": "plateau",
         "schedule.patience": 1,
         "train.monitor": "accuracy",
@@ -232,9 +232,7 @@ def test_a_rate_that_falls_at_a_plateau_goes_on_after_a_resume(tmp_path):
     whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
     rates = whole.history["learning_rate"]
     assert rates[-1] < rates[0]
-    for stop in (1, 2, 3):
-        out = tmp_path / f"parts-{stop}"
-        report = lambda epoch, figures, stop=stop: epoch == stop  # noqa: E731
-        training.fit("quick", out=out, overrides=words, verbose=0, report=report)
-        parts = training.fit(out=out, resume=True, verbose=0)
-        assert parts.history["learning_rate"] == rates and parts.history["loss"] == whole.history["loss"]
+    out = tmp_path / "parts"
+    training.fit("quick", out=out, overrides=words, verbose=0, report=lambda epoch, figures: epoch == 2)
+    parts = training.fit(out=out, resume=True, verbose=0)
+    assert parts.history["learning_rate"] == rates and parts.history["loss"] == whole.history["loss"]

@@ -157,7 +157,7 @@ def test_failures_in_a_row_stop_the_search_and_the_count_begins_anew_when_it_goe
     run_one(ledger, status=FAILED)
     assert "3 trials in a row failed" in ledger.record.read()["stopped"]
     assert ledger.take("w")[0] == "done"
-    ledger.resume()
+    ledger.resume(ledger.definition.trials)
     assert not isinstance(run_one(ledger), str)
 
 

@@ -240,6 +240,7 @@ def test_a_file_in_the_cache_has_the_preprocessing_of_its_publisher(tmp_path, mo
     weights.save_weights(ResNet18(input_shape=(32, 32, 3), classes=1000), path, names="timm")
     record = preprocessing.for_model(ResNet18(weights="imagenet.a1_in1k"))
     assert record.image_size == (224, 224) and record.crop_fraction == 0.95 and record.interpolation == "bicubic"
+    assert len(set(record.class_names)) == 1000 and record.class_names[207] == "golden retriever"
     white = np.full((1, 2, 2, 3), 255, "uint8")
     scaled = keras.ops.convert_to_numpy(record.normalization(white))[0, 0, 0]
     assert scaled == pytest.approx([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225], rel=1e-5)
@@ -254,3 +255,15 @@ def test_the_table_of_published_weights():
         assert pretrained.default_of(name).is_free and pretrained.default_of(name).classes == 1000
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
         keras_resnet.list_weights("resnet5")
+
+
+def test_the_rows_of_keras_applications_have_the_hashes_that_keras_checks():
+    from keras.src.applications import resnet
+
+    rows = [row for row in weights.list_weights() if row.publisher == "keras.applications"]
+    assert len(rows) == 12
+    for row in rows:
+        version, without_top = "v2" if "v2" in row.tag else "", row.tag.endswith("notop")
+        assert row.hash == f"md5 {resnet.WEIGHTS_HASHES[row.model + version][without_top]}"
+        name = f"{row.model}{version}_weights_tf_dim_ordering_tf_kernels{'_notop' if without_top else ''}.h5"
+        assert row.url == f"{resnet.BASE_WEIGHTS_PATH}{name}" and row.file == name
