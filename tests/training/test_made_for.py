@@ -19,6 +19,7 @@ def spec(tmp_path_factory):
     return f"npz:{path}"
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_run_trains_its_model_on_its_data(spec, tmp_path, capsys):
     run = training.fit("quick", model="resnet34", data=spec, out=tmp_path / "run", overrides=SMALL, verbose=0)
     recipe = tmp_path / "run" / "recipe.toml"
@@ -36,6 +37,7 @@ def test_the_recipe_of_a_run_trains_its_model_on_its_data(spec, tmp_path, capsys
     training.preview(recipe, out=tmp_path / "grid.png")
 
 
+@pytest.mark.slow
 def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
     space = tuning.Space([tuning.Dimension("optimizer.learning_rate", low=0.01, high=0.1, scale="log")])
     words = {"recipe": training.Recipe.load("quick").replace(SMALL), "space": space, "verbose": False}

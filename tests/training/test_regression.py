@@ -83,6 +83,7 @@ def test_a_target_that_never_changes_and_targets_as_they_are(examples, tmp_path)
         training.Recipe().replace({"loss.scale_targets": False})
 
 
+@pytest.mark.slow
 def test_the_range_test_and_hyperresnet_train_in_the_same_units(examples, tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
     from keras_resnet import tuning

@@ -47,6 +47,7 @@ def test_training_batches_have_the_size_of_their_stage():
     assert next(iter(training.Setup.of(several, digits).training_batches(size=(5, 5))))[0].shape[1:] == (5, 5, 1)
 
 
+@pytest.mark.slow
 def test_a_run_whose_images_grow_resumes_bit_for_bit_and_saves_its_own_size(tmp_path):
     whole = training.fit("quick", out=tmp_path / "whole", overrides=WORDS, verbose=0, score=("test",))
     assert whole.model.input_shape == (None, 8, 8, 1) and whole.description["optimizer_steps"] == 4 * 40
@@ -75,6 +76,7 @@ def test_a_network_takes_other_sizes_only_where_it_is_told_to():
         network(small)
 
 
+@pytest.mark.slow
 def test_changes_in_the_step_are_those_of_the_pipeline_and_resume_bit_for_bit(tmp_path):
     words = {"model.width": 4, "train.epochs": 3, **CHANGES}
     host = training.fit("quick", out=tmp_path / "host", overrides=words, verbose=0, score=())

@@ -89,6 +89,7 @@ def test_a_sharpness_aware_step_is_the_one_of_the_paper():
     assert not np.allclose(first[0], second[0])
 
 
+@pytest.mark.slow
 def test_a_sharpness_aware_run_trains_saves_a_plain_model_and_resumes_bit_for_bit(tmp_path):
     whole = fitted(tmp_path, **{"optimizer.sam_radius": 0.05})
     assert whole.history["loss"][1] < whole.history["loss"][0]
