@@ -68,8 +68,8 @@ def write_atomically(path: str | os.PathLike, writer: Callable[[pathlib.Path], o
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes `text` as UTF-8 to `path`, whole or not at all."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Writes `text` as UTF-8 to `path`, whole or not at all; what names of files hold beside UTF-8 stands escaped."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
 def write_checked(path: str | os.PathLike, magic: bytes, payload: bytes) -> None:

@@ -5,6 +5,7 @@ Anything else is a bug, and shows its traceback.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,9 @@ def run(options: argparse.Namespace) -> int:
     Args:
         options: from `keras_resnet.cli.options.parse`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files and classes need not fit the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
     try:
         from keras_resnet.cli import commands
 

@@ -62,7 +62,8 @@ class PlannedRun(_Described):
 
     def __str__(self) -> str:
         """Returns what a person wants to know before training."""
-        return "\n".join(_lines(self.about, "planned only, nothing was written"))
+        notes = [f"note       {line}" for line in self.about.report]
+        return "\n".join([*_lines(self.about, "planned only, nothing was written"), *notes])
 
 
 class Run(_Described):

@@ -73,7 +73,8 @@ def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
 
 def oriented_image(path: str | os.PathLike, orientation: int, is_deep: bool = False) -> Any:
     """Returns the decoded file, turned by its EXIF orientation."""
-    return decode(tf.io.read_file(os.fspath(path)), orientation, is_deep=is_deep)
+    # As bytes: a name need not be UTF-8.
+    return decode(tf.io.read_file(os.fsencode(path)), orientation, is_deep=is_deep)
 
 
 def decode(
