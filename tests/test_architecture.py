@@ -16,7 +16,7 @@ PACKAGE = ROOT / "keras_resnet"
 # A room may import from those with a lower number, never from its neighbours.
 ORDER = (
     ("errors", "suggestions"),
-    ("arguments", "files", "needs_tensorflow", "processor"),
+    ("arguments", "files", "fonts", "needs_tensorflow", "processor"),
     ("blocks",),
     ("preprocessing",),
     ("weights",),

@@ -10,6 +10,7 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.explain.methods import explain
+from keras_resnet.fonts import readable
 
 SMALLEST_SIDE_PX = 224  # of a picture that is written: small inputs are enlarged to be seen
 OPACITY = 0.5
@@ -39,8 +40,12 @@ def overlay(image: Any, heat: np.ndarray, path: str | os.PathLike, title: str = 
 
 def draw_overlay(image: np.ndarray, heat: np.ndarray, file: Any, title: str = "") -> None:
     """Writes what `overlay` does to a path or to an open binary file, unchecked."""
+    import matplotlib
+
+    (shown,), fonts = readable([title])
     draw = {1: _signal, 2: _picture, 3: _volume}[heat.ndim]
-    draw(image, heat, file, title)
+    with matplotlib.rc_context(fonts):
+        draw(image, heat, file, shown if shown == title else "")
 
 
 def _figure(width: float, height: float, title: str) -> Any:
@@ -176,7 +181,8 @@ def explain_files(
             number += 1
             target = folder / f"{stem}-{number}.png"
         shown = as_rgb(image, trained.record)
-        overlay(shown, heat, target, f"{names[index] if names else index} ({method})")
+        (name,), _ = readable([names[index] if names else str(index)])
+        overlay(shown, heat, target, f"{name if not names or name == names[index] else f'class {index}'} ({method})")
         written.append(target)
     return written
 

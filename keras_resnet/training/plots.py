@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.files import PNG_METADATA, write_atomically
+from keras_resnet.fonts import readable
 
 TRAINING, VALIDATION = "#1f5fa8", "#d1701f"
 MOST_ANNOTATED_CLASSES, MOST_NAMED_CLASSES = 20, 50
@@ -65,7 +66,12 @@ def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Pat
         path: of the PNG.
         title: above the picture.
     """
-    counts = np.asarray(confusion)
+    names, fonts = readable(class_names)
+    with _fonts(fonts):
+        _draw_confusion(np.asarray(confusion), names, path, title)
+
+
+def _draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: pathlib.Path, title: str) -> None:
     classes = len(counts)
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2.2, 4.0, 14.0))
@@ -133,6 +139,20 @@ def draw_examples(
         columns: examples in a row.
         path: of the PNG.
     """
+    shown, fonts = readable(titles)
+    with _fonts(fonts):
+        _draw_pairs(plain, changed, shown, columns, path)
+
+
+def _fonts(settings: Any) -> Any:
+    import matplotlib
+
+    return matplotlib.rc_context(settings)
+
+
+def _draw_pairs(
+    plain: np.ndarray, changed: np.ndarray, titles: Sequence[str], columns: int, path: pathlib.Path
+) -> None:
     rows = -(-len(changed) // columns)
     figure = _figure(1.5 * columns, 3.2 * rows)
     for index, (one, two) in enumerate(zip(plain, changed, strict=True)):

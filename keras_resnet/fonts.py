@@ -1,0 +1,50 @@
+"""Fonts that have the characters of class names; matplotlib's own has no Chinese, Japanese or Korean."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+DEFAULT = "DejaVu Sans"  # comes with matplotlib
+
+
+def readable(texts: Sequence[str]) -> tuple[list[str], Any]:
+    """Returns texts as figures can show them, and settings for `matplotlib.rc_context` with the fonts that they need.
+
+    A text with a character that no font of this system has is replaced by its number: "#3".
+
+    Args:
+        texts: such as class names, in the order of their numbers.
+    """
+    families, missing = _families(frozenset("".join(texts)))
+    shown = [text if not missing & set(text) else f"#{index}" for index, text in enumerate(texts)]
+    return shown, {"font.family": list(families)}
+
+
+@functools.lru_cache(maxsize=64)
+def _families(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Returns the families that show as many characters as this system can, the default first, and what is left."""
+    from matplotlib import font_manager
+
+    families = [DEFAULT]
+    missing = {character for character in characters if character.isprintable()}
+    missing -= _characters(font_manager.findfont(DEFAULT))
+    for entry in font_manager.fontManager.ttflist if missing else ():
+        if entry.style != "normal" or entry.name in families:
+            continue
+        found = missing & _characters(entry.fname)
+        if found:
+            families.append(entry.name)
+            missing -= found
+        if not missing:
+            break
+    return tuple(families), frozenset(missing)
+
+
+@functools.lru_cache(maxsize=256)
+def _characters(path: str) -> frozenset[str]:
+    from matplotlib import font_manager
+
+    try:
+        return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
+    except (OSError, RuntimeError):  # a font that cannot be read shows nothing
+        return frozenset()
