@@ -19,7 +19,6 @@ PAGES = (
     "docs/evaluation.md",
     "docs/export.md",
     "docs/explain.md",
-    "docs/recipes.md",
     "docs/weights.md",
 )
 # Added to a command, so that it takes seconds; what it does stays.
