@@ -79,8 +79,7 @@ class Pretrained:
             # Names and shapes do not tell every stem and attention apart; the variant does.
             arguments = {name: value for name, value in found[0].items() if name not in VARIANTS[variant].defaults}
             found = (arguments, *found[1:])
-        text = file.metadata.get(RECORD)
-        stored = json.loads(text) if text else None if source is None else _of_source(source)
+        stored = _stored_in(file) if source is None else _of_source(source)
         return cls(os.fspath(weights), path, *found, stored)
 
     def build(
@@ -109,7 +108,7 @@ class Pretrained:
         if has_head and "classes" not in given and self.classes is not None:
             arguments["classes"] = self.classes
         record = self.record
-        if has_head and not {"input_shape", "input_tensor"} & set(given) and record is not None:
+        if has_head and not {"input_shape", "input_tensor"} & set(given) and record is not None and record.image_size:
             arguments["input_shape"] = (*record.image_size, self.channels)
         model = build(variant, **arguments)
         names = record.class_names if record is not None else ()
@@ -253,6 +252,28 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
         f"weights={os.fspath(file.path)!r} name tensors like {list(shapes)[:3]}. Known are names of keras_resnet with "
         "its metadata, of timm and torchvision, and of keras.applications. Convert the file."
     )
+
+
+def _stored_in(file: TensorFile) -> dict[str, Any] | None:
+    """Returns what a file says of the pixels that its weights take; None if it says nothing.
+
+    Raises:
+        ValueError: what it says cannot be read; it may come from a stranger.
+    """
+    text = file.metadata.get(RECORD)
+    if not text:
+        return None
+    try:
+        found = json.loads(text)
+        stored = {name: found[name] for name in ("scheme", "mean", "std", "record") if found.get(name) is not None}
+        as_record(stored["record"])
+        InputNormalization(**stored)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadValue(
+            f"weights={os.fspath(file.path)!r} say damaged things of the images that they take: {error!r}. Write the "
+            "file again, with `convert`."
+        ) from error
+    return stored
 
 
 def _of_source(row: Source) -> dict[str, Any]:

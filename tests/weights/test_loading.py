@@ -267,3 +267,31 @@ def test_the_rows_of_keras_applications_have_the_hashes_that_keras_checks():
         assert row.hash == f"md5 {resnet.WEIGHTS_HASHES[row.model + version][without_top]}"
         name = f"{row.model}{version}_weights_tf_dim_ordering_tf_kernels{'_notop' if without_top else ''}.h5"
         assert row.url == f"{resnet.BASE_WEIGHTS_PATH}{name}" and row.file == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"scheme": "dataset", "record": {}}',
+        '{"scheme": "x", "record": {}}',
+        '{"record": {"image_size": "a"}}',
+    ],
+)
+def test_what_a_stranger_wrote_of_the_pixels_is_checked(file, text):
+    path = changed(file, lambda tensors, metadata: metadata.update({"keras_resnet.preprocessing": text}))
+    with pytest.raises(ValueError, match="say damaged things of the images"):
+        ResNet18(weights=path)
+
+
+def test_weights_of_signals_and_volumes_are_read_too(tmp_path):
+    for shape in ((64, 2), (16, 16, 16, 1)):
+        model = ResNet18(input_shape=shape, stem="small", width=4, classes=3)
+        path = weights.save_weights(model, tmp_path / f"{len(shape)}.safetensors")
+        again = ResNet18(weights=path, input_shape=shape)
+        pairs = zip(values(again), values(model), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs)
+    with pytest.raises(ValueError, match="stem/conv1/kernel has the shape"):
+        ResNet18(weights=path, input_shape=(16, 16, 1))
