@@ -128,3 +128,4 @@ def test_the_wheel_trains_on_the_digits_in_an_empty_environment(wheel, tmp_path)
     run(programs / "keras-resnet", "train", "--data", "digits", "--epochs", "1", "--out", tmp_path / "run")
     assert '"accuracy"' in run(programs / "keras-resnet", "evaluate", tmp_path / "run", "--json")
     run(programs / "python", "-c", "import keras_resnet.tuning")
+    assert "703,866" in run(programs / "keras-resnet", "info", "resnet18:cifar10")  # the weights come along
