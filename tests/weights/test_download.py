@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, weights
 from keras_resnet.weights import download
 
-CONTENT = os.urandom(3_000_000)
+CONTENT = np.random.default_rng(0).bytes(3_000_000)  # the same in every process of the tests
 DIGEST = f"sha256 {hashlib.sha256(CONTENT).hexdigest()}"
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
