@@ -12,10 +12,8 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-import filelock
-
 from keras_resnet import files
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadValue, MissingPackage
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 1.0  # doubled after every attempt that failed
@@ -80,6 +78,10 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
             f"{url} is not on this machine, and {' or '.join(OFFLINE)} forbids to fetch it. Allowed is a file at "
             f"{os.fspath(path)!r}. Put it there, or allow connections."
         )
+    try:
+        import filelock  # models on JAX and PyTorch need it for this alone
+    except ImportError:
+        raise MissingPackage("Downloads need filelock, which is not installed. Run: pip install filelock") from None
     files.make_writable(path.parent)
     try:
         with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS):
