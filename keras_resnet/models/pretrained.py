@@ -14,18 +14,18 @@ import keras
 
 from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.record import INPUTS, as_record
 from keras_resnet.suggestions import suggestion
 from keras_resnet.weights.download import cache_folder, fetch
-from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
+from keras_resnet.weights.files import READERS, RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import naming_of, strip_prefix
 from keras_resnet.weights.sources import HUB, Source, hub_url, imagenet_classes, list_weights
 
 LOGGER = logging.getLogger(__name__)
-SUFFIXES = (".safetensors", ".pth", ".pt", ".h5", ".keras")
 IMAGENET = "imagenet"
 HUB_FILE = "model.safetensors"
 # What a file says of its network and the constructors call the same.
@@ -154,8 +154,6 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
     Raises:
         ValueError: as the constructors; or what the weights take is not known.
     """
-    from keras_resnet.models.constructors import build
-
     found = Pretrained.of(variant, weights)
     if found.preprocessing is None or found.record is None:
         raise BadValue(
@@ -164,7 +162,7 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
         )
     image = keras.Input((*(found.record.image_size or (None, None)), found.channels), name="image", dtype="float32")
     scaled = InputNormalization(**found.preprocessing)(image)
-    return build(variant, weights=weights, input_tensor=scaled, classifier_activation=None)
+    return found.build(build_resnet, variant, {"input_tensor": scaled, "classifier_activation": None})
 
 
 def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
@@ -174,7 +172,7 @@ def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
         return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
-    if pathlib.Path(weights).suffix.lower() in SUFFIXES or os.path.exists(weights):
+    if pathlib.Path(weights).suffix.lower() in READERS or os.path.exists(weights):
         return pathlib.Path(weights).expanduser(), None
     rows = {row.tag: row for row in list_weights() if row.model == variant}
     name, _, tag = weights.partition(".")
@@ -185,7 +183,7 @@ def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     if name != IMAGENET or not rows or (tag and tag not in rows):
         raise BadValue(
             f"weights={weights!r} is neither a tag nor a file of weights. {suggestion(weights, known)}For {variant!r} "
-            f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(SUFFIXES)}. Choose one of them."
+            f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(READERS)}. Choose one of them."
         )
     row = rows[tag] if tag else default_of(variant)
     if not row.is_free:

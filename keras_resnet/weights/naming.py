@@ -43,6 +43,13 @@ class Naming:
     from_ours: Callable[[np.ndarray, str], np.ndarray]
 
 
+def _place_of(layer_name: str) -> tuple[int, int]:
+    """Returns the numbers of stage and block in the name of a block's layer."""
+    matched = re.fullmatch(r"stage(\d+)_block(\d+)", layer_name)
+    assert matched is not None, layer_name
+    return int(matched[1]), int(matched[2])
+
+
 def _torch_name(path: str, layout: Layout) -> str:
     """Returns the name in timm and torchvision."""
     *parts, kind = path.split("/")
@@ -53,9 +60,8 @@ def _torch_name(path: str, layout: Layout) -> str:
     leaf = NORM_TO_TORCH.get(kind) or {"kernel": "weight", "bias": "bias"}[kind]
     if parts[0] == "stem":
         return f"{_torch_stem(parts[1], layout)}.{leaf}"
-    matched = re.fullmatch(r"stage(\d+)_block(\d+)", parts[0])
-    assert matched is not None, path
-    prefix = f"layer{int(matched[1]) - 1}.{int(matched[2]) - 1}"
+    stage, block = _place_of(parts[0])
+    prefix = f"layer{stage - 1}.{block - 1}"
     if parts[1] == "shortcut":
         place = (1 if layout.shortcut == "pool" else 0) + (parts[2] == "norm")
         return f"{prefix}.downsample.{place}.{leaf}"
@@ -86,9 +92,8 @@ def _keras_name(path: str, layout: Layout) -> str:
         return f"post_bn/{kind}"
     if parts[0] == "stem":
         return f"conv1_{'conv' if parts[1] == 'conv1' else 'bn'}/{kind}"
-    matched = re.fullmatch(r"stage(\d+)_block(\d+)", parts[0])
-    assert matched is not None, path
-    prefix = f"conv{matched[1]}_block{matched[2]}"
+    stage, block = _place_of(parts[0])
+    prefix = f"conv{stage}_block{block}"
     if parts[1] == "shortcut":
         return f"{prefix}_0_{'conv' if parts[2] == 'conv' else 'bn'}/{kind}"
     number = int(parts[1][-1])
