@@ -34,6 +34,21 @@ def main() -> int:
         # TensorFlow keeps its oneDNN operations for the newest CPUs. On one with AVX2 alone they train a ResNet-50
         # about a third faster than its own (docs/training.md).
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    terminal = _read("terminal")
+    terminal.open_closed_descriptors()
+    with terminal.guarded():
+        try:
+            status = _main()
+            sys.stdout.flush()
+        except OSError as error:
+            told = terminal.told_of_output("keras-resnet", error)
+            if told is None:
+                raise
+            status = told
+        return status
+
+
+def _main() -> int:
     options = _read("cli/options").parse()
     try:
         if options.command == "list" and not options.weights:
@@ -45,7 +60,7 @@ def main() -> int:
         if problem is not None:
             print(f"keras-resnet {options.command}: {problem}", file=sys.stderr)
             return USERS_MISTAKE
-        _read("cli/startup").load_quietly()
+        _read("standard_error").load_quietly()
         from keras_resnet import cli
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)

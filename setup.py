@@ -48,6 +48,7 @@ EXTRAS["dev"] = [
     "mypy>=2.4,<3",
     "build>=1.6,<2",
     "selenium>=4.40,<5",  # drives a browser, where there is one, through the pages of `report`
+    "kubernetes-validate>=1.37,<2",  # the schema of the manifest in examples/
     "setuptools>=84,<85",  # builds the wheel that the packaging tests read, without a network
 ]
 

@@ -36,12 +36,14 @@ from keras_resnet.blocks import IdentityBlock as IdentityBlock  # noqa: E402
 
 if TYPE_CHECKING:
     from keras_resnet.models import activations as activations
+    from keras_resnet.models import decode_predictions as decode_predictions
     from keras_resnet.models import diagram as diagram
     from keras_resnet.models import features as features
     from keras_resnet.models import freeze as freeze
     from keras_resnet.models import fuse as fuse
     from keras_resnet.models import list_models as list_models
     from keras_resnet.models import model_info as model_info
+    from keras_resnet.models import preprocess_input as preprocess_input
     from keras_resnet.models import unfreeze as unfreeze
     from keras_resnet.weights import list_weights as list_weights
 
@@ -65,7 +67,7 @@ ROOMS = (
 NAMES = {
     **{row.constructor: "models" for row in VARIANTS.values()},
     **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
-    **dict.fromkeys(("model_info", "unfreeze"), "models"),
+    **dict.fromkeys(("model_info", "unfreeze", "decode_predictions", "preprocess_input"), "models"),
     "list_weights": "weights",
 }
 __all__ = ["BottleneckBlock", "IdentityBlock", "__version__", *ROOMS, *NAMES]

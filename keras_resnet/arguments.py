@@ -1,11 +1,12 @@
 """Checks of arguments, each with one message: what arrived, what is allowed, what to do."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
+from keras_resnet.terminal import one_line
 
 Choice = TypeVar("Choice")
 
@@ -83,3 +84,29 @@ def check_bool(argument: str, value: Any) -> bool:
     raise BadType(
         f"{argument} must be True or False, got {value!r} of type {type(value).__name__}. Pass a bool instead."
     )
+
+
+def check_names(argument: str, names: Iterable[str]) -> None:
+    """Raises ValueError for a name of a class or a unit that cannot stand in a line of text.
+
+    Args:
+        argument: by which the user knows them.
+        names: as they came.
+    """
+    for name in names:
+        if one_line(name) != name:
+            raise BadValue(
+                f"{argument} holds {name!r}, with a line break or a control character. Allowed is text that stands in "
+                "one line of a terminal and a page. Rename it."
+            )
+
+
+def check_path(argument: str, path: Any) -> None:
+    """Raises ValueError for a path with a NUL, which no system has.
+
+    Args:
+        argument: by which the user knows it.
+        path: as it came; None for none.
+    """
+    if "\0" in str(path):
+        raise BadValue(f"{argument}={path!r} holds a NUL character. Allowed are paths without one. Correct it.")

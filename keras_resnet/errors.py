@@ -21,3 +21,7 @@ class BadType(UserError, TypeError):
 
 class MissingPackage(UserError, ImportError):
     """A package is not installed, is too old, or cannot stand beside this one."""
+
+
+class NoRoom(UserError, OSError):
+    """A file could not be written for want of space, of inodes, or because of a quota or a limit of sizes."""

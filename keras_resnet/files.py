@@ -1,13 +1,15 @@
 """Files that appear under their final name whole, or not at all, and never in place of a file of the user's."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadValue, NoRoom
 
 # Metadata of the PNG files that this package writes, and what the heads of its text files hold.
 PNG_METADATA = {"Software": "keras_resnet"}
@@ -33,7 +35,9 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         path: the final name. Its folder is made if it is missing.
 
     Raises:
-        OSError: the folder cannot be made or written, or the disk is full.
+        NoRoom: the disk, its inodes or a quota are used up, or a limit of file sizes is reached; the message says what
+            was written and what is free.
+        OSError: the folder cannot be made or written.
 
     Example:
         >>> import pathlib, tempfile
@@ -44,8 +48,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         'whole'
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=path.suffix)
+    except OSError as error:
+        if _is_no_room(error):
+            raise _no_room(path, 0) from error
+        raise
     os.close(handle)
     temporary = pathlib.Path(name)
     try:
@@ -56,9 +65,36 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
+        written = temporary.stat().st_size if temporary.exists() else 0
         temporary.unlink(missing_ok=True)
+        if _is_no_room(error):
+            raise _no_room(path, written) from error
         raise
+
+
+# Libraries that write past Python, such as HDF5 and safetensors, tell the system's reason in their message.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM_TEXTS = tuple(os.strerror(number) for number in _NO_ROOM)
+
+
+def _is_no_room(error: BaseException) -> bool:
+    if isinstance(error, NoRoom):
+        return False
+    return getattr(error, "errno", None) in _NO_ROOM or any(text in str(error) for text in _NO_ROOM_TEXTS)
+
+
+def _no_room(path: pathlib.Path, written: int) -> NoRoom:
+    """Returns the error for a file that could not be written whole; what was written of it is removed already."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    found = os.statvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    inodes = " and no inodes" if found.f_files and not found.f_favail else ""
+    return NoRoom(
+        f"{os.fspath(path)!r} could not be written: there is no room for it, or a quota or a limit of file sizes was "
+        f"reached after {written / 2**20:.1f} MiB. {free / 2**20:.1f} MiB{inodes} are free there. What was there "
+        "before is as it was. Make room, and go on."
+    )
 
 
 def write_atomically(path: str | os.PathLike, writer: Callable[[pathlib.Path], object]) -> None:
@@ -100,6 +136,14 @@ def verify_payload(content: bytes, magic: bytes) -> bytes:
     if hashlib.sha256(payload).hexdigest().encode() != header.removeprefix(magic):
         raise ValueError("its sha256 is not the one it was written with")
     return payload
+
+
+def cache_home() -> pathlib.Path:
+    """Returns the folder of what can be fetched or made again: `$KERAS_RESNET_HOME`, or below the user's cache."""
+    home = os.environ.get("KERAS_RESNET_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "keras_resnet"
+    )
+    return pathlib.Path(home).expanduser()
 
 
 def is_replaceable(path: str | os.PathLike) -> bool:
@@ -187,6 +231,41 @@ def make_writable(out: str | os.PathLike) -> pathlib.Path:
             "Choose another one, or change its permissions."
         ) from error
     return folder
+
+
+def check_no_links(folder: str | os.PathLike, names: Iterable[str]) -> None:
+    """Raises ValueError where a link stands in a folder in the place of what is written there.
+
+    Whoever made the folder could otherwise have any file overwritten that the user may write.
+
+    Args:
+        folder: which may be missing.
+        names: of files and folders that are written into it.
+    """
+    for name in names:
+        path = pathlib.Path(folder) / name
+        if path.is_symlink():
+            raise BadValue(
+                f"{os.fspath(path)!r} is a link, and would be written through. Allowed are files and folders of its "
+                "own. Copy what it leads to in its place, or choose another folder."
+            )
+
+
+def remove_unfinished(folder: pathlib.Path, names: tuple[str, ...]) -> None:
+    """Removes the temporary files that killed writers left in a folder; whoever calls it holds the lock of that folder.
+
+    Args:
+        folder: which may be missing.
+        names: of the files that are written there; "*" stands for anything.
+    """
+    if not folder.is_dir():
+        return
+    known = "|".join(re.escape(name).replace(r"\*", ".*") for name in names)
+    # As `replacing` names them: a dot, the name, eight characters, and the suffix again.
+    unfinished = re.compile(rf"\.(?:{known})\.[a-z0-9_]{{8}}(?:\.\w+)?")
+    for path in folder.iterdir():
+        if unfinished.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
 
 
 def _umask() -> int:

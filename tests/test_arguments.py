@@ -54,3 +54,17 @@ def test_what_is_no_number_is_refused_by_type(value):
 def test_only_bools_are_bools(value):
     with pytest.raises(TypeError, match="flag must be True or False"):
         arguments.check_bool("flag", value)
+
+
+def test_a_path_with_nul_is_one_sentence(tmp_path):
+    pytest.importorskip("tensorflow")
+    from keras_resnet import evaluation, training, tuning
+
+    calls = (
+        lambda path: training.fit(out=path, overrides={"train.epochs": 1}),
+        lambda path: evaluation.evaluate(path),
+        lambda path: tuning.search(out=path),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="holds a NUL character"):
+            call(str(tmp_path / "a\0b"))

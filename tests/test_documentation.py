@@ -6,6 +6,7 @@ import pathlib
 import re
 import shlex
 
+import numpy as np
 import pytest
 
 import keras_resnet
@@ -31,11 +32,21 @@ def blocks(path, language):
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (script,) = blocks(ROOT / "README.md", "python")
+    script, _ = blocks(ROOT / "README.md", "python")
     assert len(script.splitlines()) <= 12
     exec(compile(script, "README.md", "exec"), {})
     accuracy = float(re.findall(r"'accuracy': ([\d.]+)", capsys.readouterr().out)[-1])
     assert accuracy > 0.5  # three epochs are enough to be far above the 0.1 of guessing
+
+
+@pytest.mark.slow
+def test_the_resume_of_the_readme_runs_as_it_stands_and_once_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _, script = blocks(ROOT / "README.md", "python")
+    x, y = np.random.default_rng(0).uniform(0, 255, (96, 32, 32, 3)).astype("float32"), np.arange(96) % 10
+    for _ in range(2):
+        exec(compile(script, "README.md", "exec"), scope := {"x": x, "y": y})
+    assert len(scope["model"].history.history["loss"]) == 3 and int(scope["model"].optimizer.iterations) == 6
 
 
 SCRIPTS = [

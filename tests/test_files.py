@@ -1,9 +1,14 @@
 import os
+import pathlib
+import re
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from keras_resnet import files
+from keras_resnet import files, locks
+from keras_resnet.errors import NoRoom
 
 
 def test_a_file_appears_whole_and_alone(tmp_path):
@@ -54,3 +59,65 @@ def test_a_missing_folder_is_made_and_a_file_in_its_place_is_an_error(tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(ValueError, match="lies below .*a.txt', which is a file"):
         files.check_parent(tmp_path / "none" / "at all" / "a.txt" / "b.txt")
+
+
+FULL = """
+import resource, sys
+from keras_resnet import files, locks
+from keras_resnet.errors import NoRoom
+path = sys.argv[1]
+files.write_text(path, "earlier")
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    files.write_text(path, "x" * 1_000_000)
+except NoRoom as error:
+    print(error)
+"""
+
+
+def test_no_room_says_what_was_written_and_what_is_free_and_keeps_the_earlier_file(tmp_path):
+    path = tmp_path / "a.txt"
+    done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
+    assert re.search(r"a.txt' could not be written: .* after 0.1 MiB. [\d.]+ MiB are free", done.stdout), done.stderr
+    assert path.read_text() == "earlier" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path):
+    def write(path):
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(NoRoom, match="Make room, and go on"):
+        files.write_atomically(tmp_path / "a.txt", write)
+    assert os.listdir(tmp_path) == []
+
+
+KILLED = """
+import os, sys, time
+from keras_resnet import locks
+with locks.temporary_folder(sys.argv[1]) as folder:
+    (folder / "half").write_text("x")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path):
+    def start():
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / "model")], stdout=subprocess.PIPE, text=True
+        )
+        return process, pathlib.Path(process.stdout.readline().strip())
+
+    killed, left = start()
+    killed.kill()
+    killed.communicate()
+    alive, used = start()
+    with locks.temporary_folder(tmp_path / "model") as folder:
+        assert not left.exists() and (used / "half").exists() and folder.is_dir()
+    assert not folder.exists() and used.exists()
+    alive.kill()
+    alive.communicate()
+    (tmp_path / ".note.txt.abcd1234.txt").write_text("half")
+    (tmp_path / ".other.txt.abcd1234.txt").write_text("of the user's")
+    files.remove_unfinished(tmp_path, ("note.txt",))
+    assert not (tmp_path / ".note.txt.abcd1234.txt").exists() and (tmp_path / ".other.txt.abcd1234.txt").exists()

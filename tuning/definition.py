@@ -11,7 +11,8 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import fields
 from keras_resnet.training.defaults import absolute_spec, defaults_of
-from keras_resnet.training.folder import EPOCHS, earlier_recipe
+from keras_resnet.training.description import earlier_recipe
+from keras_resnet.training.folder import EPOCHS
 from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.sections import DESCRIPTIVE
 from keras_resnet.tuning.algorithms import ALGORITHMS
@@ -110,6 +111,11 @@ def define(
     choose("model", plain["model"], models.VARIANTS)
     choose("algorithm", plain["algorithm"], ALGORITHMS)
     settings.metric(recipe)
+    if recipe.distribution.kind != "none":
+        raise BadValue(
+            f"distribution.kind={recipe.distribution.kind!r} was given for a search. A trial is trained in one process."
+            " Allowed is 'none'. Set it so; --workers runs trials at the same time."
+        )
     for name in FIXED:
         if name in space.names:
             raise BadValue(

@@ -1,6 +1,8 @@
 """The trials of a search in TensorBoard's HPARAMS page."""
 
-from keras_resnet.tuning.ledger import SCORED, Definition, Ledger, Trial
+from keras_resnet.tuning.definition import Definition
+from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.trial import SCORED, Trial
 
 
 def write(ledger: Ledger, definition: Definition, trial: Trial) -> None:

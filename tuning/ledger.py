@@ -6,77 +6,23 @@ however it ends: what is called running and held by nobody goes back into the qu
 """
 
 import dataclasses
+import os
 import pathlib
+import re
 import warnings
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import filelock
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
-from keras_resnet import training
+from keras_resnet import locks, training
 from keras_resnet.errors import BadValue
 from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.record import RecordFile
-
-WAITING, RUNNING, COMPLETE, PRUNED, FAILED, INFEASIBLE = (
-    "waiting",
-    "running",
-    "complete",
-    "pruned",
-    "failed",
-    "infeasible",
-)
-ENDED = (COMPLETE, PRUNED, FAILED, INFEASIBLE)
-SCORED = (COMPLETE, PRUNED)
-# Exit status of a worker: the search is over; start another one; interrupted.
-DONE, ANOTHER, INTERRUPTED = 0, 3, 130
-
-
-@dataclasses.dataclass
-class Trial:
-    """One recipe that is tried.
-
-    Attributes:
-        id: from "0000" on, in the order of their start.
-        values: name -> value of what the search varies, with KerasTuner's own "tuner/..." for rungs.
-        status: "waiting", "running", "complete", "pruned" (stopped early), "failed" or "infeasible" (over a limit).
-        attempts: how often it was begun.
-        worker: who runs or ran it.
-        score: the objective where the validation loss was lowest, which is the model that is kept.
-        epochs: that were trained, with those of the trial that it goes on from.
-        parameters: of the model.
-        curve: the objective after every epoch.
-        seconds: since the worker was free for it; of which `training_seconds` in `training.fit`.
-        message: why it failed.
-    """
-
-    id: str
-    values: dict[str, Any]
-    status: str = RUNNING
-    attempts: int = 0
-    worker: str = ""
-    score: float | None = None
-    epochs: int = 0
-    parameters: int | None = None
-    curve: list[float] = dataclasses.field(default_factory=list)
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-    message: str = ""
-
-    @property
-    def parent(self) -> str | None:
-        """The trial that this one goes on from; None where it starts anew."""
-        return self.values.get("tuner/trial_id")
-
-
-class Assignment(NamedTuple):
-    """What a worker is to do next."""
-
-    kind: Literal["trial", "final", "wait", "done"]
-    trial: Trial | None = None
-    lock: filelock.BaseFileLock | None = None
+from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE, PRUNED, RUNNING, SCORED, WAITING, Assignment, Trial
 
 
 class Ledger:
@@ -109,15 +55,36 @@ class Ledger:
     @property
     def definition(self) -> Definition:
         """What the search is."""
-        return Definition.from_dict(self.record.read()["definition"])
+        try:
+            return Definition.from_dict(self.record.read()["definition"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._foreign(error) from error
 
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order of their start."""
-        return [Trial(**row) for row in self.record.read()["trials"]]
+        try:
+            return [Trial(**row) for row in self.record.read()["trials"]]
+        except (KeyError, TypeError) as error:
+            raise self._foreign(error) from error
+
+    def _foreign(self, error: Exception) -> BadValue:
+        return BadValue(
+            f"The record in {os.fspath(self.path)!r} is none that a search wrote ({type(error).__name__}: {error}). "
+            "Allowed is the folder of a search. Take it from whom you trust, or begin another search."
+        )
 
     def folder_of(self, trial_id: str) -> pathlib.Path:
-        """Returns the run folder of a trial."""
+        """Returns the run folder of a trial.
+
+        Raises:
+            ValueError: its name would lead elsewhere.
+        """
+        if not re.fullmatch(r"[\w-]{1,64}", trial_id, re.ASCII):
+            raise BadValue(
+                f"The record in {os.fspath(self.path)!r} names a trial {trial_id!r}. Allowed are letters, digits and "
+                "signs of a name. Take the folder from whom you trust."
+            )
         return self.path / "trials" / trial_id
 
     def settle_facts(self, facts: dict[str, Any]) -> list[str]:
@@ -261,6 +228,38 @@ class Ledger:
                 record["final"] = None
             if record["stopped"]:
                 record["stopped"], record["ended"] = None, []
+            self._try_again(record)
+
+    def _try_again(self, record: dict[str, Any]) -> None:
+        """Puts trials back into the queue that failed for want of space, memory or a device."""
+        rows = [row for row in record["trials"] if row["status"] == FAILED and row.get("again")]
+        if not rows:
+            return
+        if record["final"]:
+            record["earlier_finals"] = [*record.get("earlier_finals", []), record["final"]]
+            record["final"] = None
+        oracle = record["oracle"]
+        for row in rows:
+            row.update(status=WAITING, attempts=0, message="", again=False)
+            record["ended"] = [key for key in record.get("ended", []) if key != row["id"]]
+            oracle["end_order"] = [key for key in oracle["end_order"] if key != row["id"]]
+            oracle["ongoing_trials"][f"again {row['id']}"] = row["id"]
+
+    def fail(self, worker: str, trial_id: str, message: str, kill: Callable[[], None]) -> None:
+        """Ends a trial that stands still.
+
+        Args:
+            worker: which runs it.
+            trial_id: of the trial.
+            message: why.
+            kill: ends its process; called while nobody can give the trial to another.
+        """
+        with self.record.changing() as record:
+            for row in record["trials"]:
+                if (row["id"], row["worker"], row["status"]) == (trial_id, worker, RUNNING):
+                    kill()
+                    self._end(record, Trial(**{**row, "status": FAILED, "message": message}))
+                    return
 
     def finish(self, final: dict[str, Any]) -> None:
         """Writes what the winner scored."""
@@ -294,9 +293,7 @@ class Ledger:
 
     def _owner(self, name: str) -> filelock.BaseFileLock | None:
         """Returns the lock of a trial, held; None where another process holds it."""
-        lock = filelock.FileLock(self.path / "owners" / f"{name}.lock")
         try:
-            lock.acquire(timeout=0)
+            return locks.acquire(self.path / "owners" / f"{name}.lock", timeout=0)
         except filelock.Timeout:
             return None
-        return lock

@@ -11,8 +11,10 @@ from typing import Any
 from keras_resnet import files, training
 from keras_resnet.errors import BadValue
 from keras_resnet.training.sections import Defaults
+from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.dimension import VARIANT
-from keras_resnet.tuning.ledger import COMPLETE, ENDED, SCORED, Definition, Ledger, Trial
+from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.trial import COMPLETE, ENDED, SCORED, Trial
 
 FIGURES = ("id", "status", "score", "epochs", "parameters", "attempts", "worker", "seconds", "training_seconds")
 

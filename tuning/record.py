@@ -10,7 +10,7 @@ from typing import Any
 
 import filelock
 
-from keras_resnet import files
+from keras_resnet import files, locks
 from keras_resnet.errors import BadValue
 
 MAGIC = b"keras_resnet search 1 "
@@ -63,13 +63,16 @@ class RecordFile:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from changing the record while the block runs."""
         try:
-            with filelock.FileLock(self.path / "search.lock", timeout=LOCK_SECONDS):
-                yield
+            lock = locks.acquire(self.path / "search.lock", LOCK_SECONDS)
         except filelock.Timeout:
             raise BadValue(
                 f"The record in {str(self.path)!r} was held by another process for {LOCK_SECONDS} s. Each change takes "
                 "less than a second. Look for a process that hangs, and go on with resume=True."
             ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,9 @@ class Settings(fields.Section):
     chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
     trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
     that other trials had reached at that epoch. `max_retries` counts further attempts after a trial that took its
-    process down; `max_failures` in a row end the search. `keep` says whose models stay; `factor` is that of Hyperband's
-    halving.
+    process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
+    `stall_minutes`, or for `stall_factor` times its usual step and a minute; 0 for never. `keep` says whose models
+    stay; `factor` is that of Hyperband's halving.
     """
 
     title = "search"
@@ -35,6 +36,8 @@ class Settings(fields.Section):
     prune_trials: bool = fields.flag(True)
     max_retries: int = fields.integer(2)
     max_failures: int = fields.integer(3, minimum=1)
+    stall_minutes: float = fields.number(60.0)
+    stall_factor: float = fields.number(1000.0)
     keep: str = fields.choice("best", KEEP)
     factor: int = fields.integer(3, minimum=2)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,16 +12,19 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from keras_resnet import files, models, training
-from keras_resnet.arguments import check_bool, check_int
+from keras_resnet.arguments import check_bool, check_int, check_path
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked
 from keras_resnet.tuning.definition import Definition, check_same, define
-from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
+from keras_resnet.tuning.heartbeat import read_sign
+from keras_resnet.tuning.ledger import Ledger
 from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.space import Space
+from keras_resnet.tuning.trial import ANOTHER, DONE, ENDED
 
 POLL_SECONDS = 0.2
-WORKER = ("-m", "keras_resnet.tuning.worker")
+# By its path and with -P: what lies in the folder where the user works is no module of ours.
+WORKER = ("-P", os.fspath(pathlib.Path(__file__).with_name("start_worker.py")))
 JOIN_SECONDS = 60
 # A process that ends so often before it takes a trial will not do better the next time.
 MOST_STARTS = 3
@@ -86,8 +90,10 @@ def search(
     """
     check_bool("resume", resume)
     check_int("workers", workers)
+    check_path("out", out)
     folder = pathlib.Path(out).expanduser()
     ledger = Ledger(folder)
+    files.check_no_links(folder, ("search.json", "search.previous.json", "search.lock", ".lock", *SEARCH_FILES))
     asked = {"model": model, "data": data, "data_dir": data_dir, "algorithm": algorithm, "trials": trials}
     if _joins():
         _wait_for(ledger)
@@ -145,6 +151,7 @@ class _Supervisor:
         self.prefix = os.environ.get("KERASTUNER_TUNER_ID", "worker")
         self.processes: dict[str, subprocess.Popen] = {f"{self.prefix}-{index + 1}": None for index in range(workers)}  # type: ignore[misc]
         self.starts, self.ran = dict.fromkeys(self.processes, 0), dict.fromkeys(self.processes, 0)
+        self.settings = ledger.definition.settings
         self.begun = time.monotonic()
         self.shown: set[str] = set()
         self.written = 0.0
@@ -167,7 +174,8 @@ class _Supervisor:
             done = sum(trial.status in ENDED for trial in self.ledger.trials)
             raise SearchInterrupted(
                 f"Interrupted after {done} of {found.definition.trials} trials, which are kept; a trial that was "
-                f"under way goes on from its last epoch. To go on: keras-resnet tune --out {self.ledger.path} --resume "
+                f"under way goes on from its last state. To go on: keras-resnet tune --out "
+                f"{shlex.quote(os.fspath(self.ledger.path))} --resume "
                 f"(in Python: out={os.fspath(self.ledger.path)!r}, resume=True)"
             ) from None
         finally:
@@ -186,10 +194,27 @@ class _Supervisor:
                 if process is None or process.poll() not in (None, DONE):
                     self._start(name, process)
             over = all(process.poll() == DONE for process in self.processes.values())
+            self._end_standstills()
             self.ledger.reclaim()
             self._show()
             if not over:
                 time.sleep(POLL_SECONDS)
+
+    def _end_standstills(self) -> None:
+        """Ends the trials of which no batch has ended for long."""
+        settings = self.settings
+        for name, process in self.processes.items():
+            sign = read_sign(self.ledger.path / "workers" / f"{name}.beat")
+            if sign is None or process is None or process.poll() is not None:
+                continue
+            told = sign.standstill(settings.stall_minutes, settings.stall_factor)
+            if told:
+
+                def kill(process: subprocess.Popen = process) -> None:
+                    process.kill()
+                    process.wait()
+
+                self.ledger.fail(name, sign.trial, told, kill)
 
     def _start(self, name: str, ended: subprocess.Popen | None) -> None:
         """Starts a worker in the place of one that ended."""
@@ -201,6 +226,7 @@ class _Supervisor:
         folder = self.ledger.path / "workers"
         folder.mkdir(exist_ok=True)
         log = folder / f"{name}.log"
+        files.check_no_links(folder, [log.name])
         if self.starts[name] > MOST_STARTS:
             tail = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
             raise RuntimeError(
@@ -208,7 +234,7 @@ class _Supervisor:
             )
         # Where this package was found, a worker finds it too, from any folder.
         root = pathlib.Path(models.__file__).resolve().parents[2]
-        paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        paths = os.pathsep.join(filter(None, [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
         threads = str(max(1, (os.cpu_count() or 1) // len(self.processes)))
         environment = {
             "TF_NUM_INTRAOP_THREADS": threads,
@@ -230,6 +256,7 @@ class _Supervisor:
         for process in self.processes.values():
             if process is not None and process.poll() is None:
                 process.send_signal(number)
+                process.send_signal(signal.SIGCONT)  # one that was stopped would not hear it
         for process in self.processes.values():
             if process is None:
                 continue

@@ -1,17 +1,16 @@
 """A process that takes trials from a search, trains them and hands in what came out.
 
-`python -m keras_resnet.tuning.worker FOLDER NAME`. It ends when the search does, when the process that started it ends,
+`start_worker.py` starts it. It ends when the search does, when the process that started it ends,
 and after a trial that may have left memory behind.
 """
 
 import argparse
 import os
 import pathlib
+import re
 import shutil
 import signal
 import statistics
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -22,21 +21,13 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import evaluation, models, training
-from keras_resnet.errors import BadValue, UserError
+from keras_resnet.errors import BadValue, NoRoom, UserError
 from keras_resnet.tuning import hparams
-from keras_resnet.tuning.ledger import (
-    ANOTHER,
-    COMPLETE,
-    DONE,
-    FAILED,
-    INFEASIBLE,
-    INTERRUPTED,
-    PRUNED,
-    Definition,
-    Ledger,
-    Trial,
-)
+from keras_resnet.tuning.definition import Definition
+from keras_resnet.tuning.heartbeat import Heartbeat
+from keras_resnet.tuning.ledger import Ledger
 from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
+from keras_resnet.tuning.trial import ANOTHER, COMPLETE, DONE, FAILED, INFEASIBLE, INTERRUPTED, PRUNED, Trial
 
 POLL_SECONDS = 0.2
 LATENCY_CALLS = 20
@@ -65,7 +56,7 @@ class Worker:
 
     def _load(self) -> datasets.Dataset:
         about = self.definition
-        dataset = about.recipe.data.load(about.data, about.data_dir, about.recipe.loss.choice.task)
+        dataset = about.recipe.data.load(about.data, about.data_dir, about.recipe.loss.choice.task.name)
         facts = {
             "fingerprint": dataset.fingerprint,
             "sizes": dict(dataset.sizes),
@@ -117,8 +108,10 @@ class Worker:
             trial.status, trial.message = INFEASIBLE, str(over)
         except UserError as error:
             trial.status, trial.message = FAILED, str(error)
+            trial.again = isinstance(error, NoRoom)
         except Exception as error:
             clean = False
+            trial.again = _is_of_machine(error)
             folder = self.ledger.folder_of(trial.id)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -156,6 +149,8 @@ class Worker:
             return pruned or epoch >= budget
 
         started = time.perf_counter()
+        heartbeat = Heartbeat(self.ledger.path / "workers" / f"{self.name}.beat", trial.id)
+        heartbeat.beat()
         run = training.fit(
             recipe,
             model=variant,
@@ -164,11 +159,12 @@ class Worker:
             out=folder,
             resume=True,
             report=report,
+            callbacks=[heartbeat],
             score=(),  # the history has the objective, and only the winner is scored on the test split
             verbose=0,
         )
         trial.training_seconds = time.perf_counter() - started
-        rows = run.description["history"]
+        rows = run.file.history
         best = recipe.monitor(self.dataset.class_names).best_row(rows)
         trial.curve = [row[about.metric] for row in rows]
         trial.score, trial.epochs = best[about.metric], len(rows)
@@ -203,7 +199,7 @@ class Worker:
         for trial in trials:
             if trial.status not in (COMPLETE, PRUNED, FAILED) or (best is not None and trial.id == best.id):
                 continue
-            if "tuner/epochs" in trial.values and not self.ledger.record.read()["final"]:
+            if trial.again or "tuner/epochs" in trial.values and not self.ledger.record.read()["final"]:
                 continue
             folder = self.ledger.folder_of(trial.id)
             for name in ("best.keras", "final.keras"):
@@ -248,26 +244,20 @@ def latency_ms(model: keras.Model) -> float:
     return statistics.median(seconds[2:]) * 1e3
 
 
+def _is_of_machine(error: Exception) -> bool:
+    """Returns whether a trial failed for want of memory or of a device, and may do better another time."""
+    name, text = type(error).__name__, str(error)
+    is_of_device = name in ("InternalError", "UnavailableError", "UnknownError") and re.search(
+        r"CUDA|cuDNN|device", text
+    )
+    return isinstance(error, MemoryError) or name == "ResourceExhaustedError" or bool(is_of_device)
+
+
 def _reason(error: Exception) -> str:
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
         return f"out of memory ({name}). A smaller batch, width or image needs less."
     return f"{name}: {str(error).splitlines()[0] if str(error) else ''} (see error.txt in its folder)"
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it does: the pipe on standard input closes then."""
-
-    def watch() -> None:
-        while os.read(0, 1):  # not sys.stdin, whose lock a thread that waits would hold at the end of the process
-            pass
-        os._exit(INTERRUPTED)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -276,9 +266,9 @@ def main() -> int:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("name")
     options = parser.parse_args()
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)
-    _end_with_parent()
+    # Python's own, which `training.fit` exchanges for one that finishes the batch and saves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     ledger = Ledger(options.folder)
     try:
         return Worker(ledger, options.name).run()
@@ -287,7 +277,3 @@ def main() -> int:
     except UserError as error:
         ledger.stop(str(error))
         return DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,13 +5,12 @@ Anything else is a bug, and shows its traceback.
 """
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 
 from keras_resnet.cli.errors import is_users_mistake
 from keras_resnet.cli.options import parse
+from keras_resnet.terminal import guarded, told_of_output
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -45,22 +44,27 @@ def run(options: argparse.Namespace) -> int:
     Args:
         options: from `keras_resnet.cli.options.parse`.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names of files and classes need not fit the terminal's encoding
-            stream.reconfigure(errors="backslashreplace")
+    with guarded():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # What these commands do lies in a folder: they go on when nobody reads what they print, or a log has no room.
+    sys.stdout.goes_on = sys.stderr.goes_on = options.command in ("train", "tune")  # type: ignore[union-attr]
+    program = f"keras-resnet {options.command}"
     try:
         from keras_resnet.cli import commands
 
-        commands.COMMANDS[options.command](options)
+        status = commands.COMMANDS[options.command](options)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return getattr(interrupt, "status", INTERRUPTED)
     except Exception as error:
-        if not is_users_mistake(error):
+        status = told_of_output(program, error) if isinstance(error, OSError) else None
+        if status is None and not is_users_mistake(error):
             raise
-        print(f"keras-resnet {options.command}: {error}", file=sys.stderr)
-        return USERS_MISTAKE
-    return DONE
+        if status is None:
+            print(f"{program}: {error}", file=sys.stderr)
+        return USERS_MISTAKE if status is None else status
+    return status or DONE

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras_resnet.models as models
-from keras_resnet.arguments import choose
+from keras_resnet.arguments import check_int, choose
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
+from keras_resnet.terminal import one_line
 
-Command = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], int | None]
 
 
 def list_models(options: argparse.Namespace) -> None:
@@ -74,10 +75,15 @@ def recipes(options: argparse.Namespace) -> None:
         print(f"{name:<{width}}  {one!s:<{first}}  {other}")
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import training
+    from keras_resnet.distribution import run_together
 
+    if options.processes is not None and check_int("--processes", options.processes) > 1 and not options.dry_run:
+        # The last word for an option counts.
+        words = [*options.words, "--processes", "1", "--set", "distribution.kind=multiworker"]
+        return run_together(options.processes, words)
     overrides = overrides_of(options.set)
     for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
         if value is not None:
@@ -95,6 +101,7 @@ def train(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(f"{run.recipe.to_toml()}\n{models.model_info(run.model)}\n")
     print(run)
+    return None
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -102,6 +109,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from keras_resnet import evaluation
 
     asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
+    asked |= {"on_bad_image": options.on_bad_image}
     scores = evaluation.evaluate(options.trained, **asked, task=options.task)
     if options.robustness:
         scores["robustness"] = evaluation.robustness(options.trained, **asked)
@@ -146,13 +154,15 @@ def predict(options: argparse.Namespace) -> None:
         if options.json_lines:
             print(json.dumps(prediction), flush=True)
             continue
-        print(prediction["image"])
+        print(one_line(prediction["image"]))
         for best in prediction.get("classes", []):
-            print(f"  {best['probability']:7.2%}  {best['name']}")
+            print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
         if "values" in prediction:
-            print("  " + "  ".join(f"{value:g}" for value in prediction["values"]))
+            units = prediction.get("units") or [""] * len(prediction["values"])
+            told = zip(prediction["values"], units, strict=True)
+            print("  " + "  ".join(f"{value:g} {one_line(unit)}".rstrip() for value, unit in told))
         if "error" in prediction:
-            print(f"  skipped: {prediction['error']}")
+            print(f"  skipped: {one_line(prediction['error'])}")
 
 
 def lr_find(options: argparse.Namespace) -> None:

@@ -83,6 +83,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             RESUME,
             SEED,
             SET,
+            _option("--processes", type=int, metavar="N", help="train together in N processes on this machine"),
             _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
         ],
     ),
@@ -93,6 +94,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own"),
             DATA_DIR,
             _option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
+            _option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
             TASK,
             JSON,
@@ -259,7 +261,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         argv: what follows the name of the program; by default `sys.argv[1:]`.
 
     Returns:
-        One attribute for `command` and for each of its options.
+        One attribute for `command` and for each of its options, and `words`, all that was given.
 
     Raises:
         SystemExit: with status 0 after `--help` and `--version`, with 2 after one line about an option that is unknown,
@@ -281,4 +283,5 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         hint = _closest(unknown[0], names) if unknown[0].startswith("-") else ""
         takes = ", ".join(names) or "no options"
         top.error(f"{options.command} does not take {unknown[0]!r}. {hint}It takes: {takes}")
+    options.words = words
     return options

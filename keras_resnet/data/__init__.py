@@ -8,8 +8,8 @@ from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.reading import read_for_network, sizing
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.loading import load
-from keras_resnet.data.sources.labels import check_labels, check_targets
 from keras_resnet.data.sources.manifest import write_manifest
+from keras_resnet.tasks.labels import check_labels, check_targets
 
 __all__ = [
     "CROP_FRACTION",

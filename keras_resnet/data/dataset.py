@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import check_int, check_names, choose
 from keras_resnet.data.examples import pipeline
 from keras_resnet.data.examples.copies import report_copies
 from keras_resnet.data.examples.pipeline import set_pace
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.shards import finite_part
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
-from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION
 from keras_resnet.preprocessing.record import BYTES
+from keras_resnet.tasks import CLASSIFICATION, REGRESSION
 
 # A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
 IMBALANCE = 5.0
@@ -39,6 +40,7 @@ class Dataset:
         class_names: one per class; empty for regression.
         num_outputs: classes, or regression targets per example.
         report: what a user should know: counts, skipped files, ignored extensions.
+        units: of regression targets, one per output; empty if they are not known.
 
     Attributes: `pixel_range`, the values of black and of white in pictures, None for other examples and unknown units;
     `options`, those that `load` was given, None for a dataset that was made otherwise.
@@ -54,11 +56,15 @@ class Dataset:
         class_names: tuple[str, ...],
         num_outputs: int,
         report: list[str],
+        units: tuple[str, ...] = (),
     ) -> None:
+        check_names(f"data={spec!r}: a class name", class_names)
+        check_names(f"data={spec!r}: a unit", units)
         self.spec = spec
         self.splits = splits
         self.class_names = class_names
         self.num_outputs = num_outputs
+        self.units = units
         self.report = list(report)
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.report += _imbalance(splits["train"], class_names)
@@ -80,8 +86,8 @@ class Dataset:
 
     @property
     def task(self) -> str:
-        """What the labels are for, a key of `keras_resnet.preprocessing.outputs.TASKS`."""
-        return CLASSIFICATION if self.class_names else REGRESSION
+        """What the labels are for, a key of `keras_resnet.tasks.TASKS`."""
+        return (CLASSIFICATION if self.class_names else REGRESSION).name
 
     def __repr__(self) -> str:
         """Returns the spec, the sizes and the shape."""
@@ -209,6 +215,7 @@ class Dataset:
         crop: str | None = None,
         crop_fraction: float = CROP_FRACTION,
         interpolation: str = "bilinear",
+        shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Returns every example of a split once, in order; the last batch may be smaller.
 
@@ -220,12 +227,16 @@ class Dataset:
                 images differ in size, "none" elsewhere.
             crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
             interpolation: "bilinear" or "bicubic".
+            shard: `(index, count)`: this process makes the index-th of count equal parts of every batch. Where a batch
+                cannot be divided, its last example fills the last parts up: what counts are the first rows of all.
 
         Raises:
             TypeError, ValueError: an argument is out of its range, or there is no such split.
         """
         check_int("batch_size", batch_size)
         parts = self._parts(split)
+        index, count = shard
+        check_int("shard", index, minimum=0, maximum=count - 1)
         size = check_image_size(image_size, self.image_shape)
         crop = check_crop(crop, size, self.image_shape, default="center")
         if crop == "random":
@@ -234,7 +245,8 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        return set_pace(functools.reduce(tf.data.Dataset.concatenate, (part.finite(plan) for part in parts)))
+        made = (finite_part(part, plan, index, count) for part in parts)
+        return set_pace(functools.reduce(tf.data.Dataset.concatenate, made))
 
     def _parts(self, split: str) -> list[Examples]:
         """Returns the examples of a split, or of every one for "all"."""

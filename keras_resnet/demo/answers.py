@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data.array_files import NPY
+from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
 from keras_resnet.evaluation.examples import read_batches
@@ -19,7 +21,7 @@ from keras_resnet.report.pictures import png_of, url_of
 TOP = 5
 SHOWN_SIDE_PX = 256
 # With which arrays and archives of arrays begin.
-NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+ZIP = b"PK\x03\x04"
 
 
 class Answers:
@@ -43,9 +45,9 @@ class Answers:
         Raises:
             ValueError: it is no image or array that can be read, or holds several examples.
         """
-        image = self._read(name, content)
         record, model = self.trained.record, self.trained.model
-        with self.turn:
+        with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized
+            image = self._read(name, content)
             found = explain(model, image[None])
         shown, heat = as_rgb(image, record), found.maps[0]
         if record.channel_order == "any":
@@ -60,7 +62,7 @@ class Answers:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            names, examples = next(read_batches(path, self.trained))
+            names, examples = next(read_batches(path, self.trained, MAX_PIXELS))
             if len(names) > 1:
                 raise BadValue(f"{name} holds several examples, and the page shows one. Save one of them alone.")
             return np.asarray(examples[0], dtype="float32")

@@ -1,12 +1,14 @@
 """The page and its server, on this machine alone."""
 
 import importlib.util
+import logging
 import socket
 import urllib.parse
 from typing import Any
 
 from keras_resnet.arguments import check_int
 from keras_resnet.demo.answers import Answers
+from keras_resnet.demo.limits import CONNECTIONS, Bodies, OwnPage, impatient
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.evaluation import open_trained
 from keras_resnet.report.page import page
@@ -45,9 +47,16 @@ function show(name, answer) {
     const seen = "where the network sees " + (answer.classes?.[0].name ?? "the value");
     if (answer.overlay) part.append(picture(answer.overlay, seen));
     const table = make("table");
-    for (const row of answer.classes ?? answer.values.map((value, index) => ({ name: "output " + index, value }))) {
+    table.className = "answers";
+    for (const row of answer.classes ?? answer.values.map((value, index) => ({
+        name: "output " + index, value: value + (answer.units ? " " + answer.units[index] : "") }))) {
       const line = make("tr"), number = make("td", row.value ?? (100 * row.probability).toFixed(2) + " %");
-      number.className = "number"; line.append(make("td", row.name), number); table.append(line);
+      number.className = "number"; line.append(make("td", row.name), number);
+      if (row.probability !== undefined) {
+        const cell = make("td"), bar = make("span"); bar.className = "hbar"; cell.className = "share";
+        bar.style.width = 100 * row.probability + "%"; cell.append(bar); line.append(cell);
+      }
+      table.append(line);
     }
     part.append(table);
   }
@@ -100,28 +109,32 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
     from starlette.routing import Route
 
     trained = open_trained(run_or_model, task)
-    answers = Answers(trained)
+    answers, bodies = Answers(trained), Bodies()
     text = _text(trained)
 
     async def home(request: Request) -> Response:
         return HTMLResponse(text, headers=HEADERS)
 
     async def predict(request: Request) -> Response:
-        content = bytearray()
-        async for part in request.stream():
-            content += part
-            if len(content) > MOST_BYTES:
-                told = f"The file has more than {MOST_BYTES // 2**20} MiB. Make the picture smaller."
-                return JSONResponse({"error": told}, 413, headers={**HEADERS, "connection": "close"})
-        name = request.query_params.get("name", "the file")[:200]
-        try:
-            return JSONResponse(await run_in_threadpool(answers, name, bytes(content)), headers=HEADERS)
-        except BadValue as error:
-            return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
+        def refused(told: str, status: int) -> Response:
+            return JSONResponse({"error": told}, status, headers={**HEADERS, "connection": "close"})
+
+        async with bodies.turn:  # the answer too: a picture takes more memory than its file
+            try:
+                content = await bodies.read(request, MOST_BYTES)
+            except TimeoutError:
+                return refused("The file did not arrive in time. Send it again.", 408)
+            if content is None:
+                return refused(f"The file has more than {MOST_BYTES // 2**20} MiB. Make the picture smaller.", 413)
+            name = request.query_params.get("name", "the file")[:200]
+            try:
+                return JSONResponse(await run_in_threadpool(answers, name, content), headers=HEADERS)
+            except BadValue as error:
+                return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
 
     # A page elsewhere that calls itself by another name for this address gets no answer.
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=[hosts])
+    known = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnPage)]
+    return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=known)
 
 
 def _text(trained: Any) -> str:
@@ -146,6 +159,7 @@ def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
     check_int("port", port, minimum=0, maximum=65535)
     served = application(run_or_model, task)
     import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -161,8 +175,22 @@ def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
     address = urllib.parse.urlunsplit(("http", f"{HOST}:{listener.getsockname()[1]}", "/", "", ""))
     print(f"{address}  (Ctrl-C stops)", flush=True)
     with listener:
-        config = uvicorn.Config(served, log_level="warning", limit_concurrency=200)
+        config = uvicorn.Config(
+            served,
+            log_level="warning",
+            limit_concurrency=CONNECTIONS,
+            http=impatient(H11Protocol),
+            timeout_graceful_shutdown=1,  # the first Ctrl-C ends it, whoever is connected
+        )
+
+        class Server(uvicorn.Server):
+            """Says nothing of the requests that it leaves unanswered when it ends."""
+
+            async def shutdown(self, sockets: Any = None) -> None:
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+                await super().shutdown(sockets)
+
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
             print("Stopped.")

@@ -9,7 +9,6 @@ Example:
 """
 
 from keras_resnet import needs_tensorflow  # noqa: F401
-from keras_resnet import scores as scores
 from keras_resnet.evaluation.calibration import Bin as Bin
 from keras_resnet.evaluation.calibration import Calibrated as Calibrated
 from keras_resnet.evaluation.calibration import calibrate as calibrate
@@ -27,4 +26,5 @@ from keras_resnet.evaluation.throughput import throughput as throughput
 from keras_resnet.evaluation.trained import Trained as Trained
 from keras_resnet.evaluation.trained import load_model as load_model
 from keras_resnet.evaluation.trained import open_trained as open_trained
-from keras_resnet.scores import predict_all as predict_all
+from keras_resnet.tasks import scores as scores
+from keras_resnet.training.scoring import predict_all as predict_all

@@ -10,11 +10,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet import files, preprocessing, scores
+from keras_resnet import files, preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.predictions import Predictions, predictions_of
 from keras_resnet.evaluation.trained import dataset_of, open_classifier
-from keras_resnet.preprocessing.outputs import LOGITS, last_activation, scores_of
+from keras_resnet.tasks import scores
+from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of
 from keras_resnet.training.callbacks import save_model
 
 # Temperatures that are tried; a classifier that is never wrong would have the lowest.

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import data as datasets
+from keras_resnet.data.array_files import check_regular, open_npz
+from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
@@ -45,7 +47,9 @@ def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]
     return found
 
 
-def read_batches(path: str | os.PathLike, trained: Trained) -> Iterator[tuple[list[str], np.ndarray]]:
+def read_batches(
+    path: str | os.PathLike, trained: Trained, max_pixels: int | None = None
+) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array.
 
     Args:
@@ -53,6 +57,7 @@ def read_batches(path: str | os.PathLike, trained: Trained) -> Iterator[tuple[li
             several along the first axis, in the units and the shape of the training data. Of an `.npz` file the only
             array is taken, or "x", "x_test", "x_val" or "x_train".
         trained: the model.
+        max_pixels: of a picture; None for what its run was trained with.
 
     Yields:
         The path for the only example of a file, else "path[index]"; and `(examples, *shape)`.
@@ -61,7 +66,9 @@ def read_batches(path: str | os.PathLike, trained: Trained) -> Iterator[tuple[li
         ValueError: the file cannot be read, or does not hold what the model takes; `BadImageError` for an image.
     """
     if pathlib.Path(path).suffix.lower() not in ARRAYS:
-        image = datasets.read_for_network(path, trained.record)
+        if max_pixels is None:
+            max_pixels = MAX_PIXELS if trained.run is None else trained.run.recipe.data.max_pixels
+        image = datasets.read_for_network(path, trained.record, max_pixels)
         yield [os.fspath(path)], image[None]
         return
     shape = tuple(trained.model.input_shape[1:])
@@ -79,9 +86,10 @@ def read_batches(path: str | os.PathLike, trained: Trained) -> Iterator[tuple[li
 def _read_array(path: str | os.PathLike) -> Any:
     """Returns the array of a file, of `.npy` without reading it whole."""
     try:
+        check_regular(path)
         if pathlib.Path(path).suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_npz(path) as arrays:
             keys = arrays.files
             chosen = keys if len(keys) == 1 else [key for key in KEYS if key in keys]
             if not chosen:

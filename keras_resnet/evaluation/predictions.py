@@ -10,8 +10,9 @@ from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
-from keras_resnet.preprocessing.outputs import REGRESSION, scores_of, softmax
-from keras_resnet.scores import class_logits, predict_all
+from keras_resnet.tasks import CLASSIFICATION
+from keras_resnet.tasks.outputs import class_logits, scores_of, softmax
+from keras_resnet.training.scoring import predict_all
 
 BATCH_SIZE = 64
 
@@ -93,14 +94,22 @@ def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> P
     Raises:
         ValueError: it is a regression, or there is no such split.
     """
-    if trained.is_regression or dataset.task == REGRESSION:
+    if trained.task is not CLASSIFICATION or dataset.task != CLASSIFICATION.name:
         raise BadValue(
-            f"data={dataset.spec!r} has regression targets, and no classes. Only a classifier has confidences and "
-            "mistakes. Use evaluate, which gives errors."
+            f"data={dataset.spec!r} has {trained.task.labels}. Only a classifier of one class an example has "
+            "confidences and mistakes. Use evaluate, which gives errors."
         )
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     outputs, labels = predict_all(trained.model, dataset.batches(split, BATCH_SIZE, **sizing))
-    logits, activation = class_logits(trained.model, outputs, trained.record)
+    return predictions_from(trained, dataset, split, outputs, labels)
+
+
+def predictions_from(
+    trained: Trained, dataset: datasets.Dataset, split: str, outputs: np.ndarray, labels: np.ndarray
+) -> Predictions:
+    """Returns what `predictions_of` does, from outputs and labels of the split that were computed already."""
+    sizing = datasets.sizing(trained.record, dataset.image_shape)
+    logits, activation = class_logits(trained.model, outputs, trained.record.activation)
     if not np.isfinite(logits).all():
         raise BadValue("The model's outputs are not finite. Confidences need numbers. Look for NaN in the weights.")
     labels, names = match_labels(trained, dataset, labels.astype("int64").reshape(-1))

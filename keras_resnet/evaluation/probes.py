@@ -9,7 +9,7 @@ from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
-from keras_resnet.scores import predict_all
+from keras_resnet.training.scoring import predict_all
 
 BATCH_SIZE = 256
 

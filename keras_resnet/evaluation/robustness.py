@@ -176,6 +176,7 @@ def robustness(
     split: str | None = None,
     limit: int = 1000,
     seed: int = 0,
+    on_bad_image: str | None = None,
 ) -> dict[str, Any]:
     """Returns the accuracy of a classifier on corrupted pictures.
 
@@ -186,6 +187,7 @@ def robustness(
         split: as for `evaluate`.
         limit: examples at most, spread evenly over the split; each is seen 51 times.
         seed: of the noise.
+        on_bad_image: as for `evaluate`.
 
     Returns:
         `split`; `examples`; `clean`, the accuracy without corruption; `corruptions`, name -> accuracy at each of the 5
@@ -197,14 +199,14 @@ def robustness(
     """
     check_int("limit", limit)
     trained = open_classifier(run_or_model)
-    dataset, split = dataset_of(trained, data, data_dir, split)
+    dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
     images, labels = spread(trained, dataset, split, limit)
     labels, _ = match_labels(trained, dataset, labels)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
         outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        return float((trained.class_scores(outputs).argmax(axis=1) == labels).mean())
+        return float((trained.read(outputs).argmax(axis=1) == labels).mean())
 
     def corrupted(name: str, severity: int) -> np.ndarray:
         return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))

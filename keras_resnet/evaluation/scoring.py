@@ -9,14 +9,13 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import scores
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.examples import example_files, read_batches
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
-from keras_resnet.preprocessing.outputs import softmax
 from keras_resnet.training import Run
+from keras_resnet.training.scoring import outputs_and_labels
 
 LOGGER = logging.getLogger(__name__)
 
@@ -29,6 +28,7 @@ def evaluate(
     split: str | None = None,
     batch_size: int = 64,
     task: str | None = None,
+    on_bad_image: str | None = None,
 ) -> dict[str, Any]:
     """Scores a trained model; every example is counted once.
 
@@ -42,6 +42,8 @@ def evaluate(
             "all" of others. With a name other data are divided as the run divided its own.
         batch_size: examples at a time; it does not change the scores.
         task: "classification" or "regression", for a model that carries no record of it.
+        on_bad_image: what happens to files of other data that cannot be read: "error", or "skip" to leave them out as
+            far as `max_skipped_fraction` allows; None for what the run did.
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
@@ -62,15 +64,15 @@ def evaluate(
     """
     check_int("batch_size", batch_size)
     trained = open_trained(run_or_model, task)
-    dataset, split = dataset_of(trained, data, data_dir, split)
+    dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
     if task is None and "task" in trained.record.assumed:
         trained = trained.for_task(dataset.task)  # what the labels are for
-    outputs, labels = scores.outputs_and_labels(trained.model, dataset, split, trained.record, batch_size)
-    if trained.is_regression:
-        return {"split": split, **scores.regression(outputs, labels)}
-    labels, names = match_labels(trained, dataset, labels)
-    found = scores.classification(trained.class_scores(outputs), labels, names)
-    missing = [row["name"] for row in found["per_class"] if not row["support"]]
+    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, batch_size)
+    names: tuple[str, ...] = ()
+    if trained.task.has_classes:
+        labels, names = match_labels(trained, dataset, labels)
+    found = trained.task.score(trained.read(outputs), labels, names)
+    missing = [row["name"] for row in found.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
     return {"split": split, **found}
@@ -95,7 +97,8 @@ def predict(
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
-        `{"image": path, "values": [...]}`; for a file that was skipped `{"image": path, "error": ...}`. Several
+        `{"image": path, "values": [...]}`, and
+        `units` where the model knows them; for a file that was skipped `{"image": path, "error": ...}`. Several
         examples of an array are called "path[index]". A model that carries no class names has its indices for names.
 
     Raises:
@@ -151,13 +154,5 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
         outputs: `(pictures, outputs)`.
         top: classes for each.
     """
-    if trained.is_regression:
-        return [{"values": [float(value) for value in row]} for row in outputs]
-    probabilities = softmax(trained.class_scores(outputs))
-    names = trained.record.names_for(probabilities.shape[1])
-    return [{"classes": _best(row, names, top)} for row in probabilities]
-
-
-def _best(probabilities: np.ndarray, names: tuple[str, ...], top: int) -> list[dict[str, Any]]:
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]
+    read = trained.read(outputs)
+    return trained.task.answers(read, trained.record.names_for(read.shape[1]), trained.record.units, top)

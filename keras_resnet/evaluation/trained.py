@@ -11,13 +11,15 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import models, preprocessing, scores
-from keras_resnet.arguments import choose
+from keras_resnet import models, preprocessing
+from keras_resnet.arguments import check_path, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.preprocessing.outputs import CLASSIFICATION, REGRESSION, TASKS
+from keras_resnet.tasks import CLASSIFICATION, TASKS, Task
+from keras_resnet.tasks.scores import checked_labels
 from keras_resnet.training import Run
 from keras_resnet.training.defaults import absolute_spec
+from keras_resnet.weights.model_file import load_model_file
 
 LOGGER = logging.getLogger(__name__)
 
@@ -37,21 +39,21 @@ class Trained:
     run: Run | None
 
     @property
-    def is_regression(self) -> bool:
-        """Whether the outputs are numbers, and not classes."""
-        return self.record.task == REGRESSION
+    def task(self) -> Task:
+        """What the model is for."""
+        return TASKS[self.record.task or CLASSIFICATION.name]
 
     def for_task(self, task: str) -> "Trained":
         """Returns the same model for a task that it does not name itself."""
         if task == self.record.task:
             return self
-        activation = preprocessing.default_activation(self.model) if task == CLASSIFICATION else None
+        activation = preprocessing.default_activation(self.model) if TASKS[task].activations else None
         record = dataclasses.replace(self.record, task=task, activation=activation)
         return dataclasses.replace(self, record=record)
 
-    def class_scores(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns `(examples, classes)` scores in float64 whose softmax are the probabilities."""
-        return scores.class_scores(self.model, outputs, self.record)
+    def read(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns the model's outputs as its task scores them, in float64: of a classifier scores of the classes."""
+        return self.task.read(self.model, outputs, self.record.activation)
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -116,7 +118,7 @@ def open_classifier(run_or_model: Any) -> Trained:
         run_or_model: as for `open_trained`.
     """
     found = open_features(run_or_model)
-    return open_trained(run_or_model, CLASSIFICATION if "task" in found.record.assumed else None)
+    return open_trained(run_or_model, CLASSIFICATION.name if "task" in found.record.assumed else None)
 
 
 def open_features(run_or_model: Any) -> Trained:
@@ -133,6 +135,7 @@ def open_features(run_or_model: Any) -> Trained:
         raise BadType(
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
         )
+    check_path("run_or_model", run_or_model)
     path = pathlib.Path(run_or_model).expanduser()
     name, colon, tag = os.fspath(run_or_model).partition(":")
     if colon and name in models.VARIANTS and not path.exists():
@@ -147,18 +150,16 @@ def open_features(run_or_model: Any) -> Trained:
             f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder, a .keras file and "
             "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise BadValue(
-            f"The file {os.fspath(path)!r} could not be loaded as a Keras model: {error} "
-            "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet. Save it again."
-        ) from error
+    model = load_model_file(path)
     return Trained(model, preprocessing.for_model(model), None)
 
 
 def dataset_of(
-    trained: Trained, data: Any = None, data_dir: Any = None, split: str | None = None
+    trained: Trained,
+    data: Any = None,
+    data_dir: Any = None,
+    split: str | None = None,
+    on_bad_image: str | None = None,
 ) -> tuple[datasets.Dataset, str]:
     """Returns the data and the split to score: a run's own, or others, whole unless they bring one or it is named.
 
@@ -168,11 +169,17 @@ def dataset_of(
         data_dir: where TFDS finds its prepared data sets.
         split: "train", "validation", "test" or "all"; None for "test" of a run's own data and of data that bring one,
             and for "all" of other data. With a name other data are divided as the run divided its own.
+        on_bad_image: of other data, "error" or "skip"; None for what the run did.
 
     Raises:
         ValueError: there is none, or the model and the data disagree on classes or channels.
     """
     run, record = trained.run, trained.record
+    if on_bad_image is not None and (data is None or isinstance(data, datasets.Dataset)):
+        raise BadValue(
+            f"on_bad_image={on_bad_image!r} was given without other data. A run's own data are read as they were for "
+            "its training. Name other data, or leave it out."
+        )
     if run is not None and data_dir is None:
         data_dir = run.about.data_dir
     if isinstance(data, datasets.Dataset):
@@ -184,7 +191,8 @@ def dataset_of(
     else:
         options: dict[str, Any] = {} if run is None else run.recipe.data.load_options()
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
-        options["task"] = CLASSIFICATION if "task" in record.assumed else record.task
+        options["task"] = CLASSIFICATION.name if "task" in record.assumed else record.task
+        options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}
         if split is None:
             options |= {"validation_fraction": 0.0, "test_fraction": 0.0}
         dataset = datasets.load(str(data), data_dir=data_dir, **options)
@@ -202,11 +210,12 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
             "They must agree. Evaluate on data for the same task."
         )
     num_outputs = trained.model.output_shape[-1]
-    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and dataset.task == CLASSIFICATION
+    has_classes = TASKS[dataset.task].has_classes
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and has_classes
     # Classes with names are matched by these, and some may be missing.
-    is_named = bool(trained.record.class_names) and dataset.task == CLASSIFICATION
+    is_named = bool(trained.record.class_names) and has_classes
     if num_outputs != dataset.num_outputs and not is_binary and not is_named:
-        what = "values per example" if dataset.task == REGRESSION else "classes"
+        what = "classes" if has_classes else "values per example"
         raise BadValue(
             f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} {what}. "
             "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
@@ -233,7 +242,7 @@ def match_labels(trained: Trained, dataset: datasets.Dataset, labels: np.ndarray
     if not names or names == tuple(dataset.class_names):
         return labels, tuple(dataset.class_names)
     places = np.array([names.index(name) for name in dataset.class_names])
-    return places[scores.checked_labels(np.asarray(labels).reshape(-1), len(places))], names
+    return places[checked_labels(np.asarray(labels).reshape(-1), len(places))], names
 
 
 def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:

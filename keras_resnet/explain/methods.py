@@ -11,7 +11,8 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.explain.gradients import cut, gradients, map_layers
 from keras_resnet.preprocessing import for_model
-from keras_resnet.preprocessing.outputs import CLASSIFICATION, LOG_SCORES, last_activation, softmax
+from keras_resnet.tasks import CLASSIFICATION
+from keras_resnet.tasks.outputs import LOG_SCORES, last_activation, softmax
 
 INTEGRATION_STEPS = 32
 OCCLUSION_SHARE = 8  # of the longest side is a window
@@ -77,7 +78,7 @@ def explain(
         )
     record = for_model(model)  # which is checked against the outputs
     logits = _without_activation(model)
-    if record.task == CLASSIFICATION and logits.output_shape[-1] == 1:
+    if record.task == CLASSIFICATION.name and logits.output_shape[-1] == 1:
         logits = _with_two_logits(logits)
     outputs, scores = _in_batches(model, images), _in_batches(logits, images)
     wanted = scores.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))

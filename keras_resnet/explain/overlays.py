@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.explain.methods import explain
-from keras_resnet.fonts import readable
+from keras_resnet.figures import draw_leads, readable
 
 SMALLEST_SIDE_PX = 224  # of a picture that is written: small inputs are enlarged to be seen
 OPACITY = 0.5
@@ -105,19 +105,17 @@ def _picture(image: np.ndarray, heat: np.ndarray, path: Any, title: str) -> None
 
 
 def _signal(image: np.ndarray, heat: np.ndarray, path: Any, title: str) -> None:
-    from matplotlib.collections import LineCollection
-
     channels = image.shape[-1]
-    figure = _figure(9, 1 + 1.6 * channels, title)
-    for channel, axes in enumerate(figure.subplots(channels, 1, squeeze=False)[:, 0]):
-        points = np.stack([np.arange(len(image)), image[:, channel]], axis=1)
-        line = LineCollection(list(np.stack([points[:-1], points[1:]], axis=1)), cmap="inferno_r", linewidths=2)
-        line.set_array(heat[:-1])
-        line.set_clim(0, 1)
-        axes.add_collection(line)
-        axes.autoscale()
-        axes.set_ylabel(f"channel {channel}")
-    figure.colorbar(line, ax=figure.axes, label="speaks for the class")
+    figure = _figure(9, 1.2 + 0.8 * channels, title)
+    axes = figure.subplots()
+    heights = draw_leads(axes, image)
+    # Behind the lines, which stay dark: the map is one for all channels.
+    bottom, top = axes.get_ylim()
+    extent = (-0.5, len(heat) - 0.5, bottom, top)
+    shade = axes.imshow(heat[None], extent=extent, aspect="auto", cmap="Oranges", vmin=0, vmax=1, alpha=0.6, zorder=0)
+    axes.set_yticks(heights, [f"channel {channel}" for channel in range(channels)])
+    axes.set_xlabel("sample")
+    figure.colorbar(shade, ax=axes, label="speaks for the class")
     figure.savefig(path, format="png", metadata=files.PNG_METADATA)
 
 

@@ -19,7 +19,7 @@ from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 from keras_resnet.models import compute_dtype
-from keras_resnet.preprocessing.outputs import softmax
+from keras_resnet.tasks.outputs import softmax
 
 CHECKED_IMAGES = 32
 # Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
@@ -101,7 +101,7 @@ def check_export(
     got = _consume(format, made, images, aside)
     difference = float(np.abs(got["answers"] - expected).max())
     dtype = compute_dtype(trained.model)
-    agreement = None if served.is_regression else float((got["answers"].argmax(1) == expected.argmax(1)).mean())
+    agreement = float((got["answers"].argmax(1) == expected.argmax(1)).mean()) if served.has_classes else None
     facts: dict[str, Any] = {
         **about(trained),
         "format": format,
@@ -136,10 +136,10 @@ def _scale(served: Served, trained: Trained, images: np.ndarray, expected: np.nd
 
     A probability follows an error of its logit, and float32 knows a logit of 100 to a tenth of what it knows one of 10.
     """
-    if served.is_regression:
+    if not served.has_classes:
         return max(1.0, float(np.abs(expected).max()))
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return max(1.0, float(np.abs(trained.class_scores(outputs)).max()) / 10)
+    return max(1.0, float(np.abs(trained.read(outputs)).max()) / 10)
 
 
 def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
@@ -151,14 +151,14 @@ def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
 def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
     """Returns the answers of the Keras model itself, norms and all."""
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return outputs if served.is_regression else softmax(trained.class_scores(outputs)).astype("float32")
+    return softmax(trained.read(outputs)).astype("float32") if served.has_classes else outputs
 
 
 def _accuracies(
     format: str, made: pathlib.Path, served: Served, trained: Trained, dataset: Dataset | None, aside: pathlib.Path
 ) -> dict[str, float]:
     """Returns the accuracy on the test split before and after quantization."""
-    if dataset is None or served.is_regression or not dataset.sizes.get("test"):
+    if dataset is None or not served.has_classes or not dataset.sizes.get("test"):
         return {}
     batches = dataset.batches("test", 256, **datasets.sizing(trained.record, dataset.image_shape))
     images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,12 @@ import tensorflow as tf
 
 from keras_resnet.errors import MissingPackage
 from keras_resnet.export.serving import Served
+from keras_resnet.standard_error import without_lines
 
 ONNX_OPSET = 18
 # Under which the record, with the class names, stands in the metadata of a file, as JSON.
 RECORD = "keras_resnet.record"
+CONVERTER_CHATTER = re.compile(r"fully_quantize: |[IWE]\d{4} ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +107,9 @@ def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration
     with warnings.catch_warnings():
         # The converter calibrates with the interpreter that TensorFlow is going to drop.
         warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
-        path.write_bytes(_with_metadata(converter.convert(), json.dumps(served.about_record())))
+        with without_lines(CONVERTER_CHATTER):
+            converted = converter.convert()
+        path.write_bytes(_with_metadata(converted, json.dumps(served.about_record())))
 
 
 def _with_metadata(content: bytes, text: str) -> bytes:

@@ -14,7 +14,8 @@ from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
 from keras_resnet.models.inference import inference_function
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.preprocessing.outputs import REGRESSION, last_activation
+from keras_resnet.tasks import CLASSIFICATION, TASKS
+from keras_resnet.tasks.outputs import last_activation
 
 
 class Served(tf.Module):
@@ -30,7 +31,7 @@ class Served(tf.Module):
     def __init__(self, model: keras.Model, record: InputRecord, folder: pathlib.Path, facts: dict[str, Any]) -> None:
         super().__init__(name="served")
         self.record = record
-        self.is_regression = record.task == REGRESSION
+        self.has_classes = TASKS[record.task or CLASSIFICATION.name].has_classes
         outputs = model.output_shape[-1]
         self.names = record.names_for(2 if outputs == 1 else outputs)
         self.shape = tuple(model.input_shape[1:])
@@ -44,7 +45,7 @@ class Served(tf.Module):
 
     def _assets(self, folder: pathlib.Path, facts: dict[str, Any]) -> list[pathlib.Path]:
         names, about = folder / "class_names.txt", folder / "keras_resnet.json"
-        names.write_text("".join(f"{name}\n" for name in self.names if not self.is_regression), encoding="utf-8")
+        names.write_text("".join(f"{name}\n" for name in self.names if self.has_classes), encoding="utf-8")
         about.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return [names, about]
 
@@ -56,12 +57,12 @@ class Served(tf.Module):
 
     def about_record(self) -> dict[str, Any]:
         """Returns the record for people who read the file elsewhere: plain values, with a name for every class."""
-        return {**self.record.to_dict(), "class_names": [] if self.is_regression else list(self.names)}
+        return {**self.record.to_dict(), "class_names": list(self.names) if self.has_classes else []}
 
     def answer(self, images: Any) -> dict[str, Any]:
         """Returns what a signature answers for float32 images of the model's size."""
         outputs = self.network(images)[0]
-        if self.is_regression:
+        if not self.has_classes:
             return {"values": tf.identity(outputs, name="values")}
         is_sigmoid = outputs.shape[-1] == 1 or self.record.activation == "sigmoid"
         if self.activation == "linear":
@@ -103,7 +104,7 @@ class Served(tf.Module):
         def serve_bytes(encoded: Any) -> dict[str, Any]:
             images = tf.map_fn(self.picture, encoded, fn_output_signature=tf.TensorSpec(self.shape, tf.float32))
             answer = self.answer(images)
-            if self.is_regression:
+            if not self.has_classes:
                 return answer
             names = tf.constant(self.names)
             best = tf.gather(names, tf.argmax(answer["probabilities"], axis=-1))

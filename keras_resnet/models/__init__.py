@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Module -> the public names that it defines.
 HOMES = {
+    "applications": ("decode_predictions", "preprocess_input"),
     "constructors": (*(row.constructor for row in VARIANTS.values()), "build"),
     "stages": ("features", "stage_outputs"),
     "drawing": ("diagram",),

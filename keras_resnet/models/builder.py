@@ -8,6 +8,7 @@ import keras
 from keras_resnet.blocks import Stem
 from keras_resnet.blocks.convolution import batch_norm, reseed
 from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.errors import BadValue
 from keras_resnet.models import validation
 from keras_resnet.models.precision import warn_of_slow_floats
 from keras_resnet.models.variants import VARIANTS
@@ -33,6 +34,7 @@ def build_resnet(
     classifier_activation: Any = "softmax",
     name: str | None = None,
     *,
+    adapt_weights: bool = False,
     version: str = "v1.5",
     stem: str = "conv7",
     shortcut: str = "conv",
@@ -58,6 +60,9 @@ def build_resnet(
             or "imagenet.TAG", fetched into a cache; "hf://ORG/REPOSITORY"; or a path to `.safetensors`, `.pth`, a
             `.keras` model, or `.h5` of keras.applications. Version, stem, width and the like follow from the weights;
             `classes` other than theirs makes a new head.
+        adapt_weights: whether weights of RGB pictures are made to fit an input of other channels, signals or volumes:
+            the first kernel is summed over the channels for one, repeated and scaled for others; kernels are repeated
+            along depth for volumes (Carreira and Zisserman 2017) and summed over height for signals.
         input_tensor: a symbolic Keras tensor to build upon, such as the output of a preprocessing layer; None makes
             an input of `input_shape`.
         input_shape: sizes of one input, which set the rank: `(length, channels)` for signals, `(height, width,
@@ -120,6 +125,11 @@ def build_resnet(
         (None, 10)
     """
     assert weights is None, "the constructors load them"
+    if adapt_weights:
+        raise BadValue(
+            "adapt_weights=True was given without weights. Only weights of a file can be adapted. Pass weights, or "
+            "leave it out."
+        )
     validation.check_head(include_top, pooling, classes, classifier_activation, dropout_rate)
     validation.check_choices(version, stem, shortcut, attention, width, zero_init_residual)
     validation.check_groups(variant, groups, width_per_group)

@@ -1,12 +1,12 @@
 """Networks with weights: what a tag or a path stands for, and what of the network follows from it."""
 
 import dataclasses
-import importlib.resources
+import functools
+import hashlib
 import json
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,16 +18,15 @@ from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.record import INPUTS, as_record
-from keras_resnet.suggestions import suggestion
-from keras_resnet.weights.download import cache_folder, fetch
-from keras_resnet.weights.files import READERS, RECORD, TensorFile, open_tensors
+from keras_resnet.weights.adaptation import adapt_normalization, check_input
+from keras_resnet.weights.architecture import architecture_of
+from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import naming_of, strip_prefix
-from keras_resnet.weights.sources import HUB, Source, hub_url, imagenet_classes, list_weights
+from keras_resnet.weights.sources import Source, imagenet_classes
+from keras_resnet.weights.tags import locate
 
 LOGGER = logging.getLogger(__name__)
-IMAGENET = "imagenet"
-HUB_FILE = "model.safetensors"
 # What a file says of its network and the constructors call the same.
 ARGUMENTS = ("version", "stem", "shortcut", "width", "groups", "attention")
 
@@ -38,7 +37,7 @@ class Pretrained:
 
     Attributes:
         weights: the tag or the path.
-        path: of the file.
+        file: that holds them.
         arguments: of the constructor, as the weights need them.
         classes: of their head; None without one.
         channels: of their input.
@@ -48,7 +47,7 @@ class Pretrained:
     """
 
     weights: str
-    path: pathlib.Path
+    file: TensorFile
     arguments: Mapping[str, Any]
     classes: int | None
     channels: int
@@ -71,7 +70,7 @@ class Pretrained:
                 f"weights must be None, a tag or a path, got {weights!r} of type {type(weights).__name__}. "
                 "Pass weights=None for random initialization."
             )
-        path, source = _locate(variant, os.fspath(weights))
+        path, source = locate(variant, os.fspath(weights))
         file = open_tensors(path)
         architecture = architecture_in(file)
         found = _of_foreign(file) if architecture is None else _of_ours(variant, path, architecture)
@@ -80,7 +79,7 @@ class Pretrained:
             arguments = {name: value for name, value in found[0].items() if name not in VARIANTS[variant].defaults}
             found = (arguments, *found[1:])
         stored = _stored_in(file) if source is None else _of_source(source)
-        return cls(os.fspath(weights), path, *found, stored)
+        return cls(os.fspath(weights), file, *found, stored)
 
     def build(
         self, build: Callable[..., keras.Model], variant: str, given: Mapping[str, Any], class_names: Sequence[str] = ()
@@ -110,11 +109,15 @@ class Pretrained:
         record = self.record
         if has_head and not {"input_shape", "input_tensor"} & set(given) and record is not None and record.image_size:
             arguments["input_shape"] = (*record.image_size, self.channels)
+        adapt = bool(arguments.pop("adapt_weights", False))
         model = build(variant, **arguments)
+        architecture = architecture_of(model)
+        channels, rank = architecture["channels"], architecture["rank"]
+        check_input(f"weights={self.weights!r}", (self.channels, self.rank), (channels, rank), adapt)
         names = record.class_names if record is not None else ()
         is_other = bool(class_names) and tuple(class_names) != tuple(names)
         is_new = has_head and (is_other or arguments.get("classes", 1000) != self.classes)
-        audit = load_weights(model, self.path, new_head=is_new or not has_head)
+        audit = load_weights(model, self.file, new_head=is_new or not has_head, adapt=adapt)
         if is_new:
             LOGGER.warning(
                 "weights=%r have %s classes and %s%s were asked for: the head 'predictions' is new, and random.",
@@ -124,9 +127,27 @@ class Pretrained:
                 " others" if is_other else "",
             )
         LOGGER.info("%s", audit)
-        if self.preprocessing is not None:
-            self._describe(model, is_new or not has_head)
+        stored = self.preprocessing_for(channels, rank)
+        if stored is not None:
+            _describe(model, stored, is_new or not has_head)
         return model
+
+    def preprocessing_for(self, channels: int, rank: int) -> dict[str, Any] | None:
+        """Returns what the weights take, for an input of other channels or axes of space; None if it is not known.
+
+        Args:
+            channels: of the input.
+            rank: its axes of space.
+        """
+        if self.preprocessing is None or (channels, rank) == (self.channels, self.rank):
+            return self.preprocessing
+        return adapt_normalization(self.preprocessing, channels, rank)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The hash of the file, which a run remembers."""
+        with open(self.file.path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def record(self) -> InputRecord | None:
@@ -135,13 +156,14 @@ class Pretrained:
             return None
         return as_record(self.preprocessing["record"])
 
-    def _describe(self, model: keras.Model, without_outputs: bool) -> None:
-        """Writes what the weights take into the stem, where it is saved with the network."""
-        stored = dict(self.preprocessing or {})
-        if without_outputs:
-            stored["record"] = {name: stored["record"][name] for name in INPUTS if name in stored["record"]}
-        (stem,) = (layer for layer in model.layers if isinstance(layer, Stem))
-        stem.preprocessing = stored
+
+def _describe(model: keras.Model, preprocessing: dict[str, Any], without_outputs: bool) -> None:
+    """Writes what the weights take into the stem, where it is saved with the network."""
+    stored = dict(preprocessing)
+    if without_outputs:
+        stored["record"] = {name: stored["record"][name] for name in INPUTS if name in stored["record"]}
+    (stem,) = (layer for layer in model.layers if isinstance(layer, Stem))
+    stem.preprocessing = stored
 
 
 def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
@@ -163,42 +185,6 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
     image = keras.Input((*(found.record.image_size or (None, None)), found.channels), name="image", dtype="float32")
     scaled = InputNormalization(**found.preprocessing)(image)
     return found.build(build_resnet, variant, {"input_tensor": scaled, "classifier_activation": None})
-
-
-def _locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
-    """Returns the file that a tag or a path means, and its row in the table of published weights."""
-    if weights.startswith(HUB):
-        repository = weights.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
-        return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
-    if pathlib.Path(weights).suffix.lower() in READERS or os.path.exists(weights):
-        return pathlib.Path(weights).expanduser(), None
-    rows = {row.tag: row for row in list_weights() if row.model == variant}
-    name, _, tag = weights.partition(".")
-    packaged = {row.tag: row for row in rows.values() if row.publisher == "keras_resnet"}
-    if weights in packaged:
-        return pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file)), None
-    known = [*packaged, *([IMAGENET] if set(rows) - set(packaged) else []), *(f"{IMAGENET}.{tag}" for tag in rows)]
-    if name != IMAGENET or not rows or (tag and tag not in rows):
-        raise BadValue(
-            f"weights={weights!r} is neither a tag nor a file of weights. {suggestion(weights, known)}For {variant!r} "
-            f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(READERS)}. Choose one of them."
-        )
-    row = rows[tag] if tag else default_of(variant)
-    if not row.is_free:
-        LOGGER.warning("weights=%r are licensed as %s, for non-commercial use.", weights, row.license)
-    return fetch(row.location, cache_folder() / variant / row.tag / row.file, row.hash, row.license), row
-
-
-def default_of(variant: str) -> Source:
-    """Returns the row that `weights="imagenet"` means: the most accurate with a classifier and a free licence."""
-    rows = [
-        row
-        for row in list_weights(variant)
-        if row.classes == 1000 and row.is_free and row.publisher != "keras.applications"
-    ]
-    return max(rows, key=lambda row: row.top1 or 0.0)
 
 
 def _of_ours(

@@ -9,15 +9,9 @@ import keras
 from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import InputNormalization
-from keras_resnet.preprocessing.outputs import (
-    CLASSIFICATION,
-    LOG_SCORES,
-    REGRESSION,
-    gives_predictions,
-    head_of,
-    last_activation,
-)
 from keras_resnet.preprocessing.record import CHANNEL_ORDERS, INPUTS, OUTPUTS, InputRecord, order_of
+from keras_resnet.tasks import CLASSIFICATION, REGRESSION, TASKS
+from keras_resnet.tasks.outputs import LOG_SCORES, gives_predictions, head_of, last_activation
 
 
 def for_model(model: keras.Model) -> InputRecord:
@@ -64,14 +58,15 @@ def _with_outputs(record: InputRecord, model: keras.Model) -> InputRecord:
     if not gives_predictions(model):
         return dataclasses.replace(record, **_empty_outputs())
     outputs, ends_in = model.outputs[0].shape[-1], last_activation(model)
-    task = record.task or (CLASSIFICATION if record.class_names or record.activation else None)
+    task = record.task or (CLASSIFICATION.name if record.class_names or record.activation else None)
     assumed = list(record.assumed)
     if task is None:
         is_scaled = isinstance(model.layers[-1], keras.layers.Rescaling)
-        task = REGRESSION if is_scaled or (outputs == 1 and ends_in not in LOG_SCORES) else CLASSIFICATION
+        is_regression = is_scaled or (outputs == 1 and ends_in not in LOG_SCORES)
+        task = (REGRESSION if is_regression else CLASSIFICATION).name
         assumed.append("task")
     activation = record.activation
-    if task == CLASSIFICATION and activation is None:
+    if TASKS[task].activations and activation is None:
         activation = default_activation(model)
     _check_outputs(dataclasses.replace(record, task=task, activation=activation), model, outputs, ends_in)
     return dataclasses.replace(
@@ -106,8 +101,8 @@ def _check_outputs(record: InputRecord, model: keras.Model, outputs: int | None,
         wrong = f"names {len(names)} classes, and the model has {outputs} output{'s' if outputs != 1 else ''}"
     elif record.units and outputs != len(record.units):
         wrong = f"names units of {len(record.units)} outputs, and the model has {outputs}"
-    elif record.task == REGRESSION and ends_in in LOG_SCORES:
-        wrong = f"says regression, and the model ends in {ends_in!r}"
+    elif record.task and not TASKS[record.task].activations and ends_in in LOG_SCORES:
+        wrong = f"says {record.task}, and the model ends in {ends_in!r}"
     elif ends_in in LOG_SCORES and record.activation not in (None, ends_in) and outputs != 1:
         wrong = f"says {record.activation!r}, and the model ends in {ends_in!r}"
     if wrong:
@@ -162,7 +157,7 @@ def describe_outputs(
             f"model {model.name!r} gives {[tuple(output.shape) for output in model.outputs]}, and no row of outputs "
             "per example. Only predictions have a task. Put a head on it."
         )
-    told = {**_empty_outputs(), "task": task or CLASSIFICATION, "class_names": class_names}
+    told = {**_empty_outputs(), "task": task or CLASSIFICATION.name, "class_names": class_names}
     told |= {"activation": activation, "units": units}
     record = dataclasses.replace(layer.record or InputRecord(), **told)
     layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnet.arguments import check_bool, check_float, check_fraction, check_int, choose
+from keras_resnet.arguments import check_bool, check_float, check_fraction, check_int, check_names, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.preprocessing.outputs import LOG_SCORES, REGRESSION, TASKS
+from keras_resnet.tasks import TASKS
+from keras_resnet.tasks.outputs import LOG_SCORES
 
 INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
 # Order of the channels -> how many there are. "any" is for examples that are not pictures.
@@ -85,17 +86,17 @@ class InputRecord:
             names = getattr(self, field)
             if isinstance(names, str) or not all(isinstance(name, str) for name in names):
                 raise BadType(f"{field}={names!r} is not a list of strings. Allowed is one per output. Pass a list.")
+            check_names(field, names)
             object.__setattr__(self, field, tuple(names))
         object.__setattr__(self, "pixel_range", check_range(self.pixel_range))
         check_bool("apply_exif", self.apply_exif)
         check_float("temperature", self.temperature, minimum=0.0)
-        if self.task is not None:
-            choose("task", self.task, TASKS)
+        task = None if self.task is None else choose("task", self.task, TASKS)
         if self.activation is not None:
             choose("activation", self.activation, LOG_SCORES)
-        if self.task == REGRESSION and (self.class_names or self.activation):
+        if task is not None and not task.has_classes and (self.class_names or self.activation):
             raise BadValue(
-                f"task='regression' was given with class_names={self.class_names!r} and activation="
+                f"task={self.task!r} was given with class_names={self.class_names!r} and activation="
                 f"{self.activation!r}. Only a classification has them. Leave them out, or pass task='classification'."
             )
 

@@ -1,17 +1,21 @@
 """Charts as SVG, in the colors of the page: light, dark and print."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_resnet.report.page import escape
+from keras_resnet.report.page import escape, number
 
-WIDTH, HEIGHT, MARGIN = 960, 300, 48
-TICKS = 4
+WIDTH, HEIGHT = 640, 300
+# Around the area of a chart, wide enough for ticks in the larger letters of a phone.
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 14, 40
+TICKS = 5
+Z_95 = 1.959964  # of the normal distribution, for intervals of 95 %
 Point = tuple[float, float]
 
 
-def figure(height: int, content: str, note: str, name: str, legend: str = "") -> str:
-    """Returns a figure around the content of an SVG of `WIDTH` by `height`.
+def figure(height: int, content: str, note: str, name: str, legend: str = "", width: int = WIDTH) -> str:
+    """Returns a figure around the content of an SVG.
 
     Args:
         height: of the drawing area, in its own units.
@@ -19,11 +23,70 @@ def figure(height: int, content: str, note: str, name: str, legend: str = "") ->
         note: what is to be seen, plain text; under the picture, and for screen readers.
         name: id of the SVG.
         legend: HTML between picture and note.
+        width: of the drawing area; one above `WIDTH` scrolls on a phone.
     """
+    kind, least = ("figure", "") if width <= WIDTH else ("wide", f' style="min-width: {width * 0.7:.0f}px"')
     return (
-        f'<figure class="wide"><svg id="{name}" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(note)}" '
-        f'style="min-width: 40rem">{content}</svg>{legend}<figcaption>{escape(note)}</figcaption></figure>'
+        f'<figure class="{kind}"><svg id="{name}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(note)}"{least}>{content}</svg>{legend}<figcaption>{escape(note)}</figcaption></figure>'
     )
+
+
+def round_ticks(low: float, high: float, most: int = TICKS, whole: bool = False) -> list[float]:
+    """Returns multiples of 1, 2 or 5 times a power of ten between two numbers.
+
+    Args:
+        low: the first that may be marked.
+        high: the last that may be marked.
+        most: how many steps at most.
+        whole: whether they are to be whole numbers.
+
+    Example:
+        >>> from keras_resnet.report.chart import round_ticks
+        >>> round_ticks(0.13, 0.97)
+        [0.2, 0.4, 0.6, 0.8]
+    """
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= span / most * (1 - 1e-9))
+    step = max(step, 1.0) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    digits = max(0, 1 - math.floor(math.log10(step)))
+    return [round(index * step, digits) for index in range(first, last + 1)] or [low]
+
+
+def frame(
+    x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, whole: bool = True
+) -> tuple[Callable[[float, float], Point], str]:
+    """Returns the axes of a chart: a function from values to their place, and the SVG of ticks and grid.
+
+    Args:
+        x_range: first and last value across.
+        y_range: lowest and highest value.
+        x_label: of the horizontal axis.
+        whole: whether ticks across are whole numbers, such as epochs.
+    """
+    (left, right), (low, high) = x_range, y_range
+    across, up = (right - left) or 1.0, (high - low) or 1.0
+
+    def place(x: float, y: float) -> Point:
+        horizontal = LEFT + (WIDTH - LEFT - RIGHT) * (x - left) / across
+        return horizontal, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / up
+
+    drawn = []
+    for value in round_ticks(low, high):
+        height = place(left, value)[1]
+        drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
+        drawn.append(f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>')
+    for value in round_ticks(left, right, whole=whole):
+        x = place(value, low)[0]
+        drawn.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM + 4}"/>')
+        drawn.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    drawn.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    return place, "".join(drawn)
 
 
 def lines(
@@ -39,32 +102,18 @@ def lines(
 
     Args:
         series: the name of each line, and its points in the order of x.
-        x_label: of the horizontal axis.
+        x_label: of the horizontal axis, whose values are whole.
         note: what is to be seen, plain text.
         name: id of the SVG.
         y_range: of the vertical axis; by default that of the points.
         pairs: lines 2n and 2n + 1 have one color, and the second is dashed.
     """
     points = [point for _, line in series for point in line]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    low, high = y_range or (min(y for _, y in points), max(y for _, y in points))
-    across, up = (right - left) or 1.0, (high - low) or 1.0
-
-    def place(x: float, y: float) -> Point:
-        horizontal = MARGIN + (WIDTH - 2 * MARGIN) * (x - left) / across
-        return horizontal, HEIGHT - MARGIN / 2 - (HEIGHT - MARGIN) * (y - low) / up
-
-    drawn = []
-    for tick in range(TICKS + 1):
-        value = low + up * tick / TICKS
-        height = place(left, value)[1]
-        drawn.append(f'<line class="grid" x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        drawn.append(f'<text x="4" y="{height + 4:.1f}">{value:.3g}</text>')
-    drawn.append(f'<text x="{MARGIN}" y="{HEIGHT - 6}">{escape(x_label)} {left:g}</text>')
-    drawn.append(f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)} {right:g}</text>')
-    keys = []
-    for number, (title, line) in enumerate(series):
-        color = f"c{(number // 2 if pairs else number) % 8}" + (" dashed" if pairs and number % 2 else "")
+    across = min(x for x, _ in points), max(x for x, _ in points)
+    place, axes = frame(across, y_range or (min(y for _, y in points), max(y for _, y in points)), x_label)
+    drawn, keys = [axes], []
+    for index, (title, line) in enumerate(series):
+        color = f"c{(index // 2 if pairs else index) % 8}" + (" dashed" if pairs and index % 2 else "")
         if not line:
             continue
         places = [place(*point) for point in line]
@@ -78,23 +127,43 @@ def lines(
 
 
 def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
-    """Returns horizontal bars.
+    """Returns horizontal bars, as a table whose names may be long.
 
     Args:
         rows: name, length from 0 to 1, and the text at its end.
         note: what is to be seen, plain text.
-        name: id of the SVG.
+        name: id of the table.
     """
-    drawn = []
-    for index, (title, length, told) in enumerate(rows):
-        y = 18 + index * 22
-        width = max(length, 0.0) * (WIDTH - 420)
-        drawn.append(
-            f'<text x="0" y="{y + 4}">{escape(title)}</text>'
-            f'<rect class="bar" x="220" y="{y - 7}" width="{width:.1f}" height="12"/>'
-            f'<text x="{228 + width:.1f}" y="{y + 4}">{escape(told)}</text>'
-        )
-    return figure(24 + 22 * len(rows), "".join(drawn), note, name)
+    drawn = "".join(
+        f'<tr><th scope="row">{escape(title)}</th><td><span class="hbar" style="width: {max(length, 0.0) * 100:.1f}%">'
+        f'</span></td><td class="number">{escape(told)}</td></tr>'
+        for title, length, told in rows
+    )
+    return (
+        f'<figure class="figure"><table class="bars" id="{name}">{drawn}</table>'
+        f"<figcaption>{escape(note)}</figcaption></figure>"
+    )
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share that was counted in so many examples.
+
+    Args:
+        share: of the examples, in [0, 1].
+        count: of the examples, at least one.
+
+    Source:
+        Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+
+    Example:
+        >>> from keras_resnet.report.chart import wilson_interval
+        >>> [round(end, 3) for end in wilson_interval(0.5, 10)]
+        [0.237, 0.763]
+    """
+    square = Z_95**2 / count
+    center = (share + square / 2) / (1 + square)
+    half = Z_95 * math.sqrt(share * (1 - share) / count + square / (4 * count)) / (1 + square)
+    return max(0.0, center - half), min(1.0, center + half)
 
 
 def reliability_diagram(bins: Sequence[Any], note: str) -> str:
@@ -104,32 +173,50 @@ def reliability_diagram(bins: Sequence[Any], note: str) -> str:
         bins: of `evaluation.reliability`.
         note: what is to be seen, plain text.
     """
-    side, foot = 300, 24
-    start = (WIDTH - side * 2) / 2
+    side, top = 250, 26
+    starts, floor = (LEFT, WIDTH - side - RIGHT), top + side
     most = max(1, *(bin.examples for bin in bins))
     drawn = [
-        f'<line class="axis dashed" x1="{start}" y1="{side + 8}" x2="{start + side}" y2="8"/>',
-        f'<text x="{start}" y="{side + foot}">confidence 0</text>',
-        f'<text x="{start + side}" y="{side + foot}" text-anchor="end">1</text>',
-        f'<text x="{start - 6}" y="18" text-anchor="end">accuracy 1</text>',
-        f'<text x="{start + side + 40}" y="{side + foot}">examples by confidence, at most {most:,} in a bin</text>',
+        f'<line class="axis dashed" x1="{starts[0]}" y1="{floor}" x2="{starts[0] + side}" y2="{top}"/>',
+        f'<text x="{starts[0]}" y="16">accuracy</text>',
+        f'<text x="{starts[1]}" y="16">examples, at most {most:,}</text>',
     ]
+    for start in starts:
+        for value in (0, 0.2, 0.4, 0.6, 0.8, 1):
+            x = start + value * side
+            drawn.append(f'<text x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{value:g}</text>')
+        drawn.append(f'<text x="{start + side / 2}" y="{floor + 36}" text-anchor="middle">confidence</text>')
+    for value in (0, 0.2, 0.4, 0.6, 0.8, 1):
+        y = floor - value * side
+        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+    rows = []
     for bin in bins:
         if not bin.examples:
             continue
-        x, width = start + bin.low * side, (bin.high - bin.low) * side - 1
+        x, width = bin.low * side, (bin.high - bin.low) * side - 1
+        low, high = wilson_interval(bin.accuracy, bin.examples)
         told = f"<title>{bin.examples:,} examples, confidence {bin.confidence:.3f}, accuracy {bin.accuracy:.3f}</title>"
-        for left, height, kind in (
-            (x, bin.accuracy * side, "bar"),
-            (x + side + 40, bin.examples / most * side, "soft"),
-        ):
+        heights = bin.accuracy * side, bin.examples / most * side
+        for start, height, kind in zip(starts, heights, ("bar", "soft"), strict=True):
             drawn.append(
-                f'<rect class="{kind}" x="{left:.1f}" y="{side + 8 - height:.1f}" width="{width:.1f}" '
+                f'<rect class="{kind}" x="{start + x:.1f}" y="{floor - height:.1f}" width="{width:.1f}" '
                 f'height="{max(height, 0.5):.1f}">{told}</rect>'
             )
-        gap = side + 8 - bin.confidence * side
-        drawn.append(f'<line class="honest" x1="{x:.1f}" x2="{x + width:.1f}" y1="{gap:.1f}" y2="{gap:.1f}"/>')
-    return figure(side + foot + 8, "".join(drawn), note, "reliability")
+        middle, gap = starts[0] + x + width / 2, floor - bin.confidence * side
+        drawn.append(
+            f'<line class="interval" x1="{middle:.1f}" x2="{middle:.1f}" y1="{floor - high * side:.1f}" '
+            f'y2="{floor - low * side:.1f}"/>'
+        )
+        left = starts[0] + x
+        drawn.append(f'<line class="honest" x1="{left:.1f}" x2="{left + width:.1f}" y1="{gap:.1f}" y2="{gap:.1f}"/>')
+        cells = f"{bin.low:.2f} to {bin.high:.2f}", f"{bin.examples:,}", f"{bin.confidence:.3f}", f"{bin.accuracy:.3f}"
+        rows.append("".join(f"<td>{cell}</td>" for cell in (*cells, f"{low:.2f} to {high:.2f}")))
+    named = "".join(
+        f'<th scope="col">{name}</th>' for name in ("confidence", "examples", "mean", "accuracy", "95 % interval")
+    )
+    listed = "".join(f"<tr>{row}</tr>" for row in rows)
+    numbers = f"<details><summary>As numbers</summary><table><tr>{named}</tr>{listed}</table></details>"
+    return figure(floor + 44, "".join(drawn), note, "reliability", numbers)
 
 
 def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
@@ -140,16 +227,20 @@ def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
         labels: of the two axes.
         note: what is to be seen, plain text.
     """
-    side = 320
-    start = (WIDTH - side) / 2
+    side, top = 320, 26
+    start, floor = (WIDTH - side) / 2, 26 + 320
     values = [value for point in points for value in point]
     low, span = min(values), (max(values) - min(values)) or 1.0
-    drawn = [f'<line class="axis dashed" x1="{start}" y1="{side + 8}" x2="{start + side}" y2="8"/>']
+    drawn = [f'<line class="axis dashed" x1="{start}" y1="{floor}" x2="{start + side}" y2="{top}"/>']
+    for value in round_ticks(low, low + span):
+        place = (value - low) / span * side
+        drawn.append(f'<text x="{start + place:.1f}" y="{floor + 18}" text-anchor="middle">{number(value)}</text>')
+        drawn.append(f'<text x="{start - 6}" y="{floor - place + 4:.1f}" text-anchor="end">{number(value)}</text>')
     drawn += [
-        f'<circle class="bar" cx="{start + (x - low) / span * side:.1f}" cy="{side + 8 - (y - low) / span * side:.1f}" '
-        'r="2.5" opacity="0.6"/>'
+        f'<circle class="bar" cx="{start + (x - low) / span * side:.1f}" cy="{floor - (y - low) / span * side:.1f}" '
+        'r="3.5" opacity="0.6"/>'
         for x, y in points
     ]
-    drawn.append(f'<text x="{start}" y="{side + 24}">{escape(labels[0])}: {low:.3g} to {low + span:.3g}</text>')
-    drawn.append(f'<text x="{start - 6}" y="18" text-anchor="end">{escape(labels[1])}</text>')
-    return figure(side + 32, "".join(drawn), note, "scatter")
+    drawn.append(f'<text x="{WIDTH / 2}" y="{floor + 38}" text-anchor="middle">{escape(labels[0])}</text>')
+    drawn.append(f'<text x="{start}" y="16" text-anchor="middle">{escape(labels[1])}</text>')
+    return figure(floor + 46, "".join(drawn), note, "scatter")

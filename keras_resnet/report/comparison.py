@@ -11,6 +11,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, page, page_path, table
 from keras_resnet.training import Run
+from keras_resnet.training.monitor import direction_of
 from keras_resnet.training.sections import DESCRIPTIVE
 
 FIGURES = ("accuracy", "loss", "top5", "expected_calibration_error", "mse", "mae", "r2")
@@ -23,7 +24,7 @@ class Comparison:
     Attributes:
         names: of the runs, the last parts of their paths that tell them apart.
         runs: in the order given.
-        rows: one a run: name, model, data, epochs, parameters, minutes, and the figures of the test split.
+        rows: one a run: name, the figures of the test split, model, epochs, minutes, parameters, status and data.
         differing: field of the recipe -> its value in each run, where they are not all the same.
     """
 
@@ -53,27 +54,43 @@ class Comparison:
         """
         path = page_path(out)
         columns = list(self.rows[0])
-        figures = table(columns, [("", [row[column] for column in columns]) for row in self.rows], sortable=True)
+        rows = [("", [row[column] for column in columns]) for row in self.rows]
+        figures = table(columns, rows, sortable=True, stacked=True, winners=self._winners(columns))
         sections = [("Figures", figures)]
         if self.differing:
             rows = [("", [name, *map(_text, values)]) for name, values in self.differing.items()]
-            sections.append(("What differs in the recipes", table(["field", *self.names], rows)))
-        sections += [(title, drawn) for title, drawn in map(self._curve, ("loss", "accuracy", "mae")) if drawn]
+            sections.append(("What differs in the recipes", table(["field", *self.names], rows, stacked=True)))
+        drawn = [figure for figure in map(self._curve, ("loss", "accuracy", "mae")) if figure]
+        if drawn:
+            sections.append(("Curves", f'<div class="charts">{"".join(drawn)}</div>'))
         subtitle = f"{len(self.runs)} runs; figures of the test split, or of the validation split where there is none"
         files.write_text(path, page("Runs side by side", subtitle, sections, SORT))
         return path
 
-    def _curve(self, name: str) -> tuple[str, str]:
+    def _winners(self, columns: list[str]) -> set[tuple[int, int]]:
+        """Returns the cells with the best of each figure, where the runs were scored on the same data."""
+        if len({(run.about.fingerprint, "test" in run.metrics) for run in self.runs}) > 1:
+            return set()
+        found = set()
+        for name in set(FIGURES) & set(columns):
+            values = [row[name] for row in self.rows]
+            known = [value for value in values if value is not None]
+            best = (max if direction_of(name) == "max" else min)(known, default=None)
+            if len(set(known)) > 1:
+                found |= {(row, columns.index(name)) for row, value in enumerate(values) if value == best}
+        return found
+
+    def _curve(self, name: str) -> str:
         series = []
         for title, run in zip(self.names, self.runs, strict=True):
             for key, split in ((name, "training"), (f"val_{name}", "validation")):
                 points = list(zip(run.history.get("epoch", []), run.history.get(key, []), strict=False))
                 series.append((f"{title}, {split}", points))
         if not any(points for _, points in series):
-            return name, ""
-        note = f"{name} after every epoch: one color a run, dashed for validation."
-        heading = {"mae": "Mean absolute error"}.get(name, name.capitalize())
-        return heading, chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}", pairs=True)
+            return ""
+        title = {"mae": "Mean absolute error", "loss": "Loss as minimized"}.get(name, name.capitalize())
+        note = f"{title} after every epoch: one color a run, dashed for validation."
+        return chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}", pairs=True)
 
 
 def compare(runs: Sequence[Run | str | os.PathLike]) -> Comparison:
@@ -103,13 +120,13 @@ def _row(name: str, run: Run) -> dict[str, Any]:
     history = run.history
     return {
         "run": name,
-        "status": run.description["status"],
-        "model": run.about.model,
-        "data": run.about.data,
-        "epochs": len(history.get("epoch", [])),
-        "parameters": run.about.parameters,
-        "minutes": round(sum(history.get("epoch_seconds", [])) / 60, 2),
         **{figure: figures.get(figure) for figure in FIGURES},
+        "model": run.about.model,
+        "epochs": len(history.get("epoch", [])),
+        "minutes": round(sum(history.get("epoch_seconds", [])) / 60, 2),
+        "parameters": run.about.parameters,
+        "status": run.file.status,
+        "data": run.about.data,
     }
 
 

@@ -3,11 +3,13 @@
 import html
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from keras_resnet.errors import BadValue
 from keras_resnet.files import HTML_MARK, check_parent, check_replaceable
+
+LONGEST_WORD = 24  # that a cell of a table holds in one piece
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5d6670; --line: #d5dae0; --mark: #0b66c3;
@@ -21,23 +23,32 @@ h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2re
 p.soft, td.soft, figcaption { color: var(--soft); }
 a { color: var(--mark); } :focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }
+td.long { overflow-wrap: anywhere; min-width: 9rem; } td.number { white-space: nowrap; }
 th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.winner { color: var(--good); font-weight: 700; }
 tr.chosen td { background: var(--band); } tr.best td:first-child { color: var(--good); font-weight: 700; }
-svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+svg { width: 100%; height: auto; display: block; } svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); }
 svg .curve { fill: none; stroke: var(--soft); stroke-opacity: .35; stroke-width: 1.2; }
 svg .best { stroke: var(--good); stroke-opacity: 1; stroke-width: 2.2; }
 svg .chosen { stroke: var(--mark); stroke-opacity: 1; stroke-width: 3; } svg .bar { fill: var(--mark); }
-svg .dim { stroke-opacity: .06; } pre { background: var(--band); padding: .8rem; overflow-x: auto; }
+svg .dim { stroke-opacity: .06; }
+pre { background: var(--band); padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 label { margin-right: 1rem; } select, button { font: inherit; }
 @media print { body { max-width: none; } .controls { display: none; } h2 { break-after: avoid; }
   figure, table { break-inside: avoid; } }
-figure { margin: 0; }
+figure { margin: 0; } figure.figure { max-width: 44rem; } figcaption { overflow-wrap: anywhere; }
+p.soft { overflow-wrap: anywhere; } p code { overflow-wrap: anywhere; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
+table.answers { width: auto; max-width: 100%; } table.answers td.share { width: 12rem; }
+table.bars { table-layout: auto; } table.bars th { font-weight: 400; overflow-wrap: anywhere; width: 30%; }
+table.bars td { width: 55%; } table.bars td.number { width: 15%; text-align: left; }
+.hbar { display: block; height: .75rem; background: var(--mark); border-radius: 2px; min-width: 1px; }
 svg .grid { stroke: var(--line); stroke-opacity: .6; } svg .dashed { stroke-dasharray: 6 4; }
 svg .line { fill: none; stroke-width: 2; } svg .soft { fill: var(--soft); fill-opacity: .5; }
-svg .honest { stroke: var(--ink); stroke-width: 2; }
+svg .honest { stroke: var(--ink); stroke-width: 2; } svg .interval { stroke: var(--soft); stroke-width: 1.5; }
 svg .c0 { stroke: #0b66c3; } svg .c1 { stroke: #c2571a; } svg .c2 { stroke: #137a3a; } svg .c3 { stroke: #a02c6d; }
 svg .c4 { stroke: #6b4fbb; } svg .c5 { stroke: #8a6d00; } svg .c6 { stroke: #00798c; } svg .c7 { stroke: #9c3b3b; }
 @media (prefers-color-scheme: dark) { svg .c0 { stroke: #63b0ff; } svg .c1 { stroke: #ff9d5c; }
@@ -54,7 +65,18 @@ dl.tiles dd { margin: 0; font-size: 1.35rem; font-variant-numeric: tabular-nums;
 table.confusion td { text-align: right; padding: .2rem .4rem; border: 0; }
 table.confusion td { background: color-mix(in srgb, var(--mark) calc(var(--share) * 70%), transparent); }
 table.confusion th[scope=col] { text-align: right; padding: .2rem .4rem; }
-table.confusion td.zero { color: var(--soft); } details { margin: .6rem 0; } summary { cursor: pointer; }
+table.confusion { width: auto; }
+table.confusion td.zero { color: var(--soft); }
+@media (max-width: 40rem) { body { padding: .7rem; }
+  .figure svg text { font-size: 18px; } th, td { padding: .25rem .3rem; }
+  table.confusion { font-size: .72rem; } table.confusion td, table.confusion th { padding: .15rem .2rem; }
+  table.confusion th[scope=col] { writing-mode: vertical-rl; text-align: left; }
+  table.stack tr:first-child { display: none; } table.stack tr { display: block; padding: .5rem 0;
+    border-bottom: 2px solid var(--line); }
+  table.stack td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: .1rem .2rem;
+    text-align: right; white-space: normal; }
+  table.stack td::before { content: attr(data-label); color: var(--soft); text-align: left; overflow-wrap: normal; } }
+details { margin: .6rem 0; } summary { cursor: pointer; }
 """
 
 # A heading of a sortable table is a button: numbers by size, words by the alphabet, what is missing last.
@@ -115,28 +137,49 @@ def tiles(values: Iterable[tuple[str, str]]) -> str:
     return f'<dl class="tiles">{shown}</dl>'
 
 
-def table(head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]], *, sortable: bool = False) -> str:
+def table(
+    head: Sequence[str],
+    rows: Iterable[tuple[str, Sequence[Any]]],
+    *,
+    sortable: bool = False,
+    stacked: bool = False,
+    winners: Container[tuple[int, int]] = (),
+) -> str:
     """Returns an HTML table.
 
     Args:
         head: names of the columns.
         rows: attributes of the row as HTML, and the values of its cells.
         sortable: whether the names are buttons that sort.
+        stacked: whether on a phone every row is a list of its own, for tables with many columns.
+        winners: `(row, column)` of the cells that are marked as the best.
     """
+
+    def labelled(column: int) -> str:
+        return f' data-label="{escape(head[column])}"' if stacked else ""
+
     rows = list(rows)
     first = rows[0][1] if rows else [""] * len(head)
-    kinds = ["number" if isinstance(value, (int, float)) else "" for value in first]
+    kinds = [_kind(value) for value in first]
     cells = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in head]
     named = "".join(f'<th scope="col" class="{kind}">{cell}</th>' for kind, cell in zip(kinds, cells, strict=True))
     lines = [f"<tr>{named}</tr>"]
-    for attributes, values in rows:
+    for index, (attributes, values) in enumerate(rows):
         filled = "".join(
-            f'<td class="{"number" if isinstance(value, (int, float)) else ""}" data-value="{escape(value)}">'
-            f"{number(value)}</td>"
-            for value in values
+            f'<td class="{_kind(value)}{" winner" * ((index, column) in winners)}" data-value="{escape(value)}"'
+            f"{labelled(column)}>{number(value)}</td>"
+            for column, value in enumerate(values)
         )
         lines.append(f"<tr {attributes}>{filled}</tr>")
-    return f'<div class="wide"><table class="{"sortable" if sortable else ""}">' + "\n".join(lines) + "</table></div>"
+    kind = " ".join(["sortable"] * sortable + ["stack"] * stacked)
+    return f'<div class="wide"><table class="{kind}">' + "\n".join(lines) + "</table></div>"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (int, float)):
+        return "number"
+    # Paths and digests break anywhere; words do not.
+    return "long" if any(len(word) > LONGEST_WORD for word in str(value).split()) else ""
 
 
 def page_path(out: str | os.PathLike) -> pathlib.Path:

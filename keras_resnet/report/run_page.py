@@ -1,18 +1,20 @@
 """The page of a run: figures, curves, confusion, calibration, worst mistakes, data, recipe, how to make it again."""
 
+import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_resnet import data as datasets
-from keras_resnet.evaluation import open_trained, predict_all, reliability, scores
-from keras_resnet.evaluation.predictions import Predictions, mistakes_of, predictions_of
+from keras_resnet.evaluation import Trained, open_trained, reliability, scores
+from keras_resnet.evaluation.predictions import Predictions, mistakes_of, predictions_from
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, escape, number, page, table, tiles
 from keras_resnet.report.pictures import shown_mistakes
-from keras_resnet.training import Run
+from keras_resnet.training import Recipe, Run, compare_recipes, list_recipes
+from keras_resnet.training.scoring import outputs_and_labels
 
 MISTAKES = 12
 MOST_CONFUSION_CLASSES = 40
@@ -29,21 +31,8 @@ def run_page(run: Run) -> str:
     about = run.about
     split = next((name for name in ("test", "validation") if about.sizes.get(name)), "train")
     sections: list[Section] = [("Curves", _curves(run))]
-    trained = open_trained(run)
-    if not trained.is_regression:
-        predicted = predictions_of(trained, run.dataset, split)
-        figures = scores.classification(predicted.scores, predicted.labels, about.class_names)
-        sections += [
-            ("Confusion", _confusion(figures["confusion"], about.class_names)),
-            ("Class by class", _classes(figures["per_class"])),
-            ("Calibration", _calibration(run, predicted, figures["expected_calibration_error"])),
-            ("Most confident errors", _mistakes(run, predicted)),
-        ]
-    else:
-        sizing = datasets.sizing(run.record, run.dataset.image_shape)
-        outputs, targets = predict_all(run.model, run.dataset.batches(split, 64, **sizing))
-        figures = scores.regression(outputs, targets)
-        sections.append(("Predicted and true", _agreement(outputs, targets)))
+    scored = _scored(run, split)
+    sections += [(title, SECTIONS[title](scored)) for title in scored.trained.task.sections]
     sections += _stored_robustness(run)
     sections += [
         ("Data", _data(run)),
@@ -51,25 +40,51 @@ def run_page(run: Run) -> str:
         ("Environment", _environment(run)),
         ("Make it again", _again(run)),
     ]
-    glance = _glance(run, split, figures)
+    glance = _glance(scored)
     subtitle = (
         f"{about.model} on {about.data}, recipe {about.recipe.name}, seed {about.recipe.train.seed}; "
-        f"{run.description['status']}; figures of the {split} split"
+        f"{run.file.status}; figures of the {split} split"
     )
     return page(f"Run {run.path.name}", subtitle, [("At a glance", glance), *sections], SORT)
 
 
-def _glance(run: Run, split: str, figures: Mapping[str, Any]) -> str:
-    names = {
-        "accuracy": "accuracy",
-        "top5": "top-5 accuracy",
-        "loss": "cross-entropy",
-        "expected_calibration_error": "calibration error",
-        "mse": "mean squared error",
-        "mae": "mean absolute error",
-        "r2": "R squared",
-    }
-    shown = [(title, f"{figures[name]:.4f}") for name, title in names.items() if name in figures]
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A run, and what its model says of a split.
+
+    Attributes:
+        run: the run.
+        trained: its model and record.
+        split: that was predicted.
+        outputs: of the model, `(examples, outputs)`.
+        labels: of the examples.
+        figures: as `evaluate` gives them.
+    """
+
+    run: Run
+    trained: Trained
+    split: str
+    outputs: np.ndarray
+    labels: np.ndarray
+    figures: Mapping[str, Any]
+
+    @functools.cached_property
+    def predicted(self) -> Predictions:
+        """The predictions of a classifier of one class an example."""
+        return predictions_from(self.trained, self.run.dataset, self.split, self.outputs, self.labels)
+
+
+def _scored(run: Run, split: str) -> Scored:
+    """Returns the scores of a split, as `evaluate` computes them."""
+    trained = open_trained(run)
+    outputs, labels = outputs_and_labels(run.model, run.dataset, split, run.record, 64)
+    figures = trained.task.score(trained.read(outputs), labels, run.about.class_names)
+    return Scored(run, trained, split, outputs, labels, figures)
+
+
+def _glance(scored: Scored) -> str:
+    run, split, figures = scored.run, scored.split, scored.figures
+    shown = [(title, f"{figures[name]:.4f}") for name, title in scored.trained.task.figures.items() if name in figures]
     seconds = sum(run.history.get("epoch_seconds", []))
     shown += [
         (f"{split} examples", f"{figures['examples']:,}"),
@@ -85,22 +100,42 @@ def _curves(run: Run) -> str:
     if not history:
         return "<p>No epoch is finished.</p>"
     drawn = []
-    for name, title in (("loss", "Loss"), ("accuracy", "Accuracy"), ("mae", "Mean absolute error")):
+    notes = {"loss": _about_loss(run)}
+    for name, title in run.recipe.loss.choice.task.curves.items():
         series = [
             (f"{title.lower()}, {split}", list(zip(history["epoch"], history[key], strict=True)))
             for key, split in ((name, "training"), (f"val_{name}", "validation"))
             if key in history
         ]
-        if series:
-            note = f"{title} after every epoch. Training figures are means over the epoch, on augmented examples."
+        if series and not _is_the_loss(history, name):
+            note = (
+                f"{title} after every epoch. {notes.get(name, '')}Training figures are means over the epoch, on "
+                "augmented examples."
+            )
             drawn.append(chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}"))
     names = list(history)
     rows = [("", [history[name][index] for name in names]) for index in range(len(history["epoch"]))]
-    return "".join(drawn) + f"<details><summary>Every epoch as numbers</summary>{table(names, rows)}</details>"
+    listed = f"<details><summary>Every epoch as numbers</summary>{table(names, rows)}</details>"
+    return f'<div class="charts">{"".join(drawn)}</div>{listed}'
 
 
-def _confusion(confusion: list[list[int]], names: tuple[str, ...]) -> str:
-    counts = np.asarray(confusion)
+def _about_loss(run: Run) -> str:
+    """Returns in what the loss that is minimized differs from the plain one of the task."""
+    loss = run.recipe.loss
+    if not loss.choice.task.has_classes:
+        return "In units of the targets' standard deviations. " if loss.scale_targets else ""
+    plain = loss.plain_metric
+    differs = plain in run.history and not _is_the_loss(run.history, plain)
+    return "With smoothing, weights of classes and regularization. " if differs else ""
+
+
+def _is_the_loss(history: Mapping[str, list[float]], name: str) -> bool:
+    """Returns whether a metric is what was minimized, to the rounding of sums."""
+    return name not in ("loss", "accuracy") and np.allclose(history.get(name, np.inf), history["loss"], rtol=1e-4)
+
+
+def _confusion(scored: Scored) -> str:
+    names, counts = scored.run.about.class_names, np.asarray(scored.figures["confusion"])
     wrong = [(int(counts[i, j]), i, j) for i, j in zip(*np.nonzero(counts), strict=True) if i != j]
     pairs = sorted(wrong, key=lambda row: -row[0])[:MOST_PAIRS]
     listed = table(
@@ -124,7 +159,8 @@ def _confusion(confusion: list[list[int]], names: tuple[str, ...]) -> str:
     )
 
 
-def _classes(rows: list[dict[str, Any]]) -> str:
+def _classes(scored: Scored) -> str:
+    rows = scored.figures["per_class"]
     head = ["class", "examples", "precision", "recall", "f1"]
     return table(
         head,
@@ -133,10 +169,12 @@ def _classes(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _calibration(run: Run, predicted: Predictions, error: float) -> str:
+def _calibration(scored: Scored) -> str:
+    run, predicted, error = scored.run, scored.predicted, scored.figures["expected_calibration_error"]
     note = (
-        f"Accuracy of the guesses by their confidence; the bar across each column is the mean confidence, where an "
-        f"honest classifier would end. Expected calibration error {error:.4f} over {scores.CALIBRATION_BINS} bins."
+        f"Accuracy of the guesses by their confidence; the line across each column is the mean confidence, where a "
+        f"calibrated classifier would end, the upright one the 95 % interval of the "
+        f"accuracy (Wilson). Expected calibration error {error:.4f} over {scores.CALIBRATION_BINS} bins."
     )
     drawn = chart.reliability_diagram(reliability(predicted.confidences, predicted.right), note)
     stored = run.path / "calibration.json"
@@ -159,8 +197,8 @@ def _calibration(run: Run, predicted: Predictions, error: float) -> str:
 WHEN = ("before", "after")
 
 
-def _mistakes(run: Run, predicted: Predictions) -> str:
-    found = mistakes_of(predicted, MISTAKES)
+def _mistakes(scored: Scored) -> str:
+    run, found = scored.run, mistakes_of(scored.predicted, MISTAKES)
     if not found:
         return "<p>There is none.</p>"
     return (
@@ -169,11 +207,21 @@ def _mistakes(run: Run, predicted: Predictions) -> str:
     )
 
 
-def _agreement(outputs: np.ndarray, targets: np.ndarray) -> str:
-    outputs, targets = outputs.reshape(len(outputs), -1), np.asarray(targets).reshape(len(targets), -1)
+def _agreement(scored: Scored) -> str:
+    outputs, targets = (values.reshape(len(values), -1) for values in (scored.outputs, scored.labels))
     step = -(-len(outputs) // 500)
     points = [(float(x), float(y)) for x, y in zip(targets[::step].ravel(), outputs[::step].ravel(), strict=True)]
     return chart.scatter(points, ("true", "predicted"), "On the diagonal both agree; at most 500 examples are drawn.")
+
+
+# What a row of the table of tasks may name.
+SECTIONS: dict[str, Callable[[Scored], str]] = {
+    "Confusion": _confusion,
+    "Class by class": _classes,
+    "Calibration": _calibration,
+    "Most confident errors": _mistakes,
+    "Predicted and true": _agreement,
+}
 
 
 def _stored_robustness(run: Run) -> list[Section]:
@@ -194,7 +242,7 @@ def _data(run: Run) -> str:
     sizes = table(["split", "examples"], [("", [name, size]) for name, size in about.sizes.items()])
     facts = [
         ("spec", about.data),
-        ("examples", "x".join("?" if side is None else str(side) for side in about.image_shape)),
+        ("examples", _shape(about.image_shape)),
         ("classes", str(len(about.class_names)) if about.class_names else "none: numbers are predicted"),
         ("fingerprint", about.fingerprint),
     ]
@@ -216,10 +264,28 @@ def _data(run: Run) -> str:
     )
 
 
+def _shape(shape: tuple[int | None, ...]) -> str:
+    """Returns the shape of examples for reading, such as "32 x 32, 3 channels"."""
+    *space, channels = shape
+    told = "of different sizes" if None in space else " x ".join(map(str, space))
+    return f"{told}, {channels} channel{'s' if channels != 1 else ''}"
+
+
 def _recipe(run: Run) -> str:
     recipe = run.recipe
     told = f"<p>{escape(recipe.about.source)}</p>" if recipe.about.source else ""
-    return f'{told}<pre tabindex="0">{escape(recipe.to_toml())}</pre>'
+    is_known = recipe.name in list_recipes()
+    base = Recipe.load(recipe.name) if is_known else Recipe()
+    where = f"the recipe {recipe.name!r} of the package" if is_known else "the defaults"
+    changed = compare_recipes(base, recipe)
+    rows = [("", [name, str(before), str(after)]) for name, before, after in changed]
+    differing = (
+        f"<p>What differs from {escape(where)}:</p>{table(['field', 'there', 'here'], rows)}"
+        if changed
+        else f"<p>As {escape(where)}.</p>"
+    )
+    whole = f'<details><summary>The whole recipe</summary><pre tabindex="0">{escape(recipe.to_toml())}</pre></details>'
+    return told + differing + whole
 
 
 def _environment(run: Run) -> str:

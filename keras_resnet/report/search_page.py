@@ -3,10 +3,12 @@
 from typing import Any
 
 from keras_resnet.report import chart
-from keras_resnet.report.chart import HEIGHT, MARGIN, WIDTH, figure
+from keras_resnet.report.chart import HEIGHT, figure, frame
 from keras_resnet.report.importance import encoded, importance_of, unexplored
 from keras_resnet.report.page import SORT, escape, number, page, table
 from keras_resnet.tuning import Dimension, Search, Trial
+
+PARALLEL_WIDTH, MARGIN = 960, 48  # of the parallel coordinates
 
 SCRIPT = """
 const rows = [...document.querySelectorAll("tr[data-trial]")];
@@ -116,26 +118,15 @@ def _curves(found: Search) -> str:
     if not drawn:
         return "<p>No trial has finished an epoch yet.</p>"
     values = [value for trial in drawn for value in trial.curve]
-    low, high = min(values), max(values)
     epochs = max(len(trial.curve) for trial in drawn)
-    span = (high - low) or 1.0
-
-    def place(epoch: int, value: float) -> tuple[float, float]:
-        x = MARGIN + (WIDTH - 2 * MARGIN) * (epoch / max(epochs - 1, 1))
-        return x, HEIGHT - MARGIN / 2 - (HEIGHT - MARGIN) * (value - low) / span
-
+    place, axes = frame((1, epochs), (min(values), max(values)), "epoch")
     lines = []
     for trial in _best_last(found, drawn):
-        points = [place(epoch, value) for epoch, value in enumerate(trial.curve)]
+        points = [place(epoch, value) for epoch, value in enumerate(trial.curve, start=1)]
         if len(points) == 1:
             points.append((points[0][0] + 3, points[0][1]))
         lines.append(_polyline(found, trial, points))
-    ticks = "".join(
-        f'<text x="4" y="{place(0, value)[1] + 4:.1f}">{value:.3g}</text>' for value in (low, low + span / 2, high)
-    )
-    ends = f'<text x="{MARGIN}" y="{HEIGHT}">epoch 1</text>'
-    ends += f'<text x="{WIDTH - 2 * MARGIN}" y="{HEIGHT}">epoch {epochs}</text>'
-    return figure(HEIGHT, "".join(lines) + ticks + ends, "One line a trial, the winner in green.", "curves")
+    return figure(HEIGHT, axes + "".join(lines), "One line a trial, the winner in green.", "curves")
 
 
 def _best_last(found: Search, trials: list[Trial]) -> list[Trial]:
@@ -150,7 +141,7 @@ def _parallel(found: Search) -> str:
     scores = [trial.score or 0.0 for trial in scored]
     low, span = min(scores), (max(scores) - min(scores)) or 1.0
     height = 340
-    step = (WIDTH - 2 * MARGIN) / len(dimensions)
+    step = (PARALLEL_WIDTH - 2 * MARGIN) / len(dimensions)
 
     def place(column: int, share: float) -> tuple[float, float]:
         return MARGIN + column * step, height - 60 - (height - 110) * share
@@ -181,7 +172,7 @@ def _parallel(found: Search) -> str:
     note = (
         "One line a trial through the values it tried to its score on the right, past dimensions that were not active."
     )
-    return figure(height, "".join(parts), note, "parallel")
+    return figure(height, "".join(parts), note, "parallel", width=PARALLEL_WIDTH)
 
 
 def _importance(found: Search) -> str:

@@ -8,15 +8,15 @@ Example:
 
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.training.averaging import WeightAverage as WeightAverage
-from keras_resnet.training.callbacks import TrainingDiverged as TrainingDiverged
-from keras_resnet.training.checkpoint import CheckpointError as CheckpointError
 from keras_resnet.training.contact_sheet import preview as preview
 from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy
 from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
 from keras_resnet.training.cross_entropies import Focal as Focal
 from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.defaults import resolve as resolve
-from keras_resnet.training.folder import differences as differences
+from keras_resnet.training.description import differences as differences
+from keras_resnet.training.divergence import TrainingDiverged as TrainingDiverged
+from keras_resnet.training.interruption import Interrupted as Interrupted
 from keras_resnet.training.loss import check_outputs as check_outputs
 from keras_resnet.training.monitor import MeanRecall as MeanRecall
 from keras_resnet.training.range_test import RangeTest as RangeTest
@@ -25,9 +25,10 @@ from keras_resnet.training.recipe import Recipe as Recipe
 from keras_resnet.training.recipe import compare_recipes as compare_recipes
 from keras_resnet.training.recipe import list_recipes as list_recipes
 from keras_resnet.training.recipe import recipe_fields as recipe_fields
+from keras_resnet.training.resume import Resume as Resume
 from keras_resnet.training.run import PlannedRun as PlannedRun
 from keras_resnet.training.run import Run as Run
 from keras_resnet.training.schedule import OneCycle as OneCycle
 from keras_resnet.training.setup import Setup as Setup
-from keras_resnet.training.trainer import Interrupted as Interrupted
+from keras_resnet.training.state_file import CheckpointError as CheckpointError
 from keras_resnet.training.trainer import fit as fit

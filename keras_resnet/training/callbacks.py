@@ -11,19 +11,12 @@ from typing import Any
 import keras
 
 from keras_resnet import files
-from keras_resnet.errors import BadValue
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.checkpoint import Progress
+from keras_resnet.training.divergence import FiniteLoss, TrainingDiverged
 from keras_resnet.training.loss import check_outputs
 from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.plots import draw_curves, draw_or_warn
-
-# Keras's LossScaleOptimizer starts at 2**15 and halves at every overflow without a floor; 50 in a row are no accident.
-SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
-
-
-class TrainingDiverged(BadValue):
-    """The loss is not finite, or the loss scale of 16-bit floats has collapsed."""
 
 
 class ModelChecks(keras.callbacks.Callback):
@@ -32,44 +25,6 @@ class ModelChecks(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the compiled model."""
         check_outputs(self.model)
-
-
-class FiniteLoss(keras.callbacks.Callback):
-    """Counts the steps, and stops at the first whose loss is not finite, before anything is written.
-
-    Args:
-        progress: of the run, which counts.
-
-    Raises:
-        TrainingDiverged: with step, learning rate and the last finite loss.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()
-        self.progress = progress
-        self.last_finite: float | None = None
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Checks the mean loss of the epoch so far, which a single NaN makes NaN."""
-        self.progress.steps += 1
-        loss = float((logs or {}).get("loss", math.nan))
-        if math.isfinite(loss):
-            self.last_finite = loss
-        else:
-            self._stop(f"The loss is {loss}")
-        scale = getattr(self.model.optimizer, "dynamic_scale", None)
-        if scale is not None and float(scale) < SMALLEST_LOSS_SCALE:
-            self._stop(f"The gradients overflow float16 in every step (loss scale {float(scale):.1e})")
-
-    def _stop(self, what: str) -> None:
-        optimizer = self.model.optimizer
-        last = "none" if self.last_finite is None else f"{self.last_finite:.4g}"
-        raise TrainingDiverged(
-            f"{what} at optimizer step {int(optimizer.iterations)}, learning rate "
-            f"{float(optimizer.learning_rate):.3g}; the last finite mean loss of an epoch was {last}. A loss must be "
-            "finite; files of earlier epochs are as they were. Lower optimizer.learning_rate or set "
-            "optimizer.clip_norm, and look at the data."
-        )
 
 
 def save_model(model: keras.Model, path: pathlib.Path) -> None:
@@ -159,8 +114,10 @@ class BestModel(keras.callbacks.Callback):
         loss = float(logs["val_loss"] if "val_loss" in logs else logs["loss"])
         if not math.isfinite(loss):
             raise TrainingDiverged(
-                f"The validation loss of epoch {epoch + 1} is {loss}. It must be finite; files of earlier epochs are "
-                "as they were. Lower optimizer.learning_rate, and look at the data."
+                f"The validation loss of epoch {epoch + 1} is {loss}",
+                step=int(self.model.optimizer.iterations),
+                learning_rate=float(self.model.optimizer.learning_rate),
+                last_finite=float(logs.get("loss", math.nan)),
             )
         progress, value = self.progress, self.monitor.value(logs)
         if self.monitor.is_better(value, progress.best):

@@ -8,7 +8,8 @@ from typing import Any
 from keras_resnet import data as datasets
 from keras_resnet import models
 from keras_resnet.arguments import choose
-from keras_resnet.training.folder import earlier_recipe
+from keras_resnet.distribution import Group
+from keras_resnet.training.description import RunFile
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.setup import Setup
 
@@ -30,7 +31,7 @@ def fill_from_run(
     given: Mapping[str, Any],
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    found: Mapping[str, Any] | None = None,
+    found: RunFile | None = None,
 ) -> tuple[Recipe, dict[str, Any]]:
     """Returns the recipe, and model, data and folder of data: as given, else as the run has them, else by default.
 
@@ -42,7 +43,7 @@ def fill_from_run(
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         found: what run.json of a run that goes on holds, or None.
     """
-    known = dict(DEFAULTS) if found is None else {**found, "recipe": earlier_recipe(found["recipe"])}
+    known = dict(DEFAULTS) if found is None else {name: getattr(found.about, name) for name in DEFAULTS}
     recipe = known["recipe"] if given.get("recipe") is None else given["recipe"]
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
@@ -75,7 +76,8 @@ def resolve(
     data_dir: str | os.PathLike | None = None,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    found: Mapping[str, Any] | None = None,
+    found: RunFile | None = None,
+    group: Group | None = None,
 ) -> Setup:
     """Returns everything that a training is made of, checked.
 
@@ -87,6 +89,7 @@ def resolve(
         seed: of weights, order and augmentation; None for the recipe's.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         found: what run.json of a run that goes on holds, whose recipe, model and data are taken; None for a new run.
+        group: the processes that train together; None for one alone.
 
     Raises:
         TypeError, ValueError: an argument or the data is not fit for training.
@@ -97,7 +100,7 @@ def resolve(
     data, root = asked["data"], asked["data_dir"]
     if isinstance(data, datasets.Dataset):
         spec, root = absolute_spec(data.spec, root)
-        return Setup.of(recipe, data, model, spec, root)
+        return Setup.of(recipe, data, model, spec, root, group)
     spec, root = absolute_spec(str(data), root)
-    dataset = recipe.data.load(spec, root, recipe.loss.choice.task)
-    return Setup.of(recipe, dataset, model, spec, root)
+    dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
+    return Setup.of(recipe, dataset, model, spec, root, group)

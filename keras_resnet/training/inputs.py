@@ -1,15 +1,18 @@
 """What the network of a run sees: its section of a recipe, the data as it wants it, sizes, and the normalization."""
 
+import bisect
 import dataclasses
-import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
+from keras_resnet.distribution import Group
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
@@ -32,6 +35,7 @@ LOADING = (
     "label_key",
 )
 BALANCES = {name: name for name in ("none", "weights")}
+STATISTICS_BATCH_SIZE = 256
 EVALUATION_BATCH_SIZE = 256
 # Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
 PROGRESSIVE_PARTS = 8
@@ -146,9 +150,35 @@ class Data(fields.Section):
             pixel_range=self.range_for(dataset),
             apply_exif=self.apply_exif,
             task=dataset.task,
+            units=dataset.units,
             activation=activation,
             head=HEAD,
         )
+
+    def normalization_layer(
+        self,
+        dataset: datasets.Dataset,
+        record: preprocessing.InputRecord,
+        constants: Mapping[str, Any] | None,
+        precision: str,
+    ) -> preprocessing.InputNormalization:
+        """Returns the first layer of the network, which carries the record.
+
+        Args:
+            dataset: whose training split "dataset" takes its statistics from.
+            record: what the network takes and gives.
+            constants: scheme, mean and std of the weights that it begins with, which take the place of the default
+                scheme; None if there are none.
+            precision: dtype policy of the layer.
+        """
+        common: dict[str, Any] = {"record": record, "dtype": precision}
+        if constants is not None and self.normalization == type(self)().normalization:
+            return preprocessing.InputNormalization(**constants, **common)
+        if self.normalization != "dataset":
+            return preprocessing.InputNormalization(self.normalization, **common)
+        sizing = datasets.sizing(record, dataset.image_shape)
+        batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
+        return preprocessing.InputNormalization.from_data(batches, **common)
 
     def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
         """Returns a weight for each class, for `model.fit`; None where classes count as they come.
@@ -191,10 +221,15 @@ class Data(fields.Section):
                 f"data.progressive_from={self.progressive_from} was given for examples of shape {shape}. Only images "
                 "can be resized. Leave it 1."
             )
-        parts = [self._parts(epoch / (self.progressive_until * epochs)) for epoch in range(epochs)]
-        stages, end = [], 0
-        for part, group in itertools.groupby(parts):
-            end += len(list(group))
+
+        def part_of(epoch: int) -> int:
+            return self._parts(epoch / (self.progressive_until * epochs))
+
+        stages: list[tuple[int, tuple[int, int] | None]] = []
+        end = 0
+        while end < epochs:
+            part = part_of(end)
+            end = bisect.bisect_right(range(epochs), part, lo=end, key=part_of)  # sizes never fall
             height, width = (max(1, side * part // PROGRESSIVE_PARTS) for side in space)
             stages.append((end, None if part == PROGRESSIVE_PARTS else (height, width)))
         return stages
@@ -203,6 +238,56 @@ class Data(fields.Section):
         """Returns how many parts of the whole side images have when a fraction of their growth is over."""
         fraction = self.progressive_from + (1 - self.progressive_from) * min(1.0, done)
         return max(1, round(PROGRESSIVE_PARTS * fraction))
+
+
+def evaluation_batches(
+    dataset: datasets.Dataset,
+    record: preprocessing.InputRecord,
+    weights: Mapping[int, float] | None,
+    group: Group | None,
+) -> Any:
+    """Returns the batches of the validation split; None if there is no split.
+
+    Args:
+        dataset: the data.
+        record: what the network takes.
+        weights: of each class, by which examples count; None where they count alike.
+        group: processes of which each takes a part of every batch; None for one alone. Rows that fill a part up have
+            the weight -1.
+    """
+    size = dataset.sizes.get("validation")
+    if not size:
+        return None
+    shard = (0, 1) if group is None else (group.index, group.count)
+    sizes = datasets.sizing(record, dataset.image_shape)
+    batches = dataset.batches("validation", EVALUATION_BATCH_SIZE, shard=shard, **sizes)
+    if weights is None and group is None:
+        return batches
+    table = None
+    if weights is not None:
+        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
+    counts = _which_count(size, shard)
+
+    def weighted(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
+        images, labels = batch
+        weight = keras.ops.ones(keras.ops.shape(labels)[:1]) if table is None else keras.ops.take(table, labels, axis=0)
+        if group is not None:
+            weight = keras.ops.where(counts[step][: keras.ops.shape(labels)[0]], weight, -1.0)
+        return images, labels, weight
+
+    return batches.enumerate().map(weighted)
+
+
+def _which_count(size: int, shard: tuple[int, int]) -> Any:
+    """Returns for each row of each of a process's validation batches whether it is one of its own."""
+    index, count = shard
+    part = -(-EVALUATION_BATCH_SIZE // count)
+    found = np.zeros((-(-size // EVALUATION_BATCH_SIZE), part), bool)
+    for step in range(len(found)):
+        rows = min(EVALUATION_BATCH_SIZE, size - step * EVALUATION_BATCH_SIZE)
+        mine = -(-rows // count)
+        found[step, :mine] = index * mine + np.arange(mine) < rows
+    return keras.ops.convert_to_tensor(found)
 
 
 def shrink_to(size: tuple[int, int]) -> BatchOperation:

@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_resnet.arguments import check_bool
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing.outputs import CLASSIFICATION, LOG_SCORES, REGRESSION, last_activation
+from keras_resnet.tasks import CLASSIFICATION, REGRESSION, Task
+from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
 from keras_resnet.training.cross_entropies import (
     ClassAccuracy,
@@ -94,12 +95,12 @@ class LossChoice(fields.Choice):
     """A row of the table of losses.
 
     Attributes:
-        task: a key of `TASKS`.
+        task: that it is for.
         activation: what makes probabilities of the logits; None for a regression.
         is_binary: for two classes and one output, the logit of the second.
     """
 
-    task: str = CLASSIFICATION
+    task: Task = CLASSIFICATION
     activation: str | None = "softmax"
     is_binary: bool = False
 
@@ -136,7 +137,7 @@ class Loss(fields.Section):
     @property
     def plain_metric(self) -> str:
         """The metric that is the plain loss of the task: without smoothing, weights and regularization."""
-        return "mse" if self.choice.task == REGRESSION else "cross_entropy"
+        return self.choice.task.plain_loss
 
     @property
     def choice(self) -> LossChoice:
@@ -151,7 +152,7 @@ class Loss(fields.Section):
         Args:
             targets: `(examples,)` or `(examples, outputs)`; None if they are streamed from files.
         """
-        if self.choice.task != REGRESSION or not self.scale_targets or targets is None:
+        if self.choice.task is not REGRESSION or not self.scale_targets or targets is None:
             return None
         values = np.asarray(targets, "float64").reshape(len(targets), -1)
         spread = values.std(axis=0)
@@ -174,7 +175,7 @@ class Loss(fields.Section):
         Raises:
             ValueError: the loss does not fit their number.
         """
-        if self.choice.task == REGRESSION:
+        if not self.choice.task.has_classes:
             return num_outputs
         if self.choice.is_binary:
             if num_outputs != 2:

@@ -18,12 +18,14 @@ from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
 from keras_resnet.training.loss import TargetScale
+from keras_resnet.weights.tags import weights_at_hand
 
 INITIALIZERS = {
     name: name
     for name in ("he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform")
 }
 SMALL_SIDE_PX = 64
+AT_HAND = "auto"  # weights that need no download
 LOGGER = logging.getLogger(__name__)
 
 
@@ -36,6 +38,7 @@ class Model(fields.Section):
 
     title = "model"
     weights: str = fields.text("")
+    adapt_weights: bool = fields.flag(False)
     stem: str = fields.choice("auto", STEMS, word="auto")
     width: int = fields.integer(64, minimum=1, scale="log")
     version: str = fields.choice("v1.5", VERSIONS)
@@ -51,7 +54,8 @@ class Model(fields.Section):
     def arguments(self, image_shape: tuple[int, ...]) -> dict[str, Any]:
         """Returns the keyword arguments of `keras_resnet.models.build` for images of `(*space, channels)`."""
         arguments = dataclasses.asdict(self)
-        arguments.pop("weights")
+        if not arguments.pop("weights"):
+            arguments.pop("adapt_weights")
         l1, l2 = arguments.pop("l1"), arguments.pop("l2")
         if self.stem == "auto" and not self.weights and min(image_shape[:-1]) < SMALL_SIDE_PX:
             arguments["stem"] = "small"
@@ -60,17 +64,32 @@ class Model(fields.Section):
         arguments["kernel_regularizer"] = keras.regularizers.L1L2(l1, l2) if l1 or l2 else None
         return {name: value for name, value in arguments.items() if value != "auto"}
 
-    def found_weights(self, variant: str) -> dict[str, Any]:
-        """Returns the overrides that follow from `weights`: an absolute path, and the network that they are of.
+    def weights_for(self, variant: str, image_shape: tuple[int | None, ...]) -> str:
+        """Returns the weights to begin with: for "auto" those that are at hand, and a warning says which.
+
+        Args:
+            variant: a name from `list_models()`.
+            image_shape: `(*space, channels)` of what the network takes.
+        """
+        if self.weights != AT_HAND:
+            return self.weights
+        is_small = len(image_shape) == 3 and min(side or SMALL_SIDE_PX for side in image_shape[:-1]) < SMALL_SIDE_PX
+        found = weights_at_hand(variant, is_small)
+        if found:
+            LOGGER.warning("model.weights='auto' takes weights=%r for %s.", found, variant)
+        return found
+
+    def overrides_of(self, found: models.Pretrained | None) -> dict[str, Any]:
+        """Returns the overrides that follow from weights: an absolute path, and the network that they are of.
 
         What the recipe says otherwise gives way, and a warning says so.
 
         Args:
-            variant: a name from `list_models()`.
+            found: the weights that `weights` names; None for none.
         """
-        if not self.weights:
+        if found is None:
             return {}
-        found, usual = models.Pretrained.of(variant, self.weights), type(self)()
+        usual = type(self)()
         path = os.path.abspath(os.path.expanduser(self.weights))
         overrides: dict[str, Any] = {"model.weights": path} if os.path.isfile(path) else {}
         for name, value in found.arguments.items():
@@ -82,14 +101,17 @@ class Model(fields.Section):
             overrides[f"model.{name}"] = word
         return overrides
 
-    def normalization_of_weights(self, name: str, pixel_range: tuple[float, float] | None) -> dict[str, Any] | None:
-        """Returns scheme, mean and std of the weights for pixels of a range; None if they say nothing of them.
+    def normalization_of(
+        self, found: models.Pretrained, image_shape: tuple[int | None, ...], pixel_range: tuple[float, float] | None
+    ) -> dict[str, Any] | None:
+        """Returns scheme, mean and std of weights for pixels of a range; None if they say nothing of them.
 
         Args:
-            name: of the variant.
-            pixel_range: the values of black and of white in the training images; None if they are not known.
+            found: the weights.
+            image_shape: `(*space, channels)` of the training images.
+            pixel_range: the values of black and of white in them; None if they are not known.
         """
-        stored = models.Pretrained.of(name, self.weights).preprocessing
+        stored = found.preprocessing_for(image_shape[-1] or 0, len(image_shape) - 1)
         if stored is None:
             return None
         constants = {key: stored[key] for key in ("scheme", "mean", "std") if stored.get(key) is not None}
@@ -109,6 +131,7 @@ class Model(fields.Section):
         precision: str,
         targets: TargetScale | None = None,
         class_names: Sequence[str] = (),
+        pretrained: models.Pretrained | None = None,
     ) -> keras.Model:
         """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
 
@@ -122,6 +145,7 @@ class Model(fields.Section):
             precision: its dtype policy.
             targets: mean and standard deviation of a regression's targets; None for outputs as they are.
             class_names: of the data; the head of `weights` stays for these very classes alone.
+            pretrained: the weights that `weights` names.
         """
         _check_no_strategy()
         inputs = keras.Input(image_shape, name="image", dtype="float32")
@@ -132,10 +156,9 @@ class Model(fields.Section):
             "dtype": precision,
             **self.arguments(image_shape),
         }
-        if self.weights:
+        if pretrained is not None:
             # A regression has no names: its head is always new.
-            found = models.Pretrained.of(name, self.weights)
-            network = found.build(build_resnet, name, arguments, class_names or ("value",))
+            network = pretrained.build(build_resnet, name, arguments, class_names or ("value",))
         else:
             network = models.build(name, **arguments)
         if targets is None:
@@ -156,8 +179,8 @@ def _check_no_strategy() -> None:
     if tf.distribute.has_strategy():
         name = type(tf.distribute.get_strategy()).__name__
         raise BadValue(
-            f"Training was begun inside the scope of a {name}. Recipes train on one device in this version. Leave the "
-            "scope, or call model.fit on a network of keras_resnet yourself."
+            f"Training was begun inside the scope of a {name}. A recipe makes its own. Leave the scope, and set "
+            "distribution.kind='multiworker' for several processes, or call model.fit on a network yourself."
         )
 
 
@@ -211,3 +234,37 @@ def any_size(network: keras.Model) -> Iterator[None]:
         yield
     finally:
         network.input_spec = own
+
+
+def build_metrics(network: keras.Model, batches: Any, outputs: int) -> None:
+    """Makes the variables of the metrics, which Keras makes in the first step; values can then be put into them.
+
+    Args:
+        network: compiled.
+        batches: of training.
+        outputs: of the network.
+    """
+    images, labels = next(iter(batches))
+    network.compute_metrics(images, labels, keras.ops.zeros((len(labels), outputs)))
+    network.reset_metrics()
+
+
+def fit_segments(
+    stages: Sequence[tuple[int, Any]], start_epoch: int, start_batch: int, last: int
+) -> Iterator[tuple[int, Any]]:
+    """Yields the epoch that ends each call of Keras's `fit`, and its size: one a stage, one for a rest of an epoch.
+
+    Args:
+        stages: the epoch that ends each stage, and its size.
+        start_epoch: where a training goes on, 0-based.
+        start_batch: of that epoch.
+        last: up to which it is trained.
+    """
+    for end, size in stages:
+        end = min(end, last)
+        if start_batch and start_epoch < end:
+            start_epoch, start_batch = start_epoch + 1, 0
+            yield start_epoch, size
+        if start_epoch < end:
+            start_epoch = end
+            yield end, size

@@ -13,6 +13,7 @@ from keras_resnet.models.builder import HEAD
 from keras_resnet.training import fields
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.network import StepPart
+from keras_resnet.training.rate_factors import with_rate_factors
 
 # What is not a kernel: biases, and scale and offset of norms. Keras searches these in the name of a variable, which is
 # "gamma" on one backend and for Muon, and a path such as "stem/norm/gamma:0" on TensorFlow for the others.
@@ -174,6 +175,9 @@ class Optimizer(fields.Section):
     `ema_momentum` is the decay per step of a moving average of the weights and of the batch norms' statistics
     (`WeightAverage`).
 
+    For networks that begin with weights: `layer_decay` is the factor of the rate from a block to the one before it,
+    `body_factor` that of all but the classifier, and in the first `head_epochs` the classifier alone learns.
+
     `weight_decay` is decoupled: each step takes `learning_rate * weight_decay` of every kernel away. Under momentum m
     this is as strong as an L2 term of `weight_decay * (1 - m)` in the gradient. "lamb" scales the decay with the rest
     of its update, and spares norms and biases from both.
@@ -190,21 +194,32 @@ class Optimizer(fields.Section):
     ema_momentum: float = fields.number(0.0, maximum=1.0, open_above=True)
     accumulation: int = fields.integer(1, minimum=1)
     sam_radius: float = fields.number(0.0, scale="log")
+    layer_decay: float = fields.number(1.0, maximum=1.0, open_below=True)
+    body_factor: float = fields.number(1.0, maximum=1.0, open_below=True)
+    head_epochs: int = fields.integer(0, minimum=0)
 
-    def build(self, learning_rate: Any, precision: str = "float32") -> keras.optimizers.Optimizer:
+    def build(
+        self, learning_rate: Any, precision: str = "float32", steps_per_epoch: int | None = None
+    ) -> keras.optimizers.Optimizer:
         """Returns the optimizer.
 
         Args:
             learning_rate: a float or a schedule.
             precision: "mixed_float16" wraps it in Keras's LossScaleOptimizer.
+            steps_per_epoch: batches per epoch, which `head_epochs` needs.
         """
-        built = OPTIMIZERS[self.name].build(
+        built: Any = OPTIMIZERS[self.name].build(
             self,
             learning_rate=learning_rate,
             weight_decay=self.weight_decay or None,
             global_clipnorm=self.clip_norm or None,
             gradient_accumulation_steps=self.accumulation if self.accumulation > 1 else None,
         )
+        if (self.layer_decay, self.body_factor, self.head_epochs) != (1.0, 1.0, 0):
+            # The class alone is another: arguments and variables are those of the optimizer.
+            built.__class__ = with_rate_factors(type(built))  # type: ignore[arg-type]
+            built.layer_decay, built.body_factor = self.layer_decay, self.body_factor
+            built.head_steps = self.head_epochs * (steps_per_epoch or 0)
         built.exclude_from_weight_decay(var_names=list(SPARED_NAMES))
         return keras.optimizers.LossScaleOptimizer(built) if precision == "mixed_float16" else built
 

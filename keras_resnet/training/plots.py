@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.figures import draw_leads, readable
 from keras_resnet.files import PNG_METADATA, write_atomically
-from keras_resnet.fonts import readable
 
 TRAINING, VALIDATION = "#1f5fa8", "#d1701f"
 MOST_ANNOTATED_CLASSES, MOST_NAMED_CLASSES = 20, 50
@@ -34,7 +34,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
         rows: one an epoch, as in history.csv.
         path: of the PNG.
     """
-    panels = [("loss", "loss", "Loss")]
+    panels = [("loss", "loss", "Loss as minimized")]
     panels += [
         (key, key, title) for key, title in (("accuracy", "Accuracy"), ("mae", "Mean absolute error")) if key in rows[0]
     ]
@@ -118,7 +118,10 @@ def draw_range_test(found: Any, path: pathlib.Path) -> None:
     if found.suggestion is not None:
         axes.axvline(found.suggestion, color=VALIDATION, linestyle="--", label=f"falls fastest: {found.suggestion:.2g}")
     axes.set_xscale("log")
-    axes.set_ylim(0, 1.2 * max(found.smoothed[: max(len(found.smoothed) // 2, 1)]))
+    low, high = min(*found.losses, *found.smoothed), max(found.smoothed[: int(np.argmin(found.smoothed)) + 1])
+    # From the start to the bottom: what diverges leaves the picture above. Losses that never fall have no such height.
+    if high > low:
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.4 * (high - low))
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss")
     axes.legend(frameon=False)
@@ -160,8 +163,8 @@ def _draw_pairs(
         for below, example in enumerate((one, two)):
             axes = figure.add_subplot(2 * rows, columns, (2 * row + below) * columns + column + 1)
             _draw_example(axes, example)
-            if below:
-                axes.set_title(titles[index], fontsize=6, parse_math=False)
+            if below:  # the caption stands under its pair
+                axes.set_xlabel(titles[index], fontsize=6, parse_math=False)
     figure.savefig(path, dpi=120, metadata=PNG_METADATA)
 
 
@@ -169,7 +172,7 @@ def _draw_example(axes: Any, example: np.ndarray) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     if example.ndim == 2:
-        axes.plot(example, linewidth=0.7)
+        draw_leads(axes, example)
         return
     picture = example[len(example) // 2] if example.ndim == 4 else example
     if picture.shape[-1] == 3:

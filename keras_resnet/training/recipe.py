@@ -24,7 +24,7 @@ from keras_resnet.training.monitor import Monitor, monitor_of
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
-from keras_resnet.training.sections import SECTIONS, TABLES, About, Defaults, Train
+from keras_resnet.training.sections import SECTIONS, TABLES, About, Defaults, Distribution, Train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Recipe:
         optimizer: how weights move.
         schedule: how the learning rate goes.
         train: epochs, batch, precision, seed, early stopping.
+        distribution: who trains together.
 
     Raises:
         TypeError, ValueError: a value is out of its range.
@@ -63,6 +64,7 @@ class Recipe:
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     train: Train = dataclasses.field(default_factory=Train)
+    distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
     def __post_init__(self) -> None:
         """Checks the name and the types of the sections."""
@@ -197,7 +199,7 @@ class Recipe:
         for metric in further:
             metric.threshold = 0.0 if from_logits else 0.5
         return {
-            "optimizer": self.optimizer.build(learning_rate, self.train.precision),
+            "optimizer": self.optimizer.build(learning_rate, self.train.precision, steps_per_epoch),
             "loss": loss,
             "metrics": [*metrics, *further],
         }

@@ -7,12 +7,15 @@ from typing import Any
 
 import keras
 
-from keras_resnet import blocks as blocks  # registers the layers that a saved model holds
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
-from keras_resnet.training.folder import Description, read_description
+from keras_resnet.training.description import Description, RunFile
+from keras_resnet.training.folder import read_description
 from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.repair import how_to_rebuild
+from keras_resnet.training.setup import Setup
+from keras_resnet.weights.model_file import load_model_file
 
 
 def _lines(about: Description, where: str) -> list[str]:
@@ -71,27 +74,27 @@ class Run(_Described):
 
     Args:
         path: of the folder.
-        description: what run.json holds.
+        file: what run.json holds.
         model: the trained model; None to read best.keras when it is first asked for.
         dataset: the data; None to load it when it is first asked for.
 
-    Attributes: `path`, `about` (what it is), `recipe`, `model`, `record` (what the network takes), `dataset`,
-    `class_names`, `history` (name -> one value per epoch) and `metrics` ("validation" and "test" -> the scores of
-    `evaluation.scores`).
+    Attributes: `path`, `about` (what it is), `file` (what run.json holds), `recipe`, `model`, `record` (what the
+    network takes), `dataset`, `class_names`, `history` (name -> one value per epoch) and `metrics` ("validation" and
+    "test" -> the scores of `evaluation.scores`).
     """
 
     def __init__(
         self,
         path: pathlib.Path,
-        description: dict[str, Any],
+        file: RunFile,
         model: keras.Model | None = None,
         dataset: datasets.Dataset | None = None,
     ) -> None:
         self.path = path
-        self.description = description
-        self.about = Description.from_dict(description)
-        self.metrics: dict[str, dict[str, Any]] = description.get("metrics", {})
-        rows = description.get("history", [])
+        self.file = file
+        self.about = file.about
+        self.metrics = dict(file.metrics)
+        rows = file.history
         self.history: dict[str, list[float]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         self._model = model
         self._dataset = dataset
@@ -107,13 +110,18 @@ class Run(_Described):
             ValueError: the folder holds no run.
         """
         folder = pathlib.Path(path).expanduser()
-        description = read_description(folder)
-        if description is None:
+        file = read_description(folder)
+        if file is None:
             raise BadValue(
                 f"path={os.fspath(path)!r} holds no run: there is no run.json. Allowed is a folder that training made. "
                 "Check the path."
             )
-        return cls(folder, description)
+        return cls(folder, file)
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What run.json holds, as plain values."""
+        return self.file.to_dict()
 
     @property
     def model(self) -> keras.Model:
@@ -121,11 +129,16 @@ class Run(_Described):
         if self._model is None:
             path = self.path / "best.keras"
             if not path.is_file():
+                if self.history:
+                    raise BadValue(f"{os.fspath(path)!r} does not exist. {how_to_rebuild(self.path)}")
                 raise BadValue(
                     f"{os.fspath(path)!r} does not exist: no epoch of this run was finished. A run has a model after "
                     "its first epoch. Train it with resume=True."
                 )
-            self._model = keras.saving.load_model(path, compile=False)
+            try:
+                self._model = load_model_file(path)
+            except BadValue as error:
+                raise BadValue(f"{error} {how_to_rebuild(self.path)}") from error
         return self._model
 
     @property
@@ -148,9 +161,9 @@ class Run(_Described):
         if "class_names" in record.assumed:
             crop_fraction = datasets.CROP_FRACTION if None in self.about.image_shape else None
             record = dataclasses.replace(record, crop_fraction=crop_fraction, class_names=self.class_names)
-        elif record.task == loss.task and "task" not in record.assumed:
+        elif record.task == loss.task.name and "task" not in record.assumed:
             return record
-        return dataclasses.replace(record, task=loss.task, activation=loss.activation, assumed=())
+        return dataclasses.replace(record, task=loss.task.name, activation=loss.activation, assumed=())
 
     def load_data(self, spec: str | None = None, data_dir: str | os.PathLike | None = None) -> datasets.Dataset:
         """Returns data as this run's recipe wants it: its own, or other data divided into splits alike.
@@ -160,7 +173,7 @@ class Run(_Described):
             data_dir: where TFDS finds its prepared data sets; None for that of the run.
         """
         root = self.about.data_dir if data_dir is None else os.fspath(data_dir)
-        return self.recipe.data.load(spec or self.about.data, root, self.recipe.loss.choice.task)
+        return self.recipe.data.load(spec or self.about.data, root, self.recipe.loss.choice.task.name)
 
     def __repr__(self) -> str:
         """Returns what a person wants to know after training."""
@@ -168,4 +181,41 @@ class Run(_Described):
         for split, figures in self.metrics.items():
             shown = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
             lines.append(f"{split:<10} {', '.join(shown)} ({figures['examples']} examples)")
+        lines += [
+            f"diverged   at step {setback.get('optimizer_step')} ({setback.get('reason')}); learning rates since then "
+            f"times {setback['rate_factor']:g}"
+            for setback in self.about.setbacks
+        ]
         return "\n".join(lines)
+
+
+def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
+    """Returns what a run of this is, as run.json holds it.
+
+    Args:
+        setup: of the run.
+        network: from `build_model`; None without what it adds.
+    """
+    import tensorflow as tf
+
+    from keras_resnet import __version__
+
+    dataset = setup.dataset
+    about = Description(
+        recipe=setup.recipe,
+        model=setup.model,
+        data=setup.data,
+        data_dir=setup.data_dir,
+        fingerprint=dataset.fingerprint,
+        class_names=tuple(dataset.class_names),
+        sizes=dict(dataset.sizes),
+        image_shape=tuple(dataset.image_shape),
+        report=tuple(dataset.report),
+        versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+        steps_per_epoch=setup.steps_per_epoch,
+        weights_sha256="" if setup.pretrained is None else setup.pretrained.sha256,
+    )
+    if network is None:
+        return about
+    shape = "x".join(map(str, network.input_shape[1:]))
+    return dataclasses.replace(about, parameters=network.count_params(), input_shape=shape)

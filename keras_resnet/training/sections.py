@@ -10,6 +10,8 @@ from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
 
+MULTIWORKER = "multiworker"
+KINDS = {name: name for name in ("none", MULTIWORKER)}
 PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
 
 
@@ -48,6 +50,13 @@ class Train(fields.Section):
     there is one: "auto" is the loss, weighted as in training with `data.balance`; or a metric of the run,
     "balanced_accuracy", or "recall:CLASS".
 
+    `save_every` is how often a state is saved from which a run goes on, inside an epoch: "auto" is a minute, or longer
+    where saving would take more than 2 % of the time; "epoch", a number of steps such as "500", or a time such as "5m".
+    `keep_states` is how many of the newest stay, beside that of the best epoch.
+
+    `on_divergence` says what follows a loss that is not finite: "stop", or "back", which goes on from the last good
+    state with half the learning rate, three times at most.
+
     `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
     """
 
@@ -58,11 +67,29 @@ class Train(fields.Section):
     seed: int = fields.integer(0, maximum=2**31 - 1)
     early_stopping_patience: int = fields.integer(0)
     monitor: str = fields.text("auto")
+    save_every: str = fields.text("auto")
+    keep_states: int = fields.integer(2, minimum=1)
+    on_divergence: str = fields.choice("stop", {"stop": "stop", "back": "back"})
     recompute: bool = fields.flag(False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Distribution(fields.Section):
+    """Who trains together: "none" is one process; "multiworker" is several, on one machine or on many.
+
+    All processes run the same command, and each takes its part of every batch. Who they are is read from `TF_CONFIG` or
+    from Slurm. A run may go on with another number of them.
+
+    `synchronize_norms` gives batch norms the statistics of the whole batch instead of those of their process's part.
+    """
+
+    title = "distribution"
+    kind: str = fields.choice("none", KINDS)
+    synchronize_norms: bool = fields.flag(False)
+
+
 SECTIONS: dict[str, type[fields.Section]] = {
-    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train)
+    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train, Distribution)
 }
 TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
 # What does not change a run: whoever goes on with one may have them differ.

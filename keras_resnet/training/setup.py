@@ -10,15 +10,16 @@ from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.arguments import choose
 from keras_resnet.data.examples.pipeline import transforms_of
+from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE, Data, shrink_to
+from keras_resnet.training.inputs import evaluation_batches, shrink_to
 from keras_resnet.training.loss import TargetScale
 from keras_resnet.training.monitor import Monitor
-from keras_resnet.training.network import StepPart, any_size, with_step_parts
+from keras_resnet.training.network import StepPart, any_size, fit_segments, with_step_parts
 from keras_resnet.training.recipe import Recipe
-
-STATISTICS_BATCH_SIZE = 256
+from keras_resnet.training.saving import Interval
+from keras_resnet.training.together import check_parts, parts_of_group, shard_of, synchronize_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Setup:
         target_scale: mean and standard deviation of a regression's targets; None if they are not scaled.
         class_weights: a weight for each class; None if classes count as they come.
         steps_per_epoch: training batches per epoch.
+        pretrained: the weights to begin with; None for random ones.
+        group: the processes that train together, of which each takes its part of every batch; None for one alone.
 
     Example:
         >>> from keras_resnet import training
@@ -59,6 +62,8 @@ class Setup:
     target_scale: TargetScale | None
     class_weights: dict[int, float] | None
     steps_per_epoch: int
+    pretrained: models.Pretrained | None = None
+    group: Group | None = None
 
     @classmethod
     def of(
@@ -68,6 +73,7 @@ class Setup:
         model: str = "resnet18",
         data: str | None = None,
         data_dir: str | None = None,
+        group: Group | None = None,
     ) -> "Setup":
         """Returns the setup of a recipe for a dataset.
 
@@ -77,20 +83,24 @@ class Setup:
             model: a name from `keras_resnet.list_models()`.
             data: the spec with absolute paths; None for that of the dataset.
             data_dir: root of prepared data sets, or None.
+            group: the processes that train together; None for one alone.
 
         Raises:
             TypeError, ValueError: the recipe asks for something that the data cannot have.
         """
         choose("model", model, models.VARIANTS)
-        recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.found_weights(model)})
+        recipe = recipe.replace({"model.weights": recipe.model.weights_for(model, recipe.data.shape_for(dataset))})
+        pretrained = models.Pretrained.of(model, recipe.model.weights) if recipe.model.weights else None
+        recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.overrides_of(pretrained)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs)
-        # What the examples or the labels cannot have is refused here, before a folder is made.
+        # What the data cannot have is refused here, before a folder is made.
         recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
         recipe.augment.mixing(len(dataset.class_names), outputs)
         recipe.monitor(dataset.class_names)
-        shape = recipe.data.shape_for(dataset)
-        recipe.data.stages(shape, recipe.train.epochs)
+        recipe.data.stages(recipe.data.shape_for(dataset), recipe.train.epochs)
+        Interval.of(recipe.train.save_every)
+        check_parts(recipe, group)
         return cls(
             recipe=recipe,
             model=model,
@@ -102,11 +112,13 @@ class Setup:
             target_scale=recipe.loss.scale_of(dataset.split("train").labels),
             class_weights=recipe.data.class_weights(dataset, recipe.augment.mixes),
             steps_per_epoch=steps,
+            pretrained=pretrained,
+            group=group,
         )
 
     def for_recipe(self, recipe: Recipe, model: str | None = None) -> "Setup":
         """Returns the setup of another recipe, or of another model, for the same data."""
-        return type(self).of(recipe, self.dataset, model or self.model, self.data, self.data_dir)
+        return Setup.of(recipe, self.dataset, model or self.model, self.data, self.data_dir, self.group)
 
     @property
     def monitor(self) -> Monitor:
@@ -127,11 +139,13 @@ class Setup:
         Raises:
             ValueError: two parts of the training step exclude each other.
         """
-        recipe, precision = self.recipe, self.recipe.train.precision
+        recipe, precision, constants = self.recipe, self.recipe.train.precision, None
         # Its layers draw seeds from Keras's global one, and the first weights follow them.
         self._augmentation()
         shape = recipe.data.shape_for(self.dataset)
-        normalization = self._normalization()
+        if self.pretrained is not None:
+            constants = recipe.model.normalization_of(self.pretrained, shape, self.record.pixel_range)
+        normalization = recipe.data.normalization_layer(self.dataset, self.record, constants, precision)
         network = recipe.model.build(
             self.model,
             shape,
@@ -140,29 +154,19 @@ class Setup:
             precision,
             self.target_scale,
             self.dataset.class_names,
+            self.pretrained,
         )
         if recipe.train.recompute:
             models.recompute(network)
+        synchronize_norms(network, recipe, self.group)
         # After the network, so that first weights are the same wherever the augmentation is made.
         return with_step_parts(network, model_class, self._step_parts())
-
-    def _normalization(self) -> keras.layers.Layer:
-        """Returns the first layer of the network, which carries the record."""
-        scheme, precision = self.recipe.data.normalization, self.recipe.train.precision
-        if self.recipe.model.weights and scheme == Data().normalization:
-            constants = self.recipe.model.normalization_of_weights(self.model, self.record.pixel_range)
-            if constants is not None:
-                return preprocessing.InputNormalization(**constants, record=self.record, dtype=precision)
-        if scheme != "dataset":
-            return preprocessing.InputNormalization(scheme, record=self.record, dtype=precision)
-        sizing = datasets.sizing(self.record, self.dataset.image_shape)
-        batches = self.dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
-        return preprocessing.InputNormalization.from_data(batches, record=self.record, dtype=precision)
 
     def _step_parts(self) -> list[StepPart]:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
         parts = self.recipe.optimizer.step_parts()
         transforms = self.transforms_in_step()
+        parts += parts_of_group(self.group, transforms is not None)
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
             parts.append(StepPart(wrap, {"transforms": transforms}))
@@ -207,6 +211,7 @@ class Setup:
             augmentation=self._augmentation() if on_host else None,
             operations=self._operations(size) if on_host else (),
             repeats=recipe.augment.repeats,
+            shard=shard_of(self.group if on_host else None),
         )
 
     def transforms_in_step(self, size: tuple[int, int] | None = None) -> preprocessing.BatchTransforms | None:
@@ -225,10 +230,10 @@ class Setup:
 
     def _operations(self, size: tuple[int, int] | None) -> list[BatchOperation]:
         """Returns what is done to whole batches after the augmentation."""
-        mixing = self.recipe.augment.mixing(len(self.dataset.class_names), self.outputs)
-        data = self.recipe.data
-        # Images of many sizes are cut to any size as they are read; others shrink after their augmentation.
-        is_cut = data.size_for(self.dataset) is not None or data.crop_for(self.dataset) != "none"
+        recipe = self.recipe
+        mixing = recipe.augment.mixing(len(self.dataset.class_names), self.outputs)
+        # Images of many sizes are cut as they are read; others shrink after their augmentation.
+        is_cut = recipe.data.size_for(self.dataset) is not None or recipe.data.crop_for(self.dataset) != "none"
         return [*mixing, *([] if size is None or is_cut else [shrink_to(size)])]
 
     def validation_batches(self) -> Any:
@@ -237,15 +242,7 @@ class Setup:
         With `data.balance` each example has the weight of its class, so that the loss which chooses the best epoch is
         the one that training lowers.
         """
-        if not self.dataset.sizes.get("validation"):
-            return None
-        sizing = datasets.sizing(self.record, self.dataset.image_shape)
-        batches = self.dataset.batches("validation", EVALUATION_BATCH_SIZE, **sizing)
-        weights = self.class_weights
-        if weights is None:
-            return batches
-        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
-        return batches.map(lambda images, labels: (images, labels, keras.ops.take(table, labels, axis=0)))
+        return evaluation_batches(self.dataset, self.record, self.class_weights, self.group)
 
     def schedule_callbacks(self, past: Sequence[Mapping[str, float]] = ()) -> list[keras.callbacks.Callback]:
         """Returns the callbacks that change the learning rate after epochs, with `schedule.name="plateau"`.
@@ -257,7 +254,12 @@ class Setup:
         return self.recipe.schedule.callbacks(self.recipe.optimizer.learning_rate, self.monitor, has_validation, past)
 
     def fit_args(
-        self, *, start_epoch: int = 0, end_epoch: int | None = None, size: tuple[int, int] | None = None
+        self,
+        *,
+        start_epoch: int = 0,
+        end_epoch: int | None = None,
+        size: tuple[int, int] | None = None,
+        start_batch: int = 0,
     ) -> dict[str, Any]:
         """Returns the arguments of `model.fit`, but for callbacks (see `schedule_callbacks`) and verbosity.
 
@@ -265,10 +267,12 @@ class Setup:
             start_epoch: where a training goes on, 0-based.
             end_epoch: up to which it is trained; None for the recipe's epochs.
             size: as for `training_batches`.
+            start_batch: of the first epoch, which is then the only one.
         """
+        first = start_epoch * self.steps_per_epoch + start_batch
         return {
-            "x": self.training_batches(start_step=start_epoch * self.steps_per_epoch, size=size),
-            "steps_per_epoch": self.steps_per_epoch,
+            "x": self.training_batches(start_step=first, size=size),
+            "steps_per_epoch": self.steps_per_epoch - start_batch,
             "initial_epoch": start_epoch,
             "epochs": self.recipe.train.epochs if end_epoch is None else end_epoch,
             "validation_data": self.validation_batches(),
@@ -284,6 +288,7 @@ class Setup:
         average: WeightAverage | None = None,
         start_epoch: int = 0,
         end_epoch: int | None = None,
+        start_batch: int = 0,
         past: Sequence[Mapping[str, float]] = (),
         **options: Any,
     ) -> dict[str, list[float]]:
@@ -295,32 +300,29 @@ class Setup:
             average: of the weights; it takes their place when the last stage ends, and not before.
             start_epoch: as for `fit_args`.
             end_epoch: as for `fit_args`.
+            start_batch: of the first epoch, where it was left in its middle.
             past: as for `schedule_callbacks`.
             **options: further arguments of `model.fit`.
         """
         last = self.recipe.train.epochs if end_epoch is None else end_epoch
-        stages = self.stages
-        # Beyond the recipe's own epochs, as Hyperband may go, images stay whole.
-        stages = [*stages[:-1], (max(last, stages[-1][0]), stages[-1][1])]
+        *stages, (end, size) = self.stages
+        stages.append((max(last, end), size))  # beyond the recipe's own epochs, as Hyperband may go
         history: dict[str, list[float]] = {}
         callbacks = [*self.schedule_callbacks(past), *callbacks]
         with any_size(network):
-            for end, size in stages:
-                end = min(end, last)
-                if end <= start_epoch:
-                    continue
+            for end, size in fit_segments(stages, start_epoch, start_batch, last):
                 # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
                 network.make_train_function(force=True)
                 if hasattr(network, "transforms"):
                     network.transforms = self.transforms_in_step(size)
-                    network.next_step.assign(start_epoch * self.steps_per_epoch)
+                    network.next_step.assign(start_epoch * self.steps_per_epoch + start_batch)
                 if average is not None:
                     average.takes_place = end == last
-                arguments = self.fit_args(start_epoch=start_epoch, end_epoch=end, size=size)
+                arguments = self.fit_args(start_epoch=start_epoch, end_epoch=end, size=size, start_batch=start_batch)
                 rows = network.fit(**arguments, callbacks=callbacks, **options).history
                 for name, values in rows.items():
                     history.setdefault(name, []).extend(values)
-                start_epoch = end
+                start_epoch, start_batch = end, 0
                 if network.stop_training:
                     break
         if average is not None and not average.takes_place:

@@ -1,6 +1,6 @@
 """What a network is, as far as its weights depend on it: files of equal shapes may mean different networks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -13,6 +13,37 @@ from keras_resnet.errors import BadValue
 from keras_resnet.weights.naming import Layout
 
 HEAD = "predictions"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_whole_or_none(value: Any) -> bool:
+    return value is None or _is_whole(value)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What `architecture_of` says -> whether a value may be it, for files that strangers wrote.
+FACTS: dict[str, Callable[[Any], bool]] = {
+    "block": _is_word,
+    "depths": lambda value: isinstance(value, list) and all(map(_is_whole, value)),
+    "strides": lambda value: isinstance(value, list) and all(isinstance(strides, list) for strides in value),
+    "version": lambda value: _is_word(value) and value in VERSIONS,
+    "norm_epsilon": lambda value: isinstance(value, float),
+    "stem": _is_word,
+    "shortcut": _is_word,
+    "width": _is_whole,
+    "groups": _is_whole,
+    "inner_filters": _is_whole,
+    "attention": lambda value: value is None or _is_word(value),
+    "rank": lambda value: _is_whole(value) and value <= 3,
+    "channels": _is_whole,
+    "classes": _is_whole_or_none,
+}
 
 
 def architecture_of(model: keras.Model) -> dict[str, Any]:

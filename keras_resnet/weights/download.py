@@ -34,10 +34,7 @@ class _Failed(OSError):
 
 def cache_folder() -> pathlib.Path:
     """Returns the folder of fetched weights: `$KERAS_RESNET_HOME/weights`, by default below the user's cache."""
-    home = os.environ.get("KERAS_RESNET_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or "~/.cache", "keras_resnet"
-    )
-    return pathlib.Path(home).expanduser() / "weights"
+    return files.cache_home() / "weights"
 
 
 def is_offline() -> bool:
@@ -80,11 +77,13 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
         )
     try:
         import filelock  # models on JAX and PyTorch need it for this alone
+
+        from keras_resnet import locks
     except ImportError:
         raise MissingPackage("Downloads need filelock, which is not installed. Run: pip install filelock") from None
     files.make_writable(path.parent)
     try:
-        with filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=LOCK_SECONDS):
+        with locks.acquire(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
             if not path.is_file():  # another process may have been quicker
                 _download(mirrored(url), path, noted, digest, license)
     except filelock.Timeout:

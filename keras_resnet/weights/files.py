@@ -12,6 +12,7 @@ from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.weights.architecture import architecture_of
 from keras_resnet.weights.checkpoints import read_checkpoint
+from keras_resnet.weights.model_file import load_model_file
 
 # Under which our own files keep what their network is, and what it takes.
 ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
@@ -41,8 +42,30 @@ class TensorFile:
         self.path = path
         self.shapes = dict(shapes)
         self.dtypes = dict(dtypes)
-        self.read = read
+        self._read = read
         self.metadata = dict(metadata or {})
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns the numbers of a tensor.
+
+        Args:
+            name: of the tensor.
+
+        Raises:
+            ValueError: they cannot be read.
+        """
+        try:
+            return self._read(name)
+        except Exception as error:  # whatever damaged numbers make a library raise
+            raise BadValue(_unreadable(self.path, f"its tensor {name!r}", error)) from error
+
+
+def _unreadable(path: str | os.PathLike, what: str, error: Exception) -> str:
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"weights={os.fspath(path)!r}: {what} cannot be read ({told}). Allowed is a whole file of its kind. Fetch or "
+        "write it again."
+    )
 
 
 def open_tensors(path: str | os.PathLike) -> TensorFile:
@@ -69,10 +92,7 @@ def open_tensors(path: str | os.PathLike) -> TensorFile:
     except BadValue:
         raise
     except Exception as error:  # whatever a damaged file makes its library raise
-        raise BadValue(
-            f"weights={os.fspath(path)!r} cannot be read: {type(error).__name__}: {error}. Allowed is a whole file of "
-            "its kind. Fetch or write it again."
-        ) from error
+        raise BadValue(_unreadable(path, "the file", error)) from error
 
 
 def _open_safetensors(path: pathlib.Path) -> TensorFile:
@@ -145,7 +165,10 @@ def _open_h5(path: pathlib.Path) -> TensorFile:
 def _open_keras(path: pathlib.Path) -> TensorFile:
     import keras
 
-    model = keras.saving.load_model(path, compile=False)
+    try:
+        model = load_model_file(path)
+    except BadValue as error:
+        raise BadValue(f"weights={os.fspath(path)!r}: {error}") from error
     variables = {variable.path: variable for variable in model.weights}
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     dtypes = {name: keras.backend.standardize_dtype(variable.dtype) for name, variable in variables.items()}

@@ -11,13 +11,15 @@ import keras
 import numpy as np
 
 from keras_resnet.errors import BadValue
-from keras_resnet.weights.architecture import HEAD, architecture_of, layout_of
+from keras_resnet.weights.adaptation import adapt_kernel, can_adapt
+from keras_resnet.weights.architecture import FACTS, HEAD, architecture_of, layout_of
 from keras_resnet.weights.files import ARCHITECTURE, FLOATS, TensorFile, open_tensors
-from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, naming_of, strip_prefix
+from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, Naming, naming_of, strip_prefix
 
 LOGGER = logging.getLogger(__name__)
 # What a network may have otherwise than a file: its head and its first kernel are made for it.
 FREE = ("classes", "channels", "rank")
+FIRST_KERNEL = "stem/conv1/kernel"
 SHOWN = 5
 
 
@@ -47,13 +49,16 @@ class Audit:
         return text + (f"; left out of the file: {_some(list(self.left_out))}" if self.left_out else "")
 
 
-def load_weights(model: keras.Model, path: str | os.PathLike, *, new_head: bool = False) -> Audit:
+def load_weights(
+    model: keras.Model, file: TensorFile | str | os.PathLike, *, new_head: bool = False, adapt: bool = False
+) -> Audit:
     """Loads weights into a network; all of them or none.
 
     Args:
         model: built by keras_resnet.
-        path: as for `open_tensors`.
+        file: from `open_tensors`, or a path for it.
         new_head: whether the classifier stays as it is, where that of the file has another number of classes, or none.
+        adapt: whether kernels of pictures are made kernels for other channels, signals or volumes (`adapt_kernel`).
 
     Returns:
         What became of every tensor.
@@ -62,8 +67,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, new_head: bool 
         ValueError: a tensor is missing, unexpected, of another shape, no floating-point number, not finite, or a
             variance is not positive; or the file says that its network is another one. Nothing is changed then.
     """
-    file = open_tensors(path)
-    where = f"weights={os.fspath(path)!r}"
+    file = file if isinstance(file, TensorFile) else open_tensors(file)
+    where = f"weights={os.fspath(file.path)!r}"
     names = strip_prefix(name for name in file.shapes if not name.endswith(IGNORED_SUFFIXES))
     key = naming_of(names)
     naming, architecture = NAMINGS[key], architecture_of(model)
@@ -74,17 +79,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, new_head: bool 
     heads_there = {wanted[path] for path in head}
     missing = [f"{name} ({path})" for path, name in wanted.items() if name not in names and path not in head]
     unexpected = [name for name in names if name not in wanted.values() and not (new_head and _is_head(name, key))]
-    arrays: dict[str, np.ndarray] = {}
-    wrong: list[str] = []
-    for place, name in wanted.items():
-        if name not in names or place in head:
-            continue
-        shape, dtype = file.shapes[names[name]], file.dtypes[names[name]]
-        expected = naming.from_ours(np.broadcast_to(np.float32(0), variables[place].shape), place).shape
-        if dtype not in FLOATS.values():
-            wrong.append(f"{name} is {dtype}, and weights are floating-point numbers")
-        elif tuple(shape) != tuple(expected):
-            wrong.append(f"{name} has the shape {shape}, and the network wants {tuple(expected)}")
+    used = {place: names[name] for place, name in wanted.items() if name in names and place not in head}
+    wrong = [
+        told for place, name in used.items() if (told := _misfit(file, name, naming, variables[place], place, adapt))
+    ]
     problems = [f"missing: {_some(missing)}"] * bool(missing) + [f"unexpected: {_some(unexpected)}"] * bool(unexpected)
     problems += [_some(wrong)] * bool(wrong)
     if problems:
@@ -92,17 +90,29 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, new_head: bool 
             f"{where} does not fit the network {model.name!r} ({_told(architecture)}): {'; '.join(problems)}. Build "
             "the network that the file was written for, or give classes for a new head."
         )
-    for place, name in wanted.items():
-        if name not in names or place in head:
-            continue
-        array = naming.to_ours(np.asarray(file.read(names[name])), place)
+    arrays: dict[str, np.ndarray] = {}
+    for place, name in used.items():
+        array = naming.to_ours(np.asarray(file.read(name)), place)
         _check_values(where, name, place, array)
-        arrays[place] = array
+        shape = tuple(variables[place].shape)
+        arrays[place] = array if array.shape == shape else adapt_kernel(array, shape)
     for place, array in arrays.items():
         variables[place].assign(array)
     left = [name for name in file.shapes if name.endswith(IGNORED_SUFFIXES)]
     left += sorted(heads_there & set(names)) if head else [name for name in names if name not in wanted.values()]
-    return Audit(os.fspath(path), naming.name, tuple(arrays), tuple(left), tuple(sorted(head)))
+    return Audit(os.fspath(file.path), naming.name, tuple(arrays), tuple(left), tuple(sorted(head)))
+
+
+def _misfit(file: TensorFile, name: str, naming: Naming, variable: Any, place: str, adapt: bool) -> str:
+    """Returns why a tensor cannot be the value of a variable; nothing if it can."""
+    if file.dtypes[name] not in FLOATS.values():
+        return f"{name} is {file.dtypes[name]}, and weights are floating-point numbers"
+    given = naming.to_ours(np.broadcast_to(np.float32(0), file.shapes[name]), place).shape
+    shape = tuple(variable.shape)
+    if given == shape or (adapt and can_adapt(given, shape, is_first=place == FIRST_KERNEL)):
+        return ""
+    expected = naming.from_ours(np.broadcast_to(np.float32(0), shape), place).shape
+    return f"{name} has the shape {file.shapes[name]}, and the network wants {tuple(expected)}"
 
 
 def network_variables(model: keras.Model) -> dict[str, Any]:
@@ -117,10 +127,27 @@ def architecture_in(file: TensorFile) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
-        return dict(found)
-    except (ValueError, TypeError) as error:
+        found = dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadValue(f"weights={os.fspath(file.path)!r} says damaged things of its network: {error}.") from error
+    for name, is_right in FACTS.items():
+        if not is_right(found.get(name)):
+            raise BadValue(
+                f"weights={os.fspath(file.path)!r} says damaged things of its network: {name} is {found.get(name)!r}. "
+                "Allowed is what `save_weights` writes. Write the file again."
+            )
+    # What is built from it is as large as the tensors in the file are, not as large as the text says.
+    first, head = file.shapes.get(FIRST_KERNEL, ()), file.shapes.get(f"{HEAD}/kernel", ())
+    said = (found["rank"] + 2, found["channels"], found["classes"])
+    if (
+        said != (len(first), *first[-2:-1], head[-1] if head else None)
+        or not first[-1] <= found["width"] <= 2 * first[-1]
+    ):
+        raise BadValue(
+            f"weights={os.fspath(file.path)!r} says damaged things of its network: its tensors {FIRST_KERNEL} {first} "
+            f"and {HEAD}/kernel {head or 'none'} are not those of {found}. Write the file again."
+        )
+    return found
 
 
 def check_architecture(where: str, saved: Mapping[str, Any] | None, present: Mapping[str, Any]) -> None:

@@ -113,8 +113,13 @@ def imagenet_classes() -> tuple[str, ...]:
 
     The first word of WordNet for the class; where two classes share it, the number in WordNet stands behind it.
     """
+    return tuple(name for _, name in imagenet_synsets())
+
+
+def imagenet_synsets() -> tuple[tuple[str, str], ...]:
+    """Returns the identifier in WordNet and the name of each class of ImageNet, as `imagenet_classes`."""
     text = (importlib.resources.files("keras_resnet.weights") / "imagenet_classes.txt").read_text(encoding="utf-8")
-    return tuple(line.partition(" ")[2] for line in text.splitlines())
+    return tuple((line.partition(" ")[0], line.partition(" ")[2]) for line in text.splitlines())
 
 
 @functools.cache

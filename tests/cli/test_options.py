@@ -16,10 +16,13 @@ OPTIONS = {
         "--batch-size",
         "--weights",
         "--out",
+        "--processes",
         "--dry-run",
         *TRAINING,
     },
-    "evaluate": {"trained", "--data", "--data-dir", "--split", "--robustness", "--task", "--json"},
+    "evaluate": {
+        *("trained", "--data", "--data-dir", "--split", "--on-bad-image", "--robustness", "--task", "--json"),
+    },
     "predict": {"trained", "images", "--top", "--on-bad-image", "--task", "--json", "--json-lines"},
     "explain": {"trained", "images", "--out", "--task"},
     "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
@@ -50,10 +53,12 @@ def test_the_commands_and_options_are_those_of_the_table():
 
 
 def test_training_has_the_types_and_defaults_of_its_options():
-    options = vars(parse(["train", "--epochs", "3", "--set", "a.b=1", "--set", "c.d=e"]))
-    given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"]}
+    words = ["train", "--epochs", "3", "--set", "a.b=1", "--set", "c.d=e"]
+    options = vars(parse(words))
+    given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"], "words": words}
     flags = {"resume": False, "dry_run": False}
-    unset = dict.fromkeys(("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed"))
+    names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes")
+    unset = dict.fromkeys(names)
     assert options == unset | flags | given
 
 

@@ -149,6 +149,61 @@ def test_a_sender_that_goes_away_and_a_foreign_name_do_no_harm(server, digit):
     assert predicted(server, digit)[0] == 200
 
 
+def test_another_page_gets_no_answer(server, digit):
+    for origin, status in (("https://evil.example", 403), (f"http://127.0.0.1:{server + 1}", 403), ("null", 403)):
+        found, body, _ = asked(server, "POST", "/predict?name=a.png", digit, {"Origin": origin})
+        assert (found, b"other pages" in body) == (status, True), origin
+    assert asked(server, "POST", "/predict", digit, {"Origin": f"http://127.0.0.1:{server}"})[0] == 200
+
+
+def resident_mib(port):
+    """The memory of the process that listens on a port."""
+    lines = [line.split() for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inode = next(line[9] for line in lines if line[3] == "0A" and int(line[1].split(":")[1], 16) == port)
+    for entry in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(entry) == f"socket:[{inode}]":
+                return int(re.search(r"VmRSS:\s+(\d+)", (entry.parents[1] / "status").read_text())[1]) / 1024
+    raise AssertionError("nobody listens")
+
+
+@pytest.mark.slow
+def test_many_large_files_share_one_bound_and_silent_clients_are_sent_away(server, digit):
+    predicted(server, digit)
+    before, sizes = resident_mib(server), []
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(predicted, server, digit + bytes(31 * 2**20)) for _ in range(40)]
+        while not all(answer.done() for answer in waiting):
+            sizes.append(resident_mib(server))
+            concurrent.futures.wait(waiting, timeout=0.05, return_when="ALL_COMPLETED")
+    # What follows the end of a PNG makes it doubtful, and it is decoded all the same.
+    assert {answer.result()[0] for answer in waiting} <= {200, 400} and max(sizes) - before < 800
+    silent = [socket.create_connection(("127.0.0.1", server)) for _ in range(250)]
+    assert predicted(server, digit)[0] == 200
+    for client in silent[:3]:
+        client.settimeout(30)
+        assert client.recv(1) == b""  # closed by the server
+    for client in silent:
+        client.close()
+
+
+def test_the_first_interrupt_ends_it_whoever_is_connected(run):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_resnet", "demo", str(run.path), "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    port = int(re.match(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())[1])
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nabc")
+        assert asked(port)[0] == 200  # so that the other one has arrived too
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0 and "Stopped." in out and "Traceback" not in err
+
+
 def test_only_this_machine_reaches_it(server):
     lines = pathlib.Path("/proc/net/tcp").read_text().splitlines()
     listening = [line.split() for line in lines if line.split()[3] == "0A"]

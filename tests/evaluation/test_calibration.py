@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 import keras_resnet
 from keras_resnet import evaluation
 from keras_resnet.evaluation import scores
-from keras_resnet.preprocessing.outputs import softmax
+from keras_resnet.tasks.outputs import softmax
 
 
 def drawn(temperature, examples=20_000, classes=4):

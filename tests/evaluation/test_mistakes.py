@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import ResNet18, data, evaluation, preprocessing
-from keras_resnet.preprocessing.outputs import softmax
+from keras_resnet.tasks.outputs import softmax
 
 
 def test_the_mistakes_are_the_surest_wrong_guesses(digits_run):

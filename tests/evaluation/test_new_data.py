@@ -1,5 +1,6 @@
 """Pictures that were labelled after the training: scored whole, matched by the names of their classes."""
 
+import json
 import logging
 import shutil
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import data, evaluation, training
+from keras_resnet.cli import main
 
 NAMES = ("bright", "dark", "middle")
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 16, "data.image_size": 16, "augment.flip": False}
@@ -100,3 +102,16 @@ def test_a_split_may_be_named_and_is_divided_as_the_runs_own(run, tmp_path):
     assert evaluation.evaluate(run, f"folder:{new}", split="test")["examples"] == 6
     # What brings a test split of its own is scored on that.
     assert evaluation.evaluate(run, f"folder:{new}", split="train")["examples"] > 40
+
+
+def test_a_damaged_file_among_new_pictures_stops_or_is_left_out(run, tmp_path, capsys):
+    new = photographs(tmp_path / "new", NAMES, 40, seed=4)
+    whole = new / "dark" / "7.png"
+    whole.write_bytes(whole.read_bytes()[:100])
+    words = ["evaluate", str(run.path), "--data", f"folder:{new}", "--json"]
+    assert main(words) == 2
+    assert "7.png" in (told := capsys.readouterr().err) and "of evaluate --on-bad-image skip" in told
+    assert main([*words, "--on-bad-image", "skip"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["examples"] == 119
+    with pytest.raises(ValueError, match="without other data"):
+        evaluation.evaluate(run, on_bad_image="skip")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import ResNet18, data, evaluation, preprocessing, training
-from keras_resnet.preprocessing.outputs import last_activation
+from keras_resnet.tasks.outputs import last_activation
 from tests.evaluation.test_evaluate import build
 
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16, "data.image_size": 24}

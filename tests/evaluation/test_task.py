@@ -10,6 +10,7 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import data, evaluation, explain, preprocessing, report, training
 from keras_resnet.demo.answers import Answers
+from keras_resnet.training.description import RunFile
 from tests.data import image_files
 
 tf = pytest.importorskip("tensorflow")
@@ -209,7 +210,7 @@ def test_the_served_graph_reads_the_orientation_that_the_header_has(orientation,
 def test_stored_pixels_stay_what_a_run_of_an_earlier_version_sees(upright_run, tmp_path):
     description = json.loads((upright_run.path / "run.json").read_text("utf-8"))
     del description["recipe"]["data"]["apply_exif"]
-    assert training.Run(upright_run.path, description).recipe.data.apply_exif is False
+    assert training.Run(upright_run.path, RunFile.from_dict(description)).recipe.data.apply_exif is False
 
 
 @pytest.fixture(scope="module", params=["uint8", "0..1", "-1..1"])

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -31,7 +32,8 @@ def test_runs_stand_side_by_side_with_what_differs_in_their_recipes(runs):
         "train.seed": (0, 3),
     }
     lines = str(found).splitlines()
-    assert lines[0].split()[:3] == ["run", "status", "model"] and lines[1].startswith("a/run  complete  resnet18")
+    assert lines[0].split()[:2] == ["run", "accuracy"] and lines[0].split()[-2:] == ["status", "data"]
+    assert lines[1].startswith(f"a/run  {runs[0].metrics['test']['accuracy']:.4g}") and "  resnet18  " in lines[1]
     assert "train.seed               0      3" in lines
 
 
@@ -42,6 +44,16 @@ def test_the_page_has_a_line_for_each_run_and_split(runs, tmp_path, parsed):
         assert f'id="curve-{curve}"' in text
     assert text.count("a/run, validation</title>") == text.count("b/run, validation</title>") == 2
     assert 'id="curve-mae"' not in text
+
+
+def test_the_best_figure_of_each_column_is_marked(runs, tmp_path):
+    text = report.compare(runs).write(tmp_path / "compare.html").read_text("utf-8")
+    marked = re.findall(r'<td class="number winner" data-value="([^"]+)" data-label="([^"]+)"', text)
+    for name, best in (("accuracy", max), ("loss", min), ("expected_calibration_error", min)):
+        values = {run.metrics["test"][name] for run in runs}
+        found = [float(value) for value, label in marked if label == name]
+        assert found == ([best(values)] if len(values) > 1 else [])
+    assert not {label for _, label in marked} & {"epochs", "minutes", "parameters"}
 
 
 def test_the_command_prints_tables_or_json(runs, capsys, tmp_path):

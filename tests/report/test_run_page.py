@@ -106,7 +106,7 @@ def test_a_regression_has_errors_and_a_diagonal_instead(tmp_path):
 def test_a_run_without_a_model_says_what_to_do(tmp_path, run):
     for name in ("run.json",):
         (tmp_path / name).write_bytes((run.path / name).read_bytes())
-    with pytest.raises(ValueError, match="no epoch of this run was finished"):
+    with pytest.raises(ValueError, match="No saved state is left to make it again"):
         report.write_report(tmp_path, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
@@ -142,5 +142,12 @@ def test_it_reads_well_in_a_browser(page, browser, tmp_path):
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != light
     browser.set_window_size(500, 800)  # a phone: what is wide scrolls inside itself
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth + 1")
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    parts = "[...document.querySelectorAll('figure svg, table.confusion')].map(part => part.getBoundingClientRect())"
+    assert (
+        browser.execute_script(f"return Math.max(...{parts}.map(box => box.right))") <= 390
+    )  # curves, confusion and calibration: nothing scrolls
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]

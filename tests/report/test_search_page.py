@@ -9,7 +9,8 @@ from keras_resnet import report, training
 from keras_resnet.cli import main
 from keras_resnet.tuning import Settings, Space
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.ledger import COMPLETE, FAILED, PRUNED, Ledger
+from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.trial import COMPLETE, FAILED, PRUNED
 
 TRIALS = 24
 

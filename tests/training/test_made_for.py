@@ -53,8 +53,14 @@ def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
 
 
 def test_a_recipe_for_pretrained_weights_says_that_it_begins_without_them(tmp_path):
-    with pytest.warns(UserWarning, match="finetune: this recipe is for pretrained weights, and none were given"):
-        training.fit("finetune", out=tmp_path / "run", overrides={**SMALL, "data.normalization": "unit"}, verbose=0)
+    with pytest.warns(UserWarning, match="finetune: this recipe is for pretrained weights, and none are at hand"):
+        training.fit(
+            "finetune",
+            model="resnet34",
+            out=tmp_path / "run",
+            overrides={**SMALL, "data.normalization": "unit"},
+            verbose=0,
+        )
 
 
 def test_a_softmax_over_one_class_is_refused_by_the_constructor_and_before_training():

@@ -7,7 +7,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
-from keras_resnet import evaluation, training  # noqa: E402
+from keras_resnet import cli, evaluation, training  # noqa: E402
 
 WORDS = {"model.width": 4, "train.epochs": 6, "train.batch_size": 16}
 
@@ -104,3 +104,20 @@ def test_the_range_test_and_hyperresnet_train_in_the_same_units(examples, tmp_pa
         first.append(hypermodel.fit(hp, network, epochs=1, verbose=0).history["loss"][0])
     assert np.allclose(losses[0], losses[1], rtol=1e-3)
     assert first[0] == pytest.approx(first[1], rel=1e-2)
+
+
+def test_units_of_the_data_are_those_of_the_model(examples, tmp_path, capsys):
+    images, targets = examples
+    path = tmp_path / "held.npz"
+    np.savez(path, x=images, y=targets[:, 0], units=np.array(["years"]))
+    overrides = {**WORDS, "train.epochs": 1}
+    run = training.fit("regression", data=f"npz:{path}", out=tmp_path / "run", overrides=overrides, verbose=0)
+    assert keras_resnet.preprocessing.for_model(run.model).units == ("years",)
+    np.save(tmp_path / "one.npy", images[0])
+    answer = evaluation.predict(run, tmp_path / "one.npy")[0]
+    assert answer["units"] == ["years"]
+    assert cli.main(["predict", str(run.path), str(tmp_path / "one.npy")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].strip() == f"{answer['values'][0]:g} years"
+    np.savez(path, x=images, y=targets, units=np.array(["years"]))
+    with pytest.raises(ValueError, match="Allowed are 2 printable strings"):
+        keras_resnet.data.load(f"npz:{path}", task="regression")

@@ -1,7 +1,10 @@
 import hashlib
+import io
+import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +13,12 @@ import time
 import keras
 import numpy as np
 import pytest
+from safetensors import safe_open
 
-from keras_resnet import training
+from keras_resnet import files, training
 from keras_resnet.cli import main
-from keras_resnet.training import checkpoint
+from keras_resnet.training import checkpoint, repair, state_file
+from keras_resnet.training.monitor import Monitor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Everything that has a state of its own: dropout, drop path, augmentation, averages, a schedule, a shuffled order.
@@ -126,8 +131,74 @@ def test_a_damaged_state_is_found_and_the_one_before_is_used(copied, damage):
     if damage == "zeros":
         content[middle : middle + 4096] = bytes(4096)
     newest.write_bytes({"cut": content[:middle], "empty": b""}.get(damage, content))
-    with pytest.warns(UserWarning, match=r"Not usable: .*epoch-000004\.state .*Going on from .*epoch-000003\.state"):
+    with pytest.warns(
+        UserWarning, match=r"Not usable: .*epoch-000004\.safetensors .*Going on from .*epoch-000003\.safetensors"
+    ):
         assert checkpoint.read_newest(copied / "last")[0]["epochs"] == 3
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "flip"])
+def test_a_damaged_best_model_is_made_again_from_the_state_of_its_epoch(whole, tmp_path, damage):
+    shutil.copytree(whole.path, tmp_path / "run")
+    best = tmp_path / "run" / "best.keras"
+    content = bytearray(best.read_bytes())
+    content[len(content) // 2] ^= 1
+    best.unlink() if damage == "gone" else best.write_bytes(content[:-100] if damage == "cut" else content)
+    with pytest.raises(ValueError, match="train --out .* --resume"):
+        print(training.Run.load(tmp_path / "run").model)
+    (tmp_path / "run" / ".best.keras.abcd1234.keras").write_bytes(b"left by a killed writer")
+    with pytest.warns(UserWarning, match=f"made again from .*epoch-{whole.file.best_epoch:06d}"):
+        again = training.fit(out=tmp_path / "run", resume=True, verbose=0)
+    check_same(again, whole)
+    assert not list((tmp_path / "run").glob(".best*"))
+    # Once more, and nothing is left to do; without states there is one sentence.
+    assert training.fit(out=tmp_path / "run", resume=True, verbose=0).metrics == whole.metrics
+    shutil.rmtree(tmp_path / "run" / "last")
+    best.unlink()
+    with pytest.raises(ValueError, match="No saved state is left"):
+        print(training.Run.load(tmp_path / "run").model)
+
+
+def test_where_the_state_of_the_best_epoch_is_gone_the_best_that_is_left_is_taken(whole, tmp_path):
+    shutil.copytree(whole.path / "last", tmp_path / "last")
+    rows = [{"epoch": epoch, "val_loss": loss} for epoch, loss in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4))]
+    progress, saved = checkpoint.Progress(4, 0.1, 1, waited=3, rows=rows), []
+    with pytest.warns(UserWarning, match="made again from .*epoch-000003.*; the state of the best, epoch 1, is gone"):
+        repair.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+    assert saved == [3] and (progress.best, progress.best_epoch) == (0.3, 3)
+    shutil.rmtree(tmp_path / "last")
+    with pytest.warns(UserWarning, match="no state of a whole epoch is left"):
+        repair.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+    assert saved == [3] and progress.best is progress.best_epoch is None
+
+
+def test_a_state_is_a_safetensors_file_that_needs_nothing_of_ours(whole):
+    newest = state_file.newest_first(whole.path / "last")[0]
+    description, values = state_file.read_state(newest)
+    with safe_open(newest, "numpy") as plain:
+        told = json.loads(plain.metadata()["keras_resnet.state"])
+        assert told == description and told["epochs"] == 4
+        assert all(np.array_equal(plain.get_tensor(n), v) for n, v in zip(told["tensors"], values, strict=True))
+        kernel = next(weight for weight in whole.model.weights if weight.path.endswith("kernel"))
+        assert plain.get_slice(kernel.path).get_shape() == list(kernel.shape)
+        digest = plain.metadata()["sha256"]
+    content = newest.read_bytes()
+    assert hashlib.sha256(content.replace(digest.encode(), b"0" * 64)).hexdigest() == digest
+
+
+def test_a_run_of_the_first_format_of_states_goes_on(whole, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "run")
+    for path in state_file.newest_first(tmp_path / "run" / "last"):
+        description, values = state_file.read_state(path)
+        if description["epochs"] == 3:
+            text = np.frombuffer(json.dumps({**description, "tensors": []}).encode(), "uint8")
+            buffer = io.BytesIO()
+            np.savez(buffer, description=text, **{f"{n:06d}": value for n, value in enumerate(values)})
+            files.write_checked(path.with_suffix(".state"), b"keras_resnet state 1 ", buffer.getvalue())
+        path.unlink()
+    about = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**about, "status": "running"}))
+    check_same(training.fit(out=tmp_path / "run", resume=True, verbose=0), whole)
 
 
 def test_where_no_state_is_whole_there_is_one_error(copied):

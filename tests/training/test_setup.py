@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import re
 
 import keras
@@ -76,6 +77,9 @@ OTHERS = {
     "optimizer.accumulation": 2,
     "optimizer.ema_momentum": 0.9,
     "optimizer.sam_radius": 0.5,
+    "optimizer.layer_decay": 0.5,
+    "optimizer.body_factor": 0.5,
+    "optimizer.head_epochs": 1,
     "optimizer.learning_rate": 0.01,
     "schedule.name": "constant",
     "schedule.patience": ({"schedule.name": "plateau"}, 9),
@@ -93,8 +97,22 @@ OTHERS = {
     "train.seed": 7,
     "train.recompute": True,
 }
+# Fields of a section go the same way: some of each are tried, all of them with KERAS_RESNET_TEST_ALL=1.
+WAYS = {
+    **{"model": ("weights", "stem", "dropout_rate", "l2"), "loss": ("name", "gamma")},
+    "augment": ("flip", "pad_and_crop", "policy_strength", "color_jitter", "erasing", "mixup", "repeats", "augment_on"),
+    "optimizer": ("name", "accumulation", "ema_momentum", "sam_radius", "head_epochs"),
+    "schedule": ("name", "patience", "milestones"),
+}
+TRIED = [
+    name
+    for name in OTHERS
+    for title, _, field in [name.partition(".")]
+    if os.environ.get("KERAS_RESNET_TEST_ALL") or title not in WAYS or field in WAYS[title]
+]
 # What no training of a few steps can show, and why.
 UNSEEN = {
+    "model.adapt_weights": "of other channels than those of the weights; tests of adaptation",
     "data.on_bad_image": "which files are left out; tests of the folder source",
     "data.max_skipped_fraction": "how many of them; tests of the folder source",
     "data.max_pixels": "which files are refused",
@@ -103,6 +121,11 @@ UNSEEN = {
     "data.rank": "how an array is shaped; tests of arrays",
     "loss.delta": "of a regression",
     "loss.scale_targets": "of a regression",
+    "train.keep_states": "how many states stay, not what is trained; tests of states",
+    "distribution.kind": "who trains together; tests of distribution",
+    "distribution.synchronize_norms": "of several processes; tests of distribution",
+    "train.on_divergence": "what follows a loss that is not finite; tests of divergence",
+    "train.save_every": "when states are written, not what is trained; tests of step resume",
     "train.early_stopping_patience": "after the epochs that are tested here",
     "train.monitor": "which epoch is kept",
 }
@@ -226,7 +249,7 @@ def test_every_field_of_a_recipe_is_in_one_of_the_tables():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", TRIED)
 def test_a_field_that_changes_a_training_changes_it_for_all_who_train(
     name, photographs, captured, tmp_path, monkeypatch
 ):

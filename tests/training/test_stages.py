@@ -1,10 +1,13 @@
 """Images that grow while a run goes on, and changes of examples that the training step makes."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
 
 from keras_resnet import data, training
+from keras_resnet.training.inputs import Data
 from keras_resnet.training.network import any_size
 
 WORDS = {"model.width": 4, "train.epochs": 4, "data.progressive_from": 0.5, "optimizer.ema_momentum": 0.9}
@@ -109,3 +112,11 @@ def test_the_step_also_makes_changes_before_a_sharpness_aware_step(tmp_path):
 def test_the_deviation_of_the_strength_reaches_the_policy():
     augment = training.Recipe().replace({"augment.policy": "rand_augment", "augment.policy_std": 0.05}).augment
     assert augment.build().layers[0].magnitude_std == 0.05
+
+
+def test_the_stages_of_a_training_without_end_are_known_at_once():
+    begun = time.process_time()
+    stages = Data(progressive_from=0.5).stages((32, 48, 3), 300_000_000)
+    assert time.process_time() - begun < 1
+    ends, sizes = zip(*stages, strict=True)
+    assert ends[-1] == 300_000_000 and list(ends) == sorted(set(ends)) and sizes[0] == (16, 24) and sizes[-1] is None

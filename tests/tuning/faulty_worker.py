@@ -6,8 +6,11 @@ import signal
 import sys
 import time
 
+import keras
+
 from keras_resnet import training
 from keras_resnet.tuning import worker
+from keras_resnet.tuning.start_worker import end_with_parent
 
 what, _, which = os.environ.get("FAULT", "none:").partition(":")
 fit = training.fit
@@ -25,8 +28,13 @@ def faulty(recipe, **options):
         os._exit(9)
     if what == "error":
         raise RuntimeError("nobody foresaw this")
-    if what == "memory":
+    if what in ("memory", "memoryonce"):
+        if what == "memoryonce":
+            mark.write_text("here")
         raise MemoryError
+    if what == "stall":
+        stop = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: batch == 2 and time.sleep(600))
+        return fit(recipe, **{**options, "callbacks": [*options["callbacks"], stop]})
     if what == "nan":
         return fit(recipe.replace({"optimizer.learning_rate": 1e20, "optimizer.clip_norm": 0.0}), **options)
     report = options["report"]
@@ -44,5 +52,6 @@ def faulty(recipe, **options):
 
 
 if __name__ == "__main__":
+    end_with_parent()
     training.fit = faulty
     sys.exit(worker.main())

@@ -10,7 +10,8 @@ import pytest
 from keras_resnet import training
 from keras_resnet.tuning import Dimension, Settings, Space
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.ledger import COMPLETE, FAILED, INFEASIBLE, Ledger
+from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE
 
 SPACE = Space(
     [

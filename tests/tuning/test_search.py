@@ -15,6 +15,7 @@ from keras_resnet import training, tuning
 from keras_resnet.cli import main
 from keras_resnet.tuning import Dimension, Space, supervisor
 from keras_resnet.tuning.definition import define
+from keras_resnet.tuning.heartbeat import Sign
 from keras_resnet.tuning.ledger import Ledger
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -156,6 +157,34 @@ def test_a_trial_that_fails_says_why_and_the_next_one_runs(tmp_path, fault, what
 
 
 @pytest.mark.slow
+def test_a_trial_that_stands_still_is_ended_and_the_search_goes_on(tmp_path, fault):
+    fault("stall:0")
+    got = tuning.search(out=tmp_path / "search", **{**ASKED, "overrides": {**SMALL, "search.stall_minutes": 0.2}})
+    assert [trial.status for trial in got.trials] == ["failed", "complete"]
+    assert "stood still for 0.2 minutes, more than search.stall_minutes=0.2" in got.trials[0].message
+    # It is not tried again: it would stand still once more.
+    assert tuning.search(out=tmp_path / "search", resume=True, verbose=False).trials[0].status == "failed"
+
+
+def test_a_standstill_is_judged_by_the_usual_step():
+    now = time.monotonic()
+    assert not Sign("0", now - 50, 0.001).standstill(0, 10)  # a minute is the least
+    assert "times its usual step of 0.5 s" in Sign("0", now - 90, 0.5).standstill(0, 100)
+    assert not Sign("0", now - 90, 0.5).standstill(0, 1000) and not Sign("0", now - 90, 0.0).standstill(2, 1000)
+    assert "stall_minutes=1" in Sign("0", now - 90, 0.0).standstill(1, 0)
+
+
+@pytest.mark.slow
+def test_a_trial_that_failed_for_want_of_memory_is_tried_again(found, tmp_path, fault):
+    fault("memoryonce:0")
+    got = tuning.search(out=tmp_path / "search", **ASKED)
+    assert [trial.status for trial in got.trials] == ["failed", "complete"] and got.trials[0].again
+    again = tuning.search(out=tmp_path / "search", resume=True, verbose=False)
+    assert [trial.curve for trial in again.trials] == [trial.curve for trial in found.trials]  # bit for bit
+    assert again.best.id == found.best.id and not again.trials[0].again
+
+
+@pytest.mark.slow
 def test_three_failures_in_a_row_stop_the_search_for_every_worker(tmp_path, fault):
     fault("error:all")
     with pytest.raises(tuning.SearchStopped, match="3 trials in a row failed.*nobody foresaw this"):
@@ -262,6 +291,7 @@ def test_a_search_that_is_interrupted_or_killed_goes_on_with_each_trial_counted_
 def test_a_second_search_in_a_folder_in_use_is_refused_and_another_machine_may_join(tmp_path, monkeypatch):
     out = tmp_path / "search"
     process = start(out, faulty=True, FAULT="slow:0")
+    joined = None
     try:
         wait_until(lambda: running(out, "0"))
         begun = time.monotonic()
@@ -282,8 +312,9 @@ def test_a_second_search_in_a_folder_in_use_is_refused_and_another_machine_may_j
         joined.communicate(timeout=200)
         assert joined.returncode == 0
     finally:
-        process.kill()
-        process.communicate()
+        for one in filter(None, (process, joined)):
+            one.kill()
+            one.communicate()
     got = tuning.Search.load(out)
     assert [(trial.status, trial.worker) for trial in got.trials] == [("complete", "machine-b-1")] * 2
     assert got.metrics is not None

@@ -1,11 +1,15 @@
 """Training that begins with weights: their network, their normalization, and their head for their classes alone."""
 
+import hashlib
+import logging
+
 import keras
 import numpy as np
 import pytest
 
-from keras_resnet import data, preprocessing, training, weights
+from keras_resnet import data, models, preprocessing, training, weights
 from keras_resnet.cli import main
+from keras_resnet.weights import tags
 
 SMALL = {"model.width": 8, "train.epochs": 6, "train.batch_size": 64, "data.normalization": "dataset"}
 # One epoch at a rate that changes nothing.
@@ -101,3 +105,30 @@ def test_weights_are_converted_on_the_command_line(first, tmp_path, capsys):
 def test_published_weights_are_listed(capsys):
     assert main(["list", "--weights"]) == 0
     assert capsys.readouterr().out.count("\n") == len(weights.list_weights()) + 1
+
+
+def test_grey_data_begin_with_weights_of_colors(tmp_path):
+    overrides = {"model.weights": "cifar10", "train.epochs": 1, "train.batch_size": 256}
+    with pytest.raises(ValueError, match="pass adapt_weights=True"):
+        training.fit("quick", out=tmp_path / "no", overrides=overrides, verbose=0)
+    run = training.fit("quick", out=tmp_path / "run", overrides={**overrides, "model.adapt_weights": True}, verbose=0)
+    packaged = models.Pretrained.of("resnet18", "cifar10")
+    layer = preprocessing.for_model(run.model).normalization
+    assert layer.mean == pytest.approx([np.mean(packaged.preprocessing["mean"])])
+    with open(packaged.file.path, "rb") as file:
+        assert run.about.weights_sha256 == hashlib.sha256(file.read()).hexdigest()
+    assert training.Run.load(run.path).about.weights_sha256 == run.about.weights_sha256
+
+
+def test_weights_at_hand_are_taken_and_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("KERAS_RESNET_HOME", str(tmp_path / "empty"))
+    with caplog.at_level(logging.WARNING):
+        small = training.resolve("finetune", overrides={"train.batch_size": 256})
+    assert small.recipe.model.weights == "cifar10" and "takes weights='cifar10' for resnet18" in caplog.text
+    assert tags.weights_at_hand("resnet18", is_small=False) == tags.weights_at_hand("resnet50", is_small=True) == ""
+    row = tags.default_of("resnet18")
+    place = tmp_path / "empty" / "weights" / "resnet18" / row.tag
+    monkeypatch.setattr(tags, "cache_folder", lambda: tmp_path / "empty" / "weights")
+    place.mkdir(parents=True)
+    (place / row.file).touch()
+    assert tags.weights_at_hand("resnet18", is_small=False) == "imagenet"

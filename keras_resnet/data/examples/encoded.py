@@ -16,9 +16,14 @@ from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
 from keras_resnet.data.images.decoding import decode, oriented_image
+from keras_resnet.memory import available_bytes
 from keras_resnet.preprocessing.record import BYTES
 
 SEARCHED_AT_ONCE = 256
+# A decoded pixel is three bytes, its float32 of the resizing four times as many.
+BYTES_OF_PIXEL = 15
+# All pictures that are decoded at a time may take this share of the memory that is free.
+SHARE_OF_MEMORY = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +39,7 @@ class EncodedExamples:
         signatures: what equal images share, and others hardly do.
         are_files: whether `contents` are paths.
         is_deep: whether images are read as float32, with the 16 bits of those that have them.
+        largest: pixels of the largest image; 0 where nobody has looked.
     """
 
     contents: np.ndarray
@@ -44,6 +50,7 @@ class EncodedExamples:
     signatures: np.ndarray
     are_files: bool
     is_deep: bool = False
+    largest: int = 0
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -67,6 +74,14 @@ class EncodedExamples:
         names = ("contents", "labels", "orientations", "identities", "signatures")
         chosen = {name: getattr(self, name)[indices] for name in names}
         return dataclasses.replace(self, **chosen)
+
+    @property
+    def parallel_calls(self) -> int:
+        """How many images are decoded at a time: as many as there are cores, and less where they are very large."""
+        free = available_bytes()
+        if free is None or not self.largest:
+            return PARALLEL_CALLS
+        return max(1, min(PARALLEL_CALLS, int(free * SHARE_OF_MEMORY) // (self.largest * BYTES_OF_PIXEL)))
 
     def decode(self) -> ArrayExamples:
         """Returns the same split decoded in memory; all images must share one size.
@@ -93,7 +108,7 @@ class EncodedExamples:
         def example_of(sample: Any, index: Any) -> tuple[Any, Any]:
             return image_of(index, sample), index
 
-        examples = plan.indices(len(self)).unbatch().map(example_of, PARALLEL_CALLS, deterministic=True)
+        examples = plan.indices(len(self)).unbatch().map(example_of, self.parallel_calls, deterministic=True)
         batches = self._batch(examples, plan.shard_size, True)
         return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
 
@@ -104,7 +119,7 @@ class EncodedExamples:
         def example_of(index: Any) -> tuple[Any, Any]:
             return image_of(index, index), index
 
-        samples = tf.data.Dataset.range(len(self)).map(example_of, PARALLEL_CALLS, deterministic=True)
+        samples = tf.data.Dataset.range(len(self)).map(example_of, self.parallel_calls, deterministic=True)
         return self._batch(samples, plan.batch_size, False)
 
     def _image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:
@@ -145,7 +160,7 @@ class EncodedExamples:
             stop_at_first: stop after the first group of examples that holds one.
         """
         bad: list[tuple[str, str]] = []
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.parallel_calls) as pool:
             for first in range(0, len(self), SEARCHED_AT_ONCE):
                 group = range(first, min(first + SEARCHED_AT_ONCE, len(self)))
                 bad += [found for found in pool.map(self._fault_of, group) if found]

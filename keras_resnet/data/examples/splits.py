@@ -82,6 +82,19 @@ def with_test(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Hel
     return _carve(splits, "test", options.test_fraction, options, "test_fraction")
 
 
+def division(splits: Mapping[str, Held], found: int) -> str:
+    """Returns what a report adds to the counts of the first split: how it was divided, if it was.
+
+    Args:
+        splits: after the division.
+        found: how many splits the source had.
+    """
+    if len(splits) == found:
+        return ""
+    names = [name for name in splits if name != "test" or found == 1]
+    return f"; divided into {', '.join(f'{name} {len(splits[name])}' for name in names)}"
+
+
 def _carve(
     splits: Mapping[str, Held], name: str, fraction: float, options: LoadOptions, argument: str
 ) -> dict[str, Held]:
@@ -94,7 +107,7 @@ def _carve(
             np.zeros(len(train)) if train.labels is None else train.labels,
             rounded_count(fraction, len(train)),
             seed=seed,
-            stratified=not options.is_regression and train.labels is not None,
+            stratified=options.task.has_classes and train.labels is not None,
             argument=f"{argument}={fraction:g}",
         )
         held["train"], held[name] = train.take(staying), train.take(leaving)

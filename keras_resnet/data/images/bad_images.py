@@ -52,7 +52,10 @@ def settle(files: Sequence[tuple[str, str]], total: int, options: LoadOptions, r
     if not files:
         return
     if options.on_bad_image == "error":
-        advice = "Replace or delete them, or pass on_bad_image='skip' (--set data.on_bad_image=skip) to leave them out."
+        advice = (
+            "Replace or delete them, or leave them out by on_bad_image='skip' (of train --set data.on_bad_image=skip, "
+            "of evaluate --on-bad-image skip)."
+        )
         raise bad_image_error(files, total, advice)
     if len(files) > options.max_skipped_fraction * total:
         raise bad_image_error(
@@ -65,6 +68,15 @@ def settle(files: Sequence[tuple[str, str]], total: int, options: LoadOptions, r
     report.extend(f"skipped {path}: {reason}" for path, reason in files)
 
 
+# How TensorFlow's decoders begin their messages -> what it means for the file.
+DECODERS_WORDS = {
+    "jpeg::Uncompress failed": "its JPEG data are truncated or damaged",
+    "Invalid JPEG data": "its JPEG data are truncated or damaged",
+    "Invalid PNG data": "its PNG data are truncated or damaged",
+    "Invalid GIF data": "its GIF data are truncated or damaged",
+}
+
+
 def reason_of(error: BaseException) -> str:
     """Returns the first useful line of a decoder's or the system's error."""
     if isinstance(error, OSError) and error.strerror:
@@ -73,4 +85,5 @@ def reason_of(error: BaseException) -> str:
     # TensorFlow prefixes where it happened and appends which op: neither helps to find the file.
     if text.startswith("{{"):
         text = text.partition("}} ")[2] or text
-    return text.partition(" [Op:")[0].splitlines()[0].strip().rstrip(".")
+    line = text.partition(" [Op:")[0].splitlines()[0].strip().rstrip(".")
+    return next((told for start, told in DECODERS_WORDS.items() if line.startswith(start)), line)

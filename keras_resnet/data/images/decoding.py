@@ -10,13 +10,15 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.data.images.bad_images import bad_image_error, reason_of
-from keras_resnet.data.images.headers import EXIF_ORIENTATION, BadHeader, Header, read_header
+from keras_resnet.data.images.headers import EXIF_ORIENTATION, MOST_SEGMENTS, BadHeader, Header, read_header
 from keras_resnet.data.options import MAX_PIXELS
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
 DCT_METHOD = "INTEGER_ACCURATE"
 PNG_START, PNG_BIT_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
 MAX_EXIF_ENTRIES = 1000  # a camera writes some twenty
+# The most that a file has to have: four channels of 16 bits, and previews, profiles and a phone's film beside them.
+BYTES_PER_PIXEL, ANNOTATIONS = 8, 256 * 2**20
 
 
 def read_image(path: str | os.PathLike, *, max_pixels: int = MAX_PIXELS, apply_exif: bool = True) -> np.ndarray:
@@ -58,17 +60,34 @@ def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
             # A named pipe would block for ever, and a folder cannot be read.
             return "not a regular file" if pathlib.Path(path).exists() else "no such file"
         with open(path, "rb") as file:
-            header = read_header(file)
-        if header.format == "webp" and not hasattr(tf.io, "decode_webp"):
-            return f"WebP, which TensorFlow {tf.__version__} cannot decode; TensorFlow 2.20 can"
-        pixels = header.height * header.width
-        if pixels > max_pixels:
-            return f"{header.width} x {header.height} pixels, more than max_pixels={max_pixels}"
+            header, size = read_header(file), os.fstat(file.fileno()).st_size
+        unusable = why_unusable(header, size, max_pixels)
+        if unusable:
+            return unusable
         if header.is_doubtful:
             oriented_image(path, 1)
         return header
     except (OSError, BadHeader, tf.errors.OpError) as error:
         return reason_of(error)
+
+
+def why_unusable(header: Header, size: int, max_pixels: int) -> str:
+    """Returns why a picture is not used, by its header; nothing where it is.
+
+    Args:
+        header: of the file.
+        size: of the file, in bytes.
+        max_pixels: as for `read_image`.
+    """
+    if header.format == "webp" and not hasattr(tf.io, "decode_webp"):
+        return f"WebP, which TensorFlow {tf.__version__} cannot decode; TensorFlow 2.20 can"
+    pixels = header.height * header.width
+    if pixels > max_pixels:
+        return f"{header.width} x {header.height} pixels, more than max_pixels={max_pixels}"
+    most = BYTES_PER_PIXEL * pixels + ANNOTATIONS
+    if size > most:
+        return f"{size} bytes for {header.width} x {header.height} pixels; no more than {most} are read"
+    return ""
 
 
 def oriented_image(path: str | os.PathLike, orientation: int, is_deep: bool = False) -> Any:
@@ -157,7 +176,9 @@ def _jpeg_orientation(contents: Any) -> Any:
         step = tf.where(is_fill, 1, tf.where(has_no_length, 2, 2 + length))
         return place + step, tf.where(is_exif, place + 10, 0)
 
-    _, tiff = tf.while_loop(segment_goes_on, next_segment, (tf.constant(2), tf.constant(0)))
+    _, tiff = tf.while_loop(
+        segment_goes_on, next_segment, (tf.constant(2), tf.constant(0)), maximum_iterations=MOST_SEGMENTS
+    )
     little = tf.equal(byte(tiff), ord("I"))
     directory = tiff + number(tiff + 4, 4, little)
     entries = tf.minimum(number(directory, 2, little), MAX_EXIF_ENTRIES)

@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 EXIF_ORIENTATION = 0x0112
+FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
+MOST_SEGMENTS = 10_000  # of a header, where a camera writes some dozens
 SIGNED_BYTES = 256  # from the end: compressed pixels differ there where pictures do
 
 
@@ -15,12 +17,12 @@ class BadHeader(ValueError):
     """The file is not an image that can be read; the message is the reason."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Header:
     """What an image file says about itself.
 
     Args:
-        format: "jpeg", "png", "gif", "bmp" or "webp".
+        format: one of `FORMATS`.
         height: pixels, as stored.
         width: pixels, as stored.
         orientation: EXIF orientation 1 to 8 of a JPEG, 1 where there is none.
@@ -77,7 +79,7 @@ def _what_it_is(start: bytes) -> str:
 
 def _read_jpeg(file: BinaryIO, start: bytes, size: int) -> Header:
     file.seek(2)
-    orientation, shape, is_usual = 1, None, True
+    orientation, shape, is_usual, steps = 1, None, True, 0
     while True:
         code = _next_marker(file)
         if code == 0xDA or code == 0xD9:
@@ -85,6 +87,9 @@ def _read_jpeg(file: BinaryIO, start: bytes, size: int) -> Header:
         if code == 0x01 or 0xD0 <= code <= 0xD7:
             continue
         (length,) = struct.unpack(">H", file.read(2))
+        steps += 1
+        if length < 2 or steps > MOST_SEGMENTS:
+            raise BadHeader("a JPEG file with a damaged header")
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             precision, height, width, components = struct.unpack(">BHHB", file.read(6))
             shape = height, width
@@ -105,8 +110,12 @@ def _next_marker(file: BinaryIO) -> int:
     byte = file.read(1)
     if byte != b"\xff":
         raise BadHeader("the file ends within its header" if not byte else "a JPEG file with a damaged header")
-    while byte == b"\xff":
+    for _ in range(MOST_SEGMENTS):  # a marker may be filled up
+        if byte != b"\xff":
+            break
         byte = file.read(1)
+    else:
+        raise BadHeader("a JPEG file with a damaged header")
     if not byte:
         raise BadHeader("the file ends within its header")
     return byte[0]
@@ -143,7 +152,8 @@ def _read_png(file: BinaryIO, start: bytes, size: int) -> Header:
 def _read_gif(file: BinaryIO, start: bytes, size: int) -> Header:
     width, height, flags = struct.unpack("<HHB", start[6:11])
     file.seek(13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
-    frames = 0
+    frames = blocks = 0
+    most_blocks = MOST_SEGMENTS + 2 * height * width // 254
     while frames < 2:
         kind = file.read(1)
         if kind == b"\x21":
@@ -156,6 +166,9 @@ def _read_gif(file: BinaryIO, start: bytes, size: int) -> Header:
             break
         while length := ord(file.read(1) or b"\0"):
             file.seek(length, os.SEEK_CUR)
+            blocks += 1
+            if blocks > most_blocks:  # hardly one that an encoder wrote; decoding tells
+                return Header("gif", height, width, is_doubtful=True)
     if not frames:
         raise BadHeader("a GIF file without a frame")
     is_ended = frames == 2 or kind == b"\x3b"

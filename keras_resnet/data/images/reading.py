@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_resnet.arguments import choose
 from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.resizing import resize_for_evaluation
+from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.preprocessing.record import BYTES
@@ -46,7 +47,7 @@ def convert_channels(image: Any, order: str, is_deep: Any) -> Any:
     return tf.cast(converted, tf.float32)
 
 
-def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray:
+def read_for_network(path: str | os.PathLike, record: InputRecord, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Reads one image file as a network takes it: channels, crop and size.
 
     The same pixels as `Dataset.batches` gives for this file with the sizes of the record.
@@ -54,6 +55,7 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
     Args:
         path: of the file.
         record: what the network takes, from `preprocessing.for_model(model)`.
+        max_pixels: as for `read_image`.
 
     Returns:
         `(height, width, channels)` in the record's `pixel_range`: uint8, or float32 if it was resized or scaled, or
@@ -70,8 +72,9 @@ def read_for_network(path: str | os.PathLike, record: InputRecord) -> np.ndarray
         >>> preprocessing.for_model(model).side
         32
     """
-    decoded = read_image(path, apply_exif=record.apply_exif)
-    image = convert_channels(decoded, record.channel_order, decoded.dtype != np.uint8).numpy().astype(decoded.dtype)
+    image = read_image(path, max_pixels=max_pixels, apply_exif=record.apply_exif)
+    if record.channel_order != "rgb":  # which costs four bytes a value for a while
+        image = convert_channels(image, record.channel_order, image.dtype != np.uint8).numpy().astype(image.dtype)
     image = image if record.image_size is None else np.asarray(resize_by_record(image, record))
     return image if record.pixel_range == BYTES else np.asarray(record.from_bytes(image.astype("float32")))
 

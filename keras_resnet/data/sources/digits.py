@@ -7,7 +7,7 @@ from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.examples.splits import split_off, with_validation
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.preprocessing.outputs import CLASSIFICATION
+from keras_resnet.tasks import CLASSIFICATION
 
 TEST_EXAMPLES = 360
 
@@ -18,9 +18,9 @@ def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
         raise BadValue(
             f"spec={spec!r} has something after 'digits'. Allowed is 'digits' alone. Leave {argument!r} out."
         )
-    if options.task != CLASSIFICATION:
+    if options.task is not CLASSIFICATION:
         raise BadValue(
-            f"task={options.task!r} was given with spec='digits', whose labels are classes. "
+            f"task={options.task.name!r} was given with spec='digits', whose labels are classes. "
             "Allowed is task='classification'. Use an npz: spec for regression."
         )
     try:

@@ -1,6 +1,5 @@
 """Class folders of image files: scanned before anything is decoded, then held in memory or read as needed."""
 
-import concurrent.futures
 import math
 import os
 import pathlib
@@ -10,30 +9,30 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import Dataset, Examples
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
-from keras_resnet.data.examples.splits import with_test, with_validation
+from keras_resnet.data.examples.splits import division, with_test, with_validation
 from keras_resnet.data.images.bad_images import bad_image_error, settle
-from keras_resnet.data.images.decoding import inspect
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import (
     ClassFolders,
     check_same_classes,
     class_counts,
     find_splits,
     list_classes,
+    names_below,
     resolve,
 )
 from keras_resnet.data.sources.manifest import check_manifest
 from keras_resnet.errors import BadValue
-
-SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
+from keras_resnet.tasks import CLASSIFICATION
 
 
 def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the images of class folders."""
-    if options.is_regression:
+    if options.task is not CLASSIFICATION:
         raise BadValue(
-            f"task='regression' was given with spec={spec!r}, whose labels are folders. "
+            f"task={options.task.name!r} was given with spec={spec!r}, whose labels are folders. "
             "Allowed is task='classification'. Use an npz: spec for regression."
         )
     root = resolve(argument, options)
@@ -42,6 +41,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     known = options.class_names
     classes = {split: list_classes(folder, report, known) for split, folder in folders.items()}
     names = check_same_classes(classes, report) if known is None else known
+    counted = len(report)
     report.extend(class_counts(split, found) for split, found in classes.items())
     if options.manifest is not None:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]
@@ -50,6 +50,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     if set(splits) == {"train"}:
         splits = with_test(splits, options)
     splits = with_validation(splits, options)
+    report[counted] += division(splits, len(classes))
     return Dataset(spec, _hold(splits, options, report), class_names=names, num_outputs=len(names), report=report)
 
 
@@ -62,11 +63,8 @@ def _scan(
 ) -> dict[str, EncodedExamples]:
     """Returns the splits after a look at the header and the end of every file."""
     paths = {split: [path for files in found.files.values() for path in files] for split, found in classes.items()}
-    with concurrent.futures.ThreadPoolExecutor(SCANNING_THREADS) as pool:
-        everything = [path for files in paths.values() for path in files]
-        headers = dict(
-            zip(everything, pool.map(lambda path: inspect(path, options.max_pixels), everything), strict=True)
-        )
+    everything = [path for files in paths.values() for path in files]
+    headers = dict(zip(everything, headers_of(root, everything, options.max_pixels), strict=True))
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
     settle(bad, len(headers), options, report)
     _report_kinds(headers, options, report)
@@ -95,7 +93,10 @@ def _examples(
         (header.width, header.height) if orientation >= 5 else (header.height, header.width)
         for (_, _, header), orientation in zip(kept, orientations, strict=True)
     ]
-    identities = [f"{os.path.relpath(path, root)} {os.path.getsize(path)}" for path, _, _ in kept]
+    names = names_below(root, (path for path, _, _ in kept))
+    # A signature begins with the size of the file.
+    sizes = (header.signature.partition(" ")[0] for _, _, header in kept)
+    identities = [f"{name} {size}" for name, size in zip(names, sizes, strict=True)]
     contents = np.empty(len(kept), object)
     contents[:] = [os.fsencode(path) for path, _, _ in kept]
     return EncodedExamples(
@@ -107,6 +108,7 @@ def _examples(
         signatures=np.array([header.signature for _, _, header in kept], object),
         are_files=True,
         is_deep=is_deep,
+        largest=max((height * width for height, width in shapes), default=0),
     )
 
 

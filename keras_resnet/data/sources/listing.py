@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterable
 
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
@@ -210,6 +211,18 @@ def _check_classes(
             f"{root} holds one class, {next(iter(files))!r}. Allowed are two or more classes. "
             "Add the folders of the other classes, or point to the folder above."
         )
+
+
+def names_below(root: pathlib.Path, paths: Iterable[str]) -> list[str]:
+    """Returns the paths relative to the folder of the data.
+
+    Args:
+        root: of the data.
+        paths: as `list_classes` found them.
+    """
+    # os.path.relpath asks for the working directory each time.
+    prefix = os.path.join(root, "")
+    return [path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, root) for path in paths]
 
 
 def resolve(argument: str, options: LoadOptions) -> pathlib.Path:

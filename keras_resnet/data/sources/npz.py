@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.arguments import suggestion
+from keras_resnet.data.array_files import open_npz
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, check_same_length
-from keras_resnet.data.examples.splits import with_test, with_validation
+from keras_resnet.data.examples.splits import division, with_test, with_validation
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.labels import check_labels, check_targets, count_classes
 from keras_resnet.data.sources.listing import resolve
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks.labels import count_classes
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
-KEYS = ("x", "y", *(f"{axis}_{suffix}" for suffix in SUFFIXES for axis in "xy"), "class_names")
+KEYS = ("x", "y", *(f"{axis}_{suffix}" for suffix in SUFFIXES for axis in "xy"), "class_names", "units")
 # What numpy, zipfile and zlib raise for files that are cut, corrupted, encrypted or of another kind.
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
-ALLOWED = "x_train, y_train, x_test, y_test, optionally x_val, y_val and class_names; or x, y and class_names"
+ALLOWED = "x_train, y_train, x_test, y_test, optionally x_val and y_val; or x and y; and class_names or units"
 
 
 def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
@@ -29,21 +30,21 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
     path = resolve(argument, options)
     arrays = _read(path)
     pairs = _pairs(path, arrays)
-    class_names = () if options.is_regression else _class_names(path, arrays.get("class_names"))
-    if not options.is_regression:
-        class_names = _encode_words(path, arrays, pairs, class_names)
+    task = options.task
+    class_names: tuple[str, ...] = ()
+    if task.has_classes:
+        class_names = _encode_words(path, arrays, pairs, _class_names(path, arrays.get("class_names")))
     # Training first: where the file gives no class names, its labels say how many classes there are.
     labels: dict[str, np.ndarray] = {}
     num_outputs = len(class_names) or None
     for split in sorted(pairs, key=lambda name: name != "train"):
         x_key, y_key = pairs[split]
         where = f"{y_key} of {path}"
-        if options.is_regression:
-            labels[split] = check_targets(arrays[y_key], where=where)
-            width = 1 if labels[split].ndim == 1 else labels[split].shape[1]
-        else:
-            labels[split] = check_labels(arrays[y_key], num_outputs, where=where)
+        labels[split] = task.check_labels(arrays[y_key], num_outputs if task.has_classes else None, where=where)
+        if task.has_classes:
             width = num_outputs or _num_classes(arrays[y_key], labels[split], where)
+        else:
+            width = 1 if labels[split].ndim == 1 else labels[split].shape[1]
         check_same_length(arrays[x_key], labels[split], f"{x_key}, {y_key} of {path}")
         if num_outputs not in (None, width):
             raise BadValue(
@@ -58,26 +59,28 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         for split in pairs
     }
     _check_same_shape(path, splits)
-    if set(splits) == {"train"}:
-        splits = with_test(splits, options)
-    if not options.is_regression and not class_names:
+    if task.has_classes and not class_names:
         class_names = tuple(str(label) for label in range(num_outputs or 0))
+    report = [_kind(splits["train"].image_shape), *_report(splits, class_names)]
+    found = len(splits)
+    if found == 1:
+        splits = with_test(splits, options)
+    held = dict(with_validation(splits, options))
+    if class_names:
+        report[1] += division(held, found)
     return Dataset(
         spec,
-        dict(with_validation(splits, options)),
+        held,
         class_names=class_names,
         num_outputs=num_outputs or 1,
-        report=[_kind(splits["train"].image_shape), *_report(splits, class_names)],
+        units=() if task.has_classes else _units(path, arrays.get("units"), num_outputs or 1),
+        report=report,
     )
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        # Opened here, because numpy leaves a file open that it fails to read.
-        with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        with open_npz(path) as file:
             arrays = {}
             for key in file.files:
                 try:
@@ -132,6 +135,19 @@ def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...
             "signs of any script on one line. Write it again."
         )
     return tuple(names.tolist())
+
+
+def _units(path: pathlib.Path, units: np.ndarray | None, num_outputs: int) -> tuple[str, ...]:
+    """Returns the units of regression targets, one string per output; none where the file has none."""
+    if units is None:
+        return ()
+    found = np.atleast_1d(units)
+    if found.dtype.kind != "U" or found.shape != (num_outputs,) or not all(map(str.isprintable, found.tolist())):
+        raise BadValue(
+            f"units of {path} has dtype {units.dtype} and shape {units.shape}. Allowed are {num_outputs} printable "
+            "strings, one per target, such as numpy.array(['mm']). Write it again."
+        )
+    return tuple(found.tolist())
 
 
 def _encode_words(

@@ -1,6 +1,8 @@
 """Sets prepared by TensorFlow Datasets: read from disk, never downloaded."""
 
 import hashlib
+import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -18,8 +20,9 @@ from keras_resnet.data.examples.streamed import Shard, StreamedExamples
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.labels import check_labels
 from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.tasks import CLASSIFICATION
+from keras_resnet.tasks.labels import check_labels
 
 SPLITS = ("train", "validation", "test")
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"
@@ -27,9 +30,9 @@ DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 
 def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns a prepared set: decoded in memory, encoded in memory, or streamed, whichever fits."""
-    if options.is_regression:
+    if options.task is not CLASSIFICATION:
         raise BadValue(
-            f"task='regression' was given with spec={spec!r}. Allowed is task='classification'. "
+            f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
             "Use an npz: spec for regression."
         )
     try:
@@ -47,6 +50,7 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
             f"spec={spec!r} needs tensorflow-datasets, which is not installed. Run: pip install tensorflow-datasets"
         ) from None
     folder = find_prepared(spec, argument, options.data_dir)
+    _check_features(spec, folder)
     try:
         info = tensorflow_datasets.builder_from_directory(folder).info
     except Exception as error:  # whatever a damaged description makes TFDS raise
@@ -60,6 +64,34 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
     names = tuple(labels.names) if labels.names else tuple(str(label) for label in range(labels.num_classes))
     splits = _hold(streams, len(names), options, report)
     return Dataset(spec, splits, class_names=names, num_outputs=len(names), report=report)
+
+
+def _check_features(spec: str, folder: pathlib.Path) -> None:
+    """Raises ValueError where the description of a set names a class outside of TFDS, which TFDS would import and run.
+
+    Args:
+        spec: of the set.
+        folder: of the set.
+    """
+    named: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        named.extend(
+            str(value) for key, value in pairs if key in ("pythonClassName", "python_class_name") or key == "type"
+        )
+
+    path = folder / "features.json"
+    try:
+        json.loads(path.read_text("utf-8"), object_pairs_hook=note)
+    except (OSError, ValueError, RecursionError):
+        return  # TFDS says what it lacks
+    known_class = re.compile(r"tensorflow_datasets(\.\w+)+", re.ASCII)
+    foreign = [name for name in named if "." in name and not known_class.fullmatch(name)]
+    if foreign:
+        raise BadValue(
+            f"{spec}: {os.fspath(path)!r} names {foreign[0]!r}, whose module TFDS would run. Allowed are the features "
+            "that TFDS has. Take the set from whom you trust, and prepare it again."
+        )
 
 
 def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pathlib.Path:

@@ -18,6 +18,7 @@ def test_class_folders_become_three_disjoint_stratified_splits(tmp_path):
     dataset = data.load(f"folder:{tmp_path}", in_memory_limit=0)
     assert dataset.class_names == ("ant", "bee", "cow")
     assert dataset.sizes == {"train": 49, "validation": 5, "test": 6}
+    assert any(line.endswith("; divided into train 49, validation 5, test 6") for line in dataset.report)
     paths = [path for examples in dataset.splits.values() for path in examples.contents]
     assert len(set(paths)) == 60
     assert sorted(np.bincount(dataset.splits["test"].labels)) == [2, 2, 2]

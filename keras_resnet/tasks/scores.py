@@ -1,106 +1,13 @@
-"""Scores of predictions in NumPy, and of a model on a split; `evaluation.scores` is this module."""
+"""Scores of predictions in NumPy; `evaluation.scores` is this module."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_resnet.data import Dataset, sizing
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing import InputRecord
-from keras_resnet.preprocessing.outputs import CLASSIFICATION, last_activation, logits_of, scores_of
 
 CALIBRATION_BINS = 15
-
-
-def score(model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int) -> dict[str, Any]:
-    """Scores a model on every example of a split, each counted once.
-
-    Args:
-        model: takes images as the dataset has them; a classifier may end in logits or in probabilities.
-        dataset: labelled for the task of the model.
-        split: "train", "validation" or "test".
-        record: of the model; images are cut and resized, and outputs read by it.
-        batch_size: examples at a time.
-
-    Returns:
-        As `classification`, or `regression`.
-    """
-    outputs, labels = outputs_and_labels(model, dataset, split, record, batch_size)
-    if record.task != CLASSIFICATION:
-        return regression(outputs, labels)
-    return classification(class_scores(model, outputs, record), labels, dataset.class_names)
-
-
-def outputs_and_labels(
-    model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a model's outputs and the labels of every example of a split.
-
-    Args:
-        model: as for `score`.
-        dataset: as for `score`.
-        split: as for `score`, or "all".
-        record: as for `score`.
-        batch_size: as for `score`.
-    """
-    return predict_all(model, dataset.batches(split, batch_size, **sizing(record, dataset.image_shape)))
-
-
-def class_scores(model: keras.Model, outputs: np.ndarray, record: InputRecord) -> np.ndarray:
-    """Returns `(examples, classes)` scores in float64 whose softmax are the probabilities of a classifier.
-
-    Args:
-        model: the classifier.
-        outputs: what it returned, `(examples, classes)`, or `(examples, 1)` for two classes.
-        record: of the model.
-
-    Raises:
-        ValueError: the model ends in neither logits nor probabilities.
-    """
-    return scores_of(*class_logits(model, outputs, record))
-
-
-def class_logits(model: keras.Model, outputs: np.ndarray, record: InputRecord) -> tuple[np.ndarray, str]:
-    """Returns `(examples, classes)` logits in float64, and the activation that makes probabilities of them.
-
-    Args:
-        model: as for `class_scores`; the logits of its one output are 0 and that of the second class.
-        outputs: as for `class_scores`.
-        record: of the model.
-    """
-    activation = "softmax" if outputs.shape[1] == 1 else record.activation or "softmax"
-    return logits_of(outputs, last_activation(model) or "linear"), activation
-
-
-def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a model's outputs and the labels for every example of finite batches, each once and in order.
-
-    Args:
-        model: takes images as the batches hold them.
-        batches: `(images, labels)` pairs, such as `dataset.batches("test", 64)`.
-
-    Returns:
-        `(outputs, labels)`: float32 `(examples, outputs)`, and the labels as they come.
-
-    Raises:
-        ValueError: there is no example.
-    """
-    outputs, labels = [], []
-    size = 0
-    for images, batch_labels in batches:
-        images, batch_labels = np.asarray(images), np.asarray(batch_labels)
-        examples = len(images)
-        size = size or examples
-        if examples < size:
-            # A smaller last batch is filled up and cut again: one shape means one compiled function.
-            images = np.concatenate([images, np.repeat(images[:1], size - examples, axis=0)])
-        outputs.append(np.asarray(model.predict_on_batch(images))[:examples].astype("float32"))
-        labels.append(batch_labels)
-    if not outputs:
-        raise BadValue("batches holds no example. A score needs at least one. Choose another split.")
-    return np.concatenate(outputs), np.concatenate(labels)
 
 
 def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, Any]:

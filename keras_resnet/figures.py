@@ -1,10 +1,13 @@
-"""Fonts that have the characters of class names; matplotlib's own has no Chinese, Japanese or Korean."""
+"""What figures share: fonts that have the characters of class names, and the drawing of signals."""
 
 import functools
 from collections.abc import Sequence
 from typing import Any
 
-DEFAULT = "DejaVu Sans"  # comes with matplotlib
+import numpy as np
+
+DEFAULT = "DejaVu Sans"  # comes with matplotlib, without Chinese, Japanese and Korean
+INK = "#1b1f24"
 
 
 def readable(texts: Sequence[str]) -> tuple[list[str], Any]:
@@ -48,3 +51,22 @@ def _characters(path: str) -> frozenset[str]:
         return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
     except (OSError, RuntimeError):  # a font that cannot be read shows nothing
         return frozenset()
+
+
+def draw_leads(axes: Any, signal: np.ndarray) -> np.ndarray:
+    """Draws the channels of a signal as dark lines one above the other, the first on top.
+
+    Args:
+        axes: of matplotlib.
+        signal: `(samples, channels)`.
+
+    Returns:
+        The height of each channel's middle.
+    """
+    spread = float(np.ptp(signal, axis=0).max()) or 1.0
+    heights = -1.1 * np.arange(signal.shape[1])
+    middles = (signal.max(axis=0) + signal.min(axis=0)) / 2
+    axes.plot((signal - middles) / spread + heights, color=INK, linewidth=0.7)
+    axes.set_xlim(0, max(len(signal) - 1, 1))
+    axes.set_ylim(heights[-1] - 0.6, 0.6)
+    return heights

@@ -1,4 +1,4 @@
-"""What a model is for, and how its outputs are read: tasks, last activations, and probabilities from outputs."""
+"""How outputs are read: the last activation of a model, its logits, and the probabilities that they stand for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,6 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import choose
-
-CLASSIFICATION, REGRESSION = "classification", "regression"
-TASKS = {name: name for name in (CLASSIFICATION, REGRESSION)}
 
 SMALLEST = np.finfo("float32").tiny
 
@@ -122,3 +119,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the probabilities of `(examples, classes)` logits, in their dtype."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def class_scores(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:
+    """Returns `(examples, classes)` scores in float64 whose softmax are the probabilities of a classifier.
+
+    Args:
+        model: the classifier.
+        outputs: what it returned, `(examples, classes)`, or `(examples, 1)` for two classes.
+        activation: of its record, "softmax" or "sigmoid"; None for a softmax.
+
+    Raises:
+        ValueError: the model ends in neither logits nor probabilities.
+    """
+    return scores_of(*class_logits(model, outputs, activation))
+
+
+def class_logits(model: keras.Model, outputs: np.ndarray, activation: str | None) -> tuple[np.ndarray, str]:
+    """Returns `(examples, classes)` logits in float64, and the activation that makes probabilities of them.
+
+    Args:
+        model: as for `class_scores`; the logits of its one output are 0 and that of the second class.
+        outputs: as for `class_scores`.
+        activation: as for `class_scores`.
+    """
+    activation = "softmax" if outputs.shape[1] == 1 else activation or "softmax"
+    return logits_of(outputs, last_activation(model) or "linear"), activation

@@ -1,0 +1,90 @@
+"""`.npz` and `.npy` files, judged by their headers before a number in them is read."""
+
+import math
+import os
+import pathlib
+import zipfile
+from typing import IO, Any
+
+import numpy as np
+
+from keras_resnet.memory import SHARE, available_bytes, in_words
+
+NPY = b"\x93NUMPY"  # with which a file of one array begins
+# Above this size an archive must not be packed more tightly than any picture is.
+SURELY_FINE, MOST_PACKED = 2**30, 500
+
+
+class Unfit(ValueError):
+    """The file is not read; the message is the reason, for the caller, who knows what is allowed."""
+
+
+def open_npz(path: str | os.PathLike) -> Any:
+    """Returns the open archive of an `.npz` file, whose arrays are whole and fit the memory.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        Unfit: they are not, or the file is none.
+        OSError, ValueError, zipfile.BadZipFile: as `numpy.load`.
+    """
+    check_regular(path)
+    with open(path, "rb") as plain:
+        if plain.read(len(NPY)) == NPY:
+            raise Unfit("it holds a single array")
+    with zipfile.ZipFile(path) as archive:
+        total = packed = 0
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                size = _check_array(member.filename, file, member.file_size)
+            total, packed = total + size, packed + member.compress_size
+    if total > SURELY_FINE and total > MOST_PACKED * packed:
+        raise Unfit(f"its {in_words(packed)} unpack to {in_words(total)}, more than {MOST_PACKED} times as much")
+    check_fits(total)
+    return np.load(path, allow_pickle=False)
+
+
+def check_regular(path: str | os.PathLike) -> None:
+    """Raises Unfit for a pipe, a device or a folder: some never end.
+
+    Args:
+        path: of the file.
+    """
+    if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
+        raise Unfit("it is not a regular file")
+
+
+def check_fits(size: int) -> None:
+    """Raises Unfit for arrays that are larger than the memory that is left.
+
+    Args:
+        size: of all of them, in bytes.
+    """
+    free = available_bytes()
+    if free is not None and size > SHARE * free:
+        raise Unfit(f"its arrays need {in_words(size)} of memory, and {in_words(free)} are free")
+
+
+def _check_array(name: str, file: IO[bytes], length: int) -> int:
+    """Returns the bytes of an array, by its header."""
+    try:
+        version = np.lib.format.read_magic(file)
+        readers: dict[tuple[int, int], Any] = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in readers:
+            return length
+        shape, _, dtype = readers[version](file)
+    except ValueError as error:
+        raise Unfit(f"its array {name.removesuffix('.npy')!r} cannot be read ({error})") from None
+    if dtype.hasobject:
+        raise Unfit(f"its array {name.removesuffix('.npy')!r} holds pickled objects")
+    size = math.prod(shape) * dtype.itemsize
+    if size != length - file.tell():
+        raise Unfit(
+            f"its array {name.removesuffix('.npy')!r} is to have {in_words(size)} by its header, and has "
+            f"{in_words(length - file.tell())}"
+        )
+    return size

@@ -1,0 +1,95 @@
+"""What the server of the page allows: how long a client may be silent, how many send at once, and from which page."""
+
+import asyncio
+from typing import Any
+
+# Until a connection has sent the head of a request, and until a request has sent its body.
+HEAD_SECONDS, BODY_SECONDS = 10.0, 60.0
+# Bodies in memory at a time, each of at most `serving.MOST_BYTES`; the others wait in the network.
+MOST_BODIES = 4
+CONNECTIONS = 500
+
+
+def impatient(protocol: type) -> type:
+    """Returns a protocol that closes connections whose next request does not arrive.
+
+    Args:
+        protocol: of uvicorn, such as `H11Protocol`.
+    """
+
+    class Impatient(protocol):
+        """Closes a connection that is silent, or sends byte by byte, before it has asked anything."""
+
+        _timer: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._wait()
+
+        def _wait(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+        def _give_up(self) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    return Impatient
+
+
+class OwnPage:
+    """Answers 403 to requests that another page sends, as its browser says in `Origin`.
+
+    Args:
+        application: ASGI, behind it.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Passes on what comes from the page itself, or from no page."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+            if origin is not None and origin != b"http://" + host:
+                body = b'{"error": "Requests of other pages are not answered."}'
+                kind = [(b"content-type", b"application/json"), (b"connection", b"close")]
+                await send({"type": "http.response.start", "status": 403, "headers": kind})
+                await send({"type": "http.response.body", "body": body})
+                return
+        await self.application(scope, receive, send)
+
+
+class Bodies:
+    """Reads the bodies of requests, a few at a time."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(MOST_BODIES)
+
+    async def read(self, request: Any, most: int) -> bytes | None:
+        """Returns the body of a request; None for one that is larger.
+
+        Args:
+            request: of Starlette.
+            most: bytes.
+
+        Raises:
+            TimeoutError: it does not arrive.
+        """
+        content = bytearray()
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                content += part
+                if len(content) > most:
+                    return None
+        return bytes(content)

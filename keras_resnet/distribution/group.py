@@ -1,0 +1,294 @@
+"""The processes that train one model together, and what they tell each other: sums, rows, words, files."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+from keras_resnet.distribution.peers import Peers, find_peers
+from keras_resnet.errors import BadValue, UserError
+
+T = TypeVar("T")
+# Files travel in pieces, so that a large state does not take its size again in every process.
+PIECE_BYTES = 32 * 2**20
+# What TensorFlow raises where another process has ended, stands still, or cannot be reached.
+LOST = ("UnavailableError", "AbortedError", "CancelledError", "InternalError", "DeadlineExceededError", "UnknownError")
+
+
+class PeerLost(UserError, RuntimeError):
+    """Another process of the training ended or stands still; the message names it, the step and how to go on."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Group:
+    """This process and its peers. Every method is for all of them at the same time.
+
+    Attributes:
+        peers: who they are.
+        strategy: TensorFlow's, whose collective operations carry what they say.
+    """
+
+    peers: Peers
+    strategy: Any
+
+    @property
+    def index(self) -> int:
+        """Of this process, 0-based."""
+        return self.peers.index
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+        return self.peers.count
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.peers.is_first
+
+    def sum_of(self, values: Sequence[Any]) -> list[Any]:
+        """Returns the sums over all processes; inside `strategy.run`.
+
+        Args:
+            values: tensors of the same shapes in every process.
+        """
+        return list(_context().all_reduce("SUM", self._placed(values)))
+
+    def rows_of(self, values: Sequence[Any]) -> list[Any]:
+        """Returns the rows of all processes, those of the first process first; inside `strategy.run`.
+
+        Args:
+            values: tensors of the same shapes in every process.
+        """
+        found = list(_context().all_gather(self._placed(values), axis=0))
+        for rows, value in zip(found, values, strict=True):  # it forgets the shapes
+            if value.shape.rank is not None:
+                rows.set_shape([None if value.shape[0] is None else value.shape[0] * self.count, *value.shape[1:]])
+        return found
+
+    def _placed(self, values: Sequence[Any]) -> list[Any]:
+        """Returns tensors that name a device, without which a strategy does not know where they are."""
+        import tensorflow as tf
+
+        with tf.device(self.strategy.extended.worker_devices[0]):
+            return [tf.identity(value) for value in values]
+
+    @functools.cached_property
+    def _rows(self) -> Callable[[Any], Any]:
+        import tensorflow as tf
+
+        def rows(values: Any) -> Any:
+            return self.strategy.run(lambda value: self.rows_of([value])[0], (values,))
+
+        return tf.function(rows, autograph=False, reduce_retracing=True)
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Returns the rows of all processes, those of the first process first.
+
+        Args:
+            values: int32, int64 or float32, of the same shape in every process.
+        """
+        return np.asarray(self._rows(keras.ops.convert_to_tensor(values)))
+
+    def agree(self, signal: int | None, is_due: bool, pause: int) -> tuple[int | None, bool, int]:
+        """Returns what all processes do after a batch: the signal that one of them had, and what the first one wants.
+
+        Args:
+            signal: that this process had; None for none.
+            is_due: whether this process would save a state.
+            pause: batches after which this process would agree again.
+        """
+        rows = self.gather(np.array([[signal or 0, is_due, pause]], "int32"))
+        return int(rows[:, 0].max()) or None, bool(rows[0, 1]), int(rows[0, 2])
+
+    def texts(self, text: str) -> list[str]:
+        """Returns a text of every process.
+
+        Args:
+            text: of this process.
+        """
+        content = text.encode("utf-8", "surrogatepass")
+        lengths = self.gather(np.array([len(content)], "int32"))
+        room = np.zeros((1, max(1, int(lengths.max()))), "int32")
+        room[0, : len(content)] = np.frombuffer(content, "uint8")
+        rows = self.gather(room).astype("uint8")
+        return [
+            row[:length].tobytes().decode("utf-8", "surrogatepass") for row, length in zip(rows, lengths, strict=True)
+        ]
+
+    def together(self, make: Callable[[], T]) -> T:
+        """Returns what `make` returns, if it does in every process; else every process raises.
+
+        Args:
+            make: raises a `UserError` where something is wrong here.
+
+        Raises:
+            ValueError: another process has such an error; its message says which and what.
+        """
+        error: UserError | None = None
+        try:
+            made = make()
+        except UserError as raised:
+            error = raised
+        told = self.texts("" if error is None else str(error) or type(error).__name__)
+        if error is not None:
+            raise error
+        for index, text in enumerate(told):
+            if text:
+                raise BadValue(f"The {self._name_of(index)} says: {text}")
+        return made
+
+    def _name_of(self, index: int) -> str:
+        return f"process {index + 1} of {self.count}, at {self.peers.addresses[index]},"
+
+    def from_first(self, make: Callable[[], str]) -> str:
+        """Returns the text that the first process makes.
+
+        Args:
+            make: called in the first process alone.
+
+        Raises:
+            ValueError: it raised a `UserError`.
+        """
+        return self.texts(self.together(make if self.is_first else str))[0]
+
+    def check_same(self, text: str, what: str, compare: Callable[[str, str], str]) -> None:
+        """Raises where a process differs from the first.
+
+        Args:
+            text: of this process.
+            what: the text is of.
+            compare: from the first process's text and that of another to what differs.
+
+        Raises:
+            ValueError: in every process.
+        """
+        digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), "int32")[None]
+        digests = self.gather(digest)
+        if (digests == digests[:1]).all():
+            return
+        texts = self.texts(text)
+        index = next(index for index, other in enumerate(texts) if other != texts[0])
+        raise BadValue(
+            f"The {self._name_of(index)} has {what} that is not that of the first; differing: "
+            f"{compare(texts[0], texts[index])}. All processes train one model. Start all of them with the same "
+            "command on the same data."
+        )
+
+    def send_files(self, folder: pathlib.Path, names: Iterable[str]) -> None:
+        """Gives every process the files of the first one.
+
+        Args:
+            folder: where they are, and where the others get them.
+            names: in it, as the first process has them.
+        """
+        for name in self.texts("\n".join(names) if self.is_first else "")[0].splitlines():
+            path = folder / name
+            size = int(self.gather(np.array([path.stat().st_size if self.is_first else 0], "int64"))[0])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "rb" if self.is_first else "wb") as file:
+                for start in range(0, size, PIECE_BYTES):
+                    length = min(PIECE_BYTES, size - start)
+                    piece = np.zeros(-(-length // 4), "int32")
+                    if self.is_first:
+                        content = file.read(length)
+                        piece.view("uint8")[:length] = np.frombuffer(content, "uint8")
+                    found = self._total(keras.ops.convert_to_tensor(piece))
+                    if not self.is_first:
+                        file.write(np.asarray(found).tobytes()[:length])
+
+    @functools.cached_property
+    def _total(self) -> Callable[[Any], Any]:
+        import tensorflow as tf
+
+        def total(values: Any) -> Any:
+            return self.strategy.run(lambda value: self.sum_of([value])[0], (values,))
+
+        return tf.function(total, autograph=False, reduce_retracing=True)
+
+    @contextlib.contextmanager
+    def naming_lost(self, place: Callable[[], str]) -> Iterator[None]:
+        """Raises `PeerLost` for an error of TensorFlow in the block that another process is the reason of.
+
+        Args:
+            place: says where this process was.
+        """
+        try:
+            yield
+        except Exception as error:
+            lost = self._lost(error, place()) if type(error).__name__ in LOST else None
+            if lost is None:
+                raise
+            raise lost from error
+
+    def _lost(self, error: Exception, place: str) -> PeerLost | None:
+        found = sorted({int(number) for number in re.findall(r"/task:(\d+)", str(error))} - {self.index})
+        named = " and ".join(self._name_of(index) for index in found if index < self.count)
+        if not named and not re.search("ollective|heartbeat|oordination|socket|onnection", str(error)):
+            return None
+        return PeerLost(
+            f"Process {self.index + 1} of {self.count} lost {named or 'one of the others,'} {place}: it ended, stands "
+            "still, or cannot be reached. Start all processes again with --resume; they go on from the last state."
+        )
+
+
+@functools.cache
+def join() -> Group:
+    """Returns the processes that the environment names, this one among them; they wait for each other here.
+
+    Raises:
+        ValueError: nothing names them, Keras does not run on TensorFlow, or TensorFlow has computed already.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise BadValue(
+            f"distribution.kind='multiworker' is for TensorFlow, and Keras runs on {keras.config.backend()!r}. Allowed "
+            "is the backend 'tensorflow'. Set KERAS_BACKEND, or train in one process."
+        )
+    import tensorflow as tf
+
+    peers = find_peers()
+    print(f"distribution: {peers}", flush=True)
+    os.environ["TF_CONFIG"] = peers.tf_config()
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        # A process has one device: the n-th process of a machine takes the n-th that it sees.
+        host = peers.addresses[peers.index].rpartition(":")[0]
+        before = sum(address.rpartition(":")[0] == host for address in peers.addresses[: peers.index])
+        try:
+            tf.config.set_visible_devices([gpus[before % len(gpus)]], "GPU")
+        except RuntimeError as error:
+            raise _too_late(error) from error
+    try:
+        return Group(peers, tf.distribute.MultiWorkerMirroredStrategy())
+    except RuntimeError as error:  # collective operations must be set up before the first computation
+        raise _too_late(error) from error
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        raise BadValue(
+            f"Process {peers.index + 1} of {peers.count} could not begin on {socket.gethostname()} ({error}). Every "
+            "process must be able to reach every address, and each listens on its own. Check the addresses "
+            f"{', '.join(peers.addresses)}."
+        ) from error
+
+
+def _too_late(error: Exception) -> BadValue:
+    return BadValue(
+        f"TensorFlow has computed already ({error}). Processes must find each other first. Begin the training before "
+        "data and models are made in this program."
+    )
+
+
+def _context() -> Any:
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context()

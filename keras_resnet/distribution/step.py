@@ -1,0 +1,119 @@
+"""A training step that several processes take together: each its part of the batch, all of them the same step."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_resnet.distribution.group import Group
+from keras_resnet.errors import BadValue
+
+# Far more than a run draws: the streams of two processes do not meet.
+DRAWS = 2**24
+
+
+class GroupSteps:
+    """The steps of a model in a group; `in_group` makes a class of them."""
+
+    group: Group | None = None
+    takes_part = False
+
+    def train_step(self: Any, data: Any) -> Any:
+        """Takes one step on the part of this process and returns the metrics of the whole batch."""
+        import tensorflow as tf
+
+        group = self.group
+        assert group is not None
+        if self.takes_part:
+            data = keras.tree.map_structure(lambda rows: tf.split(rows, group.count)[group.index], data)
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        variables = [variable.value for variable in self.trainable_variables]
+        moving = [variable for variable in self.non_trainable_variables if variable.dtype.startswith("float")]
+
+        def take(images: Any, labels: Any, weights: Any) -> Any:
+            before = [tf.identity(variable.value) for variable in moving]
+            with tf.GradientTape() as tape:
+                with own_draws(group.index):
+                    outputs = self(images, training=True)
+                # Inside a strategy Keras divides it by the number of processes: their sum is that of the batch.
+                loss = self._compute_loss(x=images, y=labels, y_pred=outputs, sample_weight=weights, training=True)
+                scaled = self.optimizer.scale_loss(loss)
+            slopes = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            # Of their changes, so that what does not move keeps its very bits.
+            moved = [(now.value - old) / group.count for now, old in zip(moving, before, strict=True)]
+            sums = group.sum_of([*slopes, loss, *moved])
+            rows = group.rows_of([outputs, labels, *([] if weights is None else [weights])])
+            return sums, rows, before
+
+        sums, (outputs, labels, *weighted), before = group.strategy.run(take, (images, labels, weights))
+        slopes, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
+        for variable, old, change in zip(moving, before, moved, strict=True):
+            variable.assign(old + change)
+        self.optimizer.apply_gradients(zip(slopes, self.trainable_variables, strict=True))
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(labels)[0])
+        return self.compute_metrics(images, labels, outputs, weighted[0] if weighted else None)
+
+    def test_step(self: Any, data: Any) -> Any:
+        """Returns the metrics of the whole batch; rows of a negative weight fill up the parts, and do not count."""
+        import tensorflow as tf
+
+        group = self.group
+        assert group is not None
+
+        def take(images: Any, labels: Any, weights: Any) -> Any:
+            return group.rows_of([self(images, training=False), labels, weights])
+
+        outputs, labels, weights = group.strategy.run(take, keras.utils.unpack_x_y_sample_weight(data))
+        outputs, labels, weights = (tf.boolean_mask(rows, weights >= 0) for rows in (outputs, labels, weights))
+        loss = self._compute_loss(x=None, y=labels, y_pred=outputs, sample_weight=weights, training=False)
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(labels)[0])
+        return self.compute_metrics(None, labels, outputs, weights)
+
+
+@functools.cache
+def in_group(model_class: type[keras.Model]) -> type[keras.Model]:
+    """Returns a subclass of a model class whose steps are taken by all processes of a group together.
+
+    Gradients are summed before anything is done with them, so that clipping, accumulation, loss scales and every
+    optimizer see those of the whole batch. Moving means and variances become the mean over the processes. Losses and
+    metrics are those of the whole batch, in every process. Set `group`; the weights must be equal at the beginning.
+
+    Args:
+        model_class: `keras.Model`, or a subclass that leaves its steps as they are.
+
+    Raises:
+        ValueError: the class has a training step of its own.
+    """
+    if model_class.train_step is not keras.Model.train_step:
+        raise BadValue(
+            f"distribution.kind='multiworker' cannot be combined with {model_class.__name__}, whose step is its own "
+            "(as optimizer.sam_radius makes one). Allowed is Keras's. Leave one of them out."
+        )
+
+    return type("InGroup", (GroupSteps, model_class), {})
+
+
+@contextlib.contextmanager
+def own_draws(index: int) -> Iterator[None]:
+    """Gives the layers of a network draws of this process's own while the block runs; their seeds move on alike.
+
+    Args:
+        index: of the process; the first one has the draws that it would have alone.
+    """
+    if not index:
+        yield
+        return
+    generator = keras.random.SeedGenerator
+    next_of_all = generator.next
+
+    def next_of_mine(self: Any, ordered: bool = True) -> Any:
+        state = next_of_all(self, ordered)
+        return state + keras.ops.convert_to_tensor([0, index * DRAWS], state.dtype)
+
+    generator.next = next_of_mine
+    try:
+        yield
+    finally:
+        generator.next = next_of_all

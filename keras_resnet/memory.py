@@ -1,0 +1,64 @@
+"""How much memory this process may still take, so that what cannot fit is refused before it is tried."""
+
+import contextlib
+import os
+import pathlib
+import re
+
+# What stays for the rest of the process, and for what is only estimated.
+SHARE = 0.9
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def available_bytes() -> int | None:
+    """Returns the least of what the machine, a container's limit and `ulimit -v` leave; None where nothing is known.
+
+    Example:
+        >>> from keras_resnet.memory import available_bytes
+        >>> free = available_bytes()
+        >>> free is None or free > 0
+        True
+    """
+    found = [free for free in (_of_machine(), *map(_of_cgroup, _CGROUPS), _of_address_space()) if free is not None]
+    return max(min(found), 0) if found else None
+
+
+def in_words(size: float) -> str:
+    """Returns a number of bytes as people read it, such as "6.0 GiB".
+
+    Args:
+        size: in bytes.
+    """
+    return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def _of_machine() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        text = pathlib.Path("/proc/meminfo").read_text("ascii")
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M)
+        return int(found[1]) * 1024 if found else None
+    return None
+
+
+def _of_cgroup(files: tuple[str, str]) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        limit, used = (int(pathlib.Path(path).read_text("ascii")) for path in files)  # "max" is no number
+        return limit - used
+    return None
+
+
+def _of_address_space() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[0])
+        return limit - pages * os.sysconf("SC_PAGE_SIZE")
+    return limit

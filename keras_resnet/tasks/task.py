@@ -1,0 +1,125 @@
+"""The table of tasks: how labels are read and checked, the default loss, metrics, scores, answers and pages."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.tasks import scores
+from keras_resnet.tasks.labels import check_labels, check_targets
+from keras_resnet.tasks.outputs import LOG_SCORES, class_scores, softmax
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a model is for.
+
+    Attributes:
+        name: as records and options have it.
+        labels: what the labels are called in messages.
+        has_classes: whether labels name classes; else they are numbers, one or several an example.
+        activations: what may turn logits into probabilities; none where outputs are answers as they are.
+        check_labels: `(labels, classes or None, where=...)` to labels of the type that losses take, or an error that
+            names the first wrong one.
+        loss: the default loss, a row of `keras_resnet.training.loss.LOSSES`.
+        plain_loss: the metric that is the loss without smoothing, weights and regularization.
+        read: `(model, outputs, activation)` to what `score` and `answers` take, in float64.
+        score: `(read outputs, labels, class names)` to the figures of `evaluate`.
+        answers: `(read outputs, class names, units, top)` to what `predict` says of each example.
+        figures: those of `score` that a page shows first, with their titles.
+        curves: metrics whose course a page draws, with their titles.
+        sections: of the page of a run, in their order, keys of `keras_resnet.report.run_page.SECTIONS`.
+    """
+
+    name: str
+    labels: str
+    has_classes: bool
+    activations: tuple[str, ...]
+    check_labels: Callable[..., np.ndarray]
+    loss: str
+    plain_loss: str
+    read: Callable[[keras.Model, np.ndarray, str | None], np.ndarray]
+    score: Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]
+    answers: Callable[[np.ndarray, Sequence[str], Sequence[str], int], list[dict[str, Any]]]
+    figures: dict[str, str]
+    curves: dict[str, str]
+    sections: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Returns the name."""
+        return self.name
+
+
+def _most_probable(
+    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int
+) -> list[dict[str, Any]]:
+    return [{"classes": best_classes(row, names, top)} for row in softmax(class_scores)]
+
+
+def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """Returns the most probable classes of an example, the most probable first: name, index, probability.
+
+    Args:
+        probabilities: `(classes,)`.
+        names: one per class.
+        top: how many; at most as many as there are.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]
+
+
+def _check_targets(targets: Any, num_outputs: int | None = None, *, where: str = "targets") -> np.ndarray:
+    return check_targets(targets, where=where)
+
+
+def _values(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:
+    return outputs.astype("float64")
+
+
+def _score_values(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    return scores.regression(outputs, targets)
+
+
+def _numbers(outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int) -> list[dict[str, Any]]:
+    told = {"units": list(units)} if units else {}
+    return [{"values": [float(value) for value in row], **told} for row in outputs]
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    labels="class labels",
+    has_classes=True,
+    activations=tuple(LOG_SCORES),
+    check_labels=check_labels,
+    loss="cross_entropy",
+    plain_loss="cross_entropy",
+    read=class_scores,
+    score=scores.classification,
+    answers=_most_probable,
+    figures={
+        "accuracy": "accuracy",
+        "top5": "top-5 accuracy",
+        "loss": "cross-entropy",
+        "expected_calibration_error": "calibration error",
+    },
+    curves={"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "accuracy": "Accuracy"},
+    sections=("Confusion", "Class by class", "Calibration", "Most confident errors"),
+)
+REGRESSION = Task(
+    name="regression",
+    labels="regression targets",
+    has_classes=False,
+    activations=(),
+    check_labels=_check_targets,
+    loss="mean_squared_error",
+    plain_loss="mse",
+    read=_values,
+    score=_score_values,
+    answers=_numbers,
+    figures={"mse": "mean squared error", "mae": "mean absolute error", "r2": "R squared"},
+    curves={"loss": "Loss as minimized", "mae": "Mean absolute error"},
+    sections=("Predicted and true",),
+)
+TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}

@@ -1,0 +1,59 @@
+"""What a training surely needs, against the memory that is free: refused before its first step, not by the system."""
+
+import math
+from typing import Any
+
+import keras
+
+from keras_resnet import models
+from keras_resnet.errors import BadValue
+from keras_resnet.memory import SHARE, available_bytes, in_words
+
+FLOAT_BYTES = 4
+# A step keeps for its backward pass the outputs of the convolutions, and of what follows them at most as much again.
+SURELY_KEPT = 0.5
+
+
+def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> None:
+    """Raises ValueError where weights, gradients and activations of one step are larger than the memory that is free.
+
+    On a machine with a GPU nothing is checked: its own memory counts there.
+
+    Args:
+        network: to be trained.
+        batch_size: examples per step.
+        recomputes: whether blocks keep their input alone.
+
+    Raises:
+        ValueError: they are; the message says what to lower.
+    """
+    free = available_bytes()
+    if free is None or _has_gpu():
+        return
+    weights = 2 * FLOAT_BYTES * network.count_params()  # and their gradients
+    shape = network.input_shape[1:]
+    example = FLOAT_BYTES * math.prod(side or 1 for side in shape)
+    if None not in shape and not recomputes:
+        example += round(SURELY_KEPT * models.model_info(network).activation_bytes)
+    needed = weights + batch_size * example
+    if needed <= SHARE * free:
+        return
+    fitting = int((SHARE * free - weights) // example)
+    lower = (
+        f"Lower train.batch_size to {fitting} or less, data.image_size or model.width, or set train.recompute."
+        if fitting >= 1
+        else "Lower model.width or data.image_size, or take a smaller model."
+    )
+    raise BadValue(
+        f"A step on {batch_size} examples of {'x'.join(map(str, shape))} needs {in_words(needed)} of memory and more, "
+        f"and {in_words(free)} are free. {lower}"
+    )
+
+
+def _has_gpu() -> bool:
+    if keras.config.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    found: Any = tf.config.list_physical_devices("GPU")
+    return bool(found)

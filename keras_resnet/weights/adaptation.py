@@ -1,0 +1,113 @@
+"""Weights of networks on RGB pictures for other inputs: other channels, signals and volumes."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing import InputNormalization
+
+PICTURES = 2  # axes of space that published weights have
+KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
+
+
+def can_adapt(given: tuple[int, ...], wanted: tuple[int, ...], *, is_first: bool) -> bool:
+    """Returns whether a kernel of one shape can be made one of another.
+
+    Args:
+        given: `(*space, inputs, outputs)` of the file.
+        wanted: of the network.
+        is_first: whether it is the first kernel, whose inputs are the channels of the data.
+    """
+    space, other = given[:-2], wanted[:-2]
+    if len(given) < 3 or len(wanted) < 3 or given[-1] != wanted[-1] or (given[-2] != wanted[-2] and not is_first):
+        return False
+    return space == other or (len(space) == PICTURES and set(space) == set(other) and len(set(space)) == 1)
+
+
+def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
+    """Returns a kernel for another number of channels or axes of space, float32.
+
+    One channel sums those of the file: on grey pictures the answer is that of RGB pictures with equal channels. Other
+    numbers repeat the channels in their order, scaled so that the sum of the inputs keeps its size. For volumes a
+    kernel is repeated along depth and divided by its length: a volume whose slices are equal is answered as the slice.
+    For signals it is summed over height: a signal is answered as a picture whose rows all are the signal.
+
+    Args:
+        kernel: `(*space, inputs, outputs)`.
+        wanted: the shape of the new kernel, for which `can_adapt` is true.
+
+    Source:
+        Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?", section 2 (inflation); channels as in timm's
+        `adapt_input_conv`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_resnet.weights.adaptation import adapt_kernel
+        >>> adapt_kernel(np.ones((3, 3, 3, 1)), (3, 3, 3, 1, 1))[0, 0, 0].tolist()
+        [[1.0]]
+    """
+    kernel = np.asarray(kernel, "float32")
+    inputs, channels = kernel.shape[-2], wanted[-2]
+    if channels == 1 and inputs != 1:
+        kernel = kernel.sum(axis=-2, keepdims=True)
+    elif channels != inputs:
+        kernel = kernel[..., np.arange(channels) % inputs, :] * np.float32(inputs / channels)
+    while kernel.ndim < len(wanted):
+        kernel = np.repeat(kernel[None], wanted[0], axis=0) / np.float32(wanted[0])
+    while kernel.ndim > len(wanted):
+        kernel = kernel.sum(axis=0)
+    return kernel
+
+
+def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dict[str, Any] | None:
+    """Returns what the weights take for other channels: means and deviations averaged for one, repeated for more.
+
+    Args:
+        stored: arguments of `InputNormalization` for the channels of the file.
+        channels: of the new input.
+        rank: axes of space of the new input.
+
+    Returns:
+        None for signals and volumes: their units are not those of pictures.
+    """
+    if rank != PICTURES:
+        return None
+    layer = InputNormalization(**{name: value for name, value in stored.items() if name != "record"})
+    mean, std = (np.asarray(values, "float64") for values in (layer._mean, layer._std))
+    adapted = dict(stored)
+    if len(mean) not in (1, channels):
+        if channels == 1:
+            # The mean of the channels; deviations as if they moved together, as those of grey pictures do.
+            mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
+        else:
+            mean, std = (values[np.arange(channels) % len(values)] for values in (mean, std))
+        adapted |= {"scheme": "dataset", "mean": mean.tolist(), "std": std.tolist()}
+    if "record" in adapted:
+        adapted["record"] = {**adapted["record"], "channel_order": "grey" if channels == 1 else "any"}
+    return adapted
+
+
+def check_input(where: str, file: tuple[int, int], wanted: tuple[int, int], adapt: bool) -> None:
+    """Raises ValueError for weights of other channels or axes than the network's, unless they can be and are adapted.
+
+    Args:
+        where: what to call the weights.
+        file: channels and axes of space of the file.
+        wanted: those of the network.
+        adapt: whether they are to be adapted.
+    """
+    (channels, rank), (others, axes) = file, wanted
+    can = rank in (PICTURES, axes)
+    if file == wanted or (adapt and can):
+        return
+    advice = (
+        "They can be adapted: pass adapt_weights=True (in a recipe model.adapt_weights), which sums or repeats the "
+        "first kernel over channels, and the kernels of pictures over height or depth."
+        if can
+        else "Only weights of pictures can be adapted to other axes. Build the network that they were written for."
+    )
+    raise BadValue(
+        f"{where} are for {KINDS[rank]} of {channels} channel{'s' if channels != 1 else ''}, and the network takes "
+        f"{KINDS[axes]} of {others}. {advice}"
+    )

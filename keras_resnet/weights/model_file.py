@@ -1,0 +1,88 @@
+"""`.keras` files, read so that a damaged one is one error and never a model with other weights in silence."""
+
+import collections
+import io
+import os
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from keras_resnet import blocks as blocks  # registers the layers that a saved model holds
+from keras_resnet import preprocessing as preprocessing
+from keras_resnet.errors import BadValue
+
+_WEIGHTS = "model.weights.h5"
+
+
+def is_whole_model(path: str | os.PathLike) -> bool:
+    """Returns whether a `.keras` file is there and every byte in it is as it was written, by its checksums.
+
+    Args:
+        path: of the file.
+    """
+    if not os.path.isfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None and _WEIGHTS in archive.namelist()
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, ValueError, EOFError):
+        return False
+
+
+def load_model_file(path: str | os.PathLike) -> keras.Model:
+    """Returns the model of a `.keras` file, not compiled; no code of the file is run.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: it is not whole, is made of other layers than those of Keras and keras_resnet, or holds weights
+            that are not finite or of another type than those of its layers.
+    """
+    told = f"The file {os.fspath(path)!r} could not be loaded as a Keras model"
+    allowed = (
+        "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet, with finite "
+        "weights. Save it again."
+    )
+    if not os.path.isfile(path):
+        raise BadValue(f"{told}: it is not a file. {allowed}")
+    try:
+        model = keras.saving.load_model(pathlib.Path(path), compile=False)
+        unfit = _unfit_weights(path, model)
+    except Exception as error:  # whatever damaged bytes make Keras, h5py or zipfile raise
+        raise BadValue(f"{told}: {' '.join(str(error).split()) or type(error).__name__} {allowed}") from error
+    if unfit:
+        raise BadValue(f"{told}: {unfit}. {allowed}")
+    return model
+
+
+def _unfit_weights(path: str | os.PathLike, model: Any) -> str:
+    """Returns what is wrong with the weights of a model, and nothing where they are finite and of their own types."""
+    for weight in model.weights:
+        if keras.backend.is_float_dtype(weight.dtype):
+            values = np.asarray(keras.ops.convert_to_numpy(weight)).astype("float32", copy=False)
+            if not np.isfinite(values).all():
+                return f"its weight {weight.path!r} holds NaN or infinity"
+    # Keras casts what a file holds, so that weights in 8-bit integers would pass for floats.
+    needed = collections.Counter(
+        (tuple(weight.shape), dtype)
+        for weight in model.weights
+        if (dtype := keras.backend.standardize_dtype(weight.dtype)) != "bfloat16"  # HDF5 has no such type
+    )
+    found: collections.Counter = collections.Counter()
+
+    def count(_: str, entry: Any) -> None:
+        if isinstance(entry, h5py.Dataset):
+            found[tuple(entry.shape), str(entry.dtype)] += 1
+
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as held:
+        held.visititems(count)
+    for (shape, dtype), times in needed.items():
+        if found[shape, dtype] < times:
+            return f"it holds {found[shape, dtype]} tensors of {dtype} {shape} where the layers have {times}"
+    return ""

@@ -1,0 +1,244 @@
+"""Recipes in several processes on this machine: the run of one, whatever happens to one of them."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from keras_resnet import data, training, tuning  # noqa: E402
+from keras_resnet.distribution import Group, Peers, in_group  # noqa: E402
+from keras_resnet.distribution.step import own_draws  # noqa: E402
+from keras_resnet.training.loop import TrainingLoop  # noqa: E402
+from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+from keras_resnet.training.state_file import newest_first  # noqa: E402
+from tests.distribution.processes import ended, started  # noqa: E402
+
+SCRIPT = """
+import hashlib, json, sys
+import keras, numpy as np
+from keras_resnet import training
+
+class Losses(keras.callbacks.Callback):
+    found = []
+    def on_train_batch_end(self, batch, logs=None):
+        self.found.append(float(logs["loss"]))
+
+out, overrides, kind = sys.argv[1:4]
+run = training.fit(
+    "quick", out=out, overrides=json.loads(overrides), distribution=kind, resume=True, callbacks=[Losses()], verbose=0
+)
+whole = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights()))
+told = {"losses": Losses.found, "weights": whole.hexdigest(), "validation": run.history["val_loss"]}
+print(json.dumps({**told, "test": run.metrics["test"], "path": str(run.path)}))
+"""
+SMALL = {
+    "model.width": 4,
+    "train.epochs": 4,
+    "train.batch_size": 48,
+    # Larger steps turn the last bits, in which sums of another order differ, into whole digits.
+    "optimizer.learning_rate": 0.0003,
+    "schedule.name": "constant",
+    "distribution.synchronize_norms": True,
+}
+MIXED = {
+    "augment.mixup": 0.2,
+    "augment.repeats": 2,
+    "optimizer.accumulation": 2,
+    "optimizer.clip_norm": 1.0,
+    "optimizer.ema_momentum": 0.9,
+    "data.progressive_from": 0.5,
+}
+# Two epochs. Later steps carry on what rounding began.
+EXACT = 52
+IN_THE_STEP = {"augment.augment_on": "device", "data.balance": "weights", "model.l2": 1e-4}
+
+
+def train(count, out, overrides):
+    kind = "multiworker" if count > 1 else "none"
+    with started(count, ["-c", SCRIPT, str(out), json.dumps({**SMALL, **overrides}), kind]) as processes:
+        return [json.loads(out.splitlines()[-1]) for out, _ in ended(processes)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The run of one process."""
+    return train(1, tmp_path_factory.mktemp("alone") / "run", {})[0]
+
+
+def check_equal(alone, together):
+    for found in together:
+        begun = len(alone["losses"]) - len(found["losses"])  # steps before a resume
+        exact = max(EXACT - begun, 0)
+        expected = alone["losses"][begun:]
+        np.testing.assert_allclose(found["losses"][:exact], expected[:exact], rtol=1e-5)
+        np.testing.assert_allclose(found["losses"], expected, rtol=1e-2)
+        np.testing.assert_allclose(found["validation"][:2], alone["validation"][:2], rtol=1e-4)
+        np.testing.assert_allclose(found["validation"], alone["validation"], rtol=1e-2)
+        assert found["weights"] == together[0]["weights"]  # to the bit
+        assert found["test"]["examples"] == 360 and found["test"]["accuracy"] == pytest.approx(
+            alone["test"]["accuracy"], abs=0.02
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "overrides"), [(2, MIXED), (4, IN_THE_STEP)], ids=["mixed", "in the step"])
+def test_processes_give_the_run_of_one(tmp_path, count, overrides):
+    overrides = {**overrides, "train.epochs": 2}
+    (alone,) = train(1, tmp_path / "alone", overrides)
+    together = train(count, tmp_path / "together", overrides)
+    assert len(together[0]["losses"]) == 52
+    check_equal(alone, together)
+    # The first one writes, and every process has the run.
+    assert {found["path"] for found in together} == {str(tmp_path / "together")}
+    assert training.Run.load(tmp_path / "together").history["val_loss"] == together[0]["validation"]
+
+
+def command(out, *words):
+    sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={str(value).lower()}")]
+    kind = ["--set", "distribution.kind=multiworker", "--set", "train.save_every=5"]
+    return ["-m", "keras_resnet", "train", "--recipe", "quick", *sets, *kind, "--out", str(out), *words]
+
+
+def wait_for_states(out, processes, count=1):
+    last = time.monotonic() + 400
+    while not (out / "last").is_dir() or len(newest_first(out / "last")) < count:
+        assert time.monotonic() < last and all(process.poll() is None for process in processes)
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(alone, tmp_path):
+    out = tmp_path / "run"
+    with started(2, command(out)) as processes:
+        wait_for_states(out, processes)
+        processes[1].send_signal(signal.SIGTERM)
+        for _, err in ended(processes, 143):
+            assert f"keras-resnet train --out {out} --resume" in err
+    check_equal(alone, train(1, out, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 0)])
+def test_a_lost_process_is_named_and_all_go_on(alone, tmp_path, number, victim):
+    out = tmp_path / "run"
+    with started(2, command(out)) as processes:
+        wait_for_states(out, processes)
+        processes[victim].send_signal(number)
+        struck = time.monotonic()
+        _, err = processes[1 - victim].communicate(timeout=240)
+        assert time.monotonic() - struck < 120  # about ten seconds where nothing else runs
+        assert processes[1 - victim].returncode not in (0, None)
+        assert "Traceback" not in err and "stands still, or cannot be reached" in err and "steps of this start" in err
+        assert number == signal.SIGSTOP or "lost process 2 of 2" in err
+    if number == signal.SIGKILL:
+        check_equal(alone, train(2, out, {}))
+
+
+@pytest.mark.slow
+def test_processes_of_one_command_train_on_this_machine(alone, tmp_path):
+    sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={str(value).lower()}")]
+    command = [sys.executable, "-m", "keras_resnet", "train", "--recipe", "quick", *sets, "--processes", "2"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [*command, "--out", str(out)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_states(out, [process])
+    process.send_signal(signal.SIGTERM)  # which it passes on
+    said, err = process.communicate(timeout=240)
+    assert process.returncode == 143, err[-2000:]
+    assert f"--out {out} --resume" in err and "process 1 of 2" in said
+    assert subprocess.run([*command, "--out", str(out), "--resume"], env=environment).returncode == 0
+    np.testing.assert_allclose(training.Run.load(out).history["val_loss"], alone["validation"], rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused_in_every_process_before_the_first_step(tmp_path):
+    def told(words_of, *words):
+        with started(2, command(tmp_path / "run", *words), words_of) as processes:
+            return [err.splitlines()[-1] for _, err in ended(processes, 2)]
+
+    first, other = told(lambda index: ("--seed", str(index)))
+    assert first == other and "recipe.train.seed: 0 in the first, 1 in this one" in first
+    assert all("cannot be divided among 2 processes" in line for line in told(lambda index: (), "--batch-size", "47"))
+    assert not (tmp_path / "run" / "run.json").exists()
+    with training.folder.locked(tmp_path / "run"):
+        first, other = told(lambda index: ())
+        assert "in use by process" in first and "The process 1 of 2" in other and "in use by process" in other
+
+
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_each_example_of_the_validation_counts_once(balance):
+    recipe = training.Recipe.load("quick").replace({**SMALL, "data.balance": balance})
+    dataset = data.load("digits", validation_fraction=0.3)
+    whole = training.Setup.of(recipe, dataset)
+    size = dataset.sizes["validation"]
+    assert size > 256 and size % 256 % 3  # a second batch, which three processes cannot divide
+    parts = []
+    for index in range(3):
+        group = Group(Peers(("a:1", "b:1", "c:1"), index, "a list"), None)
+        parts.append(list(dataclasses.replace(whole, group=group).validation_batches().as_numpy_iterator()))
+    for batches, expected in zip(zip(*parts, strict=True), whole.validation_batches().as_numpy_iterator(), strict=True):
+        images, labels, weights = (np.concatenate(rows) for rows in zip(*batches, strict=True))
+        counted = weights >= 0
+        np.testing.assert_array_equal(images[counted], expected[0])
+        np.testing.assert_array_equal(labels[counted], expected[1])
+        np.testing.assert_array_equal(weights[counted], expected[2] if len(expected) > 2 else 1)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused():
+    group = Group(Peers(("a:1", "b:1", "c:1"), 0, "a list"), None)
+    with pytest.raises(ValueError, match=r"batch_size=64 cannot be divided among 3 processes.*such as 63"):
+        training.Setup.of(
+            training.Recipe.load("quick").replace({**SMALL, "train.batch_size": 64}), data.load("digits"), group=group
+        )
+
+
+def test_a_training_step_of_its_own_is_refused():
+    with pytest.raises(ValueError, match="cannot be combined with SharpnessAware"):
+        in_group(sharpness_aware(keras.Model))
+
+
+def test_draws_of_processes_differ_and_seeds_move_on_alike():
+    drawn, states = [], []
+    for index in range(3):
+        generator = keras.random.SeedGenerator(7)
+        with own_draws(index):
+            drawn.append(np.asarray(keras.random.uniform((1000,), seed=generator)))
+        states.append(np.asarray(generator.state.value).tolist())
+    alone = np.asarray(keras.random.uniform((1000,), seed=keras.random.SeedGenerator(7)))
+    np.testing.assert_array_equal(drawn[0], alone)
+    assert states[0] == states[1] == states[2]
+    assert all(abs(np.corrcoef(one, other)[0, 1]) < 0.15 for one, other in [drawn[:2], drawn[1:], drawn[::2]])
+
+
+def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda self: True)
+    recipe = training.Recipe.load("quick").replace(SMALL)
+    for group, expected in ((None, True), (Group(Peers(("a:1", "b:1"), 0, "a list"), None), False)):
+        setup = training.Setup.of(recipe, data.load("digits"), group=group)
+        loop = TrainingLoop(tmp_path, setup, setup.build_model(), (), (), (), keras.Model, tmp_path)
+        loop._begin()
+        assert loop.network.jit_compile is expected
+
+
+def test_a_search_trains_each_trial_in_one_process(tmp_path):
+    with pytest.raises(ValueError, match="A trial is trained in one process"):
+        tuning.search(out=tmp_path / "search", overrides={"distribution.kind": "multiworker"})
+
+
+def test_who_the_processes_are_must_be_told(tmp_path, monkeypatch):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match="Nothing names the processes"):
+        training.fit("quick", out=tmp_path / "run", distribution="multiworker")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,145 @@
+"""Folders that a stranger made: nothing outside of them is written, no module of theirs is run, nothing hangs."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import filelock  # noqa: E402
+
+from keras_resnet import data, locks, training, tuning  # noqa: E402
+from keras_resnet.cli import main  # noqa: E402
+from keras_resnet.training import checkpoint, state_file  # noqa: E402
+from keras_resnet.tuning.ledger import Ledger  # noqa: E402
+
+SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 128}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("foreign") / "run"
+    training.fit("quick", out=path, overrides=SMALL, verbose=0, report=lambda epoch, figures: True)
+    return path
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock-holder", "last", "logs", "best.keras", "history.csv", "run.json"])
+def test_a_link_in_a_run_folder_is_not_written_through(run, tmp_path, name):
+    shutil.copytree(run, tmp_path / "run")
+    mine = tmp_path / "mine"
+    source = tmp_path / "run" / name
+    if source.is_dir():
+        shutil.move(source, mine)
+    else:
+        mine.write_bytes(source.read_bytes() if source.exists() else b"precious")
+        source.unlink(missing_ok=True)
+    before = sorted(mine.iterdir()) if mine.is_dir() else mine.read_bytes()
+    source.symlink_to(mine)
+    with pytest.raises(ValueError, match=f"{name}' is a link"):
+        training.fit(out=tmp_path / "run", resume=True, overrides={"train.epochs": 2}, verbose=0)
+    assert (sorted(mine.iterdir()) if mine.is_dir() else mine.read_bytes()) == before
+
+
+def test_a_description_that_names_a_pipe_does_not_hang(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    os.mkfifo(tmp_path / "pipe.npz")
+    about = json.loads((run / "run.json").read_text("utf-8"))
+    (tmp_path / "run" / "run.json").write_text(json.dumps({**about, "data": f"npz:{tmp_path / 'pipe.npz'}"}))
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert "not a regular file" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "recipe.toml")
+    assert main(["train", "--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "x")]) == 2
+
+
+def test_a_trial_cannot_lie_outside_of_its_search(tmp_path):
+    for name in ("../../mine", "/etc", "a/b", ""):
+        with pytest.raises(ValueError, match="names a trial"):
+            Ledger(tmp_path).folder_of(name)
+    assert Ledger(tmp_path).folder_of("0001") == tmp_path / "trials" / "0001"
+
+
+def test_a_set_whose_description_names_a_module_is_not_opened(tmp_path):
+    folder = tmp_path / "photos" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text('{"name": "photos", "version": "1.0.0"}')
+    feature = {"pythonClassName": "evil.module.Feature", "text": {}}
+    described = {"pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict"}
+    (folder / "features.json").write_text(json.dumps({**described, "featuresDict": {"features": {"x": feature}}}))
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "module.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]);"
+        "from keras_resnet import data; data.load('tfds:photos', data_dir=sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "names 'evil.module.Feature', whose module TFDS would run" in done.stderr
+    assert not (tmp_path / "was_run").exists()
+    assert data is not None
+
+
+@pytest.mark.slow
+def test_workers_of_a_search_take_no_module_from_where_the_user_works(tmp_path, monkeypatch):
+    (tmp_path / "keras.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    (tmp_path / "signal.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    space = tuning.Space([tuning.Dimension("optimizer.learning_rate", low=0.01, high=0.1, scale="log")])
+    tuning.search(space=space, trials=1, out=tmp_path / "search", overrides=SMALL, verbose=False)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_a_file_system_has_no_locks_a_file_takes_their_place(tmp_path, monkeypatch, number):
+    def refuse(self, *words, **more):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
+    lock = locks.acquire(tmp_path / "a.lock", 0)
+    with pytest.raises(filelock.Timeout):
+        locks.acquire(tmp_path / "a.lock", 0)
+    lock.release()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        locks.acquire(tmp_path / "a.lock", 0).release()
+
+
+STRANGE = (None, True, -1, 1.5, 2**60, "x", [], {}, [[]], {"a": {}}, [1], ["x"], {"best": "x"})
+
+
+def test_a_description_of_a_state_that_no_training_wrote_is_not_used(run, tmp_path):
+    (path,) = state_file.newest_first(run / "last")
+    description, values = state_file.read_state(path)
+    rows = [tuple(row) for row in description["variables"]]
+    named = [(name, row, value) for name, row, value in zip(description["tensors"], rows, values, strict=True)]
+    tried = 0
+    for key in description:
+        if key in ("variables", "tensors"):
+            continue  # which the writer makes itself
+        for strange in STRANGE:
+            state_file.write_state(tmp_path / "last" / path.name, named, {**description, key: strange})
+            tried += 1
+            try:
+                found = checkpoint.read_newest(tmp_path / "last")
+                progress = checkpoint.Progress()
+                progress.take(found[0])
+            except training.CheckpointError as error:
+                assert "none that a training wrote" in str(error)
+    assert tried >= 60
+
+
+def test_a_record_that_no_search_wrote_is_one_error(tmp_path):
+    ledger = Ledger(tmp_path)
+    good = {"trials": [{"id": "0", "values": {}}], "definition": {}, "final": None, "stopped": None, "facts": None}
+    ledger.record.write(dict(good))
+    assert ledger.trials[0].id == "0"
+    for row in ({"id": 3, "values": {}}, {"id": "0"}, {"id": "0", "values": {}, "evil": 1}, {"id": "0", "values": []}):
+        ledger.record.write({**good, "trials": [row]})
+        with pytest.raises((ValueError, TypeError), match="a search wrote"):
+            print(ledger.trials)
+    with pytest.raises(ValueError, match="none that a search wrote"):
+        print(ledger.definition)
