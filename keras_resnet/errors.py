@@ -23,5 +23,9 @@ class MissingPackage(UserError, ImportError):
     """A package is not installed, is too old, or cannot stand beside this one."""
 
 
+class NodesLost(UserError, RuntimeError):
+    """The machines that trained were lost as often as it may be tried; going on tries again."""
+
+
 class NoRoom(UserError, OSError):
     """A file could not be written for want of space, of inodes, or because of a quota or a limit of sizes."""

@@ -30,6 +30,26 @@ class Sign:
     time: float
     usual: float
 
+    @classmethod
+    def now(cls, trial: str, usual: float) -> "Sign":
+        """Returns a sign of this moment.
+
+        Args:
+            trial: its id.
+            usual: s that a step usually takes.
+        """
+        return cls(trial, time.monotonic(), usual)
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes this sign, whole or not at all.
+
+        Args:
+            path: of the file.
+        """
+        half = path.with_suffix(".half")
+        half.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        os.replace(half, path)
+
     def standstill(self, minutes: float, factor: float) -> str:
         """Returns what to say of a trial that stands still; nothing where it does not.
 
@@ -83,9 +103,15 @@ class Heartbeat(keras.callbacks.Callback):
             return
         self._written = now
         usual = statistics.median(self._taken) if len(self._taken) > 1 else 0.0
-        half = self.path.with_suffix(".half")
-        half.write_text(json.dumps(dataclasses.asdict(Sign(self.trial, now, usual))), encoding="utf-8")
-        os.replace(half, self.path)
+        self.leave(Sign(self.trial, now, usual))
+
+    def leave(self, sign: Sign) -> None:
+        """Writes a sign where the supervisor reads it.
+
+        Args:
+            sign: of now.
+        """
+        sign.write(self.path)
 
 
 def read_sign(path: pathlib.Path) -> Sign | None:

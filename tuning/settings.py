@@ -23,7 +23,8 @@ class Settings(fields.Section):
     that other trials had reached at that epoch. `max_retries` counts further attempts after a trial that took its
     process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
     `stall_minutes`, or for `stall_factor` times its usual step and a minute; 0 for never. `keep` says whose models
-    stay; `factor` is that of Hyperband's halving.
+    stay; `factor` is that of Hyperband's halving. `trial_cpus` and `trial_gpus` are what a trial takes of a node of a
+    Ray cluster.
     """
 
     title = "search"
@@ -40,6 +41,8 @@ class Settings(fields.Section):
     stall_factor: float = fields.number(1000.0)
     keep: str = fields.choice("best", KEEP)
     factor: int = fields.integer(3, minimum=2)
+    trial_cpus: float = fields.number(1.0)
+    trial_gpus: float = fields.number(0.0)
 
     def with_objective(self, recipe: Recipe) -> Recipe:
         """Returns the recipe whose runs report the objective; some metrics need `train.monitor` for that."""

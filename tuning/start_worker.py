@@ -1,4 +1,4 @@
-"""Starts a worker of a search: `python -P start_worker.py FOLDER NAME`.
+"""Starts a worker of a search: `python -P start_worker.py FOLDER NAME [--ray ADDRESS]`.
 
 It is run by its path, so that nothing that lies in the folder where the user works is taken for a module, and it loads
 the package only when it already watches the process that started it.

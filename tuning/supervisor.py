@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
-from keras_resnet import files, models, training
-from keras_resnet.arguments import check_bool, check_int, check_path
+from keras_resnet import files, training
+from keras_resnet.arguments import check_bool, check_int, check_path, choose
+from keras_resnet.distribution.local import module_paths
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked
 from keras_resnet.tuning.definition import Definition, check_same, define
 from keras_resnet.tuning.heartbeat import read_sign
 from keras_resnet.tuning.ledger import Ledger
 from keras_resnet.tuning.outcome import Search, best_of
+from keras_resnet.tuning.ray_engine import ray_words
 from keras_resnet.tuning.space import Space
 from keras_resnet.tuning.trial import ANOTHER, DONE, ENDED
 
 POLL_SECONDS = 0.2
+ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
 # By its path and with -P: what lies in the folder where the user works is no module of ours.
 WORKER = ("-P", os.fspath(pathlib.Path(__file__).with_name("start_worker.py")))
 JOIN_SECONDS = 60
@@ -55,6 +58,8 @@ def search(
     resume: bool = False,
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    engine: str = "local",
+    address: str | None = None,
     verbose: bool = True,
 ) -> Search:
     """Searches a space of recipes for the best one, in processes of their own.
@@ -78,6 +83,9 @@ def search(
         seed: of the search and of every training, >= 0; None for the recipe's. With one worker the same seed and data
             give the same trials and the same results on the same machine.
         overrides: "section.field" -> value for the recipe, and "search.name" -> value for `Settings`.
+        engine: where trials are trained: "local", in processes of this machine, or "ray", on the nodes of a Ray
+            cluster, which take the data from the same place and share no folder with this machine.
+        address: of the Ray cluster, as for `distribution.ray_cluster.connect`.
         verbose: print a line for every trial.
 
     Returns:
@@ -85,12 +93,16 @@ def search(
 
     Raises:
         TypeError, ValueError: an argument, the data or the folder is not fit for a search.
+        MissingPackage: Ray is asked for and not installed.
         SearchStopped: too many trials in a row failed, or the data cannot be used.
         SearchInterrupted: on Ctrl-C.
     """
     check_bool("resume", resume)
     check_int("workers", workers)
     check_path("out", out)
+    choose("engine", engine, ENGINES)
+    if address is not None and engine == "local":
+        raise BadValue(f"address={address!r} was given without engine='ray'. It is of a Ray cluster. Give both.")
     folder = pathlib.Path(out).expanduser()
     ledger = Ledger(folder)
     files.check_no_links(folder, ("search.json", "search.previous.json", "search.lock", ".lock", *SEARCH_FILES))
@@ -115,7 +127,8 @@ def search(
         else:
             check_same(folder, known, definition)
             ledger.resume(definition.trials)
-        return _Supervisor(ledger, workers, verbose).run()
+        words = ray_words(address, definition.settings) if engine == "ray" else ()
+        return _Supervisor(ledger, workers, verbose, words).run()
 
 
 def _joins() -> bool:
@@ -143,11 +156,13 @@ class _Supervisor:
         ledger: of the search.
         workers: how many at a time.
         verbose: whether a line a trial is printed.
+        words: further ones of the workers' command lines.
     """
 
-    def __init__(self, ledger: Ledger, workers: int, verbose: bool) -> None:
+    def __init__(self, ledger: Ledger, workers: int, verbose: bool, words: Sequence[str] = ()) -> None:
         self.ledger = ledger
         self.verbose = verbose
+        self.words = words
         self.prefix = os.environ.get("KERASTUNER_TUNER_ID", "worker")
         self.processes: dict[str, subprocess.Popen] = {f"{self.prefix}-{index + 1}": None for index in range(workers)}  # type: ignore[misc]
         self.starts, self.ran = dict.fromkeys(self.processes, 0), dict.fromkeys(self.processes, 0)
@@ -232,19 +247,16 @@ class _Supervisor:
             raise RuntimeError(
                 f"The worker {name} ended {MOST_STARTS} times before it took a trial. Its last words:\n{tail}"
             )
-        # Where this package was found, a worker finds it too, from any folder.
-        root = pathlib.Path(models.__file__).resolve().parents[2]
-        paths = os.pathsep.join(filter(None, [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
         threads = str(max(1, (os.cpu_count() or 1) // len(self.processes)))
         environment = {
             "TF_NUM_INTRAOP_THREADS": threads,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             **os.environ,
-            "PYTHONPATH": paths,
+            "PYTHONPATH": module_paths(),
         }
         with open(log, "a", encoding="utf-8") as output:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *WORKER, os.fspath(self.ledger.path), name],
+                [sys.executable, *WORKER, os.fspath(self.ledger.path), name, *self.words],
                 stdin=subprocess.PIPE,  # its end tells the worker that this process has ended
                 stdout=output,
                 stderr=subprocess.STDOUT,

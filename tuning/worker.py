@@ -13,7 +13,6 @@ import signal
 import statistics
 import time
 import traceback
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -21,18 +20,16 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import evaluation, models, training
-from keras_resnet.errors import BadValue, NoRoom, UserError
+from keras_resnet.errors import BadValue, NodesLost, NoRoom, UserError
 from keras_resnet.tuning import hparams
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.heartbeat import Heartbeat
+from keras_resnet.tuning.job import Engine, Here, Job
 from keras_resnet.tuning.ledger import Ledger
 from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
 from keras_resnet.tuning.trial import ANOTHER, COMPLETE, DONE, FAILED, INFEASIBLE, INTERRUPTED, PRUNED, Trial
 
 POLL_SECONDS = 0.2
 LATENCY_CALLS = 20
-# The median rule judges from this share of the epochs on, and against so many other trials.
-GRACE, FEWEST = 0.2, 4
 
 
 class OverLimit(Exception):
@@ -45,11 +42,13 @@ class Worker:
     Args:
         ledger: of the search.
         name: under which the record knows it.
+        engine: where it trains.
     """
 
-    def __init__(self, ledger: Ledger, name: str) -> None:
+    def __init__(self, ledger: Ledger, name: str, engine: Engine) -> None:
         self.ledger = ledger
         self.name = name
+        self.engine = engine
         self.definition: Definition = ledger.definition
         self.dataset = self._load()
         self.since = time.perf_counter()  # the last trial was handed in, or the first could begin
@@ -108,7 +107,7 @@ class Worker:
             trial.status, trial.message = INFEASIBLE, str(over)
         except UserError as error:
             trial.status, trial.message = FAILED, str(error)
-            trial.again = isinstance(error, NoRoom)
+            trial.again = isinstance(error, (NoRoom, NodesLost))
         except Exception as error:
             clean = False
             trial.again = _is_of_machine(error)
@@ -136,40 +135,28 @@ class Worker:
             shutil.copytree(self.ledger.folder_of(trial.parent), half)
             os.replace(half, folder)
         self._check_limits(recipe, variant)
-        budget = trial.values.get("tuner/epochs", recipe.train.epochs)
-        others = [] if trial.parent or "tuner/epochs" in trial.values else self._curves()
-        pruned = False
-
-        def report(epoch: int, figures: Mapping[str, float]) -> bool:
-            nonlocal pruned
-            trial.curve = [*trial.curve[: epoch - 1], figures[about.metric]]
-            grace = max(2, round(GRACE * recipe.train.epochs))
-            if about.settings.prune_trials and epoch >= grace and len(others) >= FEWEST:
-                pruned = is_to_prune(trial.curve, others, about.direction)
-            return pruned or epoch >= budget
-
-        started = time.perf_counter()
-        heartbeat = Heartbeat(self.ledger.path / "workers" / f"{self.name}.beat", trial.id)
-        heartbeat.beat()
-        run = training.fit(
-            recipe,
+        is_whole = not (trial.parent or "tuner/epochs" in trial.values)
+        job = Job(
+            recipe=recipe,
             model=variant,
-            data=self.dataset,
+            data=about.data,
             data_dir=about.data_dir,
-            out=folder,
-            resume=True,
-            report=report,
-            callbacks=[heartbeat],
-            score=(),  # the history has the objective, and only the winner is scored on the test split
-            verbose=0,
+            metric=about.metric,
+            direction=about.direction,
+            budget=trial.values.get("tuner/epochs", recipe.train.epochs),
+            others=self._curves() if is_whole and about.settings.prune_trials else [],
         )
+        started = time.perf_counter()
+        beats = self.ledger.path / "workers" / f"{self.name}.beat"
+        pruned = self.engine.train(job, folder, self.dataset, beats, trial.id)
         trial.training_seconds = time.perf_counter() - started
+        run = training.Run.load(folder)
         rows = run.file.history
         best = recipe.monitor(self.dataset.class_names).best_row(rows)
         trial.curve = [row[about.metric] for row in rows]
         trial.score, trial.epochs = best[about.metric], len(rows)
         trial.parameters = run.about.parameters
-        trial.status = PRUNED if pruned and len(rows) < budget else COMPLETE
+        trial.status = PRUNED if pruned else COMPLETE
 
     def _curves(self) -> list[list[float]]:
         return [trial.curve for trial in self.ledger.trials if trial.status == COMPLETE]
@@ -216,23 +203,6 @@ class Worker:
         self._prune()
 
 
-def is_to_prune(curve: list[float], others: list[list[float]], direction: str) -> bool:
-    """Returns whether the best of a curve is worse than the median of what others had reached by then.
-
-    Args:
-        curve: the objective, an epoch after the other.
-        others: curves of whole trials.
-        direction: "max" or "min".
-
-    Source:
-        Golovin et al. 2017, "Google Vizier", section 3.2 (median stopping rule).
-    """
-    best = max if direction == "max" else min
-    reached = [best(other[: len(curve)]) for other in others if other]
-    median = statistics.median(reached)
-    return best(curve) < median if direction == "max" else best(curve) > median
-
-
 def latency_ms(model: keras.Model) -> float:
     """Returns the median time of a model for one example, in ms."""
     example = np.zeros((1, *(size or 224 for size in model.input_shape[1:])), "float32")
@@ -265,13 +235,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("name")
+    parser.add_argument("--ray", metavar="ADDRESS")
     options = parser.parse_args()
     # Python's own, which `training.fit` exchanges for one that finishes the batch and saves.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     ledger = Ledger(options.folder)
     try:
-        return Worker(ledger, options.name).run()
+        engine: Engine = Here()
+        if options.ray:
+            from keras_resnet.tuning.ray_engine import RayEngine
+
+            engine = RayEngine(options.ray, ledger.definition.settings)
+        return Worker(ledger, options.name, engine).run()
     except KeyboardInterrupt:
         return INTERRUPTED
     except UserError as error:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras_resnet.models as models
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import choose
+from keras_resnet.cli import together
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
@@ -78,12 +79,9 @@ def recipes(options: argparse.Namespace) -> None:
 def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import training
-    from keras_resnet.distribution import run_together
 
-    if options.processes is not None and check_int("--processes", options.processes) > 1 and not options.dry_run:
-        # The last word for an option counts.
-        words = [*options.words, "--processes", "1", "--set", "distribution.kind=multiworker"]
-        return run_together(options.processes, words)
+    if not options.dry_run and (status := together.start(options)) is not None:
+        return status
     overrides = overrides_of(options.set)
     for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
         if value is not None:
@@ -208,6 +206,8 @@ def tune(options: argparse.Namespace) -> None:
         out=options.out,
         epochs=options.epochs,
         workers=options.workers,
+        engine=options.engine,
+        address=options.address,
         resume=options.resume,
         seed=options.seed,
         overrides=overrides_of(options.set),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 Suggestion = Callable[[str, Iterable[str]], str]
-SOURCES = ("digits", "folder", "npz", "tfds")
+SOURCES = ("digits", "folder", "hf", "npz", "tfds", "wds")
 
 
 def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:

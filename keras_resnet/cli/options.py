@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-SPEC = "digits, tfds:NAME[:VERSION], folder:PATH or npz:FILE"
+SPEC = "digits, tfds:NAME[:VERSION], folder:PATH, npz:FILE, wds:PATTERN or hf:PATH"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
 EPILOG = """\
 first steps:
@@ -38,6 +38,10 @@ SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set o
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder, a .keras file, or NAME:TAG of weights")
+ENGINE = _option(
+    "--engine", choices=["local", "ray"], default="local", help="this machine or a Ray cluster (default: %(default)s)"
+)
+ADDRESS = _option("--address", metavar="HOST:PORT", help="of the Ray cluster (default: that of this machine)")
 IMAGES = _option(
     "images", metavar="IMAGE", nargs="+", help="image files, or arrays (.npy, .npz); of a folder all in it"
 )
@@ -84,6 +88,9 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SEED,
             SET,
             _option("--processes", type=int, metavar="N", help="train together in N processes on this machine"),
+            ENGINE,
+            _option("--workers", type=int, metavar="N", help="processes on the Ray cluster that train together"),
+            ADDRESS,
             _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
         ],
     ),
@@ -150,6 +157,8 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--out", metavar="DIR", required=True, help="where trials.csv and best.toml go"),
             EPOCHS,
             _option("--workers", type=int, default=1, metavar="K", help="trials at a time (default: %(default)s)"),
+            ENGINE,
+            ADDRESS,
             RESUME,
             SEED,
             SET,

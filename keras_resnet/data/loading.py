@@ -11,6 +11,8 @@ from keras_resnet.data.options import IN_MEMORY_LIMIT, MAX_PIXELS, LoadOptions, 
 from keras_resnet.data.sources.digits import load_digits
 from keras_resnet.data.sources.folder import load_folder
 from keras_resnet.data.sources.npz import load_npz
+from keras_resnet.data.sources.parquet import load_parquet
+from keras_resnet.data.sources.shards import load_shards
 from keras_resnet.data.sources.tfds import load_tfds
 from keras_resnet.errors import BadType, BadValue
 
@@ -19,9 +21,14 @@ Loader = Callable[[str, str, LoadOptions], Dataset]
 SOURCES: dict[str, Loader] = {
     "digits": load_digits,
     "folder": load_folder,
+    "hf": load_parquet,
     "npz": load_npz,
     "tfds": load_tfds,
+    "wds": load_shards,
 }
+
+
+ALLOWED = "'digits', 'tfds:NAME', 'folder:PATH', 'npz:FILE', 'wds:PATTERN' and 'hf:PATH'"
 
 
 def load(
@@ -49,7 +56,8 @@ def load(
 
     Args:
         spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder per class, or `train/`, `val/` or
-            `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like.
+            `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like;
+            "wds:PATTERN", tar shards as WebDataset lays them out; "hf:PATH", parquet files of Hugging Face.
         data_dir: where prepared TFDS sets lie; the root of relative paths for "folder:" and "npz:".
         task: "classification", or "regression" ("npz:" only).
         validation_fraction: share of the training split for validation where the source has none, in [0, 1);
@@ -66,7 +74,8 @@ def load(
             (examples, height, width), whose height and width are equal, need it.
         class_names: those that a model knows, in the order of its outputs. Class folders are matched by name, and may
             be fewer; another one is an error. None takes the classes that the source has.
-        label_key: name of the feature of a "tfds:" set that is the label; None for its default, or for the only one.
+        label_key: name of the feature of a "tfds:" set, or the column of an "hf:" one, that is the label; None for its
+            default, or for the only one.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -98,14 +107,15 @@ def load(
     )
     source, argument = split_spec(spec)
     if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():
-        kind = "folder" if found.is_dir() else "npz"
+        kinds = {".tar": "wds", ".parquet": "hf"}
+        kind = "folder" if found.is_dir() else kinds.get(found.suffix, "npz")
         raise BadValue(
             f"spec={spec!r} names no source of data, and is a {'folder' if found.is_dir() else 'file'} that exists. "
-            f"Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass '{kind}:{spec}'."
+            f"Allowed are {ALLOWED}. Pass '{kind}:{spec}'."
         )
-    if label_key is not None and source in SOURCES and source != "tfds":
+    if label_key is not None and source in SOURCES and source not in ("tfds", "hf"):
         raise BadValue(
-            f"label_key={label_key!r} was given with spec={spec!r}. Only a set of TFDS has features to choose from. "
+            f"label_key={label_key!r} was given with spec={spec!r}. Only 'tfds:' and 'hf:' have labels to choose from. "
             "Leave it out."
         )
     dataset = choose("data source", source, SOURCES)(spec, argument, options)
@@ -128,12 +138,9 @@ def split_spec(spec: Any) -> tuple[str, str]:
     if not isinstance(spec, str):
         raise BadType(
             f"spec must be a string, got {spec!r} of type {type(spec).__name__}. "
-            "Allowed are 'digits', 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. Pass one of them."
+            f"Allowed are {ALLOWED}. Pass one of them."
         )
     source, _, argument = spec.partition(":")
     if source in SOURCES and source != "digits" and not argument:
-        raise BadValue(
-            f"spec={spec!r} lacks what follows the colon. Allowed are 'tfds:NAME', 'folder:PATH' and 'npz:FILE'. "
-            "Add the name or the path."
-        )
+        raise BadValue(f"spec={spec!r} lacks what follows the colon. Allowed are {ALLOWED}. Add the name or the path.")
     return source, argument

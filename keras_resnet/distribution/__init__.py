@@ -15,4 +15,5 @@ from keras_resnet.distribution.multi_worker import multi_worker as multi_worker
 from keras_resnet.distribution.multi_worker import share as share
 from keras_resnet.distribution.peers import Peers as Peers
 from keras_resnet.distribution.peers import find_peers as find_peers
+from keras_resnet.distribution.ray_cluster import run_on_ray as run_on_ray
 from keras_resnet.distribution.step import in_group as in_group

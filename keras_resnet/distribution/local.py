@@ -15,6 +15,8 @@ from typing import Any
 from keras_resnet.errors import BadValue
 
 LAST_LINES = 20
+# With -P, what lies in the folder of the user is no module of ours.
+COMMAND = (sys.executable, "-P", "-m", "keras_resnet")
 # What a scheduler sends to the process that it started; Ctrl-C reaches all processes of a terminal by itself.
 PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")
 
@@ -32,6 +34,12 @@ def free_ports(count: int) -> list[int]:
     for one in held:
         one.close()
     return ports
+
+
+def module_paths() -> str:
+    """Returns `PYTHONPATH` for a process that is to find this package where this process found it, from any folder."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    return os.pathsep.join(filter(None, [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
 
 
 def run_together(count: int, words: Sequence[str]) -> int:
@@ -56,17 +64,14 @@ def run_together(count: int, words: Sequence[str]) -> int:
         )
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     threads = str(max(1, (os.cpu_count() or 1) // count))
-    # Where this package was found, they find it too, from any folder; what lies in the folder of the user is no module.
-    root = pathlib.Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join(filter(None, [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
     errors = [tempfile.TemporaryFile("w+", errors="replace") for _ in range(count)]  # noqa: SIM115 - for the processes
     processes = []
     for index in range(count):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        environment = {"TF_NUM_INTRAOP_THREADS": threads, **os.environ, "PYTHONPATH": paths}
+        environment = {"TF_NUM_INTRAOP_THREADS": threads, **os.environ, "PYTHONPATH": module_paths()}
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-P", "-m", "keras_resnet", *words],
+                [*COMMAND, *words],
                 env={**environment, "TF_CONFIG": json.dumps(task)},
                 stdout=None if index == 0 else subprocess.DEVNULL,
                 stderr=None if index == 0 else errors[index],

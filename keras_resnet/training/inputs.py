@@ -49,7 +49,8 @@ class Data(fields.Section):
     is 224 where they differ. Where training images are cut (`crop` is "random" or "center"), evaluation and prediction
     take the center whose share of the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
-    takes the last axis for the channels. `label_key` names the feature of a TFDS set that is the label.
+    takes the last axis for the channels. `label_key` names the label: a feature of a TFDS set, or a column of a
+    parquet file.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
     `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
     one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or

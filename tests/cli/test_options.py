@@ -18,6 +18,7 @@ OPTIONS = {
         "--out",
         "--processes",
         "--dry-run",
+        *("--engine", "--workers", "--address"),
         *TRAINING,
     },
     "evaluate": {
@@ -27,7 +28,10 @@ OPTIONS = {
     "explain": {"trained", "images", "--out", "--task"},
     "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
     "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
-    "tune": {"--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", *TRAINING},
+    "tune": {
+        *("--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", "--engine", "--address"),
+        *TRAINING,
+    },
     "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out", "--names"},
     "report": {"source", "--out"},
@@ -56,9 +60,9 @@ def test_training_has_the_types_and_defaults_of_its_options():
     words = ["train", "--epochs", "3", "--set", "a.b=1", "--set", "c.d=e"]
     options = vars(parse(words))
     given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"], "words": words}
-    flags = {"resume": False, "dry_run": False}
+    flags = {"resume": False, "dry_run": False, "engine": "local"}
     names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes")
-    unset = dict.fromkeys(names)
+    unset = dict.fromkeys((*names, "workers", "address"))
     assert options == unset | flags | given
 
 

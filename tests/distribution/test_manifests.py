@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 
 import pytest
@@ -12,9 +13,10 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate")
 yaml = pytest.importorskip("yaml")
 
 from keras_resnet import distribution  # noqa: E402
+from keras_resnet.cli.options import parse  # noqa: E402
 
-MANIFEST = pathlib.Path(__file__).resolve().parents[2] / "examples" / "kubernetes" / "train.yaml"
-DOCUMENTS = list(yaml.safe_load_all(MANIFEST.read_text("utf-8")))
+FOLDER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "kubernetes"
+DOCUMENTS = list(yaml.safe_load_all((FOLDER / "train.yaml").read_text("utf-8")))
 
 
 def test_the_manifest_is_what_kubernetes_takes():
@@ -24,6 +26,24 @@ def test_the_manifest_is_what_kubernetes_takes():
     broken = json.loads(json.dumps(DOCUMENTS[1]).replace("completionMode", "completionmode"))
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_pods_of_the_ray_job_are_what_kubernetes_takes_and_its_command_is_ours():
+    job = yaml.safe_load((FOLDER / "ray.yaml").read_text("utf-8"))
+    cluster = job["spec"]["rayClusterSpec"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    (workers,) = cluster["workerGroupSpecs"]
+    for group in (cluster["headGroupSpec"], workers):
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    words = shlex.split(job["spec"]["entrypoint"])
+    options = parse(words[1:])
+    assert words[0] == "keras-resnet" and options.command == "tune" and options.engine == "ray"
+    settings = dict(word.split("=") for word in options.set)
+    limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert settings["search.trial_gpus"] == str(limits["nvidia.com/gpu"])
+    assert settings["search.trial_cpus"] == limits["cpu"] and options.workers == workers["replicas"]
 
 
 @pytest.mark.parametrize("index", [0, 3])

@@ -16,6 +16,7 @@ from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
 from keras_resnet.data.images.decoding import decode, oriented_image
+from keras_resnet.data.images.spans import read_span, read_span_op
 from keras_resnet.memory import available_bytes
 from keras_resnet.preprocessing.record import BYTES
 
@@ -31,7 +32,8 @@ class EncodedExamples:
     """One split, encoded.
 
     Args:
-        contents: paths of image files, or the bytes of encoded images; all of one kind.
+        contents: paths of image files, the bytes of encoded images, or with `spans` paths of larger files that hold
+            them; all of one kind.
         labels: int32 `(examples,)`.
         orientations: int32 `(examples,)`, the EXIF orientation to undo, 1 for none.
         image_shape: `(height, width, 3)`, None where sizes differ.
@@ -40,6 +42,8 @@ class EncodedExamples:
         are_files: whether `contents` are paths.
         is_deep: whether images are read as float32, with the 16 bits of those that have them.
         largest: pixels of the largest image; 0 where nobody has looked.
+        spans: int64 `(examples, 2)`, where an image begins in its file and how many bytes it has; None for whole files
+            or bytes.
     """
 
     contents: np.ndarray
@@ -51,6 +55,7 @@ class EncodedExamples:
     are_files: bool
     is_deep: bool = False
     largest: int = 0
+    spans: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -71,7 +76,14 @@ class EncodedExamples:
 
     def take(self, indices: np.ndarray) -> "EncodedExamples":
         """Returns the split that holds these examples, in this order."""
-        names = ("contents", "labels", "orientations", "identities", "signatures")
+        names = (
+            "contents",
+            "labels",
+            "orientations",
+            "identities",
+            "signatures",
+            *(["spans"] * (self.spans is not None)),
+        )
         chosen = {name: getattr(self, name)[indices] for name in names}
         return dataclasses.replace(self, **chosen)
 
@@ -127,11 +139,14 @@ class EncodedExamples:
         # Made here, outside the map's graph, which would otherwise hold a copy of all paths or images.
         all_contents, all_orientations = tf.constant(self.contents), tf.constant(self.orientations)
         has_orientations = bool((self.orientations != 1).any())
+        all_spans = None if self.spans is None else tf.constant(self.spans)
 
         def image_of(index: Any, sample: Any) -> Any:
             contents = tf.gather(all_contents, index)
             if self.are_files:
                 contents = tf.io.read_file(contents)
+            elif all_spans is not None:
+                contents = read_span_op(contents, tf.gather(all_spans, index))
             orientation = tf.gather(all_orientations, index) if has_orientations else 1
             window = None
             if plan.crop != "none":
@@ -171,6 +186,8 @@ class EncodedExamples:
     def _fault_of(self, index: int) -> tuple[str, str] | None:
         contents, orientation = self.contents[index], int(self.orientations[index])
         try:
+            if self.spans is not None:
+                contents = read_span(contents, *self.spans[index])
             image = oriented_image(contents, orientation) if self.are_files else decode(contents, orientation)
         except (tf.errors.OpError, OSError) as error:
             return self.name_of(index), reason_of(error)
@@ -184,6 +201,8 @@ class EncodedExamples:
         if self.are_files:
             with open(contents, "rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
+        if self.spans is not None:
+            contents = read_span(contents, *self.spans[index])
         return hashlib.sha256(contents).digest()
 
     def name_of(self, index: int) -> str:

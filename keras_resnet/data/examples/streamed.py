@@ -1,4 +1,4 @@
-"""Examples in TFRecord files that are too large to hold: read in order, shuffled by shard and by buffer."""
+"""Examples in TFRecord or ArrayRecord files too large to hold: read in order, shuffled by shard and by buffer."""
 
 import dataclasses
 import functools
@@ -19,6 +19,7 @@ from keras_resnet.preprocessing.record import BYTES
 # Encoded records held for shuffling: 256 MiB is about 2300 ImageNet photographs on top of the shuffled shards.
 SHUFFLED_BYTES = 2**28
 SHARDS_AT_ONCE = 16
+RECORDS_AT_ONCE = 64  # of an ArrayRecord file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Shard:
     path: str
     skip: int
     take: int
+
+    @property
+    def is_array_record(self) -> bool:
+        """Whether the file is an ArrayRecord, and not a TFRecord."""
+        return ".array_record" in self.path.rpartition("/")[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +191,9 @@ class StreamedExamples:
         takes = tf.constant([shard.take for shard in self.shards], tf.int64)
 
         def read(number: Any) -> tf.data.Dataset:
+            if self.shards[0].is_array_record:
+                rows = tf.data.Dataset.range(skips[number], skips[number] + takes[number]).batch(RECORDS_AT_ONCE)
+                return rows.map(functools.partial(_array_records, paths[number])).unbatch()
             return tf.data.TFRecordDataset(paths[number]).skip(skips[number]).take(takes[number])
 
         return read
@@ -202,3 +211,25 @@ class StreamedExamples:
             reshuffle_each_iteration=False,
         )
         return tf.data.experimental.from_variant(variant, spec)
+
+
+def _array_records(path: Any, rows: Any) -> Any:
+    """Returns some records of an ArrayRecord file inside a graph."""
+    records = tf.numpy_function(_read_records, [path, rows], tf.string, stateful=False)
+    return tf.ensure_shape(records, (None,))
+
+
+def _read_records(path: bytes, rows: np.ndarray) -> np.ndarray:
+    reader = _reader_of(path)
+    if len(rows) and int(rows[-1]) >= reader.num_records():
+        raise EOFError(f"{path.decode()} has {reader.num_records()} records")
+    records = np.empty(len(rows), object)
+    records[:] = reader.read([int(row) for row in rows])
+    return records
+
+
+@functools.lru_cache(maxsize=SHARDS_AT_ONCE)
+def _reader_of(path: bytes) -> Any:
+    from array_record.python import array_record_module
+
+    return array_record_module.ArrayRecordReader(path.decode())

@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +66,27 @@ def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
             return unusable
         if header.is_doubtful:
             oriented_image(path, 1)
+        return header
+    except (OSError, BadHeader, tf.errors.OpError) as error:
+        return reason_of(error)
+
+
+def inspect_part(file: BinaryIO, size: int, max_pixels: int) -> Header | str:
+    """Returns the header of an image that is a part of a file, or the reason why it cannot be used, as `inspect` does.
+
+    Args:
+        file: which begins and ends with the image.
+        size: of the image, in bytes.
+        max_pixels: as for `read_image`.
+    """
+    try:
+        header = read_header(file, size)
+        unusable = why_unusable(header, size, max_pixels)
+        if unusable:
+            return unusable
+        if header.is_doubtful:
+            file.seek(0)
+            decode(file.read(size))
         return header
     except (OSError, BadHeader, tf.errors.OpError) as error:
         return reason_of(error)

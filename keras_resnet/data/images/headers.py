@@ -42,15 +42,20 @@ class Header:
     signature: str = ""
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: BinaryIO, size: int | None = None) -> Header:
     """Returns the header of an open image file, by its content and not by its name.
 
     A few kilobytes are read, whatever the image's size.
 
+    Args:
+        file: at its beginning.
+        size: of the image, in bytes; None for that of the file.
+
     Raises:
         BadHeader: the file is empty, of another kind, or its header is damaged.
     """
-    size = os.fstat(file.fileno()).st_size
+    if size is None:
+        size = os.fstat(file.fileno()).st_size
     start = file.read(32)
     if not start:
         raise BadHeader("the file is empty")

@@ -19,6 +19,19 @@ NAMES = ["ant", "bee", "cow"]
 SHARDS = 4
 
 
+def to_array_records(folder):
+    """Writes the records of a prepared set as TFDS writes them with `file_format="array_record"`."""
+    module = pytest.importorskip("array_record.python.array_record_module")
+    for path in folder.glob("*.tfrecord-*"):
+        writer = module.ArrayRecordWriter(str(path).replace(".tfrecord", ".array_record"), "group_size:1")
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            writer.write(record)
+        writer.close()
+        path.unlink()
+    description = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**description, "fileFormat": "array_record"}))
+
+
 def prepare(root, name, shape, image_of, labels=("label",), supervised=("image", "label")):
     """Writes what TFDS writes: records, features, and a description; the labels count on from one another."""
     folder = root / name / "1.2.0"
@@ -106,6 +119,19 @@ def test_every_example_is_read_once_however_it_is_held(prepared, how):
             assert (images[:, 0, 0, 0] % 3 == labels).all()
             seen += images[:, 0, 0, 0].tolist()
     assert sorted(seen) == list(range(84))
+
+
+@pytest.mark.parametrize("how", LIMITS)
+def test_array_records_give_the_batches_of_the_same_set_in_tfrecords(prepared, tmp_path, how):
+    to_array_records(shutil.copytree(prepared / "tiny_colours", tmp_path / "tiny_colours") / "1.2.0")
+    found, same = (
+        data.load("tfds:tiny_colours", data_dir=root, in_memory_limit=LIMITS[how]) for root in (tmp_path, prepared)
+    )
+    assert found.sizes == same.sizes
+    for one, other in zip(*(flat(one.training_batches(8, seed=3).take(20)) for one in (found, same)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    part = flat(found.training_batches(8, seed=3, start_step=5, shard=(1, 2)).take(2))
+    np.testing.assert_array_equal(part[0], flat(same.training_batches(8, seed=3, start_step=5).take(1))[0][4:])
 
 
 @pytest.mark.parametrize("how", LIMITS)
@@ -316,7 +342,7 @@ def test_the_label_is_the_default_the_only_one_or_the_one_that_is_named(tmp_path
         data.load("tfds:two", data_dir=tmp_path, label_key="shapes")
     images, labels = data.load("tfds:two", data_dir=tmp_path, label_key="shape").arrays("test")
     assert (labels == (images[:, 0, 0, 0] + 1) % 3).all()
-    with pytest.raises(ValueError, match="Only a set of TFDS has features"):
+    with pytest.raises(ValueError, match="Only 'tfds:' and 'hf:' have labels"):
         data.load("digits", label_key="shape")
 
 

@@ -1,0 +1,282 @@
+"""Images in tar shards as WebDataset lays them out, read from where they lie, so that any can be picked."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import pathlib
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
+from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.images.bad_images import settle
+from keras_resnet.data.images.decoding import inspect_part
+from keras_resnet.data.images.headers import Header
+from keras_resnet.data.images.spans import Part
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_FOLDERS
+from keras_resnet.errors import BadValue
+from keras_resnet.tasks import CLASSIFICATION
+
+THREADS = 8
+# What follows the first dot of a member's name, for a label: a number or a name, or JSON that has one.
+LABELS = ("cls", "txt", "json")
+KEYS = ("label", "cls", "class")
+NAMES = ("classnames.txt", "classes.txt")
+LABEL_BYTES = 2**16
+MOST_SHARDS = 100_000
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|val|validation|test)(?=[^a-z]|$)")
+
+
+@dataclasses.dataclass
+class Picture:
+    """An image of a shard.
+
+    Attributes:
+        name: of its member.
+        offset: of its first byte in the shard.
+        size: in bytes.
+        header: what it says about itself, or why it cannot be used.
+        label: as it is written; None where there is none.
+    """
+
+    name: str
+    offset: int
+    size: int
+    header: Header | str
+    label: str | None = None
+
+
+def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[str] | None = None) -> Dataset:
+    """Returns the images of tar shards, read from where they lie.
+
+    Args:
+        spec: of the data.
+        argument: as for `find_shards`.
+        options: of `load`.
+        paths: of the shards, in place of the argument.
+    """
+    if options.task is not CLASSIFICATION:
+        raise BadValue(
+            f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
+            "Use an npz: spec for regression."
+        )
+    shards = find_shards(spec, argument, options) if paths is None else _divided(spec, map(pathlib.Path, paths))
+    report: list[str] = []
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+        found = {
+            split: list(zip(paths, pool.map(lambda path: _pictures(spec, path, options), paths), strict=True))
+            for split, paths in shards.items()
+        }
+    rows = {
+        split: [(path, picture) for path, pictures in parts for picture in pictures] for split, parts in found.items()
+    }
+    everything = [row for split in rows.values() for row in split]
+    if not everything:
+        raise BadValue(
+            f"{spec}: {sum(map(len, shards.values()))} shards hold no image. Allowed are members such as '000001.jpg' "
+            "beside '000001.cls'. Look into a shard with tar -t."
+        )
+    bad = [(_named(*row), row[1].header) for row in everything if isinstance(row[1].header, str)]
+    settle([(name, str(reason)) for name, reason in bad], len(everything), options, report)
+    names = _class_names(spec, pathlib.Path(everything[0][0]).parent, [picture for _, picture in everything], options)
+    splits = {split: _examples(spec, part, names, options) for split, part in rows.items()}
+    for split, examples in splits.items():
+        counts = np.bincount(examples.labels, minlength=len(names))
+        told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        report.append(f"split {split!r}: {len(examples)} images in {len(shards[split])} shards: {told}")
+    counted, count = len(splits), len(report) - len(splits)
+    if set(splits) == {"train"}:
+        splits = with_test(splits, options)
+    splits = with_validation(splits, options)
+    report[count] += division(splits, counted)
+    return Dataset(spec, dict(splits), class_names=names, num_outputs=len(names), report=report)
+
+
+def find_shards(spec: str, argument: str, options: LoadOptions, suffix: str = ".tar") -> dict[str, list[str]]:
+    """Returns the paths of the shards of each split, in order.
+
+    Args:
+        spec: for messages.
+        argument: a folder, a file, a pattern such as "shards/*.tar", or a range such as "train-{0000..0146}.tar".
+        options: `data_dir` is the root of relative paths.
+        suffix: of the shards of a folder.
+
+    Raises:
+        ValueError: there are none, or none for training.
+    """
+    root = options.data_dir or pathlib.Path()
+    paths: list[pathlib.Path] = []
+    for pattern in _expanded(spec, argument):
+        place = root / pathlib.Path(pattern).expanduser()
+        if place.is_dir():
+            paths += sorted(place.rglob(f"*{suffix}"))
+        elif place.exists():
+            paths.append(place)
+        elif re.search(r"[*?\[]", pattern):
+            anchor = pathlib.Path(place.anchor) if place.is_absolute() else pathlib.Path()
+            paths += sorted(anchor.glob(str(place.relative_to(anchor))))
+        else:
+            raise BadValue(f"{spec}: {str(place)!r} does not exist. Check the path and --data-dir.")
+    if not paths:
+        raise BadValue(
+            f"{spec}: no shard matches in {str(root.absolute())!r}. Allowed are a folder with {suffix} files, a "
+            f"pattern such as 'shards/*{suffix}', and a range such as 'train-{{0000..0146}}{suffix}'. Correct it."
+        )
+    return _divided(spec, dict.fromkeys(paths))
+
+
+def _divided(spec: str, paths: Iterable[pathlib.Path]) -> dict[str, list[str]]:
+    """Returns the shards of each split, which their names say."""
+    shards: dict[str, list[str]] = {}
+    for path in paths:
+        found = _SPLIT.search(path.name.lower())
+        shards.setdefault(SPLIT_FOLDERS[found[1]] if found else "train", []).append(str(path.absolute()))
+    if "train" not in shards:
+        if len(shards) > 1:
+            raise BadValue(f"{spec}: the shards are of {', '.join(shards)}, and none of train. Name those too.")
+        shards = {"train": next(iter(shards.values()))}
+    return {split: shards[split] for split in ("train", "validation", "test") if split in shards}
+
+
+def _expanded(spec: str, pattern: str) -> list[str]:
+    """Returns the patterns that a range in braces stands for."""
+    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if found is None:
+        return [pattern]
+    first, last = int(found[1]), int(found[2])
+    if not 0 <= last - first < MOST_SHARDS:
+        raise BadValue(f"{spec}: {found[0]} is no range of 1 to {MOST_SHARDS} shards. Correct it.")
+    width = len(found[1])
+    numbers = (f"{number:0{width}d}" for number in range(first, last + 1))
+    return [done for number in numbers for done in _expanded(spec, pattern.replace(found[0], number, 1))]
+
+
+def _pictures(spec: str, path: str, options: LoadOptions) -> list[Picture]:
+    """Returns the images of a shard with their labels, in the order of the shard."""
+    pictures: dict[str, Picture] = {}
+    labels: dict[str, str] = {}
+    try:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            whole = os.fstat(file.fileno()).st_size
+            for member in tar:
+                if not member.isreg() or member.issparse():
+                    continue
+                if member.offset_data + member.size > whole:
+                    raise tarfile.ReadError("the file ends within a member")
+                folder, _, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{folder}/{stem}"
+                part = Part(file, member.offset_data, member.size)
+                if f".{suffix.lower()}" in EXTENSIONS:
+                    if key in pictures:
+                        raise tarfile.ReadError(f"it holds two images of the name {key!r}")
+                    header = inspect_part(part, member.size, options.max_pixels)  # type: ignore[arg-type]
+                    pictures[key] = Picture(member.name, member.offset_data, member.size, header)
+                elif suffix.lower() in LABELS and member.size <= LABEL_BYTES and (found := _label(suffix, part.read())):
+                    labels.setdefault(key, found)
+    except (OSError, tarfile.TarError, ValueError) as error:
+        raise BadValue(
+            f"{spec}: {path!r} cannot be read ({error}). Allowed are whole, uncompressed tar files. Make it again."
+        ) from error
+    for key, picture in pictures.items():
+        picture.label = labels.get(key)
+    return list(pictures.values())
+
+
+def _label(suffix: str, content: bytes) -> str | None:
+    """Returns what a member says about the class; None for nothing."""
+    text = content.decode("utf-8").strip()
+    if suffix.lower() != "json":
+        return text or None
+    values: Any = json.loads(text)
+    found = [values[key] for key in KEYS if isinstance(values, dict) and key in values]
+    return str(found[0]) if found and isinstance(found[0], (str, int)) else None
+
+
+def _class_names(spec: str, folder: pathlib.Path, pictures: Sequence[Picture], options: LoadOptions) -> tuple[str, ...]:
+    """Returns the names of the classes, in the order of their numbers."""
+    missing = [picture.name for picture in pictures if picture.label is None]
+    if missing:
+        raise BadValue(
+            f"{spec}: {len(missing)} of {len(pictures)} images have no label, the first is {missing[0]!r}. Allowed is "
+            "a member beside each, such as '000001.cls' with a number or a name, or '000001.json' with 'label'. Add it."
+        )
+    labels = {str(picture.label) for picture in pictures}
+    are_numbers = all(label.isascii() and label.isdigit() and len(label) < 7 for label in labels)
+    if options.class_names is not None:
+        return options.class_names
+    if not are_numbers:
+        names = tuple(sorted(labels))
+    else:
+        count = max(map(int, labels)) + 1
+        written = next((_lines(folder / name) for name in NAMES if (folder / name).is_file()), None)
+        if written is not None and len(written) < count:
+            raise BadValue(
+                f"{spec}: {str(folder)!r} names {len(written)} classes, and a label says {count - 1}. Complete "
+                "the names."
+            )
+        names = tuple(written or map(str, range(count)))
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise BadValue(f"{spec} has the classes {names[:10]}. Allowed are two or more different ones. Correct them.")
+    return names
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+    return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+
+
+def _examples(
+    spec: str, rows: Sequence[tuple[str, Picture]], names: tuple[str, ...], options: LoadOptions
+) -> EncodedExamples:
+    kept = [(path, picture, header) for path, picture in rows if isinstance(header := picture.header, Header)]
+    place = {name: index for index, name in enumerate(names)}
+    labels = np.array([place.get(str(picture.label), -1) for _, picture, _ in kept], "int32")
+    unknown = labels < 0
+    if unknown.any():
+        numbers = [str(kept[index][1].label) for index in np.flatnonzero(unknown)]
+        # Numbers stand for the names in their order.
+        labels[unknown] = [
+            int(number) if number.isascii() and number.isdigit() and int(number) < len(names) else -1
+            for number in numbers
+        ]
+    if (labels < 0).any():
+        path, picture, _ = kept[int(np.flatnonzero(labels < 0)[0])]
+        raise BadValue(
+            f"{spec}: {_named(path, picture)} has the label {picture.label!r}. Allowed are {', '.join(names[:10])}"
+            f"{', ...' * (len(names) > 10)}. Correct it."
+        )
+    orientations = np.array([header.orientation if options.apply_exif else 1 for _, _, header in kept], "int32")
+    shapes = [
+        (header.width, header.height) if turned >= 5 else (header.height, header.width)
+        for (_, _, header), turned in zip(kept, orientations, strict=True)
+    ]
+    return EncodedExamples(
+        _objects(os.fsencode(path) for path, _, _ in kept),
+        labels,
+        orientations,
+        common_shape(shapes),
+        _objects(f"{_named(path, picture)} {picture.size}" for path, picture, _ in kept),
+        _objects(header.signature for _, _, header in kept),
+        are_files=False,
+        is_deep=any(header.bits == 16 for _, _, header in kept),
+        largest=max((height * width for height, width in shapes), default=0),
+        spans=np.array([(picture.offset, picture.size) for _, picture, _ in kept], "int64").reshape(-1, 2),
+    )
+
+
+def _objects(values: Iterator[Any]) -> np.ndarray:
+    held = list(values)
+    array = np.empty(len(held), object)
+    array[:] = held
+    return array
+
+
+def _named(path: str, picture: Picture) -> str:
+    return f"{os.path.basename(path)}/{picture.name}"

@@ -1,0 +1,215 @@
+"""Ray: a cluster to join, and one training in several processes on its nodes."""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from keras_resnet.distribution.local import COMMAND, LAST_LINES, PASSED_ON, free_ports, module_paths
+from keras_resnet.errors import BadValue, MissingPackage
+
+# A training whose node died begins again so often, on the nodes that are left.
+RESTARTS = 2
+PR_SET_PDEATHSIG = 1
+
+
+def connect(address: str | None) -> Any:
+    """Returns the module `ray`, joined to a cluster.
+
+    Args:
+        address: "host:port" of it, or "auto" for the one of this machine; None for that one too, else a cluster of this
+            machine alone, which ends with this process.
+
+    Raises:
+        MissingPackage: Ray is not installed.
+        ValueError: there is no cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPackage(
+            "A Ray cluster needs ray, which is not installed. It comes with the extra 'ray'. Run: pip install "
+            "'keras-resnet-zoo[ray]'"
+        ) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise BadValue(
+                f"--address {address!r} leads to no Ray cluster ({str(error).splitlines()[0]}). Allowed is 'auto' on a "
+                "machine of one, or the address that `ray start --head` prints. Start it, or correct the address."
+            ) from error
+    return ray
+
+
+def on_this_node(ray: Any) -> Any:
+    """Returns the scheduling strategy that keeps an actor on the machine of this process.
+
+    Args:
+        ray: the module, joined.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def check_resources(ray: Any, cpus: float, gpus: float) -> None:
+    """Raises ValueError where no node of the cluster has what a process asks for, which would wait for ever.
+
+    Args:
+        ray: the module, joined.
+        cpus: of one process.
+        gpus: of one process.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise BadValue(
+            f"A process asks for {cpus:g} CPUs and {gpus:g} GPUs, and no node of the Ray cluster has them. Its nodes "
+            f"have: {there}. Ask for less, or add a node."
+        )
+
+
+def _end_with_parent() -> None:
+    """Has the system end this process when the one that started it ends, as it does with its node."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Member:
+    """An actor: one process of a training, on its node."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen | None = None
+
+    def send(self, number: int) -> None:
+        """Sends a signal to the process.
+
+        Args:
+            number: of the signal.
+        """
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def address(self) -> str:
+        """Returns where the process will listen."""
+        import ray
+
+        return f"{ray.util.get_node_ip_address()}:{free_ports(1)[0]}"
+
+    def run(self, words: Sequence[str], task: str, folder: str, threads: int, is_shown: bool) -> tuple[int, str]:
+        """Runs the command and returns its status and last words.
+
+        Args:
+            words: of the command line, after its name.
+            task: for `TF_CONFIG`.
+            folder: to work in, where it is there.
+            threads: of TensorFlow.
+            is_shown: whether its output is printed where the training was started.
+        """
+        environment = {"TF_NUM_INTRAOP_THREADS": str(threads), **os.environ, "TF_CONFIG": task}
+        environment["PYTHONPATH"] = module_paths()
+        with tempfile.TemporaryFile("w+", errors="replace") as errors:
+            process = subprocess.Popen(
+                [*COMMAND, *words],
+                env=environment,
+                cwd=folder if os.path.isdir(folder) else None,
+                stdout=None if is_shown else subprocess.DEVNULL,
+                stderr=errors,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+            self.process = process
+            status = process.wait()
+            errors.seek(0)
+            return status, "".join(errors.readlines()[-LAST_LINES:])
+
+
+def run_on_ray(count: int, words: Sequence[str], address: str | None = None) -> int:
+    """Runs a command of this package in several processes that train together on a Ray cluster, and waits for them.
+
+    Each has a GPU where the cluster has enough, and its share of the cores of its node. The first one works on this
+    machine, where the run folder is. When a node dies, the training begins again on the
+    nodes that are left, from its last state, if the words name its folder (--out).
+
+    Args:
+        count: how many processes, >= 1.
+        words: of the command line, after its name.
+        address: as for `connect`.
+
+    Returns:
+        The exit status: that of the first process that failed, else 0.
+
+    Raises:
+        MissingPackage, ValueError: there is no Ray, no cluster, or too little in it.
+    """
+    ray = connect(address)
+    can_go_on = any(word == "--out" or word.startswith("--out=") for word in words)
+    for attempt in range(RESTARTS + 1):
+        statuses, tail = _run_once(ray, count, words, *_shares(ray, count))
+        if None not in statuses or not can_go_on or attempt == RESTARTS:
+            break
+        print("A node of the training was lost. It begins again from its last state.", file=sys.stderr)
+        words = words if "--resume" in words else [*words, "--resume"]
+    failed = [1 if status is None else status for status in statuses if status != 0]
+    if failed:
+        print(tail, file=sys.stderr, end="")
+    return 0 if not failed else failed[0] if failed[0] > 0 else 128 - failed[0]
+
+
+def _shares(ray: Any, count: int) -> tuple[int, int]:
+    """Returns the cores and GPUs of each process."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores = sorted((int(node.get("CPU", 0)) for node in nodes), reverse=True)
+    # Of as many nodes as are needed for one process a core, and no more.
+    shares = [share for share in range(cores[0], 0, -1) if sum(core // share for core in cores) >= count]
+    if not shares:
+        raise BadValue(
+            f"--workers {count} asks for a core each, and the Ray cluster has {sum(cores)} on {len(nodes)} nodes. Ask "
+            "for fewer, or add a node."
+        )
+    return shares[0], int(sum(node.get("GPU", 0) for node in nodes) >= count)
+
+
+def _run_once(ray: Any, count: int, words: Sequence[str], cpus: int, gpus: int) -> tuple[list[int | None], str]:
+    """Returns the status of each process, None for one whose node was lost, and the last words of one that failed."""
+    wanted = ray.remote(Member).options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)
+    members = [wanted.options(scheduling_strategy=on_this_node(ray)).remote()]
+    members += [wanted.options(scheduling_strategy="SPREAD").remote() for _ in range(count - 1)]
+    statuses: list[int | None] = []
+    tail = ""
+
+    def pass_on(number: int, frame: Any) -> None:
+        for member in members:
+            member.send.remote(signal.SIGTERM if number == signal.SIGINT else number)
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", *PASSED_ON) if hasattr(signal, name)]
+    handlers = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        addresses = ray.get([member.address.remote() for member in members])
+        running = []
+        for index, member in enumerate(members):
+            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            threads, is_first = cpus, index == 0
+            running.append(member.run.remote(list(words), json.dumps(task), os.getcwd(), threads, is_first))
+        for one in running:
+            try:
+                status, told = ray.get(one)
+            except ray.exceptions.RayActorError as error:
+                status, told = None, f"{str(error).splitlines()[0]}\n"
+            statuses.append(status)
+            tail = told if status != 0 else tail
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for member in members:
+            with contextlib.suppress(Exception):
+                ray.kill(member)
+    return statuses, tail
