@@ -189,7 +189,7 @@ class EncodedExamples:
             if self.spans is not None:
                 contents = read_span(contents, *self.spans[index])
             image = oriented_image(contents, orientation) if self.are_files else decode(contents, orientation)
-        except (tf.errors.OpError, OSError) as error:
+        except (tf.errors.OpError, OSError, EOFError) as error:
             return self.name_of(index), reason_of(error)
         if None not in self.image_shape and tuple(image.shape) != tuple(self.image_shape):
             return self.name_of(index), f"its shape changed from {self.image_shape} to {tuple(image.shape)}"

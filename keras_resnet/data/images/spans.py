@@ -61,12 +61,12 @@ def read_span(path: bytes, offset: int, size: int) -> bytes:
         size: in bytes.
 
     Raises:
-        OSError: it cannot be read, or is shorter.
+        OSError, EOFError: it cannot be read, or is shorter.
     """
     with open(path, "rb", buffering=0) as file:
         content = os.pread(file.fileno(), int(size), int(offset))
     if len(content) < size:
-        raise OSError(f"{os.fsdecode(path)} ends within an image")
+        raise EOFError(f"{os.fsdecode(path)} ends within an image")
     return content
 
 
