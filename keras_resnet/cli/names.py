@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 Suggestion = Callable[[str, Iterable[str]], str]
-SOURCES = ("digits", "folder", "hf", "npz", "tfds", "wds")
+SOURCES = ("csv", "digits", "folder", "hf", "npz", "tfds", "wds")
 
 
 def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:
@@ -99,7 +99,7 @@ def _data(spec: str | None, data_dir: str | None, suggestion: Suggestion) -> str
     if source not in SOURCES:
         return None if os.path.exists(spec) else _unknown("data source", source, SOURCES, suggestion)
     path = pathlib.Path(data_dir or "", argument).expanduser()
-    if source in ("folder", "npz") and argument and not path.exists():
+    if source in ("csv", "folder", "npz") and argument and not path.exists():
         return f"data={spec!r}: {os.fspath(path)!r} is not there. Allowed is a path that exists. Check it."
     return None
 

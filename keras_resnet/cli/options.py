@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-SPEC = "digits, tfds:NAME[:VERSION], folder:PATH, npz:FILE, wds:PATTERN or hf:PATH"
+SPEC = "digits, tfds:NAME[:VERSION], folder:PATH, csv:FILE, npz:FILE, wds:PATTERN or hf:PATH"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
 EPILOG = """\
 first steps:

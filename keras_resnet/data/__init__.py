@@ -1,4 +1,4 @@
-"""Digits, folders of images, arrays and TFDS behind one interface: batches, splits, class names, a fingerprint."""
+"""Digits, folders, tables, shards, arrays and TFDS behind one interface: batches, splits, class names, fingerprint."""
 
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.data.dataset import Dataset
@@ -7,7 +7,7 @@ from keras_resnet.data.images.bad_images import BadImageError
 from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.reading import read_for_network, sizing
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
-from keras_resnet.data.loading import load
+from keras_resnet.data.loading import load, split_spec
 from keras_resnet.data.sources.manifest import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
 
@@ -23,5 +23,6 @@ __all__ = [
     "read_image",
     "resize_for_evaluation",
     "sizing",
+    "split_spec",
     "write_manifest",
 ]

@@ -13,12 +13,14 @@ from keras_resnet.data.sources.folder import load_folder
 from keras_resnet.data.sources.npz import load_npz
 from keras_resnet.data.sources.parquet import load_parquet
 from keras_resnet.data.sources.shards import load_shards
+from keras_resnet.data.sources.table import load_table
 from keras_resnet.data.sources.tfds import load_tfds
 from keras_resnet.errors import BadType, BadValue
 
 Loader = Callable[[str, str, LoadOptions], Dataset]
 
 SOURCES: dict[str, Loader] = {
+    "csv": load_table,
     "digits": load_digits,
     "folder": load_folder,
     "hf": load_parquet,
@@ -28,7 +30,7 @@ SOURCES: dict[str, Loader] = {
 }
 
 
-ALLOWED = "'digits', 'tfds:NAME', 'folder:PATH', 'npz:FILE', 'wds:PATTERN' and 'hf:PATH'"
+ALLOWED = "'digits', 'tfds:NAME', 'folder:PATH', 'csv:FILE', 'npz:FILE', 'wds:PATTERN' and 'hf:PATH'"
 
 
 def load(
@@ -48,6 +50,8 @@ def load(
     rank: int | None = None,
     class_names: Sequence[str] | None = None,
     label_key: str | None = None,
+    columns: str | None = None,
+    group_pattern: str | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -57,9 +61,10 @@ def load(
     Args:
         spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder per class, or `train/`, `val/` or
             `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like;
+            "csv:FILE", a table with the path, the label, and if there are the split and the group of each example;
             "wds:PATTERN", tar shards as WebDataset lays them out; "hf:PATH", parquet files of Hugging Face.
         data_dir: where prepared TFDS sets lie; the root of relative paths for "folder:" and "npz:".
-        task: "classification", or "regression" ("npz:" only).
+        task: "classification", or "regression" ("npz:" and "csv:").
         validation_fraction: share of the training split for validation where the source has none, in [0, 1);
             0 for no validation split.
         test_fraction: share of a source without any splits for test, in [0, 1); 0 for no test split.
@@ -76,6 +81,10 @@ def load(
             be fewer; another one is an error. None takes the classes that the source has.
         label_key: name of the feature of a "tfds:" set, or the column of an "hf:" one, that is the label; None for its
             default, or for the only one.
+        columns: of a "csv:" table, such as "path=image,label=diagnosis,group=patient"; None finds them by usual names.
+            Several targets of a regression are "label=age+height".
+        group_pattern: a regular expression that finds in a path of "folder:" or "csv:" which patient, machine or scene
+            it is of, by its first parentheses; examples of one group are not divided by a split. None for no groups.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -104,10 +113,12 @@ def load(
         rank=rank,
         class_names=class_names,
         label_key=label_key,
+        columns=columns,
+        group_pattern=group_pattern,
     )
     source, argument = split_spec(spec)
     if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():
-        kinds = {".tar": "wds", ".parquet": "hf"}
+        kinds = {".tar": "wds", ".parquet": "hf", ".csv": "csv"}
         kind = "folder" if found.is_dir() else kinds.get(found.suffix, "npz")
         raise BadValue(
             f"spec={spec!r} names no source of data, and is a {'folder' if found.is_dir() else 'file'} that exists. "
@@ -118,6 +129,10 @@ def load(
             f"label_key={label_key!r} was given with spec={spec!r}. Only 'tfds:' and 'hf:' have labels to choose from. "
             "Leave it out."
         )
+    for name, value, sources in (("columns", columns, ("csv",)), ("group_pattern", group_pattern, ("csv", "folder"))):
+        if value is not None and source in SOURCES and source not in sources:
+            allowed = " and ".join(f"'{one}:'" for one in sources)
+            raise BadValue(f"{name}={value!r} was given with spec={spec!r}. It is for {allowed}. Leave it out.")
     dataset = choose("data source", source, SOURCES)(spec, argument, options)
     if rank is not None and len(dataset.image_shape) != rank + 1:
         raise BadValue(

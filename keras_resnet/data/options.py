@@ -3,16 +3,19 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
-from keras_resnet.errors import BadType
+from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tasks import TASKS, Task
 
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
 # More than the largest cameras of 35 mm film's format have; of a photograph of so many, 0.2 GB of bytes are decoded.
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30
+# What a column of a table is for.
+COLUMN_ROLES = ("path", "label", "split", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class LoadOptions:
     rank: int | None = None
     class_names: tuple[str, ...] | None = None
     label_key: str | None = None
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    group_pattern: str | None = None
 
 
 def check_options(
@@ -51,6 +56,8 @@ def check_options(
     rank: Any,
     class_names: Any,
     label_key: Any,
+    columns: Any,
+    group_pattern: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -67,14 +74,33 @@ def check_options(
         manifest=_check_path("manifest", manifest),
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
         class_names=None if class_names is None else tuple(class_names),
-        label_key=_check_label_key(label_key),
+        label_key=_check_text("label_key", label_key, "a feature's name"),
+        columns=_check_columns(_check_text("columns", columns, "such as 'label=diagnosis,group=patient'")),
+        group_pattern=_check_text("group_pattern", group_pattern, "a regular expression"),
     )
 
 
-def _check_label_key(value: Any) -> str | None:
+def _check_text(argument: str, value: Any, what: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    raise BadType(f"label_key must be a string, got {value!r} of type {type(value).__name__}. Pass a feature's name.")
+    raise BadType(f"{argument} must be a string, got {value!r} of type {type(value).__name__}. Pass {what}.")
+
+
+def _check_columns(text: str | None) -> dict[str, tuple[str, ...]]:
+    """Returns role -> columns of a text such as "path=image,label=age+height"."""
+    columns: dict[str, tuple[str, ...]] = {}
+    for part in (text or "").split(",") if text else ():
+        role, equals, names = (piece.strip() for piece in part.partition("="))
+        found = tuple(name.strip() for name in names.split("+"))
+        if not equals or role not in COLUMN_ROLES or role in columns or not all(found):
+            raise BadValue(
+                f"columns={text!r} cannot be read at {part!r}. Allowed are {', '.join(COLUMN_ROLES)}, each once, as in "
+                "'path=image,label=diagnosis,group=patient'; several targets of a regression as label=age+height."
+            )
+        if len(found) > 1 and role != "label":
+            raise BadValue(f"columns={text!r} names {len(found)} columns for the {role}. Allowed is one. Name one.")
+        columns[role] = found
+    return columns
 
 
 def _check_path(argument: str, value: Any) -> pathlib.Path | None:

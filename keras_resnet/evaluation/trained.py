@@ -190,6 +190,9 @@ def dataset_of(
         raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     else:
         options: dict[str, Any] = {} if run is None else run.recipe.data.load_options()
+        if run is not None and datasets.split_spec(str(data))[0] != datasets.split_spec(run.about.data)[0]:
+            for name in ("label_key", "columns", "group_pattern"):  # of the run's kind of data
+                options[name] = None
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
         options["task"] = CLASSIFICATION.name if "task" in record.assumed else record.task
         options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}

@@ -63,7 +63,7 @@ def absolute_spec(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, s
     source, _, path = spec.partition(":")
     if data_dir is not None:
         return spec, os.path.abspath(os.path.expanduser(data_dir))
-    if source in ("folder", "npz", "wds", "hf") and path:
+    if source in ("folder", "csv", "npz", "wds", "hf") and path:
         return f"{source}:{os.path.abspath(os.path.expanduser(path))}", None
     return spec, None
 

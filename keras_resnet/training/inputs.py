@@ -33,7 +33,9 @@ LOADING = (
     "apply_exif",
     "rank",
     "label_key",
+    "group_pattern",
 )
+TEXTS = ("label_key", "columns", "group_pattern")  # of which "auto" is none
 BALANCES = {name: name for name in ("none", "weights")}
 STATISTICS_BATCH_SIZE = 256
 EVALUATION_BATCH_SIZE = 256
@@ -50,7 +52,8 @@ class Data(fields.Section):
     take the center whose share of the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
     takes the last axis for the channels. `label_key` names the label: a feature of a TFDS set, or a column of a
-    parquet file.
+    parquet file. `columns` names those of a table, as "path=image,label=diagnosis,group=patient"; `group_pattern` is a
+    regular expression that finds the group of a path, which no split divides; "auto" for usual names, and no groups.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
     `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
     one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
@@ -78,6 +81,8 @@ class Data(fields.Section):
     pixel_range: str = fields.choice("auto", {**PIXEL_RANGES, "other": None}, word="auto")
     rank: int | str = fields.integer_or("auto")
     label_key: str = fields.text("auto")
+    columns: str = fields.text("auto")
+    group_pattern: str = fields.text("auto")
     balance: str = fields.choice("none", BALANCES)
     progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
     progressive_until: float = fields.number(0.7, maximum=1.0, open_below=True)
@@ -89,14 +94,16 @@ class Data(fields.Section):
     def load_options(self) -> dict[str, Any]:
         """Returns the arguments of `data.load` that this section holds."""
         rank = None if self.rank == "auto" else int(self.rank)
-        label_key = None if self.label_key == "auto" else self.label_key
-        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, "label_key": label_key}
+        texts = {name: None if (text := getattr(self, name)) == "auto" else text for name in TEXTS}
+        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, **texts}
 
     def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
         if dataset.options is None:
             return {}
-        found = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
+        found: dict[str, Any] = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
+        named = dataset.options.columns
+        found["data.columns"] = ",".join(f"{role}={'+'.join(names)}" for role, names in named.items()) or None
         return {name: "auto" if value is None else value for name, value in found.items()}
 
     def range_for(self, dataset: datasets.Dataset) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 
 Held = TypeVar("Held", bound=Examples)
+MOST_FOLDS = 20
 
 
 def split_off(
@@ -72,14 +73,78 @@ def rounded_count(fraction: float, total: int) -> int:
     return int(np.floor(fraction * total + 0.5))
 
 
-def with_validation(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
-    """Returns the splits with "validation" taken from "train" where there is none, in the usual order."""
-    return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction")
+Groups = dict[str, "np.ndarray | None"]
 
 
-def with_test(splits: Mapping[str, Held], options: LoadOptions) -> dict[str, Held]:
-    """Returns the splits with "test" taken from "train" where there is none, in the usual order."""
-    return _carve(splits, "test", options.test_fraction, options, "test_fraction")
+def with_validation(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
+    """Returns the splits with "validation" taken from "train" where there is none, in the usual order.
+
+    Args:
+        splits: of the source.
+        options: of `load`.
+        groups: of the examples of each split, which are not divided; kept up with the splits. None for no groups.
+    """
+    return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction", groups)
+
+
+def with_test(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
+    """Returns the splits with "test" taken from "train" where there is none, in the usual order.
+
+    Args:
+        splits: of the source.
+        options: of `load`.
+        groups: as for `with_validation`.
+    """
+    return _carve(splits, "test", options.test_fraction, options, "test_fraction", groups)
+
+
+def split_off_groups(
+    labels: np.ndarray, groups: np.ndarray, fraction: float, *, seed: int, argument: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides examples as `split_off` does, but leaves every group whole: scikit-learn's `StratifiedGroupKFold`.
+
+    The groups are dealt into up to 20 folds, of which as many leave as come nearest to the fraction; so the number of
+    examples that leave is near to the fraction, and classes are shared as well as the groups allow.
+
+    Args:
+        labels: of all examples; all equal for no classes.
+        groups: of all examples.
+        fraction: of the examples that leave, in (0, 1).
+        seed: of the split.
+        argument: which argument asked for it, for the error.
+
+    Raises:
+        ValueError: a part would be empty.
+    """
+    import warnings
+
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    count = len(set(groups.tolist()))
+    largest = int(np.unique(labels, return_counts=True)[1].max())
+    folds = min(MOST_FOLDS, count, largest)
+    leaving_folds = rounded_count(fraction, folds)
+    if not 0 < leaving_folds < folds:
+        leaving_folds = min(max(leaving_folds, 1), folds - 1)
+    if folds < 2:
+        raise BadValue(
+            f"{argument}={fraction:g} cannot divide {len(labels)} examples of {count} groups without dividing a group. "
+            "Allowed are two groups or more with two examples of a class. Use 0 for no such split, or more data."
+        )
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a class with fewer examples than folds is spread as far as it goes
+        dealt = [leaving for _, leaving in dealer.split(np.zeros(len(labels)), labels, groups)]
+    leaving = np.sort(np.concatenate(dealt[:leaving_folds])).astype("int64")
+    staying = np.setdiff1d(np.arange(len(labels)), leaving)
+    if not len(leaving) or not len(staying):
+        raise BadValue(
+            f"{argument}={fraction:g} leaves a part of {len(labels)} examples empty, as {count} groups stay whole. "
+            "Use another fraction, or more groups."
+        )
+    return staying, leaving
 
 
 def division(splits: Mapping[str, Held], found: int) -> str:
@@ -96,19 +161,31 @@ def division(splits: Mapping[str, Held], found: int) -> str:
 
 
 def _carve(
-    splits: Mapping[str, Held], name: str, fraction: float, options: LoadOptions, argument: str
+    splits: Mapping[str, Held],
+    name: str,
+    fraction: float,
+    options: LoadOptions,
+    argument: str,
+    groups: Groups | None,
 ) -> dict[str, Held]:
     held = dict(splits)
     if name not in held and fraction > 0:
         train = held["train"]
         # Test and validation are drawn by different seeds: equal ones would rank the examples alike.
         seed = options.split_seed * 2 + (name == "test")
-        staying, leaving = split_off(
-            np.zeros(len(train)) if train.labels is None else train.labels,
-            rounded_count(fraction, len(train)),
-            seed=seed,
-            stratified=options.task.has_classes and train.labels is not None,
-            argument=f"{argument}={fraction:g}",
-        )
+        stratified = options.task.has_classes and train.labels is not None
+        labels = np.zeros(len(train)) if not stratified or train.labels is None else train.labels
+        subjects = None if groups is None else groups.get("train")
+        if subjects is not None and groups is not None:
+            staying, leaving = split_off_groups(labels, subjects, fraction, seed=seed, argument=argument)
+            groups["train"], groups[name] = subjects[staying], subjects[leaving]
+        else:
+            staying, leaving = split_off(
+                labels,
+                rounded_count(fraction, len(train)),
+                seed=seed,
+                stratified=stratified,
+                argument=f"{argument}={fraction:g}",
+            )
         held["train"], held[name] = train.take(staying), train.take(leaving)
     return {key: held[key] for key in ("train", "validation", "test") if key in held}

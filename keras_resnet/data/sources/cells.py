@@ -1,0 +1,70 @@
+"""The cells of a table in a file."""
+
+import csv
+import pathlib
+
+from keras_resnet.errors import BadValue, MissingPackage
+
+DELIMITERS = (",", ";", "\t", "|")
+# Of a cell; a path or a label is shorter.
+csv.field_size_limit(2**17)
+
+
+def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Returns the names of the columns, and the line and the cells of every row.
+
+    Args:
+        spec: for messages.
+        path: of a CSV file in UTF-8, whose cells commas, semicolons, tabs or bars divide, or of a parquet file.
+
+    Raises:
+        MissingPackage: a parquet file needs pyarrow.
+        ValueError: it cannot be read, is empty, or a row has another number of cells than the first.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise BadValue(
+            f"{spec}: {str(path)!r} {what}. Allowed is a CSV or parquet file. Check the path and --data-dir."
+        )
+    if path.suffix.lower() == ".parquet":
+        return _parquet_cells(spec, path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            delimiter = max(DELIMITERS, key=first.count)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadValue(
+            f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a CSV file in UTF-8. Save it so."
+        ) from error
+    if not cells:
+        raise BadValue(f"{spec}: {str(path)!r} is empty. Allowed is a line of column names and a line an example.")
+    (_, header), *rows = cells
+    for line, row in rows:
+        if len(row) != len(header):
+            raise BadValue(
+                f"{spec}: line {line} has {len(row)} cells, and the first line {len(header)} columns. Allowed is the "
+                f"same number, cells with {delimiter!r} in them in quotes. Correct the line."
+            )
+    return header, rows
+
+
+def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingPackage(
+            f"spec={spec!r} needs pyarrow, which is not installed. It comes with the extra 'hf'. Run: pip install "
+            "'keras-resnet-zoo[hf]'"
+        ) from error
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.lib.ArrowException) as error:
+        raise BadValue(f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a whole parquet file.") from error
+    columns = [
+        ["" if value is None else str(value).strip() for value in column.to_pylist()] for column in table.columns
+    ]
+    return list(table.column_names), [(number, list(row)) for number, row in enumerate(zip(*columns, strict=True), 1)]

@@ -1,0 +1,104 @@
+"""Picture files whose headers were read: as examples, and in the form that fits in memory."""
+
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.dataset import Examples
+from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
+from keras_resnet.data.images.bad_images import settle
+from keras_resnet.data.images.headers import Header
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.sources.listing import names_below
+
+
+def pictures(
+    root: pathlib.Path, found: Sequence[tuple[str, Header]], labels: np.ndarray, options: LoadOptions
+) -> EncodedExamples:
+    """Returns picture files as examples.
+
+    Args:
+        root: of the data, below which names tell files apart across machines.
+        found: path and header of each file.
+        labels: of the files.
+        options: of `load`.
+    """
+    orientations = np.array([header.orientation if options.apply_exif else 1 for _, header in found], "int32")
+    shapes = [
+        (header.width, header.height) if orientation >= 5 else (header.height, header.width)
+        for (_, header), orientation in zip(found, orientations, strict=True)
+    ]
+    names = names_below(root, (path for path, _ in found))
+    # A signature begins with the size of the file.
+    sizes = (header.signature.partition(" ")[0] for _, header in found)
+    identities = [f"{name} {size}" for name, size in zip(names, sizes, strict=True)]
+    contents = np.empty(len(found), object)
+    contents[:] = [os.fsencode(path) for path, _ in found]
+    return EncodedExamples(
+        contents,
+        labels,
+        orientations,
+        common_shape(shapes),
+        np.array(identities, object),
+        signatures=np.array([header.signature for _, header in found], object),
+        are_files=True,
+        is_deep=any(header.bits == 16 for _, header in found),
+        largest=max((height * width for height, width in shapes), default=0),
+    )
+
+
+def hold(splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]) -> dict[str, Examples]:
+    """Returns the splits decoded in memory where all images share one size and fit, or as they are.
+
+    Args:
+        splits: of picture files.
+        options: of `load`.
+        report: to which is added what was skipped.
+    """
+    shapes = {examples.image_shape for examples in splits.values()}
+    shape = next(iter(shapes))
+    total = sum(len(examples) for examples in splits.values())
+    bytes_each = math.prod(size or 0 for size in shape) * (4 if splits["train"].is_deep else 1)
+    if len(shapes) > 1 or None in shape or total * bytes_each > options.in_memory_limit:
+        return dict(splits)
+    held: dict[str, Examples] = {}
+    for name, examples in splits.items():
+        try:
+            held[name] = examples.decode()
+        except tf.errors.OpError as error:
+            bad = examples.find_bad()
+            if not bad:
+                raise  # the fault has gone away: a file system that fails now and then is no bad image
+            try:
+                settle(bad, len(examples), options, report)
+            except ValueError as named:
+                raise named from error
+            names = {path for path, _ in bad}
+            good = [index for index, path in enumerate(examples.contents) if os.fsdecode(path) not in names]
+            held[name] = examples.take(np.array(good)).decode()
+    return held
+
+
+def report_kinds(headers: Iterable[Header | str], options: LoadOptions, report: list[str]) -> None:
+    """Adds to a report what a user may not expect of these files.
+
+    Args:
+        headers: of the files.
+        options: of `load`.
+        report: to add to.
+    """
+    good = [header for header in headers if isinstance(header, Header)]
+    deep = sum(header.bits == 16 for header in good)
+    if deep:
+        report.append(f"{deep} files of 16 bits per channel keep them: 65535 is 255, and between are fractions")
+    animated = sum(header.is_animated for header in good)
+    if animated:
+        report.append(f"{animated} animated files: their first frame is read")
+    turned = sum(header.orientation != 1 for header in good)
+    if turned:
+        done = "are turned upright by it" if options.apply_exif else "are read as stored (apply_exif=False)"
+        report.append(f"{turned} photographs have an EXIF orientation and {done}")

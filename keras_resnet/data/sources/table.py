@@ -1,0 +1,281 @@
+"""Tables of labels: a CSV or parquet file that names a picture or an array in each row, its label and its group."""
+
+import collections
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.arguments import suggestion
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.examples.arrays import ArrayExamples, as_images
+from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.images.bad_images import settle
+from keras_resnet.data.images.headers import Header
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.sources.cells import read_cells
+from keras_resnet.data.sources.groups import check_groups, group_report, groups_of
+from keras_resnet.data.sources.kept_headers import headers_of
+from keras_resnet.data.sources.listing import SPLIT_FOLDERS, resolve
+from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
+from keras_resnet.errors import BadValue
+
+# What a column is for -> the names by which it is found.
+ROLES = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
+    "label": ("label", "class", "target", "y"),
+    "split": ("split",),
+    "group": ("group", "patient", "patient_id", "subject", "subject_id"),
+}
+SPLITS = {**SPLIT_FOLDERS, "training": "train", "valid": "validation", "dev": "validation", "testing": "test"}
+SPLIT_ORDER = ("train", "validation", "test")
+NAMED_AT_MOST = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One example of a table.
+
+    Attributes:
+        line: in the file, 1-based; of a parquet file the number of the row.
+        path: of the file.
+        label: as it is written; several where the table has several columns of targets.
+        split: "train", "validation", "test"; None where the table does not say.
+        group: which examples stay together; None where the table does not say.
+    """
+
+    line: int
+    path: str
+    label: tuple[str, ...]
+    split: str | None
+    group: str | None
+
+
+def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
+    """Returns the examples that a table names."""
+    path = resolve(argument, options)
+    header, cells = read_cells(spec, path)
+    columns = _columns(spec, header, options)
+    rows = _rows(spec, path, header, cells, columns, options)
+    report = [f"column {name!r} of {path.name} is the {role}" for role, names in columns.items() for name in names]
+    unread = [name for name in header if name not in {name for names in columns.values() for name in names}]
+    if unread:
+        report.append(f"columns of {path.name} that are not read: {', '.join(map(repr, unread))}")
+    names, labels = _labels(spec, rows, options)
+    is_array = {row.path.lower().endswith(".npy") for row in rows}
+    if len(is_array) > 1:
+        first = next(row for row in rows if row.path.lower().endswith(".npy"))
+        raise BadValue(
+            f"{spec}: line {first.line} names an array, and others pictures. Allowed is one kind. Divide it."
+        )
+    examples, kept = (_arrays if True in is_array else _pictures)(spec, path, rows, labels, options, report)
+    splits = _divided(spec, [rows[index] for index in kept], labels[kept], names, examples, options, report)
+    held = splits if True in is_array else hold(splits, options, report)
+    outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
+    units = () if names else tuple(columns["label"])
+    return Dataset(spec, dict(held), class_names=names, num_outputs=outputs, units=units, report=report)
+
+
+def _divided(
+    spec: str,
+    rows: Sequence[Row],
+    labels: np.ndarray,
+    names: Sequence[str],
+    examples: Any,
+    options: LoadOptions,
+    report: list[str],
+) -> dict[str, Any]:
+    """Returns the splits of the table, and those that it lacks; no group is divided."""
+    paths = [row.path for row in rows]
+    groups = groups_of(paths, [row.group for row in rows], options.group_pattern)
+    report += group_report(paths, groups)
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        found.setdefault(row.split or "train", []).append(number)
+    if "train" not in found:
+        if len(found) > 1 or options.class_names is None:
+            raise BadValue(f"{spec}: no line is of the split 'train'. Allowed are train, validation, test. Correct it.")
+        found = {"train": next(iter(found.values()))}
+    check_groups(spec, groups, found, [f"line {row.line}" for row in rows])
+    found = {split: found[split] for split in SPLIT_ORDER if split in found}
+    first, splits = len(report), {split: examples.take(np.array(numbers)) for split, numbers in found.items()}
+    for split, numbers in found.items():
+        counts = np.bincount(labels[numbers], minlength=len(names)) if names else ()
+        told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        report.append(f"split {split!r}: {len(numbers)} examples" + f": {told}" * bool(names))
+    subjects = {split: None if groups is None else groups[numbers] for split, numbers in found.items()}
+    if set(splits) == {"train"}:
+        splits = with_test(splits, options, subjects)
+    splits = with_validation(splits, options, subjects)
+    report[first] += division(splits, len(found))
+    return splits
+
+
+def _columns(spec: str, header: list[str], options: LoadOptions) -> dict[str, list[str]]:
+    """Returns the columns of each role that the table has."""
+    twice = [name for name, count in collections.Counter(header).items() if count > 1]
+    if twice or not all(header):
+        raise BadValue(
+            f"{spec} has the columns {header}. Allowed are different names, none empty. Correct the first line."
+        )
+    lower = {name.lower(): name for name in header}
+    columns: dict[str, list[str]] = {}
+    for role, names in ROLES.items():
+        given = options.columns.get(role)
+        if given is not None:
+            unknown = [name for name in given if name not in header]
+            if unknown:
+                raise BadValue(
+                    f"{spec} has no column {unknown[0]!r}, which was named for the {role}. "
+                    f"{suggestion(unknown[0], header)}It has {', '.join(map(repr, header))}. Name one of them."
+                )
+            columns[role] = list(given)
+            continue
+        found = [lower[name] for name in names if name in lower]
+        if len(found) > 1 and role in ("path", "label"):
+            raise BadValue(
+                f"{spec} has the columns {', '.join(map(repr, found))}, any of which may be the {role}. Say which: "
+                f"columns='{role}={found[0]}', in a recipe data.columns."
+            )
+        if found:
+            columns[role] = found[:1]
+        elif role in ("path", "label"):
+            raise BadValue(
+                f"{spec} has the columns {', '.join(map(repr, header))}, and none is called {role!r}. Say which it is: "
+                f"columns='{role}=NAME', in a recipe data.columns."
+            )
+    if options.task.has_classes and len(columns["label"]) > 1:
+        raise BadValue(
+            f"columns name {len(columns['label'])} labels, with task={options.task.name!r}. Allowed is one; several "
+            "are for a regression. Name one."
+        )
+    return columns
+
+
+def _rows(
+    spec: str,
+    path: pathlib.Path,
+    header: list[str],
+    cells: list[tuple[int, list[str]]],
+    columns: dict[str, list[str]],
+    options: LoadOptions,
+) -> list[Row]:
+    """Returns the rows; every fault in them is told with its line."""
+    place = {name: number for number, name in enumerate(header)}
+    root = options.data_dir or path.parent
+    rows, faults, seen = [], list[str](), dict[str, int]()
+    for line, row in cells:
+        value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
+        (file,) = value["path"]
+        split = value.get("split", ("",))[0].lower()
+        if not file:
+            faults.append(f"line {line} has no path")
+        elif not all(value["label"]):
+            faults.append(f"line {line} has no label")
+        elif split and split not in SPLITS:
+            faults.append(f"line {line} has the split {split!r}")
+        elif "group" in value and not value["group"][0]:
+            faults.append(f"line {line} has no group")
+        else:
+            full = os.path.normpath(os.path.join(root, os.path.expanduser(file)))
+            if full in seen:
+                faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
+            seen[full] = line
+            rows.append(Row(line, full, value["label"], SPLITS.get(split), value.get("group", (None,))[0]))
+    if faults:
+        more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
+        raise BadValue(
+            f"{spec}: {'; '.join(faults[:NAMED_AT_MOST])}{more}. Allowed is a path and a label in every line, each "
+            "file once, and the splits train, validation and test. Correct the lines."
+        )
+    if not rows:
+        raise BadValue(f"{spec}: {str(path)!r} has no line beside its column names. Add the examples.")
+    return rows
+
+
+def _labels(spec: str, rows: Sequence[Row], options: LoadOptions) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the class names and the labels; no names for a regression."""
+    if not options.task.has_classes:
+        targets = np.empty((len(rows), len(rows[0].label)), "float32")
+        for index, row in enumerate(rows):
+            for output, text in enumerate(row.label):
+                try:
+                    targets[index, output] = float(text)
+                except ValueError:
+                    raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a number.") from None
+                if not math.isfinite(targets[index, output]):
+                    raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a finite number.")
+        return (), targets[:, 0] if targets.shape[1] == 1 else targets
+    written = {row.label[0] for row in rows}
+    if options.class_names is not None:
+        names = options.class_names
+    else:
+        # Numbers in their order, as words are in theirs.
+        are_numbers = all(text.isascii() and text.isdigit() and len(text) < 10 for text in written)
+        names = tuple(sorted(written, key=int)) if are_numbers else tuple(sorted(written))
+        if len(names) < 2:
+            raise BadValue(f"{spec} has one class, {names[0]!r}. Allowed are two or more classes. Check its column.")
+        odd = [name for name in names if not name.isprintable()]
+        if odd:
+            raise BadValue(f"{spec} has the labels {odd!r} with unprintable characters. Rename these classes.")
+    number = {name: index for index, name in enumerate(names)}
+    unknown = [row for row in rows if row.label[0] not in number]
+    if unknown:
+        raise BadValue(
+            f"{spec}: line {unknown[0].line} has the class {unknown[0].label[0]!r}, which the model does not know. Its "
+            f"classes are {list(names)}. Rename or leave out these lines."
+        )
+    return names, np.array([number[row.label[0]] for row in rows], "int32")
+
+
+def _pictures(
+    spec: str, path: pathlib.Path, rows: Sequence[Row], labels: np.ndarray, options: LoadOptions, report: list[str]
+) -> tuple[Any, list[int]]:
+    """Returns the pictures of the rows, and the numbers of the rows that are kept."""
+    root = options.data_dir or path.parent
+    headers = headers_of(root, [row.path for row in rows], options.max_pixels)
+    bad = [
+        (f"line {row.line}, {row.path}", header)
+        for row, header in zip(rows, headers, strict=True)
+        if isinstance(header, str)
+    ]
+    settle(bad, len(rows), options, report)
+    report_kinds(headers, options, report)
+    kept = [index for index, header in enumerate(headers) if isinstance(header, Header)]
+    files = [(rows[index].path, header) for index, header in enumerate(headers) if isinstance(header, Header)]
+    return pictures(root, files, labels[kept], options), kept
+
+
+def _arrays(
+    spec: str, path: pathlib.Path, rows: Sequence[Row], labels: np.ndarray, options: LoadOptions, report: list[str]
+) -> tuple[Any, list[int]]:
+    """Returns the arrays of the rows, held in memory: signals, volumes or pictures, all of one shape."""
+    arrays: list[np.ndarray] = []
+    for row in rows:
+        try:
+            array = np.load(row.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise BadValue(
+                f"{spec}: line {row.line}, {row.path!r} cannot be read ({error}). Allowed is an array of numbers that "
+                "numpy.save wrote. Write it again."
+            ) from error
+        if arrays and (array.shape, array.dtype) != (arrays[0].shape, arrays[0].dtype):
+            raise BadValue(
+                f"{spec}: line {row.line} names an array of shape {array.shape} and type {array.dtype}, and line "
+                f"{rows[0].line} one of {arrays[0].shape} and {arrays[0].dtype}. Allowed is one shape and type. Cut or "
+                "fill them up."
+            )
+        if (len(rows) * array.nbytes) > options.in_memory_limit:
+            raise BadValue(
+                f"{spec}: {len(rows)} arrays of {array.nbytes} bytes are more than in_memory_limit="
+                f"{options.in_memory_limit}, and arrays are held in memory. Raise it (data.in_memory_limit), or take "
+                "smaller ones."
+            )
+        arrays.append(array)
+    stacked = as_images(np.stack(arrays), f"{spec}", options.rank)
+    report.append(f"{len(rows)} arrays of shape {arrays[0].shape}")
+    return ArrayExamples(stacked, labels), list(range(len(rows)))
