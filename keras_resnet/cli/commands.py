@@ -108,7 +108,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
     asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
     asked |= {"on_bad_image": options.on_bad_image}
-    scores = evaluation.evaluate(options.trained, **asked, task=options.task)
+    scores = evaluation.evaluate(options.trained, **asked, task=options.task, intervals=options.intervals)
     if options.robustness:
         scores["robustness"] = evaluation.robustness(options.trained, **asked)
     if options.json:
@@ -116,7 +116,9 @@ def evaluate(options: argparse.Namespace) -> None:
         return
     for name, value in scores.items():
         if isinstance(value, (int, float)):
-            print(f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}")
+            told = f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}"
+            ends = scores.get(f"{name}_interval")
+            print(told if ends is None else f"{told}   [{ends[0]:.4f}, {ends[1]:.4f}]")
     if scores.get("per_class"):
         _print_classes(scores["per_class"])
     if options.robustness:
@@ -133,9 +135,13 @@ def _print_robustness(found: dict[str, Any]) -> None:
 
 def _print_classes(rows: list[dict[str, Any]]) -> None:
     width = max(len("class"), *(len(row["name"]) for row in rows))
-    print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}")
+    has_more = "roc_auc" in rows[0]
+    more = f"{'specificity':>13}{'roc_auc':>9}" * has_more
+    print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}{more}")
     for row in rows:
         figures = f"{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
+        for name, room in (("specificity", 13), ("roc_auc", 9)) if has_more else ():
+            figures += f"{'' if row[name] is None else format(row[name], '.4f'):>{room}}"
         print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
 
 

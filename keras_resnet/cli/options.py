@@ -102,6 +102,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             DATA_DIR,
             _option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
             _option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
+            _option("--intervals", action="store_true", help="more scores, each with its 95 %% bootstrap interval"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
             TASK,
             JSON,

@@ -41,6 +41,7 @@ class Dataset:
         num_outputs: classes, or regression targets per example.
         report: what a user should know: counts, skipped files, ignored extensions.
         units: of regression targets, one per output; empty if they are not known.
+        groups: of the examples of each split, which none divides; empty or None where nothing says them.
 
     Attributes: `pixel_range`, the values of black and of white in pictures, None for other examples and unknown units;
     `options`, those that `load` was given, None for a dataset that was made otherwise.
@@ -57,6 +58,7 @@ class Dataset:
         num_outputs: int,
         report: list[str],
         units: tuple[str, ...] = (),
+        groups: Mapping[str, np.ndarray | None] | None = None,
     ) -> None:
         check_names(f"data={spec!r}: a class name", class_names)
         check_names(f"data={spec!r}: a unit", units)
@@ -65,6 +67,7 @@ class Dataset:
         self.class_names = class_names
         self.num_outputs = num_outputs
         self.units = units
+        self._groups = {split: found for split, found in (groups or {}).items() if found is not None}
         self.report = list(report)
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.report += _imbalance(splits["train"], class_names)
@@ -100,6 +103,15 @@ class Dataset:
             ValueError: there is no such split; the message lists those that exist.
         """
         return choose("split", name, self.splits)
+
+    def groups_of(self, split: str) -> np.ndarray | None:
+        """Returns the group of each example of a split, in order, as text; None where nothing says it.
+
+        Args:
+            split: "train", "validation" or "test"; "all" for one after the other.
+        """
+        names = list(self.splits) if split == "all" else [choose("split", split, {name: name for name in self.splits})]
+        return np.concatenate([self._groups[name] for name in names]) if set(names) <= set(self._groups) else None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of full training batches per epoch.

@@ -14,6 +14,7 @@ from keras_resnet.evaluation.calibration import Calibrated as Calibrated
 from keras_resnet.evaluation.calibration import calibrate as calibrate
 from keras_resnet.evaluation.calibration import reliability as reliability
 from keras_resnet.evaluation.calibration import temperature_of as temperature_of
+from keras_resnet.evaluation.intervals import detailed_scores as detailed_scores
 from keras_resnet.evaluation.predictions import Mistake as Mistake
 from keras_resnet.evaluation.predictions import mistakes as mistakes
 from keras_resnet.evaluation.probes import probe as probe

@@ -13,7 +13,9 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.examples import example_files, read_batches
+from keras_resnet.evaluation.intervals import detailed_scores
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
+from keras_resnet.tasks.outputs import softmax
 from keras_resnet.training import Run
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -29,6 +31,7 @@ def evaluate(
     batch_size: int = 64,
     task: str | None = None,
     on_bad_image: str | None = None,
+    intervals: bool = False,
 ) -> dict[str, Any]:
     """Scores a trained model; every example is counted once.
 
@@ -44,6 +47,8 @@ def evaluate(
         task: "classification" or "regression", for a model that carries no record of it.
         on_bad_image: what happens to files of other data that cannot be read: "error", or "skip" to leave them out as
             far as `max_skipped_fraction` allows; None for what the run did.
+        intervals: of a classifier add the figures of `detailed_scores`, each with its 95 % bootstrap interval; whole
+            groups are drawn where the data have them.
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
@@ -75,6 +80,12 @@ def evaluate(
     missing = [row["name"] for row in found.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
+    if intervals:
+        if not trained.task.has_classes:
+            raise BadValue(f"intervals=True was given for a {trained.task}. It is for classifiers. Leave it out.")
+        more = detailed_scores(softmax(trained.read(outputs)), labels, names, dataset.groups_of(split))
+        rows = [{**row, **told} for row, told in zip(found["per_class"], more["per_class"], strict=True)]
+        found = {**found, **more, "per_class": rows}
     return {"split": split, **found}
 
 

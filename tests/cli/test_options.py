@@ -22,7 +22,17 @@ OPTIONS = {
         *TRAINING,
     },
     "evaluate": {
-        *("trained", "--data", "--data-dir", "--split", "--on-bad-image", "--robustness", "--task", "--json"),
+        *(
+            "trained",
+            "--data",
+            "--data-dir",
+            "--split",
+            "--on-bad-image",
+            "--robustness",
+            "--intervals",
+            "--task",
+            "--json",
+        ),
     },
     "predict": {"trained", "images", "--top", "--on-bad-image", "--task", "--json", "--json-lines"},
     "explain": {"trained", "images", "--out", "--task"},

@@ -51,7 +51,9 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
         splits = with_test(splits, options, groups)
     splits = with_validation(splits, options, groups)
     report[counted] += division(splits, len(classes))
-    return Dataset(spec, hold(splits, options, report), class_names=names, num_outputs=len(names), report=report)
+    return Dataset(
+        spec, hold(splits, options, report), class_names=names, num_outputs=len(names), report=report, groups=groups
+    )
 
 
 def _groups(

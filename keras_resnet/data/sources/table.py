@@ -73,11 +73,11 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
             f"{spec}: line {first.line} names an array, and others pictures. Allowed is one kind. Divide it."
         )
     examples, kept = (_arrays if True in is_array else _pictures)(spec, path, rows, labels, options, report)
-    splits = _divided(spec, [rows[index] for index in kept], labels[kept], names, examples, options, report)
+    splits, groups = _divided(spec, [rows[index] for index in kept], labels[kept], names, examples, options, report)
     held = splits if True in is_array else hold(splits, options, report)
     outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
     units = () if names else tuple(columns["label"])
-    return Dataset(spec, dict(held), class_names=names, num_outputs=outputs, units=units, report=report)
+    return Dataset(spec, dict(held), class_names=names, num_outputs=outputs, units=units, report=report, groups=groups)
 
 
 def _divided(
@@ -88,8 +88,8 @@ def _divided(
     examples: Any,
     options: LoadOptions,
     report: list[str],
-) -> dict[str, Any]:
-    """Returns the splits of the table, and those that it lacks; no group is divided."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the splits of the table, and those that it lacks, and their groups; none of them is divided."""
     paths = [row.path for row in rows]
     groups = groups_of(paths, [row.group for row in rows], options.group_pattern)
     report += group_report(paths, groups)
@@ -112,7 +112,7 @@ def _divided(
         splits = with_test(splits, options, subjects)
     splits = with_validation(splits, options, subjects)
     report[first] += division(splits, len(found))
-    return splits
+    return splits, subjects
 
 
 def _columns(spec: str, header: list[str], options: LoadOptions) -> dict[str, list[str]]:

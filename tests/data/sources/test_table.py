@@ -233,8 +233,12 @@ def test_a_run_on_a_table_keeps_its_columns_and_groups(patients):
     run = training.fit("quick", data=f"csv:{root}/t.csv", out=root / "run", overrides=overrides, verbose=0)
     again = training.Run.load(root / "run")
     assert subjects(again.dataset, "test") == subjects(run.dataset, "test") and len(again.class_names) == 3
-    scores = evaluation.evaluate(root / "run")
-    assert scores["examples"] == run.dataset.sizes["test"]
+    scores = evaluation.evaluate(root / "run", intervals=True)
+    assert scores["examples"] == run.dataset.sizes["test"] and scores["resampled"] == "groups"
+    assert set(again.dataset.groups_of("test")) == subjects(again.dataset, "test")
+    low, high = scores["accuracy_interval"]
+    assert low <= scores["accuracy"] <= high and 0 <= scores["roc_auc"] <= 1
+    assert {"precision", "sensitivity", "specificity_interval"} <= set(scores["per_class"][0])
     # Other data of the same kind, of one patient, and of another kind.
     write_table(root / "one.csv", ("path", "animal", "who"), rows[:2])
     assert evaluation.evaluate(root / "run", data=f"csv:{root}/one.csv")["examples"] == 2
