@@ -8,8 +8,8 @@ from typing import Any
 
 import keras_resnet.models as models
 from keras_resnet.arguments import choose
-from keras_resnet.cli import together
-from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of
+from keras_resnet.cli import folds, together
+from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of, training_overrides
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
 from keras_resnet.terminal import one_line
@@ -80,12 +80,11 @@ def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import training
 
+    if options.folds is not None:
+        folds.train(options)
+        return None
     if not options.dry_run and (status := together.start(options)) is not None:
         return status
-    overrides = overrides_of(options.set)
-    for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
-        if value is not None:
-            overrides[field] = str(value)
     run = training.fit(
         **given(options, "recipe", "model", "data"),
         data_dir=options.data_dir,
@@ -93,7 +92,7 @@ def train(options: argparse.Namespace) -> int | None:
         resume=options.resume,
         seed=options.seed,
         weights=options.weights,
-        overrides=overrides,
+        overrides=training_overrides(options),
         dry_run=options.dry_run,
     )
     if options.dry_run:

@@ -87,6 +87,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             RESUME,
             SEED,
             SET,
+            _option("--folds", type=int, metavar="K", help="cross-validation: a run for each of K folds"),
             _option("--processes", type=int, metavar="N", help="train together in N processes on this machine"),
             ENGINE,
             _option("--workers", type=int, metavar="N", help="processes on the Ray cluster that train together"),

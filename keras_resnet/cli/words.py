@@ -48,3 +48,16 @@ def shape_of(text: str | None) -> tuple[int, ...] | None:
     if not all(size.strip().isdigit() for size in sizes):
         raise BadValue(f"--input-shape {text} is not a list of sizes. Allowed is for example 224,224,3. Write it so.")
     return tuple(int(size) for size in sizes)
+
+
+def training_overrides(options: argparse.Namespace) -> dict[str, str]:
+    """Returns the overrides of `train`: those of --set, and of the options that are fields too.
+
+    Args:
+        options: of `train`.
+    """
+    overrides = overrides_of(options.set)
+    for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
+        if value is not None:
+            overrides[field] = str(value)
+    return overrides

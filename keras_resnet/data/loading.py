@@ -52,6 +52,7 @@ def load(
     label_key: str | None = None,
     columns: str | None = None,
     group_pattern: str | None = None,
+    fold: str | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -85,6 +86,8 @@ def load(
             Several targets of a regression are "label=age+height".
         group_pattern: a regular expression that finds in a path of "folder:" or "csv:" which patient, machine or scene
             it is of, by its first parentheses; examples of one group are not divided by a split. None for no groups.
+        fold: which of how many equal parts of the training split is the test split, as "1/5", stratified by class, with
+            `split_seed`; a test split that the source has is then left out. None for no folds.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -115,6 +118,7 @@ def load(
         label_key=label_key,
         columns=columns,
         group_pattern=group_pattern,
+        fold=fold,
     )
     source, argument = split_spec(spec)
     if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,7 @@ class LoadOptions:
     label_key: str | None = None
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     group_pattern: str | None = None
+    fold: tuple[int, int] | None = None
 
 
 def check_options(
@@ -58,6 +60,7 @@ def check_options(
     label_key: Any,
     columns: Any,
     group_pattern: Any,
+    fold: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -77,7 +80,18 @@ def check_options(
         label_key=_check_text("label_key", label_key, "a feature's name"),
         columns=_check_columns(_check_text("columns", columns, "such as 'label=diagnosis,group=patient'")),
         group_pattern=_check_text("group_pattern", group_pattern, "a regular expression"),
+        fold=_check_fold(_check_text("fold", fold, "such as '1/5'")),
     )
+
+
+def _check_fold(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, re.ASCII)
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= count or count < 2:
+        raise BadValue(f"fold={text!r} is none. Allowed is which of how many, as '1/5', of two or more. Correct it.")
+    return number, count
 
 
 def _check_text(argument: str, value: Any, what: str) -> str | None:

@@ -180,7 +180,7 @@ def _shares(ray: Any, count: int) -> tuple[int, int]:
 
 def _run_once(ray: Any, count: int, words: Sequence[str], cpus: int, gpus: int) -> tuple[list[int | None], str]:
     """Returns the status of each process, None for one whose node was lost, and the last words of one that failed."""
-    wanted = ray.remote(Member).options(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)
+    wanted = ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(Member)
     members = [wanted.options(scheduling_strategy=on_this_node(ray)).remote()]
     members += [wanted.options(scheduling_strategy="SPREAD").remote() for _ in range(count - 1)]
     statuses: list[int | None] = []

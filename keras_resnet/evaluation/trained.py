@@ -19,6 +19,7 @@ from keras_resnet.tasks import CLASSIFICATION, TASKS, Task
 from keras_resnet.tasks.scores import checked_labels
 from keras_resnet.training import Run
 from keras_resnet.training.defaults import absolute_spec
+from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL
 from keras_resnet.weights.model_file import load_model_file
 
 LOGGER = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ def open_features(run_or_model: Any) -> Trained:
     if colon and name in models.VARIANTS and not path.exists():
         model = models.pretrained_model(name, tag)
         return Trained(model, preprocessing.for_model(model), None)
+    if (path / FOLDS_FILE).is_file():
+        path /= MEAN_MODEL
     if path.is_dir():
         run = Run.load(path)
         return Trained(run.model, run.record, run)
@@ -193,6 +196,7 @@ def dataset_of(
         if run is not None and datasets.split_spec(str(data))[0] != datasets.split_spec(run.about.data)[0]:
             for name in ("label_key", "columns", "group_pattern"):  # of the run's kind of data
                 options[name] = None
+        options["fold"] = None
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
         options["task"] = CLASSIFICATION.name if "task" in record.assumed else record.task
         options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}

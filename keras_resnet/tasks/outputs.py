@@ -78,7 +78,7 @@ def head_of(model: keras.Model) -> str | None:
     Args:
         model: a Keras model; a model nested at its end is looked into.
     """
-    return next((layer.name for layer in _last_layers(model) if layer.weights), None)
+    return next((layer.name for layer in _last_layers(model) if getattr(layer, "weights", None)), None)
 
 
 def gives_predictions(model: keras.Model) -> bool:

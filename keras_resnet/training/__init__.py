@@ -16,6 +16,8 @@ from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as Sigmoid
 from keras_resnet.training.defaults import resolve as resolve
 from keras_resnet.training.description import differences as differences
 from keras_resnet.training.divergence import TrainingDiverged as TrainingDiverged
+from keras_resnet.training.folds import Folds as Folds
+from keras_resnet.training.folds import cross_validate as cross_validate
 from keras_resnet.training.interruption import Interrupted as Interrupted
 from keras_resnet.training.loss import check_outputs as check_outputs
 from keras_resnet.training.monitor import MeanRecall as MeanRecall

@@ -18,7 +18,7 @@ OPTIONS = {
         "--out",
         "--processes",
         "--dry-run",
-        *("--engine", "--workers", "--address"),
+        *("--engine", "--workers", "--address", "--folds"),
         *TRAINING,
     },
     "evaluate": {
@@ -72,7 +72,7 @@ def test_training_has_the_types_and_defaults_of_its_options():
     given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"], "words": words}
     flags = {"resume": False, "dry_run": False, "engine": "local"}
     names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes")
-    unset = dict.fromkeys((*names, "workers", "address"))
+    unset = dict.fromkeys((*names, "workers", "address", "folds"))
     assert options == unset | flags | given
 
 

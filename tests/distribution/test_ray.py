@@ -81,7 +81,7 @@ def test_a_search_loses_a_node_and_finds_what_one_machine_finds(tmp_path):
         trials=2,
         epochs=6,
         out=tmp_path / "here",
-        overrides={"model.width": 4, "train.save_every": 5, "data.validation_fraction": 0.3},
+        overrides={"model.width": 4, "train.save_every": "5", "data.validation_fraction": 0.3},
         verbose=False,
     )
     assert [trial.values for trial in found.trials] == [trial.values for trial in here.trials]

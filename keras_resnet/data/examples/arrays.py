@@ -22,7 +22,12 @@ class ArrayExamples:
         images: `(examples, *space, channels)`, uint8 or float32.
         labels: int32 `(examples,)`, or float32 `(examples,)` or `(examples, outputs)` for regression.
         names: of the files that the images were read from; None where there were none.
+
+    Attributes:
+        numbers: of the examples in the source, for messages; None where they are counted in the split.
     """
+
+    numbers: np.ndarray | None = None
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
         self.labels = labels
@@ -76,7 +81,9 @@ class ArrayExamples:
 
     def name_of(self, index: int) -> str:
         """Returns the file of the example, or its number in its split."""
-        return f"example {index}" if self.names is None else self.names[index]
+        if self.names is not None:
+            return self.names[index]
+        return f"example {index if self.numbers is None else self.numbers[index]}"
 
     def take(self, indices: np.ndarray) -> "ArrayExamples":
         """Returns the split that holds these examples, in this order."""

@@ -98,6 +98,62 @@ def with_test(splits: Mapping[str, Held], options: LoadOptions, groups: Groups |
     return _carve(splits, "test", options.test_fraction, options, "test_fraction", groups)
 
 
+def divided(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
+    """Returns the splits with those that the source lacks taken from "train", or with a fold for the test split.
+
+    Args:
+        splits: of the source; with a fold its test split is left out.
+        options: of `load`.
+        groups: as for `with_validation`.
+
+    Raises:
+        ValueError: a part would be empty, or the labels stand in files that are streamed.
+    """
+    if options.fold is not None:
+        splits = _with_fold(splits, options, groups)
+    elif set(splits) == {"train"}:
+        splits = with_test(splits, options, groups)
+    return with_validation(splits, options, groups)
+
+
+def _with_fold(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None) -> dict[str, Held]:
+    """Returns the splits with one of several equal parts of "train" in the place of "test"; scikit-learn deals them."""
+    import warnings
+
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    assert options.fold is not None
+    number, count = options.fold
+    train = splits["train"]
+    if train.labels is None:
+        raise BadValue(
+            f"fold='{number}/{count}' was given for data that are streamed from files. Allowed are data whose labels "
+            "are at hand. Raise in_memory_limit, or use folder:, csv: or wds:."
+        )
+    labels = train.labels if options.task.has_classes else np.zeros(len(train))
+    subjects = None if groups is None else groups.get("train")
+    kind = StratifiedGroupKFold if subjects is not None else StratifiedKFold if options.task.has_classes else KFold
+    dealer = kind(count, shuffle=True, random_state=options.split_seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a class with fewer examples than folds is in some of them
+            parts = list(dealer.split(np.zeros(len(train)), labels, subjects))
+    except ValueError as error:
+        raise BadValue(
+            f"fold='{number}/{count}' cannot be dealt of {len(train)} examples ({error}). Use fewer folds."
+        ) from error
+    staying, leaving = parts[number - 1]
+    if not len(leaving) or not len(staying):
+        raise BadValue(f"Fold {number} of {count} is empty, because groups stay whole. Use fewer folds.")
+    held = {name: examples for name, examples in splits.items() if name not in ("train", "test")}
+    if subjects is not None and groups is not None:
+        groups["train"], groups["test"] = subjects[staying], subjects[leaving]
+    left_out = train.take(leaving)
+    if getattr(left_out, "names", "") is None:
+        left_out.numbers = leaving  # type: ignore[attr-defined]  # an array's example is known by its place
+    return {"train": train.take(staying), **held, "test": left_out}
+
+
 def split_off_groups(
     labels: np.ndarray, groups: np.ndarray, fraction: float, *, seed: int, argument: str
 ) -> tuple[np.ndarray, np.ndarray]:

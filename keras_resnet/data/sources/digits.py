@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples
-from keras_resnet.data.examples.splits import split_off, with_validation
+from keras_resnet.data.examples.splits import divided, split_off
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.tasks import CLASSIFICATION
@@ -40,7 +40,7 @@ def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
     }
     return Dataset(
         spec,
-        with_validation(splits, options),
+        divided(splits, options),
         class_names=tuple(str(digit) for digit in range(10)),
         num_outputs=10,
         report=[],

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples
-from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.bad_images import bad_image_error, settle
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
@@ -47,9 +47,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
         check_manifest(options.manifest, root, paths)
     splits = _scan(root, classes, names, options, report)
     groups = _groups(spec, splits, options, report)
-    if set(splits) == {"train"}:
-        splits = with_test(splits, options, groups)
-    splits = with_validation(splits, options, groups)
+    splits = divided(splits, options, groups)
     report[counted] += division(splits, len(classes))
     return Dataset(
         spec, hold(splits, options, report), class_names=names, num_outputs=len(names), report=report, groups=groups

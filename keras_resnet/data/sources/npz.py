@@ -11,7 +11,7 @@ from keras_resnet.arguments import suggestion
 from keras_resnet.data.array_files import open_npz
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, check_same_length
-from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import resolve
 from keras_resnet.errors import BadValue
@@ -63,9 +63,7 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         class_names = tuple(str(label) for label in range(num_outputs or 0))
     report = [_kind(splits["train"].image_shape), *_report(splits, class_names)]
     found = len(splits)
-    if found == 1:
-        splits = with_test(splits, options)
-    held = dict(with_validation(splits, options))
+    held = dict(divided(splits, options))
     if class_names:
         report[1] += division(held, found)
     return Dataset(

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
-from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.decoding import inspect_part
 from keras_resnet.data.images.headers import Header
@@ -92,9 +92,7 @@ def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[
         told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
         report.append(f"split {split!r}: {len(examples)} images in {len(shards[split])} shards: {told}")
     counted, count = len(splits), len(report) - len(splits)
-    if set(splits) == {"train"}:
-        splits = with_test(splits, options)
-    splits = with_validation(splits, options)
+    splits = divided(splits, options)
     report[count] += division(splits, counted)
     return Dataset(spec, dict(splits), class_names=names, num_outputs=len(names), report=report)
 

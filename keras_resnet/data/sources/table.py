@@ -13,7 +13,7 @@ import numpy as np
 from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples, as_images
-from keras_resnet.data.examples.splits import division, with_test, with_validation
+from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
@@ -108,9 +108,7 @@ def _divided(
         told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
         report.append(f"split {split!r}: {len(numbers)} examples" + f": {told}" * bool(names))
     subjects = {split: None if groups is None else groups[numbers] for split, numbers in found.items()}
-    if set(splits) == {"train"}:
-        splits = with_test(splits, options, subjects)
-    splits = with_validation(splits, options, subjects)
+    splits = divided(splits, options, subjects)
     report[first] += division(splits, len(found))
     return splits, subjects
 

@@ -15,7 +15,7 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.examples.encoded import EncodedExamples, known
 from keras_resnet.data.examples.plan import Plan
-from keras_resnet.data.examples.splits import rounded_count, with_test, with_validation
+from keras_resnet.data.examples.splits import divided, rounded_count
 from keras_resnet.data.examples.streamed import Shard, StreamedExamples
 from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.data.images.decoding import decode
@@ -253,13 +253,11 @@ def _hold(
         for stream in streams.values()
     )
     encoded = sum(len(stream) * stream.record_bytes for stream in streams.values())
-    if decoded > options.in_memory_limit and encoded > options.in_memory_limit:
+    if decoded > options.in_memory_limit and encoded > options.in_memory_limit and options.fold is None:
         return _divide_head(streams, options, report)
     read = _decode if decoded <= options.in_memory_limit else _encode
     splits = {name: read(stream, num_classes) for name, stream in streams.items()}
-    if set(splits) == {"train"}:
-        splits = with_test(splits, options)
-    return with_validation(splits, options)
+    return divided(splits, options)
 
 
 def _decode(stream: StreamedExamples, num_classes: int) -> ArrayExamples:

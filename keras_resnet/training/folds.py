@@ -1,0 +1,188 @@
+"""Cross-validation: a run for each fold, what they say together, and one model that is their mean."""
+
+import csv
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import files, preprocessing
+from keras_resnet.arguments import check_int, check_path
+from keras_resnet.errors import BadType, BadValue
+from keras_resnet.tasks import TASKS
+from keras_resnet.tasks.outputs import last_activation, softmax
+from keras_resnet.training.callbacks import save_model
+from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
+from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.run import Run
+from keras_resnet.training.scoring import outputs_and_labels
+from keras_resnet.training.trainer import fit
+
+FOLDS_FILE, MEAN_MODEL, PREDICTIONS = "folds.json", "mean.keras", "out_of_fold.csv"
+MOST_FOLDS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """The runs of a cross-validation.
+
+    Attributes:
+        path: the folder, with a run in `fold-1` and so on, `folds.json`, `out_of_fold.csv` and `mean.keras`.
+        rows: the scores of each fold on the examples that it left out.
+        out_of_fold: the scores of all of these predictions together.
+    """
+
+    path: pathlib.Path
+    rows: list[dict[str, Any]]
+    out_of_fold: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Returns a table: each fold, mean and standard deviation, and all predictions together."""
+        names = [name for name, value in self.rows[0].items() if isinstance(value, (int, float))]
+        wide = {name: max(len(name), 10) for name in names}
+
+        def line(title: Any, values: Mapping[str, Any]) -> str:
+            cells = (f"{values.get(name, ''):>{wide[name]},.4g}" if name in values else "" for name in names)
+            return f"{title:<12}" + "  ".join(cells)
+
+        columns = {name: [row[name] for row in self.rows] for name in names}
+        means = {name: float(np.mean(values)) for name, values in columns.items()}
+        spreads = {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
+        lines = [f"{'fold':<12}" + "  ".join(f"{name:>{wide[name]}}" for name in names)]
+        lines += [line(number, row) for number, row in enumerate(self.rows, start=1)]
+        lines += [line("mean", means), line("spread", spreads), line("out of fold", self.out_of_fold)]
+        return "\n".join([f"{self.path}", *lines])
+
+
+def cross_validate(
+    recipe: Recipe | str | os.PathLike | None = None,
+    *,
+    folds: int = 5,
+    model: str | None = None,
+    data: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    out: str | os.PathLike,
+    resume: bool = False,
+    seed: int | None = None,
+    weights: str | os.PathLike | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    verbose: Any = "auto",
+) -> Folds:
+    """Trains a run for each fold, scores it on the examples that it left out, and keeps the mean of the models.
+
+    The training split is dealt into folds, stratified by class; groups stay whole. Each run leaves one out, takes its
+    validation split from the others, by which its best epoch is chosen, and is scored on the one that it left out: so
+    each example is predicted once, by a model that has not seen it. A test split of the data is not touched.
+
+    Args:
+        recipe: as for `fit`.
+        folds: how many, in [2, 100].
+        model: as for `fit`.
+        data: a spec, as for `fit`.
+        data_dir: as for `fit`.
+        out: the folder. It is given `fold-1/` and so on, runs as those of `fit`; `folds.json`, the scores; the
+            predictions in `out_of_fold.csv` (path, fold, label, a probability for each class; of a regression targets
+            and values); and `mean.keras`, the mean of the models, which `predict`, `evaluate` and `export` take for the
+            folder.
+        resume: go on where the folder stands, and start where it is empty.
+        seed: as for `fit`.
+        weights: as for `fit`.
+        overrides: as for `fit`.
+        verbose: as for `fit`.
+
+    Raises:
+        TypeError, ValueError: as `fit`; or the data cannot be dealt into so many folds.
+        Interrupted: on Ctrl-C; with `resume` it goes on.
+    """
+    check_int("folds", folds, minimum=2, maximum=MOST_FOLDS)
+    check_path("out", out)
+    if data is not None and not isinstance(data, str):
+        raise BadType(f"data={data!r} is no spec. Folds are dealt as data are loaded. Pass one as 'folder:photos'.")
+    if "data.fold" in (overrides or {}):
+        raise BadValue("data.fold was given for a cross-validation, which sets it. Leave it out.")
+    folder = pathlib.Path(out).expanduser()
+    names = [f"fold-{number + 1}" for number in range(folds)]
+    if not resume:
+        files.check_folder_free(folder, (*names, FOLDS_FILE, MEAN_MODEL, PREDICTIONS))
+    extra = folder / f"fold-{folds + 1}"
+    if extra.exists():
+        raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")
+    shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "weights": weights}
+    rows, outputs, labels, parts = [], [], [], []
+    for number, name in enumerate(names, start=1):
+        own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
+        run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
+        rows.append({key: value for key, value in run.metrics["test"].items() if isinstance(value, (int, float))})
+        found = outputs_and_labels(run.model, run.dataset, "test", run.record, EVALUATION_BATCH_SIZE)
+        task = TASKS[run.record.task or run.dataset.task]
+        outputs.append(task.read(run.model, found[0], run.record.activation))
+        labels.append(found[1])
+        examples = run.dataset.split("test")
+        parts += [(examples.name_of(index), number) for index in range(len(examples))]
+        last = run
+        keras.backend.clear_session()
+    scored = task.score(np.concatenate(outputs), np.concatenate(labels), last.dataset.class_names)
+    _write_predictions(folder / PREDICTIONS, parts, np.concatenate(labels), np.concatenate(outputs), last)
+    files.write_atomically(folder / MEAN_MODEL, lambda path: save_model(mean_model(folder, names), path))
+    found_folds = Folds(folder, rows, scored)
+    told = {"folds": rows, "out_of_fold": scored, "recipe": last.recipe.name, "data": last.about.data}
+    files.write_text(folder / FOLDS_FILE, json.dumps(told, indent=1) + "\n")
+    return found_folds
+
+
+def _write_predictions(
+    path: pathlib.Path, parts: list[tuple[str, int]], labels: np.ndarray, outputs: np.ndarray, run: Run
+) -> None:
+    """Writes a line an example: its name, its fold, its label, and what the model that had not seen it says."""
+    names = run.dataset.class_names
+    values = softmax(outputs) if names else outputs
+    outputs_named = names or run.dataset.units or tuple(map(str, range(values.shape[1])))
+    targets = ["label"] if names else [f"target {name}" for name in outputs_named]
+
+    def write(half: pathlib.Path) -> None:
+        with open(half, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "fold", *targets, *outputs_named])
+            for (name, fold), label, row in zip(parts, labels, values, strict=True):
+                told = [names[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
+                writer.writerow([name, fold, *told, *(float(value) for value in row)])
+
+    files.write_atomically(path, write)
+
+
+def mean_model(folder: pathlib.Path, names: list[str]) -> keras.Model:
+    """Returns one network whose probabilities, or values, are the mean of those of several runs.
+
+    Args:
+        folder: that holds the runs.
+        names: of their folders.
+    """
+    runs = [Run.load(folder / name) for name in names]
+    record = runs[0].record
+    image = keras.Input(runs[0].model.input_shape[1:], name="image")
+    answers, is_single = [], runs[0].model.output_shape[-1] == 1
+    for run, name in zip(runs, names, strict=True):
+        member = run.model
+        member.name = name.replace("-", "_")
+        output = member(image)
+        if record.activation is not None and last_activation(member) == "linear":
+            if record.activation == "sigmoid" and not is_single:
+                output = keras.ops.log_sigmoid(output)  # sigmoids of labels that exclude each other share their sum
+            output = keras.layers.Activation("sigmoid" if is_single else "softmax", dtype="float32")(output)
+        answers.append(output)
+    mean = keras.layers.Average(dtype="float32")(answers)
+    if record.activation is None:
+        model = keras.Model(image, keras.layers.Activation("linear", dtype="float32")(mean), name="mean")
+        preprocessing.describe_outputs(model, task=record.task, units=record.units)
+        return model
+    # Through logits, so that the last layer says what the outputs are.
+    logits = keras.ops.log(mean) - keras.ops.log(1 - mean) if is_single else keras.ops.log(mean)
+    activation = "sigmoid" if is_single else "softmax"
+    model = keras.Model(image, keras.layers.Activation(activation, dtype="float32")(logits), name="mean")
+    preprocessing.describe_outputs(model, record.class_names, activation=activation)
+    return model

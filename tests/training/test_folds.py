@@ -1,0 +1,163 @@
+"""Cross-validation: each example is predicted once, by a model that has not seen it, and the models have a mean."""
+
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score
+
+pytest.importorskip("tensorflow")
+
+from keras_resnet import cli, data, evaluation, training  # noqa: E402
+from keras_resnet.training.folds import mean_model  # noqa: E402
+from keras_resnet.training.run import Run  # noqa: E402
+from tests.data.sources.test_shards import picture  # noqa: E402
+
+SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("arrays") / "set.npz"
+    labels = np.arange(90) % 3
+    images = (rng.normal(size=(90, 8, 8, 1)) + labels[:, None, None, None]).astype("float32")
+    np.savez(path, x=images, y=labels, class_names=["a", "b", "c"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def folds(arrays, tmp_path_factory):
+    out = tmp_path_factory.mktemp("folds") / "cv"
+    found = training.cross_validate("quick", folds=3, data=f"npz:{arrays}", out=out, overrides=SMALL, verbose=0)
+    return found, out
+
+
+def rows_of(out):
+    with open(out / "out_of_fold.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_example_is_predicted_once_by_a_model_that_has_not_seen_it(folds, arrays):
+    found, out = folds
+    rows = rows_of(out)
+    assert sorted(row["path"] for row in rows) == sorted(f"example {index}" for index in range(90))
+    source = np.load(arrays)
+    for number in (1, 2, 3):
+        run = Run.load(out / f"fold-{number}")
+        mine = [row for row in rows if row["fold"] == str(number)]
+        places = [int(row["path"].split()[1]) for row in mine]
+        np.testing.assert_array_equal(np.bincount(source["y"][places]), [10, 10, 10])
+        expected = np.asarray(keras.ops.softmax(run.model.predict(source["x"][places], verbose=0)))
+        np.testing.assert_allclose([[float(row[name]) for name in "abc"] for row in mine], expected, atol=1e-5)
+        assert [row["label"] for row in mine] == ["abc"[label] for label in source["y"][places]]
+        # The validation split, by which the best epoch is chosen, is of the others.
+        seen = {image.tobytes() for split in ("train", "validation") for image in run.dataset.arrays(split)[0]}
+        assert not seen & {source["x"][place].tobytes() for place in places}
+        assert set(run.dataset.sizes) == {"train", "validation", "test"}
+    guesses = [max("abc", key=lambda name, row=row: float(row[name])) for row in rows]
+    accuracy = accuracy_score([row["label"] for row in rows], guesses)
+    assert found.out_of_fold["accuracy"] == pytest.approx(accuracy)
+    told = json.loads((out / "folds.json").read_text())
+    assert [row["examples"] for row in told["folds"]] == [30, 30, 30]
+    assert f"{np.mean([row['accuracy'] for row in found.rows]):.4g}" in str(found)
+
+
+def test_the_folder_is_the_mean_of_its_models(folds, arrays):
+    _, out = folds
+    images = np.load(arrays)["x"][:20]
+    members = [Run.load(out / f"fold-{number}").model.predict(images, verbose=0) for number in (1, 2, 3)]
+    expected = np.mean([np.asarray(keras.ops.softmax(member)) for member in members], axis=0)
+    mean = evaluation.load_model(out)
+    np.testing.assert_allclose(mean.predict(images, verbose=0), expected, atol=1e-6)
+    scores = evaluation.evaluate(out, data=f"npz:{arrays}")
+    assert scores["examples"] == 90 and {row["name"] for row in scores["per_class"]} == {"a", "b", "c"}
+
+
+def test_a_resume_makes_what_is_missing_and_ends_the_same(folds, arrays, tmp_path):
+    found, out = folds
+    copy = shutil.copytree(out, tmp_path / "cv")
+    shutil.rmtree(copy / "fold-2")
+    for name in ("folds.json", "out_of_fold.csv", "mean.keras"):
+        (copy / name).unlink()
+    options = {"data": f"npz:{arrays}", "overrides": SMALL, "verbose": 0}
+    with pytest.raises(ValueError, match=r"fold-1|fold-3"):
+        training.cross_validate("quick", folds=3, out=copy, **options)
+    again = training.cross_validate("quick", folds=3, out=copy, resume=True, **options)
+    assert again.rows == found.rows and rows_of(copy) == rows_of(out)
+    with pytest.raises(ValueError, match="holds fold-3, of more folds than 2"):
+        training.cross_validate("quick", folds=2, out=copy, resume=True, **options)
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "sigmoid_cross_entropy", "mean_squared_error"])
+def test_the_mean_of_other_heads_is_that_of_their_answers(tmp_path, loss):
+    rng = np.random.default_rng(0)
+    is_regression = loss == "mean_squared_error"
+    labels = rng.normal(size=40).astype("float32") if is_regression else np.arange(40) % 2
+    images = rng.normal(size=(40, 8, 8, 1)).astype("float32")
+    np.savez(tmp_path / "set.npz", x=images, y=labels)
+    overrides = {**SMALL, "loss.name": loss, "train.batch_size": 8}
+    out = tmp_path / "cv"
+    training.cross_validate("quick", folds=2, data=f"npz:{tmp_path}/set.npz", out=out, overrides=overrides, verbose=0)
+    mean = evaluation.open_trained(out)
+    read = mean.task.answers(mean.read(mean.model.predict(images, verbose=0)), ("0", "1"), (), 2)
+    answers = []
+    for number in (1, 2):
+        one = evaluation.open_trained(out / f"fold-{number}")
+        answers.append(one.task.answers(one.read(one.model.predict(images, verbose=0)), ("0", "1"), (), 2))
+
+    def value(answer):
+        if is_regression:
+            return answer["values"][0]
+        return next(found["probability"] for found in answer["classes"] if found["index"] == 1)
+
+    for found, *members in zip(read, *answers, strict=True):
+        assert value(found) == pytest.approx(np.mean([value(member) for member in members]), rel=1e-4, abs=1e-6)
+
+
+def test_folds_leave_groups_whole(tmp_path):
+    rows = ["path,label,patient"]
+    for number in range(24):
+        for side in "ab":
+            (tmp_path / f"{number}{side}.png").write_bytes(picture(2 * number + (side == "b"), "PNG", (8, 8)))
+            rows.append(f"{number}{side}.png,{'xy'[number % 2]},p{number}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    seen = []
+    for number in range(1, 5):
+        dataset = data.load(f"csv:{tmp_path}/t.csv", fold=f"{number}/4")
+        groups = {split: set(dataset.groups_of(split)) for split in dataset.sizes}
+        assert not groups["train"] & groups["test"] and not groups["validation"] & (groups["train"] | groups["test"])
+        assert len(dataset.split("test").labels) == 12 and dataset.split("test").labels.mean() == 0.5
+        seen += sorted(groups["test"])
+    assert sorted(seen) == sorted(f"p{number}" for number in range(24))
+
+
+@pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "1", "a/b"])
+def test_what_is_no_fold_is_refused(arrays, fold):
+    with pytest.raises(ValueError, match="is none. Allowed is which of how many"):
+        data.load(f"npz:{arrays}", fold=fold)
+
+
+def test_folds_that_cannot_be_are_refused_before_anything_is_written(arrays, tmp_path, capsys):
+    options = {"data": f"npz:{arrays}", "out": tmp_path / "cv", "overrides": SMALL}
+    for folds, match in ((1, "folds"), (91, "cannot be dealt of 90 examples")):
+        with pytest.raises(ValueError, match=match):
+            training.cross_validate("quick", folds=folds, **options)
+    with pytest.raises(ValueError, match="data.fold was given for a cross-validation"):
+        training.cross_validate("quick", **{**options, "overrides": {"data.fold": "1/5"}})
+    assert not (tmp_path / "cv").exists()
+    for words in (["--folds", "3"], ["--folds", "3", "--out", str(tmp_path / "cv"), "--processes", "2"]):
+        assert cli.main(["train", *words]) == 2
+        assert "--folds" in capsys.readouterr().err
+
+
+def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
+    sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    words = ["train", "--folds", "2", "--data", f"npz:{arrays}", "--out", str(tmp_path / "cv"), *sets]
+    assert not cli.main(words)
+    told = capsys.readouterr().out
+    assert "spread" in told and "out of fold" in told and "fold-2" in (tmp_path / "cv" / "folds.html").read_text()
+    assert mean_model(tmp_path / "cv", ["fold-1", "fold-2"]).output_shape == (None, 3)
