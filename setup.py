@@ -38,6 +38,7 @@ EXTRAS: dict[str, list[str]] = {
     "report": [],  # pages need nothing that the main jobs do not; the name stays, for scripts that ask for it
     "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1"],
     "hf": ["pyarrow>=21,<27"],  # reads parquet
+    "inspect": ["imagehash>=4.3,<5"],  # near copies
     "ray": ["ray>=2.60,<3"],  # searches and trainings on a cluster
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras_resnet.models as models
 from keras_resnet.arguments import choose
-from keras_resnet.cli import folds, together
+from keras_resnet.cli import folds, inspection, together
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of, training_overrides
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
@@ -313,6 +313,7 @@ COMMANDS: dict[str, Command] = {
     "predict": predict,
     "lr-find": lr_find,
     "preview": preview,
+    "inspect-data": inspection.inspect,
     "tune": tune,
     "explain": explain,
     "export": export,

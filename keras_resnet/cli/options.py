@@ -148,6 +148,16 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SET,
         ],
     ),
+    "inspect-data": (
+        "what is wrong with data before training; or the labels that a cross-validation doubts",
+        [
+            _option("spec", metavar="SPEC|FOLDER", help=f"{SPEC}; or the folder of `train --folds`"),
+            DATA_DIR,
+            TASK,
+            SET,
+            JSON,
+        ],
+    ),
     "tune": (
         "search for a better recipe, in processes of its own",
         [

@@ -7,6 +7,7 @@ from keras_resnet.data.images.bad_images import BadImageError
 from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.reading import read_for_network, sizing
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
+from keras_resnet.data.inspection import Inspection, inspect_data
 from keras_resnet.data.loading import load, split_spec
 from keras_resnet.data.sources.manifest import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
@@ -15,8 +16,10 @@ __all__ = [
     "CROP_FRACTION",
     "BadImageError",
     "Dataset",
+    "Inspection",
     "check_labels",
     "check_targets",
+    "inspect_data",
     "load",
     "naming_bad_files",
     "read_for_network",

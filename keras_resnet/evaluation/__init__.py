@@ -15,6 +15,8 @@ from keras_resnet.evaluation.calibration import calibrate as calibrate
 from keras_resnet.evaluation.calibration import reliability as reliability
 from keras_resnet.evaluation.calibration import temperature_of as temperature_of
 from keras_resnet.evaluation.intervals import detailed_scores as detailed_scores
+from keras_resnet.evaluation.label_issues import LabelIssue as LabelIssue
+from keras_resnet.evaluation.label_issues import label_issues as label_issues
 from keras_resnet.evaluation.predictions import Mistake as Mistake
 from keras_resnet.evaluation.predictions import mistakes as mistakes
 from keras_resnet.evaluation.probes import probe as probe

@@ -207,14 +207,24 @@ def _class_names(spec: str, folder: pathlib.Path, pictures: Sequence[Picture], o
             "a member beside each, such as '000001.cls' with a number or a name, or '000001.json' with 'label'. Add it."
         )
     labels = {str(picture.label) for picture in pictures}
+    negative = [picture for picture in pictures if re.fullmatch(r"-\d+", str(picture.label))]
+    if negative:
+        raise BadValue(
+            f"{spec}: {len(negative)} of {len(pictures)} images have a negative label, the first is "
+            f"{negative[0].name!r} with {negative[0].label}. Allowed are numbers from 0 on. Leave these images out."
+        )
     are_numbers = all(label.isascii() and label.isdigit() and len(label) < 7 for label in labels)
+    written = next((_lines(folder / name) for name in NAMES if (folder / name).is_file()), None)
     if options.class_names is not None:
+        for picture in pictures if are_numbers and written is not None else ():
+            # A number is of the data's own names, whose order need not be the model's.
+            number = int(str(picture.label))
+            picture.label = written[number] if written is not None and number < len(written) else picture.label
         return options.class_names
     if not are_numbers:
         names = tuple(sorted(labels))
     else:
         count = max(map(int, labels)) + 1
-        written = next((_lines(folder / name) for name in NAMES if (folder / name).is_file()), None)
         if written is not None and len(written) < count:
             raise BadValue(
                 f"{spec}: {str(folder)!r} names {len(written)} classes, and a label says {count - 1}. Complete "

@@ -84,6 +84,20 @@ def test_splits_numbers_and_names_are_found(tmp_path):
     np.testing.assert_array_equal(dataset.split("test").labels, [0, 1] * 4)
 
 
+def test_classes_of_a_model_are_matched_by_name_whatever_their_numbers(tmp_path):
+    members = []
+    for index in range(6):
+        members += [(f"{index}.jpg", picture(index)), (f"{index}.cls", str(index % 3).encode())]
+    pack(tmp_path / "a.tar", members)
+    known = {"class_names": ("goldfish", "ray", "tench"), "validation_fraction": 0, "test_fraction": 0}
+    np.testing.assert_array_equal(data.load(f"wds:{tmp_path}", **known).split("train").labels, [0, 1, 2] * 2)
+    (tmp_path / "classnames.txt").write_text("tench\ngoldfish\nray\n")
+    np.testing.assert_array_equal(data.load(f"wds:{tmp_path}", **known).split("train").labels, [2, 0, 1] * 2)
+    (tmp_path / "classnames.txt").write_text("tench\nshark\nray\n")
+    with pytest.raises(ValueError, match="has the label 'shark'"):
+        data.load(f"wds:{tmp_path}", **known)
+
+
 @pytest.mark.parametrize(
     ("members", "message"),
     [
@@ -94,8 +108,9 @@ def test_splits_numbers_and_names_are_found(tmp_path):
         ([("1.jpg", picture(1)[:-200]), ("1.cls", b"a"), ("2.jpg", picture(2)), ("2.cls", b"b")], "a.tar/1.jpg"),
         ([("1.jpg", b"none"), ("1.cls", b"a")], "a.tar/1.jpg .not a JPEG"),
         ([("1.jpg", picture(1)), ("1.json", b"{")], "cannot be read"),
+        ([("1.jpg", picture(1)), ("1.cls", b"-1"), ("2.jpg", picture(2)), ("2.cls", b"0")], "have a negative label"),
     ],
-    ids=["no label", "no image", "one class", "two images", "half", "no picture", "bad JSON"],
+    ids=["no label", "no image", "one class", "two images", "half", "no picture", "bad JSON", "negative"],
 )
 def test_what_is_wrong_with_a_shard_is_named(tmp_path, members, message):
     pack(tmp_path / "a.tar", members)

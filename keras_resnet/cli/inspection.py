@@ -1,0 +1,46 @@
+"""`inspect-data`: what is wrong with data, and the labels that a cross-validation doubts."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+
+from keras_resnet.cli.words import overrides_of
+from keras_resnet.terminal import one_line
+
+SHOWN = 20
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Prints what is found.
+
+    Args:
+        options: of `inspect-data`.
+    """
+    from keras_resnet import data, evaluation, training
+    from keras_resnet.training.folds import FOLDS_FILE
+
+    if (pathlib.Path(options.spec).expanduser() / FOLDS_FILE).is_file():
+        _print_labels(evaluation.label_issues(pathlib.Path(options.spec).expanduser()), options.json)
+        return
+    recipe = training.Recipe.load("quick").replace(overrides_of(options.set))
+    found = data.inspect_data(recipe.data.load(options.spec, options.data_dir, options.task or "classification"))
+    if options.json:
+        print(json.dumps(found.to_dict()))
+        return
+    for line in str(found).splitlines():
+        print(one_line(line))
+
+
+def _print_labels(found: list, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps([dataclasses.asdict(issue) for issue in found]))
+        return
+    doubtful = sum(issue.is_issue for issue in found)
+    print(
+        f"{len(found):,} examples, of which {doubtful:,} have a label that is probably wrong; the most doubtful first:"
+    )
+    for issue in found[:SHOWN]:
+        print(one_line(f"  {issue}"))
+    if doubtful > SHOWN:
+        print(f"  and {doubtful - SHOWN:,} more; --json has all")

@@ -1,0 +1,198 @@
+"""What is wrong with a data set before it is trained on: near copies, pictures of one colour, rare classes."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.arguments import check_int
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.errors import MissingPackage
+
+# Pictures are compared at this side.
+SIDE_PX = 32
+# Of 64 bits of the hash; pairs that differ in more are not looked at.
+MOST_BITS = 12
+# Correlation of the grey values of two near copies.
+ALIKE = 0.92
+# Standard deviation of the values of a picture that is all one colour, in [0, 255].
+ONE_COLOUR = 1.0
+FEW_EXAMPLES = 10
+ROWS_AT_ONCE = 256
+# Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
+LUMA = np.array([0.299, 0.587, 0.114], "float32")
+SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class NearCopy:
+    """Two pictures that look alike.
+
+    Attributes:
+        names: of their files, or their places.
+        splits: that they are in.
+        labels: names of their classes; empty for a regression.
+        correlation: of their grey values, 1 for equal ones.
+    """
+
+    names: tuple[str, str]
+    splits: tuple[str, str]
+    labels: tuple[str, ...]
+    correlation: float
+
+    def __str__(self) -> str:
+        """Returns a line."""
+        told = [f"{name} ({', '.join(filter(None, [split, label]))})" for name, split, label in self._parts()]
+        return f"{self.correlation:.3f}  {' and '.join(told)}"
+
+    def _parts(self) -> list[tuple[str, str, str]]:
+        return list(zip(self.names, self.splits, self.labels or ("", ""), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        spec: of the data.
+        counts: split -> class -> examples; of a regression split -> "" -> examples.
+        shape: of the examples, None where sizes differ.
+        few: classes with fewer than 10 training examples.
+        one_colour: names of pictures that are all one colour.
+        near_copies: pairs of pictures that look alike, those of different splits first.
+        report: what loading the data said: skipped files, exact copies, names that look like groups.
+    """
+
+    spec: str
+    counts: dict[str, dict[str, int]]
+    shape: tuple[int | None, ...]
+    few: list[str]
+    one_colour: list[str]
+    near_copies: list[NearCopy]
+    report: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """Returns the lines for a terminal; long lists are cut."""
+        shape = "x".join("?" if size is None else str(size) for size in self.shape)
+        lines = [f"{self.spec}: examples of {shape}"]
+        for split, counts in self.counts.items():
+            told = ", ".join(f"{name} {count}" for name, count in counts.items() if name)
+            lines.append(f"{split:<12}{sum(counts.values()):>8,}" + f"  {told}" * bool(told))
+        across = sum(pair.splits[0] != pair.splits[1] for pair in self.near_copies)
+        found = {
+            f"classes with fewer than {FEW_EXAMPLES} training examples": self.few,
+            "pictures of one colour": self.one_colour,
+            f"near copies, {across} of them in two splits": list(map(str, self.near_copies)),
+        }
+        for title, items in found.items():
+            lines.append(f"\n{len(items)} {title}" + ":" * bool(items))
+            lines += [f"  {item}" for item in items[:SHOWN]]
+            lines += [f"  and {len(items) - SHOWN} more; --json has all"] * (len(items) > SHOWN)
+        return "\n".join([*lines, "", *self.report])
+
+
+def inspect_data(dataset: Dataset) -> Inspection:
+    """Looks at every example of a data set, and at pairs that look alike.
+
+    Near copies are pictures whose grey values, at 32x32 px, correlate by 0.92 or more, among pairs whose perceptual
+    hashes (the library ImageHash, `phash`, 64 bits) differ in at most 12 bits: other sizes, compression, brightness or
+    small cuts of one picture. Turned, mirrored and strongly cut ones are not found.
+
+    Args:
+        dataset: from `load`, with labels at hand. Near copies and colours are of pictures; signals and volumes are
+            counted.
+
+    Raises:
+        MissingPackage: ImageHash is not installed.
+
+    Source:
+        Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
+    """
+    names, splits, labels = _places(dataset)
+    one_colour, near = [], list[NearCopy]()
+    if len(dataset.image_shape) == 3:
+        greys, spreads = _seen(dataset)
+        one_colour = [names[index] for index in np.flatnonzero(spreads < ONE_COLOUR)]
+        for first, second, alike in near_pairs(greys, spreads):
+            pair = (first, second)
+            told = tuple(labels[index] for index in pair) if dataset.class_names else ()
+            near.append(NearCopy((names[first], names[second]), (splits[first], splits[second]), told, round(alike, 4)))
+        near.sort(key=lambda pair: (pair.splits[0] == pair.splits[1], -pair.correlation))
+    counts: dict[str, dict[str, int]] = {}
+    for split in dataset.sizes:
+        mine = [label for label, place in zip(labels, splits, strict=True) if place == split]
+        counts[split] = {name: mine.count(name) for name in dataset.class_names} or {"": len(mine)}
+    few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
+    return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_colour, near, list(dataset.report))
+
+
+def _places(dataset: Dataset) -> tuple[list[str], list[str], list[str]]:
+    """Returns name, split and class of every example."""
+    names, splits, labels = [], [], []
+    for split, size in dataset.sizes.items():
+        found = dataset.split(split).labels
+        for index in range(size):
+            names.append(dataset.name_of(split, index))
+            splits.append(split)
+            is_class = bool(dataset.class_names) and found is not None
+            labels.append(dataset.class_names[int(found[index])] if is_class and found is not None else "")
+    return names, splits, labels
+
+
+def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the grey values of every picture at a small side, and the largest standard deviation of a channel."""
+    greys, spreads = [], []
+    low, high = dataset.pixel_range or (0.0, 255.0)
+    for images, _ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
+        pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
+        greys.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
+        spreads.append(pixels.std(axis=(1, 2)).max(axis=-1))
+    return np.concatenate(greys), np.concatenate(spreads)
+
+
+def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MOST_BITS) -> list[tuple[int, int, float]]:
+    """Returns pairs of pictures that look alike, and how much: the correlation of their grey values.
+
+    Args:
+        greys: `(pictures, height, width)` in [0, 255].
+        spreads: of the pictures; those of one colour are left out.
+        most_bits: in which the hashes of a pair may differ, in [0, 64].
+
+    Raises:
+        MissingPackage: ImageHash is not installed.
+    """
+    check_int("most_bits", most_bits, minimum=0, maximum=64)
+    try:
+        import imagehash
+        from PIL import Image
+    except ImportError as error:
+        raise MissingPackage(
+            "Near copies need ImageHash, which is not installed. It comes with the extra 'inspect'. Run: pip install "
+            "'keras-resnet-zoo[inspect]'"
+        ) from error
+    kept = np.flatnonzero(spreads >= ONE_COLOUR)
+    if not len(kept):
+        return []
+    found = [imagehash.phash(Image.fromarray(grey.clip(0, 255).astype("uint8"))).hash for grey in greys[kept]]
+    hashes = np.packbits(np.stack(found).reshape(len(kept), -1), axis=1).view("uint64")[:, 0]
+    flat = greys[kept].reshape(len(kept), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    pairs = []
+    for start in range(0, len(kept), ROWS_AT_ONCE):
+        rows = hashes[start : start + ROWS_AT_ONCE]
+        differing = np.bitwise_count(rows[:, None] ^ hashes[None, start:])
+        firsts, seconds = np.nonzero(differing <= most_bits)
+        later = seconds > firsts
+        firsts, seconds = firsts[later] + start, seconds[later] + start
+        alike = np.einsum("ij,ij->i", flat[firsts], flat[seconds])
+        pairs += [
+            (int(kept[one]), int(kept[other]), float(value))
+            for one, other, value in zip(firsts, seconds, alike, strict=True)
+            if value >= ALIKE
+        ]
+    return pairs

@@ -1,0 +1,99 @@
+"""Labels that are probably wrong: those that models which had not seen the example disagree with."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.training.folds import PREDICTIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelIssue:
+    """An example whose label is doubtful.
+
+    Attributes:
+        path: of the example, or its place.
+        label: that it has.
+        guess: the class that it more probably is of.
+        quality: the probability of its label, by a model that had not seen it; the lower, the more doubtful.
+        is_issue: whether confident learning counts it as wrong.
+    """
+
+    path: str
+    label: str
+    guess: str
+    quality: float
+    is_issue: bool
+
+    def __str__(self) -> str:
+        """Returns a line."""
+        return f"{self.quality:.3f}  {self.path}: {self.label}, more probably {self.guess}"
+
+
+def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
+    """Returns the examples of a cross-validation, those whose label is most doubtful first.
+
+    They are ranked by the probability of their label ("self-confidence"). `is_issue` is confident learning's: another
+    class is at least as probable as it is on average for the examples that have it for a label.
+
+    Args:
+        folder: of `training.cross_validate`, for a classification.
+
+    Raises:
+        ValueError: it holds no out-of-fold predictions of a classifier.
+
+    Source:
+        Northcutt, Jiang and Chuang 2021, "Confident learning: estimating uncertainty in dataset labels", section 3.1;
+        the ranks are those of the library cleanlab's `get_label_quality_scores`.
+    """
+    path = pathlib.Path(folder) / PREDICTIONS
+    if not path.is_file():
+        raise BadValue(
+            f"{os.fspath(folder)!r} holds no {PREDICTIONS}. Allowed is the folder of a cross-validation that ended "
+            "(keras-resnet train --folds 5). Name it."
+        )
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        rows = list(reader)
+    if header[:3] != ["path", "fold", "label"] or len(header) < 5 or not rows:
+        raise BadValue(f"{os.fspath(path)!r} is of no classifier. Allowed is a column 'label' and one for each class.")
+    names = header[3:]
+    labels = np.array([names.index(row[2]) for row in rows])
+    probabilities = np.array([[float(value) for value in row[3:]] for row in rows])
+    quality, guesses, issues = ranked(probabilities, labels)
+    order = np.argsort(quality, kind="stable")
+    return [
+        LabelIssue(
+            rows[index][0], names[labels[index]], names[guesses[index]], float(quality[index]), bool(issues[index])
+        )
+        for index in order
+    ]
+
+
+def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns for each example the probability of its label, the most probable other class, and whether it is an issue.
+
+    Args:
+        probabilities: `(examples, classes)`, of models that had not seen the example.
+        labels: integers `(examples,)`.
+    """
+    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
+    classes = probabilities.shape[1]
+    quality = probabilities[np.arange(len(labels)), labels]
+    # Of a class that no example has for a label nothing is known: none is taken for it.
+    usual = np.array([
+        probabilities[labels == index, index].mean() if (labels == index).any() else np.inf for index in range(classes)
+    ])  # fmt: skip
+    confident = np.where(probabilities >= usual, probabilities, -np.inf)
+    counted = confident.argmax(axis=1)
+    issues = np.isfinite(confident.max(axis=1)) & (counted != labels)
+    others = probabilities.copy()
+    others[np.arange(len(labels)), labels] = -np.inf
+    return quality, np.where(issues, counted, others.argmax(axis=1)), issues
