@@ -50,7 +50,7 @@ class Folds:
             cells = (f"{values.get(name, ''):>{wide[name]},.4g}" if name in values else "" for name in names)
             return f"{title:<12}" + "  ".join(cells)
 
-        columns = {name: [row[name] for row in self.rows] for name in names}
+        columns = {name: [row[name] for row in self.rows] for name in names if name != "examples"}
         means = {name: float(np.mean(values)) for name, values in columns.items()}
         spreads = {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
         lines = [f"{'fold':<12}" + "  ".join(f"{name:>{wide[name]}}" for name in names)]

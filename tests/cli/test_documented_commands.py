@@ -53,7 +53,11 @@ def workplace(tmp_path, monkeypatch):
         for index in range(90):
             pixels = rng.integers(0, 256, (40 + index % 7, 50, 3)).astype("uint8")
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.jpg")
-    for name in ("image.png", "one.jpg", "two.jpg"):
+    photos = [
+        f"photos/{name}/{index}.jpg,{name},{name}{index // 3}" for name in ("cats", "dogs") for index in range(90)
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,group", *photos]))
+    for name in ("image.png", "new.png", "one.jpg", "two.jpg"):
         Image.fromarray(rng.integers(0, 256, (48, 64, 3)).astype("uint8")).save(tmp_path / name)
     (tmp_path / "mine.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
@@ -72,6 +76,8 @@ def test_the_commands_of_a_page_run_in_their_order(page, workplace, digits, caps
         more = [] if "--resume" in words else SHORTER.get(words[0], [])
         if words[0] == "train" and "folder:photos" in words:
             more = [*more, "--set", "data.image_size=32"]
+        if "--folds" in words:
+            more = [*more, "--folds", "2"]
         status = main([*words, *more])
         assert status == 0, (words, capsys.readouterr().err)
 
