@@ -47,7 +47,8 @@ class Folds:
         wide = {name: max(len(name), 10) for name in names}
 
         def line(title: Any, values: Mapping[str, Any]) -> str:
-            cells = (f"{values.get(name, ''):>{wide[name]},.4g}" if name in values else "" for name in names)
+            cells = (format(values[name], ",.4g") if name in values else "" for name in names)
+            cells = (f"{cell:>{wide[name]}}" for cell, name in zip(cells, names, strict=True))
             return f"{title:<12}" + "  ".join(cells)
 
         columns = {name: [row[name] for row in self.rows] for name in names if name != "examples"}
