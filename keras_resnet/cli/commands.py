@@ -314,6 +314,7 @@ COMMANDS: dict[str, Command] = {
     "lr-find": lr_find,
     "preview": preview,
     "inspect-data": inspection.inspect,
+    "probe": inspection.probe,
     "tune": tune,
     "explain": explain,
     "export": export,

@@ -1,4 +1,4 @@
-"""`inspect-data`: what is wrong with data, and the labels that a cross-validation doubts."""
+"""`inspect-data` and `probe`: what is wrong with data, and what frozen features make of them."""
 
 import argparse
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from keras_resnet.cli.words import overrides_of
+from keras_resnet.errors import BadValue
 from keras_resnet.terminal import one_line
 
 SHOWN = 20
@@ -44,3 +45,29 @@ def _print_labels(found: list, is_json: bool) -> None:
         print(one_line(f"  {issue}"))
     if doubtful > SHOWN:
         print(f"  and {doubtful - SHOWN:,} more; --json has all")
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Prints how well classifiers on frozen features do.
+
+    Args:
+        options: of `probe`.
+    """
+    from keras_resnet import evaluation, models
+
+    path = pathlib.Path(options.weights).expanduser()
+    if path.is_dir() or path.suffix == ".keras":
+        if options.model is not None:
+            raise BadValue(
+                f"--model {options.model} was given with --weights {options.weights}, which knows its own. Leave "
+                "it out."
+            )
+        network = path
+    else:
+        network = models.pretrained_model(options.model or "resnet18", options.weights)
+    found = evaluation.probe(network, options.data, data_dir=options.data_dir)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:<20}{value:>10,}" if isinstance(value, int) else f"{name:<20}{value:>10.4f}")

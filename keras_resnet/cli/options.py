@@ -158,6 +158,16 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             JSON,
         ],
     ),
+    "probe": (
+        "classifiers on the features of a frozen network, the first thing to try with few examples",
+        [
+            _option("--data", metavar="SPEC", required=True, help=f"the data, with a test split: {SPEC}"),
+            DATA_DIR,
+            _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
+            _option("--weights", metavar="TAG|FILE|RUN", default="cifar10", help="default: %(default)s"),
+            JSON,
+        ],
+    ),
     "tune": (
         "search for a better recipe, in processes of its own",
         [
