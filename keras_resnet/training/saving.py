@@ -156,9 +156,8 @@ class SaveState(keras.callbacks.Callback):
         self._write(name_of(epoch + 1), copy_values([*state_variables(self.model), *self.further]), state)
         self.progress.epochs = epoch + 1
         self._saved = time.perf_counter()
-        if self.group is not None:
-            self._agree(self.group, False)
-        self.asked.raise_if_asked()
+        if self.group is None or self._agree(self.group, False)[1]:
+            self.asked.raise_if_asked()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Waits for the writer."""
@@ -192,9 +191,11 @@ class SaveState(keras.callbacks.Callback):
         now = time.perf_counter()
         step = (now - self._agreed) / self._pause
         pause = max(1, min(MOST_BATCHES, int(AGREE_SECONDS / max(step, 1e-6))))
-        self.asked.signal, is_due, self._pause = group.agree(self.asked.signal, is_due, pause)
+        agreed, is_due, self._pause = group.agree(self.asked.signal, is_due, pause)
         self._left, self._agreed = self._pause, now
-        return is_due, self.asked.signal is not None
+        if agreed is not None:  # else one that came meanwhile is told the others the next time
+            self.asked.signal = agreed
+        return is_due, agreed is not None
 
     def _is_due(self, done: int) -> bool:
         interval = self.interval

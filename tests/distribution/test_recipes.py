@@ -17,8 +17,11 @@ pytest.importorskip("tensorflow")
 from keras_resnet import data, training, tuning  # noqa: E402
 from keras_resnet.distribution import Group, Peers, in_group  # noqa: E402
 from keras_resnet.distribution.step import own_draws  # noqa: E402
+from keras_resnet.training.checkpoint import Progress  # noqa: E402
+from keras_resnet.training.interruption import StopAsked  # noqa: E402
 from keras_resnet.training.loop import TrainingLoop  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+from keras_resnet.training.saving import SaveState  # noqa: E402
 from keras_resnet.training.state_file import newest_first  # noqa: E402
 from tests.distribution.processes import ended, started  # noqa: E402
 
@@ -193,6 +196,23 @@ def test_each_example_of_the_validation_counts_once(balance):
         np.testing.assert_array_equal(images[counted], expected[0])
         np.testing.assert_array_equal(labels[counted], expected[1])
         np.testing.assert_array_equal(weights[counted], expected[2] if len(expected) > 2 else 1)
+
+
+def test_a_signal_that_comes_while_processes_agree_is_told_the_next_time(tmp_path):
+    asked, told = StopAsked(), []
+
+    class Pair:
+        """A group whose first agreement a signal strikes, after what this process has is told."""
+
+        def agree(self, own, is_due, pause):
+            told.append(own)
+            if len(told) == 1:
+                asked.signal = signal.SIGTERM
+            return own, is_due, 1
+
+    state = SaveState(tmp_path, Progress(), {}, asked=asked, group=Pair())
+    assert [state._decide(done)[1] for done in (1, 2)] == [False, True]
+    assert told == [None, signal.SIGTERM] and asked.status == 143
 
 
 def test_a_batch_that_cannot_be_divided_is_refused():
