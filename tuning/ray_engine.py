@@ -7,7 +7,7 @@ the trial; states come back while the trial is trained, so that another node goe
 import contextlib
 import os
 import pathlib
-import socket
+import platform
 import tempfile
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -255,7 +255,7 @@ def train_elsewhere(
             dataset = job.load()
             if dataset.fingerprint != fingerprint:
                 raise BadValue(
-                    f"data={job.data!r} on {socket.gethostname()} is not what the search began with: its fingerprint "
+                    f"data={job.data!r} on {platform.node()} is not what the search began with: its fingerprint "
                     "differs. Every node needs the same data in the same place. Copy them there."
                 )
             pruned = job.run(folder, dataset, [SentHeartbeat(keeper, folder, trial)])

@@ -46,7 +46,7 @@ def connect(address: str | None) -> Any:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise BadValue(
                 f"--address {address!r} leads to no Ray cluster ({str(error).splitlines()[0]}). Allowed is 'auto' on a "
-                "machine of one, or the address that `ray start --head` prints. Start it, or correct the address."
+                "machine of one, or the address that `ray start` prints. Start it, or correct the address."
             ) from error
     return ray
 
