@@ -1,5 +1,6 @@
 """What is wrong with a data set before it is trained on: near copies, pictures of one colour, rare classes."""
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -124,8 +125,8 @@ def inspect_data(dataset: Dataset) -> Inspection:
         near.sort(key=lambda pair: (pair.splits[0] == pair.splits[1], -pair.correlation))
     counts: dict[str, dict[str, int]] = {}
     for split in dataset.sizes:
-        mine = [label for label, place in zip(labels, splits, strict=True) if place == split]
-        counts[split] = {name: mine.count(name) for name in dataset.class_names} or {"": len(mine)}
+        found = collections.Counter(label for label, place in zip(labels, splits, strict=True) if place == split)
+        counts[split] = {name: found[name] for name in dataset.class_names} or {"": found.total()}
     few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
     return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_colour, near, list(dataset.report))
 

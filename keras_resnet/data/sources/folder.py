@@ -50,7 +50,12 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     splits = divided(splits, options, groups)
     report[counted] += division(splits, len(classes))
     return Dataset(
-        spec, hold(splits, options, report), class_names=names, num_outputs=len(names), report=report, groups=groups
+        spec,
+        hold(splits, options, report, groups),
+        class_names=names,
+        num_outputs=len(names),
+        report=report,
+        groups=groups,
     )
 
 

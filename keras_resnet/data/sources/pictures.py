@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.data.dataset import Examples
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
+from keras_resnet.data.examples.splits import Groups
 from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
@@ -51,13 +52,16 @@ def pictures(
     )
 
 
-def hold(splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]) -> dict[str, Examples]:
+def hold(
+    splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str], groups: Groups
+) -> dict[str, Examples]:
     """Returns the splits decoded in memory where all images share one size and fit, or as they are.
 
     Args:
         splits: of picture files.
         options: of `load`.
         report: to which is added what was skipped.
+        groups: of the examples of each split; kept up with what is skipped.
     """
     shapes = {examples.image_shape for examples in splits.values()}
     shape = next(iter(shapes))
@@ -80,6 +84,8 @@ def hold(splits: dict[str, EncodedExamples], options: LoadOptions, report: list[
             names = {path for path, _ in bad}
             good = [index for index, path in enumerate(examples.contents) if os.fsdecode(path) not in names]
             held[name] = examples.take(np.array(good)).decode()
+            subjects = groups.get(name)
+            groups[name] = None if subjects is None else subjects[good]
     return held
 
 

@@ -74,7 +74,7 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
         )
     examples, kept = (_arrays if True in is_array else _pictures)(spec, path, rows, labels, options, report)
     splits, groups = _divided(spec, [rows[index] for index in kept], labels[kept], names, examples, options, report)
-    held = splits if True in is_array else hold(splits, options, report)
+    held = splits if True in is_array else hold(splits, options, report, groups)
     outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
     units = () if names else tuple(columns["label"])
     return Dataset(spec, dict(held), class_names=names, num_outputs=outputs, units=units, report=report, groups=groups)

@@ -173,6 +173,22 @@ def test_no_split_divides_a_group_and_classes_are_shared(patients, how):
     assert subjects(other, "test") != found[2]
 
 
+def test_groups_keep_up_with_pictures_that_do_not_decode(patients):
+    root, _ = patients
+    path = root / "pictures" / "cat" / "p000_left.png"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"IDAT") + 8
+    content[place : place + 20] = bytes(20)  # whole by its header and its end
+    path.write_bytes(content)
+    options = {"group_pattern": r"(p\d+)_", "on_bad_image": "skip", "max_skipped_fraction": 0.1}
+    dataset = data.load(f"folder:{root}/pictures", **options)
+    assert sum(dataset.sizes.values()) == 119
+    for split in dataset.sizes:
+        examples = dataset.split(split)
+        found = [pathlib.Path(examples.name_of(index)).name.partition("_")[0] for index in range(len(examples))]
+        assert dataset.groups_of(split).tolist() == found
+
+
 def test_names_that_look_like_groups_are_pointed_out(patients, folder):
     root, rows = patients
     write_table(root / "plain.csv", ("path", "label"), [row[:2] for row in rows])
