@@ -134,12 +134,12 @@ def _print_robustness(found: dict[str, Any]) -> None:
 
 def _print_classes(rows: list[dict[str, Any]]) -> None:
     width = max(len("class"), *(len(row["name"]) for row in rows))
-    has_more = "roc_auc" in rows[0]
-    more = f"{'specificity':>13}{'roc_auc':>9}" * has_more
+    further = [(name, len(name) + 2) for name in ("threshold", "specificity", "roc_auc") if name in rows[0]]
+    more = "".join(f"{name:>{room}}" for name, room in further)
     print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}{more}")
     for row in rows:
         figures = f"{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
-        for name, room in (("specificity", 13), ("roc_auc", 9)) if has_more else ():
+        for name, room in further:
             figures += f"{'' if row[name] is None else format(row[name], '.4f'):>{room}}"
         print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
 
@@ -158,6 +158,8 @@ def predict(options: argparse.Namespace) -> None:
             print(json.dumps(prediction), flush=True)
             continue
         print(one_line(prediction["image"]))
+        if "labels" in prediction:
+            print(f"  labels: {one_line(', '.join(prediction['labels'])) or 'none'}")
         for best in prediction.get("classes", []):
             print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
         if "values" in prediction:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import check_int, check_names, choose
+from keras_resnet.arguments import check_fraction, check_int, check_names, choose
+from keras_resnet.data.class_balance import (
+    LabelWeights,
+    class_weights,
+    label_weights,
+    report_imbalance,
+    sampling_weights,
+)
 from keras_resnet.data.examples import pipeline
 from keras_resnet.data.examples.copies import report_copies
 from keras_resnet.data.examples.pipeline import set_pace
@@ -22,9 +29,6 @@ from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.tasks import CLASSIFICATION, REGRESSION
-
-# A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
-IMBALANCE = 5.0
 
 
 class Dataset:
@@ -42,6 +46,8 @@ class Dataset:
         report: what a user should know: counts, skipped files, ignored extensions.
         units: of regression targets, one per output; empty if they are not known.
         groups: of the examples of each split, which none divides; empty or None where nothing says them.
+        task: what the labels are for, a key of `keras_resnet.tasks.TASKS`; None for a classification where there are
+            class names, else a regression.
 
     Attributes: `pixel_range`, the values of black and of white in pictures, None for other examples and unknown units;
     `options`, those that `load` was given, None for a dataset that was made otherwise.
@@ -59,6 +65,7 @@ class Dataset:
         report: list[str],
         units: tuple[str, ...] = (),
         groups: Mapping[str, np.ndarray | None] | None = None,
+        task: str | None = None,
     ) -> None:
         check_names(f"data={spec!r}: a class name", class_names)
         check_names(f"data={spec!r}: a unit", units)
@@ -67,10 +74,11 @@ class Dataset:
         self.class_names = class_names
         self.num_outputs = num_outputs
         self.units = units
+        self.task = task or (CLASSIFICATION if class_names else REGRESSION).name
         self._groups = {split: found for split, found in (groups or {}).items() if found is not None}
         self.report = list(report)
         self.sizes = {name: len(examples) for name, examples in splits.items()}
-        self.report += _imbalance(splits["train"], class_names)
+        self.report += report_imbalance(splits["train"].labels, class_names)
         self.report += report_copies(splits, class_names)
         shapes = [examples.image_shape for examples in splits.values()]
         self.image_shape = tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True))
@@ -86,11 +94,6 @@ class Dataset:
         for name in sorted(splits):
             digest.update(name.encode() + splits[name].fingerprint())
         self.fingerprint = digest.hexdigest()
-
-    @property
-    def task(self) -> str:
-        """What the labels are for, a key of `keras_resnet.tasks.TASKS`."""
-        return (CLASSIFICATION if self.class_names else REGRESSION).name
 
     def __repr__(self) -> str:
         """Returns the spec, the sizes and the shape."""
@@ -127,11 +130,14 @@ class Dataset:
             )
         return self.sizes["train"] // batch_size
 
-    def class_weights(self) -> dict[int, float]:
+    def class_weights(self, power: float = 1.0) -> dict[int, float]:
         """Returns a weight for each class by which all classes count alike, for `model.fit(class_weight=...)`.
 
-        It is examples / (classes * examples of the class), as scikit-learn's "balanced"; their mean over the training
+        It is examples / (classes * examples of the class), as scikit-learn's "balanced"; the mean over the training
         split is 1.
+
+        Args:
+            power: of the counts; 1/2 goes half the way, by their square roots.
 
         Raises:
             ValueError: the labels are regression targets, stand in files that are streamed, or a class has no example.
@@ -141,20 +147,24 @@ class Dataset:
             >>> round(data.load("digits").class_weights()[0], 3)
             1.01
         """
-        labels = self.split("train").labels
-        if labels is None or not self.class_names:
-            what = "regression targets" if not self.class_names else "labels in files that are streamed"
-            raise BadValue(
-                f"data={self.spec!r} has {what}. Weights are for class labels that are in memory. Pass class_weight "
-                "yourself, or leave it out."
-            )
-        counts = np.bincount(labels, minlength=len(self.class_names))
-        if not counts.all():
-            raise BadValue(
-                f"data={self.spec!r} has no training example of the class {self.class_names[int(counts.argmin())]!r}. "
-                "A weight needs one of each class. Add examples, or leave the class out."
-            )
-        return {label: float(len(labels) / (len(counts) * count)) for label, count in enumerate(counts)}
+        return class_weights(self.spec, self.split("train").labels, self.class_names, power)
+
+    def label_weights(self, power: float = 1.0) -> LabelWeights:
+        """Returns weights by which yes and no count alike for every class of several labels an example.
+
+        They are scikit-learn's "balanced", examples / (2 * those with the class) and examples / (2 * those without it);
+        1 and 1 for a class that every example has, or none.
+
+        Args:
+            power: as for `class_weights`.
+
+        Returns:
+            The weights of examples with each class, and of those without it.
+
+        Raises:
+            ValueError: the labels are of another kind, or stand in files that are streamed.
+        """
+        return label_weights(self.spec, self.split("train").labels, power)
 
     def training_batches(
         self,
@@ -170,6 +180,7 @@ class Dataset:
         operations: Sequence[BatchOperation] = (),
         shard: tuple[int, int] = (0, 1),
         repeats: int = 1,
+        balance: float = 0.0,
     ) -> tf.data.Dataset:
         """Returns infinite training batches, from any step on.
 
@@ -193,10 +204,12 @@ class Dataset:
                 parts hold together is the batch that one process makes.
             repeats: how often an example follows itself in a batch, each time changed otherwise; an epoch then has as
                 many steps and sees fewer examples (Berman et al. 2019, "MultiGrain").
+            balance: power p of how many examples a class has, by which they are drawn less often, with replacement: 1
+                draws all classes as often, 1/2 goes half the way; 0 takes every example once an epoch.
 
         Returns:
             Batches `(images, labels)`: images uint8 or float32, `(batch, *space, channels)`, in [0, 255] for image
-            files; labels int32 `(batch,)`, or float32 for regression.
+            files; labels int32 `(batch,)`, or float32 for regression and for rows of several labels.
 
         Raises:
             TypeError, ValueError: an argument is out of its range.
@@ -215,8 +228,14 @@ class Dataset:
             shard=index,
             num_shards=count,
             repeats=check_int("repeats", repeats, maximum=batch_size),
+            weights=self._sampling_weights(check_fraction("balance", balance, one_included=True)),
         )
         return set_pace(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
+
+    def _sampling_weights(self, power: float) -> np.ndarray | None:
+        if not power:
+            return None
+        return sampling_weights(self.spec, self.split("train").labels, bool(self.class_names), power)
 
     def batches(
         self,
@@ -308,19 +327,3 @@ def _training(
         return batches
     mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)
     return batches.map(lambda images, labels: (images[mine], labels[mine]))
-
-
-def _imbalance(train: Examples, class_names: tuple[str, ...]) -> list[str]:
-    """Returns a line of the report where the largest class of the training split is many times the smallest."""
-    if train.labels is None or len(class_names) < 2:
-        return []
-    counts = np.bincount(train.labels, minlength=len(class_names))
-    largest, smallest = int(counts.argmax()), int(counts.argmin())
-    if counts[largest] < IMBALANCE * counts[smallest]:
-        return []
-    times = f"{counts[largest] / counts[smallest]:.0f} times as many" if counts[smallest] else "none of the other"
-    return [
-        f"unbalanced: the training split has {counts[largest]} examples of {class_names[largest]!r} and "
-        f"{counts[smallest]} of {class_names[smallest]!r}, {times}. Accuracy hides a class that is never predicted: "
-        "look at recall class by class, and see class_weights()"
-    ]

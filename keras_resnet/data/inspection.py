@@ -1,6 +1,5 @@
 """What is wrong with a data set before it is trained on: near copies, pictures of one colour, rare classes."""
 
-import collections
 import dataclasses
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import MissingPackage
+from keras_resnet.tasks.labels import class_counts
 
 # Pictures are compared at this side.
 SIDE_PX = 32
@@ -125,8 +125,12 @@ def inspect_data(dataset: Dataset) -> Inspection:
         near.sort(key=lambda pair: (pair.splits[0] == pair.splits[1], -pair.correlation))
     counts: dict[str, dict[str, int]] = {}
     for split in dataset.sizes:
-        found = collections.Counter(label for label, place in zip(labels, splits, strict=True) if place == split)
-        counts[split] = {name: found[name] for name in dataset.class_names} or {"": found.total()}
+        own = dataset.split(split).labels
+        if dataset.class_names and own is not None:
+            found = class_counts(np.asarray(own), len(dataset.class_names)).tolist()
+            counts[split] = dict(zip(dataset.class_names, found, strict=True))
+        else:
+            counts[split] = {"": dataset.sizes[split]}
     few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
     return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_colour, near, list(dataset.report))
 
@@ -139,9 +143,17 @@ def _places(dataset: Dataset) -> tuple[list[str], list[str], list[str]]:
         for index in range(size):
             names.append(dataset.name_of(split, index))
             splits.append(split)
-            is_class = bool(dataset.class_names) and found is not None
-            labels.append(dataset.class_names[int(found[index])] if is_class and found is not None else "")
+            labels.append(_label_of(dataset, None if found is None else found[index]))
     return names, splits, labels
+
+
+def _label_of(dataset: Dataset, label: Any) -> str:
+    """Returns the class of an example, or its classes, or nothing where it has none."""
+    if label is None or not dataset.class_names:
+        return ""
+    if np.ndim(label):
+        return "|".join(dataset.class_names[place] for place in np.flatnonzero(label))
+    return dataset.class_names[int(label)]
 
 
 def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -109,7 +109,7 @@ def _check_columns(text: str | None) -> dict[str, tuple[str, ...]]:
         if not equals or role not in COLUMN_ROLES or role in columns or not all(found):
             raise BadValue(
                 f"columns={text!r} cannot be read at {part!r}. Allowed are {', '.join(COLUMN_ROLES)}, each once, as in "
-                "'path=image,label=diagnosis,group=patient'; several targets of a regression as label=age+height."
+                "'path=image,label=diagnosis,group=patient'; several targets, or 0/1 columns, as label=age+height."
             )
         if len(found) > 1 and role != "label":
             raise BadValue(f"columns={text!r} names {len(found)} columns for the {role}. Allowed is one. Name one.")

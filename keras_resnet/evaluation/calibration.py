@@ -11,12 +11,14 @@ import keras
 import numpy as np
 
 from keras_resnet import files, preprocessing
+from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.predictions import Predictions, predictions_of
-from keras_resnet.evaluation.trained import dataset_of, open_classifier
-from keras_resnet.tasks import scores
-from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of
+from keras_resnet.evaluation.predictions import BATCH_SIZE, predictions_of
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
+from keras_resnet.tasks import MULTILABEL, multilabel, scores
+from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of, sigmoid
 from keras_resnet.training.callbacks import save_model
+from keras_resnet.training.scoring import outputs_and_labels
 
 # Temperatures that are tried; a classifier that is never wrong would have the lowest.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -78,7 +80,8 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, 
 
     Args:
         logits: `(examples, classes)`.
-        labels: integers `(examples,)`.
+        labels: integers `(examples,)`; of several labels an example rows of 0 and 1, of which every answer
+            counts.
         prior_stddev: standard deviation of a normal prior, around 0, of the logarithm of the temperature, which holds a
             temperature of few examples near 1; None for no prior.
         activation: what makes probabilities of the logits, "softmax" or "sigmoid" (divided by their sum).
@@ -97,12 +100,13 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, 
         1.82
     """
     logits = np.asarray(logits, "float64")
-    labels = scores.checked_labels(np.asarray(labels), logits.shape[1])
+    labels = np.asarray(labels)
+    labels = labels if labels.ndim == 2 else scores.checked_labels(labels, logits.shape[1])
     pull = 0.0 if prior_stddev is None else 1 / prior_stddev**2
 
     def cost(log: float) -> float:
         """The summed cross-entropy, and the prior, of the logarithm of a temperature."""
-        return float(scores.losses(scores_of(logits * math.exp(-log), activation), labels).sum()) + pull * log**2 / 2
+        return float(_losses(logits * math.exp(-log), labels, activation).sum()) + pull * log**2 / 2
 
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 25)
     best = int(np.argmin([cost(log) for log in grid]))
@@ -114,12 +118,19 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, 
     return math.exp((low + high) / 2)
 
 
+def _losses(logits: np.ndarray, labels: np.ndarray, activation: str) -> np.ndarray:
+    """Returns the cross-entropy of each example; of several labels an example the sum over the classes."""
+    if labels.ndim == 2:
+        return multilabel.label_losses(logits, labels).sum(axis=1)
+    return scores.losses(scores_of(logits, activation), labels)
+
+
 def held_out_gains(logits: Any, labels: Any, activation: str = "softmax") -> np.ndarray:
     """Returns by how much each example's cross-entropy falls under the temperature that the others have.
 
     Args:
         logits: `(examples, classes)`.
-        labels: integers `(examples,)`.
+        labels: as for `temperature_of`.
         activation: as for `temperature_of`.
 
     Returns:
@@ -133,9 +144,7 @@ def held_out_gains(logits: Any, labels: Any, activation: str = "softmax") -> np.
         if held.all():
             continue
         temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV, activation)
-        before, after = (
-            scores.losses(scores_of(logits[held] / divisor, activation), labels[held]) for divisor in (1.0, temperature)
-        )
+        before, after = (_losses(logits[held] / divisor, labels[held], activation) for divisor in (1.0, temperature))
         gains[held] = before - after
     return gains
 
@@ -167,10 +176,10 @@ def calibrate(
 ) -> Calibrated:
     """Finds the temperature of a classifier on a split, and writes a model whose logits are divided by it.
 
-    Classes and accuracy stay as they are, probabilities are calibrated. The temperature goes into the weights of the
-    last layer, so that `predict`, `evaluate`, `export` and `explain` need to know nothing of it. It is held near 1 by a
-    prior that few examples hardly move, and has to lower the loss of held-out examples (10 folds): else nothing is
-    written.
+    Classes and accuracy stay as they are (thresholds of several labels are moved along), probabilities are calibrated.
+    The temperature goes into the weights of the last layer, so that `predict`, `evaluate`, `export` and `explain` need
+    to know nothing of it. It is held near 1 by a prior that few examples hardly move, and has to lower the loss of
+    held-out examples (10 folds): else nothing is written.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
@@ -189,14 +198,14 @@ def calibrate(
     """
     trained = open_classifier(run_or_model)
     dataset, split = dataset_of(trained, data, data_dir, split)
-    predicted = predictions_of(trained, dataset, split)
+    logits, labels, activation = _predicted(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
-    temperature = temperature_of(predicted.logits, predicted.labels, PRIOR_STDDEV, predicted.activation)
-    gains = held_out_gains(predicted.logits, predicted.labels, predicted.activation)
+    temperature = temperature_of(logits, labels, PRIOR_STDDEV, activation)
+    gains = held_out_gains(logits, labels, activation)
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else math.inf
     if not gain > 0:
         raise BadValue(
@@ -211,10 +220,10 @@ def calibrate(
         "held_out_gain": gain,
         "held_out_gain_error": error,
         "split": split,
-        split: _compare(predicted, temperature),
+        split: _compare(trained, dataset, split, temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compare(predictions_of(trained, dataset, "test"), temperature)
+        facts["test"] = _compare(trained, dataset, "test", temperature)
     described = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
         path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
@@ -224,17 +233,35 @@ def calibrate(
     return Calibrated(path, model, facts)
 
 
-def _compare(predicted: Predictions, temperature: float) -> dict[str, Any]:
+def _predicted(trained: Trained, dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, str]:
+    """Returns logits, labels as the model numbers its classes, and what makes probabilities of the logits."""
+    if trained.task is not MULTILABEL:
+        predicted = predictions_of(trained, dataset, split)
+        return predicted.logits, predicted.labels, predicted.activation
+    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, BATCH_SIZE)
+    return trained.read(outputs), match_labels(trained, dataset, labels)[0], "sigmoid"
+
+
+def _compare(trained: Trained, dataset: Dataset, split: str, temperature: float) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
-    names = predicted.class_names
+    logits, labels, activation = _predicted(trained, dataset, split)
+    names = trained.record.class_names or dataset.class_names
     shown = ("loss", "expected_calibration_error")
-    divided = dataclasses.replace(predicted, logits=predicted.logits / temperature)
-    before, after = (scores.classification(each.scores, each.labels, names) for each in (predicted, divided))
+    several = trained.task is MULTILABEL
+    before, after = (
+        trained.task.score(divided if several else scores_of(divided, activation), labels, names, ())
+        for divided in (logits, logits / temperature)
+    )
     return {
         "examples": before["examples"],
         "before": {name: before[name] for name in shown},
         "after": {name: after[name] for name in shown},
     }
+
+
+def logit(probability: Any) -> Any:
+    """Returns the number whose sigmoid is a probability."""
+    return np.log(probability) - np.log1p(-probability)
 
 
 def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
@@ -251,5 +278,7 @@ def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
     head.set_weights([weight / temperature for weight in head.get_weights()])
     layer = preprocessing.for_model(copy).normalization
     if layer is not None and layer.record is not None:
-        layer.record = dataclasses.replace(layer.record, temperature=layer.record.temperature * temperature)
+        cuts = [sigmoid(logit(cut) / temperature) for cut in map(np.float64, layer.record.thresholds)]  # answers stay
+        told = {"temperature": layer.record.temperature * temperature, "thresholds": tuple(map(float, cuts))}
+        layer.record = dataclasses.replace(layer.record, **told)
     return copy

@@ -1,12 +1,15 @@
 """Scores that a reviewer asks for, each with its bootstrap interval: of examples, or of whole groups."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks.curves import curve, mean_of_known
+from keras_resnet.tasks.labels import class_counts
+from keras_resnet.tasks.multilabel import thresholds_for
 
 RESAMPLES = 1000
 # Weights of so many resamples are held at a time, about 64 MB.
@@ -21,6 +24,8 @@ def detailed_scores(
     groups: Any = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    *,
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Returns further scores of a classifier, and for each `NAME` its 95 % interval `NAME_interval`, `[low, high]`.
 
@@ -29,12 +34,13 @@ def detailed_scores(
     for the figures of that class.
 
     Args:
-        probabilities: `(examples, classes)`, rows that sum to 1.
-        labels: integers `(examples,)`.
+        probabilities: `(examples, classes)`, rows that sum to 1; of several labels an example each by itself in [0, 1].
+        labels: integers `(examples,)`; of several labels an example rows of 0 and 1.
         class_names: one per class.
         groups: of the examples; None for each by itself.
         resamples: how many, >= 1.
         seed: of the draws, >= 0.
+        thresholds: of several labels an example, the probability from which on it has each class; empty for 0.5.
 
     Returns:
         `roc_auc` and `average_precision` (area under the curve of precision and recall), for two classes those of
@@ -42,20 +48,26 @@ def detailed_scores(
         over all pairs of example and class; `accuracy`, `balanced_accuracy`, `f1` (mean over classes), `cohen_kappa`,
         `matthews`, `brier` (mean squared error of the probabilities, summed over classes); and `per_class`, one dict
         per class with `name`, `support`, `roc_auc`, `average_precision`, `sensitivity`, `specificity`, None where the
-        class is absent. Figures of scikit-learn's definitions.
+        class is absent. Of several labels an example `roc_auc`, `average_precision`, `f1` and their `_micro` forms,
+        `accuracy` (right answers), `exact_match` (examples whose every answer is right) and `brier`. Figures of
+        scikit-learn's definitions.
 
     Raises:
-        ValueError: fewer than two groups, or labels of one class alone.
+        ValueError: fewer than two groups, or labels of one class alone, or none where there may be several.
 
     Source:
         Efron 1979, "Bootstrap methods: another look at the jackknife"; Field and Welsh 2007 for whole groups.
     """
-    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
+    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels).astype("int64")
     check_int("resamples", resamples)
     check_int("seed", seed, minimum=0)
     if len(np.unique(labels)) < 2:
         raise BadValue("The examples are of one class. A curve needs two. Score a split that has more.")
-    made = _Figures(probabilities, labels, len(class_names))
+    made: Any = (
+        _Figures(probabilities, labels, len(class_names))
+        if labels.ndim == 1
+        else _LabelFigures(probabilities, labels > 0, thresholds_for(thresholds, len(class_names)))
+    )
     point = made(np.ones((1, len(labels))))
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in point}
     for weights in _resampled(len(labels), groups, resamples, seed):
@@ -63,8 +75,9 @@ def detailed_scores(
             drawn[name].append(values)
     found = {name: (values[0], np.concatenate(drawn[name])) for name, values in point.items()}
     result = {key: value for name in made.overall for key, value in _told(name, *found[name]).items()}
+    supports = class_counts(labels, len(class_names))
     result["per_class"] = [
-        {"name": name, "support": int((labels == index).sum())}
+        {"name": name, "support": int(supports[index])}
         | {
             key: value
             for figure in made.by_class
@@ -131,7 +144,7 @@ class _Figures:
         """
         areas = np.stack([np.stack(of(weights), axis=1) for of in self.curves], axis=2)  # (resamples, 2, classes)
         micro = self.micro(np.repeat(weights, self.classes, axis=1))
-        main = areas[:, :, 1] if self.classes == 2 else _mean(areas)
+        main = areas[:, :, 1] if self.classes == 2 else mean_of_known(areas)
         confusion = self._confusion(weights)
         return {
             "roc_auc": main[:, 0],
@@ -150,32 +163,58 @@ class _Figures:
         return np.stack(counts).reshape(-1, self.classes, self.classes)
 
 
-def curve(scores: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Returns a function from weights `(resamples, examples)` to the area under ROC and the average precision of each.
-
-    The scores are sorted once. Ties count half, as in scikit-learn.
+class _LabelFigures:
+    """Every figure of several labels an example, for weights of the examples, `(resamples,)` or `(resamples, classes)`.
 
     Args:
-        scores: of the examples, the higher the likelier.
-        truth: whether each example is of the class.
+        probabilities: `(examples, classes)`.
+        truth: which classes each example has.
+        thresholds: of the probabilities.
     """
-    order = np.argsort(-scores, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
-    is_true = truth[order]
 
-    def areas(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        ordered = weights[:, order]
-        true = np.add.reduceat(np.where(is_true, ordered, 0.0), first, axis=1)
-        false = np.add.reduceat(np.where(is_true, 0.0, ordered), first, axis=1)
-        all_true, all_false = true.sum(axis=1), false.sum(axis=1)
-        above_true, above_false = true.cumsum(axis=1), false.cumsum(axis=1)
+    overall = (
+        *("roc_auc", "roc_auc_micro", "average_precision", "average_precision_micro"),
+        *("f1", "f1_micro", "accuracy", "exact_match", "brier"),
+    )
+    by_class = _Figures.by_class
+
+    def __init__(self, probabilities: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> None:
+        self.truth, self.classes = truth, truth.shape[1]
+        self.guesses = probabilities >= thresholds
+        self.squared = ((probabilities - truth) ** 2).sum(axis=1)
+        self.curves = [curve(probabilities[:, index], truth[:, index]) for index in range(self.classes)]
+        self.micro = curve(probabilities.reshape(-1), truth.reshape(-1))
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the figures.
+
+        Args:
+            weights: `(resamples, examples)`.
+        """
+        areas = np.stack([np.stack(of(weights), axis=1) for of in self.curves], axis=2)  # (resamples, 2, classes)
+        main, micro = mean_of_known(areas), self.micro(np.repeat(weights, self.classes, axis=1))
+        right = self.guesses == self.truth
+        hits, guessed, support = (weights @ part for part in (self.guesses & self.truth, self.guesses, self.truth))
+        total = weights.sum(axis=1, keepdims=True)
         with np.errstate(invalid="ignore", divide="ignore"):
-            roc = (false * (above_true - true / 2)).sum(axis=1) / (all_true * all_false)
-            precision = np.nan_to_num(above_true / (above_true + above_false))
-            average = np.where(all_true > 0, (true * precision).sum(axis=1) / all_true, np.nan)
-        return roc, average
-
-    return areas
+            f1 = mean_of_known(2 * hits / (guessed + support))
+            sensitivity, specificity = hits / support, (total - guessed - support + hits) / (total - support)
+            f1_micro = 2 * hits.sum(axis=1) / (guessed + support).sum(axis=1)
+        return {
+            "roc_auc": main[:, 0],
+            "average_precision": main[:, 1],
+            "roc_auc_micro": micro[0],
+            "average_precision_micro": micro[1],
+            "roc_auc_of": areas[:, 0],
+            "average_precision_of": areas[:, 1],
+            "brier": weights @ self.squared / total[:, 0],
+            "f1": f1,
+            "f1_micro": f1_micro,
+            "accuracy": weights @ right.mean(axis=1) / total[:, 0],
+            "exact_match": weights @ right.all(axis=1) / total[:, 0],
+            "sensitivity": sensitivity,
+            "specificity": specificity,
+        }
 
 
 def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -198,17 +237,10 @@ def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
         specificity = (total[:, None] - true - guessed + hits) / (total[:, None] - true)
         return {
             "accuracy": accuracy,
-            "balanced_accuracy": _mean(sensitivity),
-            "f1": _mean(f1),
+            "balanced_accuracy": mean_of_known(sensitivity),
+            "f1": mean_of_known(f1),
             "cohen_kappa": kappa,
             "matthews": np.where(spread > 0, covariance / spread, 0.0),
             "sensitivity": sensitivity,
             "specificity": specificity,
         }
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Returns the mean over the last axis, of the classes that are there."""
-    there = ~np.isnan(values)
-    count = there.sum(axis=-1)
-    return np.where(count > 0, np.where(there, values, 0.0).sum(axis=-1) / np.maximum(count, 1), np.nan)

@@ -65,6 +65,12 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     if header[:3] != ["path", "fold", "label"] or len(header) < 5 or not rows:
         raise BadValue(f"{os.fspath(path)!r} is of no classifier. Allowed is a column 'label' and one for each class.")
     names = header[3:]
+    several = next((row[2] for row in rows if row[2] not in names), None)
+    if several is not None:
+        raise BadValue(
+            f"{os.fspath(path)!r} has the label {several!r}, which is none of its classes. Allowed is one class an "
+            "example; of several labels an example none is ranked yet."
+        )
     labels = np.array([names.index(row[2]) for row in rows])
     probabilities = np.array([[float(value) for value in row[3:]] for row in rows])
     quality, guesses, issues = ranked(probabilities, labels)

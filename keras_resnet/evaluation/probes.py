@@ -9,6 +9,7 @@ from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
+from keras_resnet.tasks import CLASSIFICATION, TASKS
 from keras_resnet.training.scoring import predict_all
 
 BATCH_SIZE = 256
@@ -71,10 +72,10 @@ def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset
         dataset, _ = dataset_of(trained)
     else:
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
-    if not dataset.class_names or not dataset.sizes.get("test"):
+    if dataset.task != CLASSIFICATION.name or not dataset.sizes.get("test"):
+        what = "no test split" if dataset.task == CLASSIFICATION.name else TASKS[dataset.task].labels
         raise BadValue(
-            f"data={dataset.spec!r} has {'no test split' if dataset.class_names else 'regression targets'}. A probe "
-            "needs classes, and a test split. Pass other data."
+            f"data={dataset.spec!r} has {what}. A probe needs one class an example, and a test split. Pass other data."
         )
     check_channels(trained, dataset)
     return dataset

@@ -200,13 +200,18 @@ def robustness(
     check_int("limit", limit)
     trained = open_classifier(run_or_model)
     dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
+    if not trained.task.has_classes:
+        raise BadValue(
+            f"data={dataset.spec!r} has {trained.task.labels}. Robustness is the accuracy of a classifier. Use "
+            "evaluate, which gives errors."
+        )
     images, labels = spread(trained, dataset, split, limit)
-    labels, _ = match_labels(trained, dataset, labels)
+    labels, names = match_labels(trained, dataset, labels)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
         outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        return float((trained.read(outputs).argmax(axis=1) == labels).mean())
+        return float(trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds)["accuracy"])
 
     def corrupted(name: str, severity: int) -> np.ndarray:
         return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))
@@ -230,4 +235,4 @@ def spread(trained: Trained, dataset: datasets.Dataset, split: str, limit: int) 
     step = -(-dataset.size_of(split) // limit)
     found = list(batches.shard(step, 0).as_numpy_iterator())
     images, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return images.astype("float32"), labels.astype("int64").reshape(-1)
+    return images.astype("float32"), labels if labels.ndim == 2 else labels.astype("int64").reshape(-1)

@@ -15,7 +15,6 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.examples import example_files, read_batches
 from keras_resnet.evaluation.intervals import detailed_scores
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
-from keras_resnet.tasks.outputs import softmax
 from keras_resnet.training import Run
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -52,7 +51,8 @@ def evaluate(
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
-        than 5 classes), `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For a
+        than 5 classes), `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For
+        several labels an example those of `tasks.multilabel.score`. For a
         regression `examples`, `mse`, `mae` and `r2`.
 
     Raises:
@@ -76,14 +76,16 @@ def evaluate(
     names: tuple[str, ...] = ()
     if trained.task.has_classes:
         labels, names = match_labels(trained, dataset, labels)
-    found = trained.task.score(trained.read(outputs), labels, names)
+    found = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds)
     missing = [row["name"] for row in found.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
     if intervals:
-        if not trained.task.has_classes:
+        if trained.task.probabilities is None:
             raise BadValue(f"intervals=True was given for a {trained.task}. It is for classifiers. Leave it out.")
-        more = detailed_scores(softmax(trained.read(outputs)), labels, names, dataset.groups_of(split))
+        probabilities = trained.task.probabilities(trained.read(outputs))
+        groups, cuts = dataset.groups_of(split), trained.record.thresholds
+        more = detailed_scores(probabilities, labels, names, groups, thresholds=cuts)
         rows = [{**row, **told} for row, told in zip(found["per_class"], more["per_class"], strict=True)]
         found = {**found, **more, "per_class": rows}
     return {"split": split, **found}
@@ -166,4 +168,5 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
         top: classes for each.
     """
     read = trained.read(outputs)
-    return trained.task.answers(read, trained.record.names_for(read.shape[1]), trained.record.units, top)
+    record = trained.record
+    return trained.task.answers(read, record.names_for(read.shape[1]), record.units, top, record.thresholds)

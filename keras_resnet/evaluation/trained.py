@@ -218,7 +218,7 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
         )
     num_outputs = trained.model.output_shape[-1]
     has_classes = TASKS[dataset.task].has_classes
-    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and has_classes
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and dataset.task == CLASSIFICATION.name
     # Classes with names are matched by these, and some may be missing.
     is_named = bool(trained.record.class_names) and has_classes
     if num_outputs != dataset.num_outputs and not is_binary and not is_named:
@@ -243,12 +243,16 @@ def match_labels(trained: Trained, dataset: datasets.Dataset, labels: np.ndarray
     Args:
         trained: a classifier.
         dataset: whose labels they are, and which fits it.
-        labels: of any number type.
+        labels: of any number type; of several labels an example a row of 0 and 1 each.
     """
     names = trained.record.class_names
     if not names or names == tuple(dataset.class_names):
         return labels, tuple(dataset.class_names)
     places = np.array([names.index(name) for name in dataset.class_names])
+    if labels.ndim == 2:  # a column for each class
+        matched = np.zeros((len(labels), len(names)), labels.dtype)
+        matched[:, places] = labels
+        return matched, names
     return places[checked_labels(np.asarray(labels).reshape(-1), len(places))], names
 
 

@@ -19,7 +19,8 @@ from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS
 from keras_resnet.export.serving import Served
 from keras_resnet.models import compute_dtype
-from keras_resnet.tasks.outputs import softmax
+from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks.multilabel import thresholds_for
 
 CHECKED_IMAGES = 32
 # Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
@@ -101,7 +102,7 @@ def check_export(
     got = _consume(format, made, images, aside)
     difference = float(np.abs(got["answers"] - expected).max())
     dtype = compute_dtype(trained.model)
-    agreement = float((got["answers"].argmax(1) == expected.argmax(1)).mean()) if served.has_classes else None
+    agreement = _agreement(got["answers"], expected, trained) if served.has_classes else None
     facts: dict[str, Any] = {
         **about(trained),
         "format": format,
@@ -151,7 +152,17 @@ def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
 def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
     """Returns the answers of the Keras model itself, norms and all."""
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return softmax(trained.read(outputs)).astype("float32") if served.has_classes else outputs
+    if trained.task.probabilities is None:
+        return outputs
+    return trained.task.probabilities(trained.read(outputs)).astype("float32")
+
+
+def _agreement(answers: np.ndarray, others: np.ndarray, trained: Trained) -> float:
+    """Returns the share of answers that are the same: the class of an example, or for each class whether it has it."""
+    if trained.task is MULTILABEL:
+        cuts = thresholds_for(trained.record.thresholds, answers.shape[1])
+        return float(((answers >= cuts) == (others >= cuts)).mean())
+    return float((answers.argmax(1) == others.argmax(1)).mean())
 
 
 def _accuracies(
@@ -166,8 +177,9 @@ def _accuracies(
     before = np.concatenate(
         [expected_answers(served, trained, images[i : i + 256]) for i in range(0, len(images), 256)]
     )
+    truth = labels if labels.ndim == 2 else np.eye(before.shape[1])[labels]
     return {
         "examples": len(images),
-        "accuracy_before": float((before.argmax(1) == labels).mean()),
-        "accuracy": float((got["answers"].argmax(1) == labels).mean()),
+        "accuracy_before": _agreement(before, truth, trained),
+        "accuracy": _agreement(got["answers"], truth, trained),
     }

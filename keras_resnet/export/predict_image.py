@@ -88,15 +88,16 @@ def from_integers(values: np.ndarray, about: dict) -> np.ndarray:
 
 
 def main(paths: list[str]) -> None:
-    """Prints a JSON object for each picture: the probability of each class, or the values of a regression."""
+    """Prints a JSON object for each picture: the probability of each class and its labels, or the values."""
     run, names = load(str(pathlib.Path(__file__).resolve().with_name(MODEL))), RECORD["class_names"]
     for path in paths:
         values = [float(value) for value in run(read(path)[None])[0]]
-        told = (
-            {"values": values}
-            if RECORD["task"] == "regression"
-            else {"probabilities": dict(zip(names, values, strict=True))}
-        )
+        told: dict = {"values": values}
+        if RECORD["task"] != "regression":
+            told = {"probabilities": dict(zip(names, values, strict=True))}
+        if RECORD["task"] == "multilabel":
+            cuts = RECORD["thresholds"] or [0.5] * len(names)
+            told["labels"] = [name for name, value, cut in zip(names, values, cuts, strict=True) if value >= cut]
         print(json.dumps({"image": path, **told}, ensure_ascii=False))
 
 

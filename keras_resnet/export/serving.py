@@ -14,7 +14,8 @@ from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.models.fusion import fuse
 from keras_resnet.models.inference import inference_function
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import CLASSIFICATION, TASKS
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, TASKS
+from keras_resnet.tasks.multilabel import thresholds_for
 from keras_resnet.tasks.outputs import last_activation
 
 
@@ -33,7 +34,7 @@ class Served(tf.Module):
         self.record = record
         self.has_classes = TASKS[record.task or CLASSIFICATION.name].has_classes
         outputs = model.output_shape[-1]
-        self.names = record.names_for(2 if outputs == 1 else outputs)
+        self.names = record.names_for(2 if outputs == 1 and record.task != MULTILABEL.name else outputs)
         self.shape = tuple(model.input_shape[1:])
         self.activation = last_activation(model) or "linear"
         network = fuse(model)
@@ -64,9 +65,12 @@ class Served(tf.Module):
         outputs = self.network(images)[0]
         if not self.has_classes:
             return {"values": tf.identity(outputs, name="values")}
+        several = self.record.task == MULTILABEL.name
         is_sigmoid = outputs.shape[-1] == 1 or self.record.activation == "sigmoid"
         if self.activation == "linear":
             outputs = tf.sigmoid(outputs) if is_sigmoid else tf.nn.softmax(outputs)
+        if several:  # each class by itself
+            return {"probabilities": tf.identity(outputs, name="probabilities")}
         if outputs.shape[-1] == 1:
             outputs = tf.concat([1 - outputs, outputs], axis=-1)
         elif is_sigmoid:  # one of several classes: sigmoids are divided by their sum
@@ -107,6 +111,10 @@ class Served(tf.Module):
             if not self.has_classes:
                 return answer
             names = tf.constant(self.names)
+            if self.record.task == MULTILABEL.name:
+                cuts = tf.constant(thresholds_for(self.record.thresholds, len(self.names)), tf.float32)
+                every = tf.tile(names[None], [tf.shape(encoded)[0], 1])
+                return {**answer, "has_class": answer["probabilities"] >= cuts, "class_names": every}
             best = tf.gather(names, tf.argmax(answer["probabilities"], axis=-1))
             every = tf.tile(names[None], [tf.shape(encoded)[0], 1])
             return {**answer, "class": best, "class_names": every}

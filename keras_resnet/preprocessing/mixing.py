@@ -37,7 +37,7 @@ class Mixing:
     """
 
     def __init__(self, classes: int, mixup: float = 0.0, cutmix: float = 0.0, probability: float = 1.0) -> None:
-        self.classes = check_int("classes", classes, minimum=2)
+        self.classes = check_int("classes", classes, minimum=1)
         self.mixup = check_float("mixup", mixup, minimum=0.0)
         self.cutmix = check_float("cutmix", cutmix, minimum=0.0)
         self.probability = check_fraction("probability", probability, one_included=True, zero_included=False)
@@ -49,12 +49,15 @@ class Mixing:
 
         Args:
             images: `(batch, *space, channels)`.
-            labels: integers `(batch,)`.
+            labels: integers `(batch,)`, or rows of 0 and 1 `(batch, classes)` for several labels an example.
             seed: two integers.
         """
         draws = Draws(seed)
         images = keras.ops.cast(images, "float32")
-        rows = keras.ops.one_hot(keras.ops.cast(labels, "int32"), self.classes, dtype="float32")
+        if len(labels.shape) == 2 and labels.shape[-1] == self.classes:  # several labels an example
+            rows = keras.ops.cast(labels, "float32")
+        else:
+            rows = keras.ops.one_hot(keras.ops.cast(labels, "int32"), self.classes, dtype="float32")
         count = keras.ops.shape(images)[0]
         partners = keras.ops.argsort(keras.random.uniform((count,), seed=draws))
         mixed = keras.random.uniform((count,), seed=draws) < self.probability

@@ -10,7 +10,7 @@ from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.record import CHANNEL_ORDERS, INPUTS, OUTPUTS, InputRecord, order_of
-from keras_resnet.tasks import CLASSIFICATION, REGRESSION, TASKS
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES, gives_predictions, head_of, last_activation
 
 
@@ -67,7 +67,7 @@ def _with_outputs(record: InputRecord, model: keras.Model) -> InputRecord:
         assumed.append("task")
     activation = record.activation
     if TASKS[task].activations and activation is None:
-        activation = default_activation(model)
+        activation = default_activation(model) if len(TASKS[task].activations) > 1 else TASKS[task].activations[0]
     _check_outputs(dataclasses.replace(record, task=task, activation=activation), model, outputs, ends_in)
     return dataclasses.replace(
         record, task=task, activation=activation, head=record.head or head_of(model), assumed=tuple(assumed)
@@ -97,7 +97,7 @@ def _check_outputs(record: InputRecord, model: keras.Model, outputs: int | None,
     wrong = ""
     if record.head is not None and head is not None and record.head != head:
         wrong = f"describes the outputs of the layer {record.head!r}, and the model ends in {head!r}"
-    elif names and outputs not in ((1, 2) if len(names) == 2 else (len(names),)):
+    elif names and outputs != len(names) and not (outputs == 1 and len(names) == 2 and record.task != MULTILABEL.name):
         wrong = f"names {len(names)} classes, and the model has {outputs} output{'s' if outputs != 1 else ''}"
     elif record.units and outputs != len(record.units):
         wrong = f"names units of {len(record.units)} outputs, and the model has {outputs}"
@@ -120,6 +120,7 @@ def describe_outputs(
     task: str | None = None,
     activation: str | None = None,
     units: Sequence[str] = (),
+    thresholds: Sequence[float] = (),
 ) -> None:
     """Writes into the record of a model what its outputs are, as after a new head was put on an old network.
 
@@ -129,10 +130,11 @@ def describe_outputs(
         model: a Keras model with an InputNormalization layer.
         class_names: one per class, in the order of the outputs; two for one output. Empty for a regression, or for
             classes without names.
-        task: "classification" or "regression"; None for a classification.
+        task: "classification", "multilabel" or "regression"; None for a classification.
         activation: "softmax" or "sigmoid", which turns logits into probabilities; None for that of the model, and for
             logits "softmax" (one output: "sigmoid").
         units: of a regression's outputs, one per output.
+        thresholds: of several labels an example, the probability from which on it has each class; empty for 0.5.
 
     Raises:
         TypeError, ValueError: the model has no such layer, or its outputs are not those described.
@@ -158,7 +160,7 @@ def describe_outputs(
             "per example. Only predictions have a task. Put a head on it."
         )
     told = {**_empty_outputs(), "task": task or CLASSIFICATION.name, "class_names": class_names}
-    told |= {"activation": activation, "units": units}
+    told |= {"activation": activation, "units": units, "thresholds": thresholds}
     record = dataclasses.replace(layer.record or InputRecord(), **told)
     layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_resnet.arguments import check_bool, check_float, check_fraction, check_int, check_names, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import MULTILABEL, TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES
 
 INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
@@ -32,9 +32,12 @@ class InputRecord:
         pixel_range: the values of black and of white in the training images, such as `(0.0, 255.0)`; image files are
             scaled to it. None for examples that are not pictures, and for pictures in other units.
         apply_exif: whether photographs are turned upright by their EXIF orientation.
-        task: "classification" (one of several classes) or "regression"; None if it is not known.
+        task: "classification" (one of several classes), "multilabel" (any number of them) or "regression"; None if it
+            is not known.
         activation: what turns logits into probabilities, "softmax" or "sigmoid", whether or not the model ends in it;
             None for a regression, or if it is not known.
+        thresholds: of several labels an example, the probability in (0, 1) from which on it has the class, one per
+            class; empty for 0.5.
         units: of a regression's outputs, one per output, such as `("years",)`; empty if they are not known.
         temperature: by which the logits were divided to calibrate the probabilities; the weights hold it already.
         head: name of the layer whose outputs these are, which tells a new head from the old one; None if it is not
@@ -61,6 +64,7 @@ class InputRecord:
     apply_exif: bool = True
     task: str | None = None
     activation: str | None = None
+    thresholds: tuple[float, ...] = ()
     units: tuple[str, ...] = ()
     temperature: float = 1.0
     head: str | None = None
@@ -92,8 +96,16 @@ class InputRecord:
         check_bool("apply_exif", self.apply_exif)
         check_float("temperature", self.temperature, minimum=0.0)
         task = None if self.task is None else choose("task", self.task, TASKS)
+        cuts = tuple(check_fraction("thresholds", value, zero_included=False) for value in self.thresholds)
+        object.__setattr__(self, "thresholds", cuts)
+        if cuts and (task is not MULTILABEL or (self.class_names and len(cuts) != len(self.class_names))):
+            raise BadValue(
+                f"{len(cuts)} thresholds were given with task={self.task!r} and {len(self.class_names)} class names. "
+                "Allowed is one for each class, with task='multilabel'. Leave them out, or give as many."
+            )
         if self.activation is not None:
-            choose("activation", self.activation, LOG_SCORES)
+            allowed = task.activations if task is not None and task.has_classes else tuple(LOG_SCORES)
+            choose("activation", self.activation, {name: name for name in allowed})
         if task is not None and not task.has_classes and (self.class_names or self.activation):
             raise BadValue(
                 f"task={self.task!r} was given with class_names={self.class_names!r} and activation="
@@ -140,7 +152,7 @@ class InputRecord:
         lines = []
         for name in STORED:
             value = getattr(self, name)
-            value = (", ".join(value) or "none") if name in ("class_names", "units") else value
+            value = (", ".join(map(str, value)) or "none") if name in ("class_names", "thresholds", "units") else value
             lines.append(f"{name:<15}{value}{'  (assumed)' if name in self.assumed else ''}")
         scheme = "none" if self.normalization is None else self.normalization.scheme
         return "\n".join([*lines, f"{'normalization':<15}{scheme}"])

@@ -97,20 +97,24 @@ def lines(
     name: str,
     y_range: tuple[float, float] | None = None,
     pairs: bool = False,
+    whole: bool = True,
+    dots: Sequence[Point] = (),
 ) -> str:
     """Returns a line chart with a legend.
 
     Args:
         series: the name of each line, and its points in the order of x.
-        x_label: of the horizontal axis, whose values are whole.
+        x_label: of the horizontal axis.
         note: what is to be seen, plain text.
         name: id of the SVG.
         y_range: of the vertical axis; by default that of the points.
         pairs: lines 2n and 2n + 1 have one color, and the second is dashed.
+        whole: whether ticks across are whole numbers, such as epochs.
+        dots: a point on each line that is marked; none, or as many as there are lines.
     """
     points = [point for _, line in series for point in line]
     across = min(x for x, _ in points), max(x for x, _ in points)
-    place, axes = frame(across, y_range or (min(y for _, y in points), max(y for _, y in points)), x_label)
+    place, axes = frame(across, y_range or (min(y for _, y in points), max(y for _, y in points)), x_label, whole)
     drawn, keys = [axes], []
     for index, (title, line) in enumerate(series):
         color = f"c{(index // 2 if pairs else index) % 8}" + (" dashed" if pairs and index % 2 else "")
@@ -121,6 +125,9 @@ def lines(
             places.append((places[0][0] + 4, places[0][1]))
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         drawn.append(f'<polyline class="line {color}" points="{path}"><title>{escape(title)}</title></polyline>')
+        if dots:
+            x, y = place(*dots[index])
+            drawn.append(f'<circle class="dot {color}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
         sample = f'<svg class="key" viewBox="0 0 30 10"><line class="line {color}" x1="0" x2="30" y1="5" y2="5"/></svg>'
         keys.append(f"<li>{sample}{escape(title)}</li>")
     return figure(HEIGHT, "".join(drawn), note, name, f'<ul class="legend">{"".join(keys)}</ul>')

@@ -47,7 +47,8 @@ table.bars { table-layout: auto; } table.bars th { font-weight: 400; overflow-wr
 table.bars td { width: 55%; } table.bars td.number { width: 15%; text-align: left; }
 .hbar { display: block; height: .75rem; background: var(--mark); border-radius: 2px; min-width: 1px; }
 svg .grid { stroke: var(--line); stroke-opacity: .6; } svg .dashed { stroke-dasharray: 6 4; }
-svg .line { fill: none; stroke-width: 2; } svg .soft { fill: var(--soft); fill-opacity: .5; }
+svg .line { fill: none; stroke-width: 2; } svg .dot { fill: Canvas; stroke-width: 2; }
+svg .soft { fill: var(--soft); fill-opacity: .5; }
 svg .honest { stroke: var(--ink); stroke-width: 2; } svg .interval { stroke: var(--soft); stroke-width: 1.5; }
 svg .c0 { stroke: #0b66c3; } svg .c1 { stroke: #c2571a; } svg .c2 { stroke: #137a3a; } svg .c3 { stroke: #a02c6d; }
 svg .c4 { stroke: #6b4fbb; } svg .c5 { stroke: #8a6d00; } svg .c6 { stroke: #00798c; } svg .c7 { stroke: #9c3b3b; }

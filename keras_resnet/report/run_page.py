@@ -11,8 +11,10 @@ import numpy as np
 from keras_resnet.evaluation import Trained, open_trained, reliability, scores
 from keras_resnet.evaluation.predictions import Predictions, mistakes_of, predictions_from
 from keras_resnet.report import chart
+from keras_resnet.report.class_curves import class_curves
 from keras_resnet.report.page import SORT, escape, number, page, table, tiles
 from keras_resnet.report.pictures import shown_mistakes
+from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import Recipe, Run, compare_recipes, list_recipes
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -78,7 +80,7 @@ def _scored(run: Run, split: str) -> Scored:
     """Returns the scores of a split, as `evaluate` computes them."""
     trained = open_trained(run)
     outputs, labels = outputs_and_labels(run.model, run.dataset, split, run.record, 64)
-    figures = trained.task.score(trained.read(outputs), labels, run.about.class_names)
+    figures = trained.task.score(trained.read(outputs), labels, run.about.class_names, trained.record.thresholds)
     return Scored(run, trained, split, outputs, labels, figures)
 
 
@@ -161,12 +163,14 @@ def _confusion(scored: Scored) -> str:
 
 def _classes(scored: Scored) -> str:
     rows = scored.figures["per_class"]
-    head = ["class", "examples", "precision", "recall", "f1"]
-    return table(
-        head,
-        [("", [row["name"], row["support"], row["precision"], row["recall"], row["f1"]]) for row in rows],
-        sortable=True,
-    )
+    figures = [name for name in ("precision", "recall", "f1", "roc_auc", "average_precision") if name in rows[0]]
+    head = ["class", "examples", *(name.replace("_", " ") for name in figures)]
+    listed = [("", [row["name"], row["support"], *(_or_dash(row[name]) for name in figures)]) for row in rows]
+    return table(head, listed, sortable=True)
+
+
+def _or_dash(value: float | None) -> Any:
+    return "–" if value is None else value
 
 
 def _calibration(scored: Scored) -> str:
@@ -214,10 +218,18 @@ def _agreement(scored: Scored) -> str:
     return chart.scatter(points, ("true", "predicted"), "On the diagonal both agree; at most 500 examples are drawn.")
 
 
+def _curves_of_classes(scored: Scored) -> str:
+    trained = scored.trained
+    assert trained.task.probabilities is not None  # the tasks that name this section have them
+    probabilities = trained.task.probabilities(trained.read(scored.outputs))
+    return class_curves(probabilities, scored.labels, scored.run.about.class_names, trained.record.thresholds)
+
+
 # What a row of the table of tasks may name.
 SECTIONS: dict[str, Callable[[Scored], str]] = {
     "Confusion": _confusion,
     "Class by class": _classes,
+    "Curves of the classes": _curves_of_classes,
     "Calibration": _calibration,
     "Most confident errors": _mistakes,
     "Predicted and true": _agreement,
@@ -250,7 +262,7 @@ def _data(run: Run) -> str:
     labels = run.dataset.split("train").labels
     counted = ""
     if labels is not None and about.class_names and len(about.class_names) <= MOST_CONFUSION_CLASSES:
-        counts = np.bincount(np.asarray(labels), minlength=len(about.class_names))
+        counts = class_counts(np.asarray(labels), len(about.class_names))
         rows = [
             (name, count / max(counts.max(), 1), f"{count:,}")
             for name, count in zip(about.class_names, counts, strict=True)

@@ -82,6 +82,59 @@ def check_targets(targets: Any, *, where: str = "targets") -> np.ndarray:
     return array
 
 
+def check_many(labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
+    """Returns the labels of examples that may have several, as float32 rows of 0 and 1, `(examples, classes)`.
+
+    Args:
+        labels: rows of 0 and 1, or of False and True, a column for each class; a row may have none.
+        num_classes: how many classes there are; None for as many as there are columns.
+        where: what to call the labels in an error.
+
+    Raises:
+        TypeError: they are not numbers.
+        ValueError: another shape, or something else than 0 and 1; the first such sample is named by index.
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind not in "iufb":
+        raise BadType(f"{where} has dtype {array.dtype}. Allowed are rows of 0 and 1. Encode the labels so.")
+    if array.ndim != 2 or num_classes not in (None, array.shape[1]):
+        wanted = "classes" if num_classes is None else num_classes
+        raise BadValue(
+            f"{where} has shape {array.shape}. Allowed for several labels an example is (examples, {wanted}), a column "
+            "of 0 and 1 for each class. Encode the labels so."
+        )
+    broken = np.flatnonzero(~((array == 0) | (array == 1)).all(axis=1))
+    if len(broken):
+        _refuse(where, broken, array[broken[0]], "0 or 1 for each class")
+    return array.astype("float32")
+
+
+def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns how many examples have each class.
+
+    Args:
+        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`.
+        num_classes: how many classes there are.
+    """
+    if labels.ndim == 2:
+        return labels.sum(axis=0).astype("int64")
+    return np.bincount(labels, minlength=num_classes)
+
+
+def strata_of(labels: np.ndarray) -> np.ndarray:
+    """Returns one integer for each example, by which splits are stratified: its class, or the rarest of its classes.
+
+    Args:
+        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`; an example without any class has a
+            stratum of its own.
+    """
+    if labels.ndim == 1:
+        return labels
+    counts = labels.sum(axis=0)
+    rarest = np.where(labels > 0, counts, np.inf).argmin(axis=1)
+    return np.where(labels.any(axis=1), rarest, labels.shape[1]).astype("int32")
+
+
 def count_classes(labels: np.ndarray, class_names: Sequence[str], where: str) -> int:
     """Returns the number of classes: the names given, or the labels 0 to the largest, of which each must occur."""
     if class_names:
@@ -129,7 +182,9 @@ def _from_one_hot(array: np.ndarray, num_classes: int | None, where: str) -> np.
     is_one_hot = ((array == 0) | (array == 1)).all(axis=1) & (array.sum(axis=1) == 1)
     broken = np.flatnonzero(~is_one_hot)
     if len(broken):
-        _refuse(where, broken, array[broken[0]], f"one 1 among {width - 1} zeros")
+        several = ((array == 0) | (array == 1)).all()
+        hint = "; rows with several are for task='multilabel'" if several else ""
+        _refuse(where, broken, array[broken[0]], f"one 1 among {width - 1} zeros{hint}")
     return array.argmax(axis=1).astype("int32")
 
 

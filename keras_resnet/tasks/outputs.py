@@ -101,8 +101,21 @@ def logits_of(outputs: np.ndarray, ends_in: str) -> np.ndarray:
     Raises:
         ValueError: the model ends in neither logits nor probabilities.
     """
-    logits = choose("The last activation of the model", ends_in, LOGITS)(outputs.astype("float64"))
+    logits = to_logits(outputs, ends_in)
     return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+
+
+def to_logits(outputs: np.ndarray, ends_in: str) -> np.ndarray:
+    """Returns logits in float64, as many as there are outputs.
+
+    Args:
+        outputs: of a classifier.
+        ends_in: its last activation: "linear" for logits, "softmax" or "sigmoid" for probabilities.
+
+    Raises:
+        ValueError: the model ends in neither logits nor probabilities.
+    """
+    return choose("The last activation of the model", ends_in, LOGITS)(outputs.astype("float64"))
 
 
 def scores_of(logits: np.ndarray, activation: str) -> np.ndarray:
@@ -119,6 +132,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns the probabilities of `(examples, classes)` logits, in their dtype."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Returns the probability of each class by itself, in float64."""
+    return np.exp(-np.logaddexp(0.0, -logits))
 
 
 def class_scores(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:

@@ -39,7 +39,7 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
     if logits.ndim == 2 and logits.shape[1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
     examples, classes = len(labels), len(class_names)
-    _check(logits, (examples, classes))
+    check_scored(logits, (examples, classes))
     labels = checked_labels(labels, classes)
     log_probabilities = logits - _log_sum_exp(logits)
     probabilities = np.exp(log_probabilities)
@@ -111,7 +111,7 @@ def regression(outputs: Any, targets: Any) -> dict[str, Any]:
     targets = targets.reshape(len(targets), -1)
     outputs = np.asarray(outputs, "float64")
     outputs = outputs.reshape(len(outputs), -1)
-    _check(outputs, targets.shape)
+    check_scored(outputs, targets.shape)
     errors = outputs - targets
     spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
     r2 = np.where(spread > 0, 1 - (errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
@@ -151,15 +151,16 @@ def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[s
         {
             "name": name,
             "support": int(support[index]),
-            "precision": _ratio(hits[index], guessed[index]),
-            "recall": _ratio(hits[index], support[index]),
-            "f1": _ratio(2 * hits[index], guessed[index] + support[index]),
+            "precision": ratio(hits[index], guessed[index]),
+            "recall": ratio(hits[index], support[index]),
+            "f1": ratio(2 * hits[index], guessed[index] + support[index]),
         }
         for index, name in enumerate(class_names)
     ]
 
 
-def _ratio(part: Any, whole: Any) -> float:
+def ratio(part: Any, whole: Any) -> float:
+    """Returns a share; 0 where there is nothing to have a share of."""
     return float(part / whole) if whole else 0.0
 
 
@@ -168,7 +169,8 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
     return top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
 
 
-def _check(outputs: np.ndarray, shape: tuple[int, ...]) -> None:
+def check_scored(outputs: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where outputs have another shape than the labels ask for, or are not finite."""
     if outputs.shape != shape or not shape[0]:
         raise BadValue(
             f"The outputs have shape {outputs.shape}, and the labels ask for {shape}. They must be equal, with at "

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet.tasks import scores
-from keras_resnet.tasks.labels import check_labels, check_targets
-from keras_resnet.tasks.outputs import LOG_SCORES, class_scores, softmax
+from keras_resnet.tasks import multilabel, scores
+from keras_resnet.tasks.labels import check_labels, check_many, check_targets
+from keras_resnet.tasks.outputs import LOG_SCORES, class_scores, sigmoid, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Task:
         loss: the default loss, a row of `keras_resnet.training.loss.LOSSES`.
         plain_loss: the metric that is the loss without smoothing, weights and regularization.
         read: `(model, outputs, activation)` to what `score` and `answers` take, in float64.
-        score: `(read outputs, labels, class names)` to the figures of `evaluate`.
-        answers: `(read outputs, class names, units, top)` to what `predict` says of each example.
+        probabilities: of what was read, `(examples, classes)`; None where outputs are numbers.
+        score: `(read outputs, labels, class names, thresholds)` to the figures of `evaluate`.
+        answers: `(read outputs, class names, units, top, thresholds)` to what `predict` says of each example.
         figures: those of `score` that a page shows first, with their titles.
         curves: metrics whose course a page draws, with their titles.
         sections: of the page of a run, in their order, keys of `keras_resnet.report.run_page.SECTIONS`.
@@ -41,8 +42,9 @@ class Task:
     loss: str
     plain_loss: str
     read: Callable[[keras.Model, np.ndarray, str | None], np.ndarray]
-    score: Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]
-    answers: Callable[[np.ndarray, Sequence[str], Sequence[str], int], list[dict[str, Any]]]
+    probabilities: Callable[[np.ndarray], np.ndarray] | None
+    score: Callable[[np.ndarray, np.ndarray, Sequence[str], Sequence[float]], dict[str, Any]]
+    answers: Callable[[np.ndarray, Sequence[str], Sequence[str], int, Sequence[float]], list[dict[str, Any]]]
     figures: dict[str, str]
     curves: dict[str, str]
     sections: tuple[str, ...]
@@ -53,7 +55,7 @@ class Task:
 
 
 def _most_probable(
-    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int
+    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float]
 ) -> list[dict[str, Any]]:
     return [{"classes": best_classes(row, names, top)} for row in softmax(class_scores)]
 
@@ -78,11 +80,21 @@ def _values(model: keras.Model, outputs: np.ndarray, activation: str | None) -> 
     return outputs.astype("float64")
 
 
-def _score_values(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def _score_classes(
+    class_scores: np.ndarray, labels: np.ndarray, names: Sequence[str], thresholds: Sequence[float]
+) -> dict[str, Any]:
+    return scores.classification(class_scores, labels, names)
+
+
+def _score_values(
+    outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], thresholds: Sequence[float]
+) -> dict[str, Any]:
     return scores.regression(outputs, targets)
 
 
-def _numbers(outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int) -> list[dict[str, Any]]:
+def _numbers(
+    outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float]
+) -> list[dict[str, Any]]:
     told = {"units": list(units)} if units else {}
     return [{"values": [float(value) for value in row], **told} for row in outputs]
 
@@ -96,7 +108,8 @@ CLASSIFICATION = Task(
     loss="cross_entropy",
     plain_loss="cross_entropy",
     read=class_scores,
-    score=scores.classification,
+    probabilities=softmax,
+    score=_score_classes,
     answers=_most_probable,
     figures={
         "accuracy": "accuracy",
@@ -105,7 +118,7 @@ CLASSIFICATION = Task(
         "expected_calibration_error": "calibration error",
     },
     curves={"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "accuracy": "Accuracy"},
-    sections=("Confusion", "Class by class", "Calibration", "Most confident errors"),
+    sections=("Confusion", "Class by class", "Curves of the classes", "Calibration", "Most confident errors"),
 )
 REGRESSION = Task(
     name="regression",
@@ -116,10 +129,34 @@ REGRESSION = Task(
     loss="mean_squared_error",
     plain_loss="mse",
     read=_values,
+    probabilities=None,
     score=_score_values,
     answers=_numbers,
     figures={"mse": "mean squared error", "mae": "mean absolute error", "r2": "R squared"},
     curves={"loss": "Loss as minimized", "mae": "Mean absolute error"},
     sections=("Predicted and true",),
 )
-TASKS = {task.name: task for task in (CLASSIFICATION, REGRESSION)}
+MULTILABEL = Task(
+    name="multilabel",
+    labels="several labels an example",
+    has_classes=True,
+    activations=("sigmoid",),
+    check_labels=check_many,
+    loss="multilabel_cross_entropy",
+    plain_loss="cross_entropy",
+    read=multilabel.label_logits,
+    probabilities=sigmoid,
+    score=multilabel.score,
+    answers=multilabel.answers,
+    figures={
+        "f1": "F1, mean over classes",
+        "roc_auc": "area under ROC",
+        "average_precision": "average precision",
+        "exact_match": "all labels right",
+        "accuracy": "right answers",
+        "loss": "cross-entropy",
+    },
+    curves={"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "roc_auc": "Area under ROC"},
+    sections=("Class by class", "Curves of the classes"),
+)
+TASKS = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}

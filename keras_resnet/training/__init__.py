@@ -9,6 +9,7 @@ Example:
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.training.averaging import WeightAverage as WeightAverage
 from keras_resnet.training.contact_sheet import preview as preview
+from keras_resnet.training.cross_entropies import AdjustedCrossEntropy as AdjustedCrossEntropy
 from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy
 from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
 from keras_resnet.training.cross_entropies import Focal as Focal
@@ -19,6 +20,8 @@ from keras_resnet.training.divergence import TrainingDiverged as TrainingDiverge
 from keras_resnet.training.folds import Folds as Folds
 from keras_resnet.training.folds import cross_validate as cross_validate
 from keras_resnet.training.interruption import Interrupted as Interrupted
+from keras_resnet.training.label_losses import Asymmetric as Asymmetric
+from keras_resnet.training.label_losses import MultilabelCrossEntropy as MultilabelCrossEntropy
 from keras_resnet.training.loss import check_outputs as check_outputs
 from keras_resnet.training.monitor import MeanRecall as MeanRecall
 from keras_resnet.training.range_test import RangeTest as RangeTest

@@ -1,13 +1,14 @@
 """Losses and the accuracy of classifiers, for labels that are integers and for rows of one-hot or mixed ones."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_resnet.arguments import check_bool, check_float, check_fraction, choose
 from keras_resnet.errors import BadValue
+from keras_resnet.training.label_losses import MultilabelCrossEntropy
 
 
 def _are_rows(y_true: Any, y_pred: Any) -> bool:
@@ -154,6 +155,52 @@ class Focal(CrossEntropy):
         return {**super().get_config(), "gamma": self.gamma}
 
 
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class AdjustedCrossEntropy(CrossEntropy):
+    """Cross-entropy of logits to which the logarithms of the classes' shares were added, while training.
+
+    The logits themselves then rank classes as if all were as frequent, so rare ones are not passed over; their softmax
+    are probabilities of such data, and too high for rare classes of data as they come.
+
+    Args:
+        shares: of each class among the training labels, in (0, 1].
+        strength: factor of the logarithms; 1 in the paper.
+        label_smoothing: as for `CrossEntropy`.
+        from_logits: must be True; the model ends in logits.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `CrossEntropy`.
+
+    Source:
+        Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[float],
+        strength: float = 1.0,
+        label_smoothing: float = 0.0,
+        from_logits: bool = True,
+        name: str = "cross_entropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(label_smoothing, from_logits, name, **kwargs)
+        _check_logits(name, from_logits)
+        self.shares = [float(share) for share in shares]
+        self.strength = check_float("strength", strength, minimum=0.0)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        added = [self.strength * math.log(share) for share in self.shares]
+        return super().call(y_true, y_pred + keras.ops.convert_to_tensor(added, y_pred.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "shares": self.shares, "strength": self.strength}
+
+
 def _check_logits(name: str, from_logits: bool) -> None:
     if not from_logits:
         raise BadValue(
@@ -202,6 +249,7 @@ PLAIN_LOSSES: dict[str, Callable[[bool], Callable[[Any, Any], Any]]] = {
     "softmax": lambda from_logits: CrossEntropy(0.0, from_logits).call,
     "sigmoid": lambda from_logits: SigmoidCrossEntropy(0.0, from_logits).call,
     "binary": _plain_binary,
+    "multilabel": lambda from_logits: MultilabelCrossEntropy(from_logits=from_logits).call,
 }
 
 
@@ -214,7 +262,7 @@ class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
     Args:
         from_logits: whether the model ends in logits.
         kind: "softmax", one class of several; "sigmoid", each class a question of its own, summed over the classes;
-            "binary", two classes and one output.
+            "binary", two classes and one output; "multilabel", several labels an example, the mean over the classes.
         name: of the metric.
         dtype: of its sums.
     """

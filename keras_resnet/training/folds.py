@@ -14,10 +14,10 @@ import numpy as np
 from keras_resnet import files, preprocessing
 from keras_resnet.arguments import check_int, check_path
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.tasks import TASKS
-from keras_resnet.tasks.outputs import last_activation, softmax
+from keras_resnet.tasks import MULTILABEL, TASKS
+from keras_resnet.tasks.outputs import last_activation
+from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
 from keras_resnet.training.callbacks import save_model
-from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import Run
 from keras_resnet.training.scoring import outputs_and_labels
@@ -87,9 +87,9 @@ def cross_validate(
         data: a spec, as for `fit`.
         data_dir: as for `fit`.
         out: the folder. It is given `fold-1/` and so on, runs as those of `fit`; `folds.json`, the scores; the
-            predictions in `out_of_fold.csv` (path, fold, label, a probability for each class; of a regression targets
-            and values); and `mean.keras`, the mean of the models, which `predict`, `evaluate` and `export` take for the
-            folder.
+            predictions in `out_of_fold.csv` (path, fold, label, a probability for each class; several labels are
+            divided by "|"; of a regression targets and values); and `mean.keras`, the mean of the models, which
+            `predict`, `evaluate` and `export` take for the folder.
         resume: go on where the folder stands, and start where it is empty.
         seed: as for `fit`.
         weights: as for `fit`.
@@ -114,7 +114,7 @@ def cross_validate(
     if extra.exists():
         raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")
     shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "weights": weights}
-    rows, outputs, labels, parts = [], [], [], []
+    rows, outputs, labels, cuts, parts = [], [], [], list[Any](), []
     for number, name in enumerate(names, start=1):
         own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
         run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
@@ -123,11 +123,14 @@ def cross_validate(
         task = TASKS[run.record.task or run.dataset.task]
         outputs.append(task.read(run.model, found[0], run.record.activation))
         labels.append(found[1])
+        cuts.append(np.tile(run.record.thresholds, (len(found[1]), 1)) if run.record.thresholds else ())
         examples = run.dataset.split("test")
         parts += [(examples.name_of(index), number) for index in range(len(examples))]
         last = run
         keras.backend.clear_session()
-    scored = task.score(np.concatenate(outputs), np.concatenate(labels), last.dataset.class_names)
+    # Of several labels an example each model has thresholds of its own.
+    rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
+    scored = task.score(np.concatenate(outputs), np.concatenate(labels), last.dataset.class_names, rows_of_cuts)
     _write_predictions(folder / PREDICTIONS, parts, np.concatenate(labels), np.concatenate(outputs), last)
     files.write_atomically(folder / MEAN_MODEL, lambda path: save_model(mean_model(folder, names), path))
     found_folds = Folds(folder, rows, scored)
@@ -141,7 +144,8 @@ def _write_predictions(
 ) -> None:
     """Writes a line an example: its name, its fold, its label, and what the model that had not seen it says."""
     names = run.dataset.class_names
-    values = softmax(outputs) if names else outputs
+    task = TASKS[run.record.task or run.dataset.task]
+    values = outputs if task.probabilities is None else task.probabilities(outputs)
     outputs_named = names or run.dataset.units or tuple(map(str, range(values.shape[1])))
     targets = ["label"] if names else [f"target {name}" for name in outputs_named]
 
@@ -150,7 +154,10 @@ def _write_predictions(
             writer = csv.writer(file)
             writer.writerow(["path", "fold", *targets, *outputs_named])
             for (name, fold), label, row in zip(parts, labels, values, strict=True):
-                told = [names[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
+                if np.ndim(label) and names:
+                    told: list[Any] = ["|".join(names[place] for place in np.flatnonzero(label))]
+                else:
+                    told = [names[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
                 writer.writerow([name, fold, *told, *(float(value) for value in row)])
 
     files.write_atomically(path, write)
@@ -166,7 +173,8 @@ def mean_model(folder: pathlib.Path, names: list[str]) -> keras.Model:
     runs = [Run.load(folder / name) for name in names]
     record = runs[0].record
     image = keras.Input(runs[0].model.input_shape[1:], name="image")
-    answers, is_single = [], runs[0].model.output_shape[-1] == 1
+    # Of sigmoids each is an answer by itself: the one of two classes, or those of several labels an example.
+    answers, is_single = [], runs[0].model.output_shape[-1] == 1 or record.task == MULTILABEL.name
     for run, name in zip(runs, names, strict=True):
         member = run.model
         member.name = name.replace("-", "_")
@@ -185,5 +193,8 @@ def mean_model(folder: pathlib.Path, names: list[str]) -> keras.Model:
     logits = keras.ops.log(mean) - keras.ops.log(1 - mean) if is_single else keras.ops.log(mean)
     activation = "sigmoid" if is_single else "softmax"
     model = keras.Model(image, keras.layers.Activation(activation, dtype="float32")(logits), name="mean")
-    preprocessing.describe_outputs(model, record.class_names, activation=activation)
+    cuts = [run.record.thresholds for run in runs]
+    thresholds = tuple(np.mean(cuts, axis=0).tolist()) if all(cuts) else ()
+    named: dict[str, Any] = {"task": record.task, "activation": activation, "thresholds": thresholds}
+    preprocessing.describe_outputs(model, record.class_names, **named)
     return model

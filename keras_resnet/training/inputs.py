@@ -5,19 +5,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-import numpy as np
-
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
+from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
-from keras_resnet.distribution import Group
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
-from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.record import INTERPOLATIONS, PIXEL_RANGES
+from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
@@ -36,9 +33,11 @@ LOADING = (
     "group_pattern",
 )
 TEXTS = ("label_key", "columns", "group_pattern")  # of which "auto" is none
-BALANCES = {name: name for name in ("none", "weights")}
+# How classes are balanced -> the power of their counts by which rare ones gain: 1 makes all alike, 1/2 is between.
+WEIGHTINGS = {"weights": 1.0, "sqrt_weights": 0.5}
+SAMPLINGS = {"sampling": 1.0, "sqrt_sampling": 0.5}
+BALANCES = {name: name for name in ("none", *WEIGHTINGS, *SAMPLINGS)}
 STATISTICS_BATCH_SIZE = 256
-EVALUATION_BATCH_SIZE = 256
 # Sides of smaller images are eighths of the whole one: few sizes, for each of which the step is compiled anew.
 PROGRESSIVE_PARTS = 8
 
@@ -59,7 +58,10 @@ class Data(fields.Section):
     `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
     one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
     "other" for what is in none of these; "auto" looks at the training split.
-    `balance="weights"` counts examples of rare classes more, so that all classes count alike.
+    `balance="weights"` counts examples of rare classes more, so that all classes count alike; "sampling" draws them
+    more often, with replacement. "sqrt_weights" and "sqrt_sampling" go half the way, by the square roots of the counts.
+    Of several labels an example weights make yes and no count alike for each class, and sampling goes by the rarest
+    one.
     `progressive_from` is the side of the first epoch's training images, as a fraction of the whole side; it grows until
     the fraction `progressive_until` of the epochs is over (Tan and Le 2021, EfficientNetV2, section 4). 1 for images of
     one size.
@@ -203,14 +205,29 @@ class Data(fields.Section):
         Raises:
             ValueError: the labels cannot be weighed.
         """
-        if self.balance == "none":
+        if self.balance not in WEIGHTINGS or dataset.task == MULTILABEL.name:
             return None
         if mixed:
             raise BadValue(
-                "data.balance='weights' was given with augment.mixup or augment.cutmix, whose labels belong to more "
-                "than one class. Set data.balance='none', or mix nothing."
+                f"data.balance={self.balance!r} was given with augment.mixup or augment.cutmix, whose labels belong to "
+                "more than one class. Set data.balance='none' or 'sampling', or mix nothing."
             )
-        return dataset.class_weights()
+        return dataset.class_weights(WEIGHTINGS[self.balance])
+
+    def label_weights(self, dataset: datasets.Dataset) -> LabelWeights | None:
+        """Returns weights of yes and of no for each class of several labels an example; None where all count alike.
+
+        Args:
+            dataset: whose training split is counted.
+        """
+        if self.balance not in WEIGHTINGS or dataset.task != MULTILABEL.name:
+            return None
+        return dataset.label_weights(WEIGHTINGS[self.balance])
+
+    @property
+    def sampling_power(self) -> float:
+        """The power of the counts by which examples of rare classes are drawn more often; 0 for each once an epoch."""
+        return SAMPLINGS.get(self.balance, 0.0)
 
     def stages(self, shape: tuple[int, ...], epochs: int) -> list[tuple[int, tuple[int, int] | None]]:
         """Returns the stages of a training whose images grow: the epoch that ends each, and its size.
@@ -251,67 +268,3 @@ class Data(fields.Section):
         """Returns how many parts of the whole side images have when a fraction of their growth is over."""
         fraction = self.progressive_from + (1 - self.progressive_from) * min(1.0, done)
         return max(1, round(PROGRESSIVE_PARTS * fraction))
-
-
-def evaluation_batches(
-    dataset: datasets.Dataset,
-    record: preprocessing.InputRecord,
-    weights: Mapping[int, float] | None,
-    group: Group | None,
-) -> Any:
-    """Returns the batches of the validation split; None if there is no split.
-
-    Args:
-        dataset: the data.
-        record: what the network takes.
-        weights: of each class, by which examples count; None where they count alike.
-        group: processes of which each takes a part of every batch; None for one alone. Rows that fill a part up have
-            the weight -1.
-    """
-    size = dataset.sizes.get("validation")
-    if not size:
-        return None
-    shard = (0, 1) if group is None else (group.index, group.count)
-    sizes = datasets.sizing(record, dataset.image_shape)
-    batches = dataset.batches("validation", EVALUATION_BATCH_SIZE, shard=shard, **sizes)
-    if weights is None and group is None:
-        return batches
-    table = None
-    if weights is not None:
-        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
-    counts = _which_count(size, shard)
-
-    def weighted(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
-        images, labels = batch
-        weight = keras.ops.ones(keras.ops.shape(labels)[:1]) if table is None else keras.ops.take(table, labels, axis=0)
-        if group is not None:
-            weight = keras.ops.where(counts[step][: keras.ops.shape(labels)[0]], weight, -1.0)
-        return images, labels, weight
-
-    return batches.enumerate().map(weighted)
-
-
-def _which_count(size: int, shard: tuple[int, int]) -> Any:
-    """Returns for each row of each of a process's validation batches whether it is one of its own."""
-    index, count = shard
-    part = -(-EVALUATION_BATCH_SIZE // count)
-    found = np.zeros((-(-size // EVALUATION_BATCH_SIZE), part), bool)
-    for step in range(len(found)):
-        rows = min(EVALUATION_BATCH_SIZE, size - step * EVALUATION_BATCH_SIZE)
-        mine = -(-rows // count)
-        found[step, :mine] = index * mine + np.arange(mine) < rows
-    return keras.ops.convert_to_tensor(found)
-
-
-def shrink_to(size: tuple[int, int]) -> BatchOperation:
-    """Returns what makes the images of a batch smaller, after they were augmented in pixels of the whole picture.
-
-    Args:
-        size: `(height, width)`.
-    """
-
-    def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
-        images = keras.ops.cast(images, "float32")
-        return keras.ops.image.resize(images, size, antialias=True, data_format="channels_last"), labels
-
-    return shrink

@@ -15,13 +15,14 @@ import keras
 
 from keras_resnet import files, preprocessing
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training import scoring
+from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
 from keras_resnet.training.callbacks import Report, recording_callbacks, save_model, write_history
 from keras_resnet.training.checkpoint import Progress, read_newest, restore
 from keras_resnet.training.description import COMPLETE, RUNNING, STOPPED, RunFile, differences, with_defaults
 from keras_resnet.training.divergence import MOST_SETBACKS, TrainingDiverged, rate_factor_of, setback_of
 from keras_resnet.training.folder import EPOCHS, write_description
-from keras_resnet.training.inputs import EVALUATION_BATCH_SIZE
 from keras_resnet.training.interruption import INTERRUPTED, Interrupted, StopAsked, stop_after_batch
 from keras_resnet.training.network import build_metrics
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
@@ -257,6 +258,7 @@ class TrainingLoop:
         folder, dataset, progress = self.folder, self.dataset, self.progress
         files.write_atomically(folder / "final.keras", lambda path: save_model(self.network, path))
         best = Run(folder, RunFile(self.about, RUNNING)).model
+        self._put_thresholds(best)
         record = preprocessing.for_model(best)
         metrics = {
             split: scoring.score(best, dataset, split, record, EVALUATION_BATCH_SIZE, self.group)
@@ -282,6 +284,16 @@ class TrainingLoop:
         )
         write_description(folder, file)
         return Run(self.named, file, model=best, dataset=dataset)
+
+    def _put_thresholds(self, best: keras.Model) -> None:
+        """Writes into best.keras from which probability on an example has each class, where it may have several."""
+        record = preprocessing.for_model(best)
+        if record.task != MULTILABEL.name or not self.dataset.sizes.get("validation"):
+            return
+        cuts = scoring.choose_thresholds(best, self.dataset, record, EVALUATION_BATCH_SIZE, self.group)
+        told: dict[str, Any] = {"task": record.task, "activation": record.activation, "thresholds": cuts}
+        preprocessing.describe_outputs(best, record.class_names, **told)
+        files.write_atomically(self.folder / "best.keras", lambda path: save_model(best, path))
 
 
 def _show(verbose: Any) -> Any:

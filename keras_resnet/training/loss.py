@@ -8,37 +8,61 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import check_bool
+from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks import CLASSIFICATION, REGRESSION, Task
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
+from keras_resnet.tasks.labels import class_counts
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
 from keras_resnet.training.cross_entropies import (
+    AdjustedCrossEntropy,
     ClassAccuracy,
     CrossEntropy,
     Focal,
     PlainCrossEntropy,
     SigmoidCrossEntropy,
 )
+from keras_resnet.training.label_losses import Asymmetric, LabelAccuracy, MeanRocAuc, MultilabelCrossEntropy
 
 # Mean and standard deviation of the targets of each output.
 TargetScale = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
-    return CrossEntropy(loss.label_smoothing, from_logits), [ClassAccuracy(), PlainCrossEntropy(from_logits)]
+@dataclasses.dataclass(frozen=True)
+class LabelFacts:
+    """What a loss is told of the training labels.
+
+    Attributes:
+        targets: the scale of a regression's targets, in whose units the loss is; None for theirs.
+        class_shares: the share of each class among the labels, which `logit_adjustment` takes; None for no adjustment.
+        label_weights: of several labels an example, weights of yes and of no for each class; None for 1.
+        num_classes: of several labels an example; 0 for other tasks.
+    """
+
+    targets: TargetScale | None = None
+    class_shares: tuple[float, ...] | None = None
+    label_weights: LabelWeights | None = None
+    num_classes: int = 0
 
 
-def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+def _cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    metrics = [ClassAccuracy(), PlainCrossEntropy(from_logits)]
+    if facts.class_shares is not None:
+        return AdjustedCrossEntropy(facts.class_shares, loss.logit_adjustment, loss.label_smoothing), metrics
+    return CrossEntropy(loss.label_smoothing, from_logits), metrics
+
+
+def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     built = SigmoidCrossEntropy(loss.label_smoothing, from_logits)
     return built, [ClassAccuracy(), PlainCrossEntropy(from_logits, "sigmoid")]
 
 
-def _focal(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+def _focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     built = Focal(loss.gamma, loss.label_smoothing, from_logits)
     return built, [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
-def _binary_cross_entropy(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+def _binary_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     built = keras.losses.BinaryCrossentropy(
         from_logits=from_logits, label_smoothing=loss.label_smoothing, name="binary_cross_entropy"
     )
@@ -78,11 +102,31 @@ class ScaledLoss(keras.losses.Loss):
         return {**super().get_config(), **own}
 
 
-def _mean_squared_error(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+def _multilabel_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    built = MultilabelCrossEntropy(loss.label_smoothing, facts.label_weights, from_logits)
+    return built, _answer_metrics(facts)
+
+
+def _multilabel_focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    powers = (loss.gamma, loss.gamma, 0.0)
+    built = Asymmetric(*powers, loss.label_smoothing, facts.label_weights, from_logits, "multilabel_focal")
+    return built, _answer_metrics(facts)
+
+
+def _asymmetric(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    powers = (loss.gamma_positive, loss.gamma_negative, loss.margin)
+    return Asymmetric(*powers, loss.label_smoothing, facts.label_weights, from_logits), _answer_metrics(facts)
+
+
+def _answer_metrics(facts: LabelFacts) -> list[Any]:
+    return [LabelAccuracy(), PlainCrossEntropy(True, "multilabel"), MeanRocAuc(max(facts.num_classes, 1))]
+
+
+def _mean_squared_error(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     return keras.losses.MeanSquaredError(name="mean_squared_error"), _errors()
 
 
-def _huber(loss: "Loss", from_logits: bool) -> tuple[Any, list[Any]]:
+def _huber(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     return keras.losses.Huber(loss.delta, name="huber"), _errors()
 
 
@@ -105,13 +149,17 @@ class LossChoice(fields.Choice):
     is_binary: bool = False
 
 
+SEVERAL: dict[str, Any] = {"task": MULTILABEL, "activation": "sigmoid"}
 LOSSES: dict[str, LossChoice] = {
-    "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing",)),
+    "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing", "logit_adjustment")),
     "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
     "binary_cross_entropy": LossChoice(
         _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
     ),
+    "multilabel_cross_entropy": LossChoice(_multilabel_cross_entropy, ("label_smoothing",), **SEVERAL),
+    "multilabel_focal": LossChoice(_multilabel_focal, ("label_smoothing", "gamma"), **SEVERAL),
+    "asymmetric": LossChoice(_asymmetric, ("label_smoothing", "gamma_positive", "gamma_negative", "margin"), **SEVERAL),
     "mean_squared_error": LossChoice(_mean_squared_error, ("scale_targets",), task=REGRESSION, activation=None),
     # Huber 1964: squared up to delta, linear beyond.
     "huber": LossChoice(_huber, ("delta", "scale_targets"), task=REGRESSION, activation=None),
@@ -120,7 +168,13 @@ LOSSES: dict[str, LossChoice] = {
 
 @dataclasses.dataclass(frozen=True)
 class Loss(fields.Section):
-    """What is minimized; "mean_squared_error" and "huber" make the run a regression.
+    """What is minimized; it says what the run is for.
+
+    "mean_squared_error" and "huber" make it a regression, "multilabel_cross_entropy", "multilabel_focal" and
+    "asymmetric" one of several labels an example; the others are for one class of several. `logit_adjustment` t adds t
+    times the logarithm of each class's share of the training labels to its logit while training, so that rare classes
+    are not passed over (Menon et al. 2021; 1 is their choice, 0 none). `gamma_positive`, `gamma_negative` and `margin`
+    are those of the asymmetric loss.
 
     `scale_targets` counts a regression's errors in standard deviations of the training targets, so that rates, clipping
     and `delta` (in the same units) mean the same for ages and for prices; the model answers in the units of the data.
@@ -131,6 +185,10 @@ class Loss(fields.Section):
     name: str = fields.choice("cross_entropy", LOSSES)
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
     gamma: float = fields.number(2.0)
+    gamma_positive: float = fields.number(0.0)
+    gamma_negative: float = fields.number(4.0)
+    margin: float = fields.number(0.05, maximum=1.0, open_above=True)
+    logit_adjustment: float = fields.number(0.0)
     delta: float = fields.number(1.0, open_below=True, scale="log")
     scale_targets: bool = fields.flag(True)
 
@@ -159,15 +217,37 @@ class Loss(fields.Section):
         scale = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, 1.0)
         return tuple(values.mean(axis=0).tolist()), tuple(scale.tolist())
 
-    def build(self, from_logits: bool, targets: TargetScale | None = None) -> tuple[Any, list[Any]]:
+    def shares_of(self, labels: Any, num_classes: int) -> tuple[float, ...] | None:
+        """Returns the share of each class among training labels, where `logit_adjustment` asks for it; else None.
+
+        Args:
+            labels: integers `(examples,)`; None if they are streamed from files.
+            num_classes: how many classes there are.
+
+        Raises:
+            ValueError: the labels are streamed, or a class has none.
+        """
+        if not self.logit_adjustment:
+            return None
+        counts = np.zeros(num_classes) if labels is None else class_counts(labels, num_classes)
+        if not counts.all():
+            what = "labels in files that are streamed" if labels is None else "a class without training examples"
+            raise BadValue(
+                f"loss.logit_adjustment={self.logit_adjustment:g} was given for data with {what}. It needs the share "
+                "of every class. Set it to 0, or use data whose labels are at hand."
+            )
+        return tuple((counts / counts.sum()).tolist())
+
+    def build(self, from_logits: bool, facts: LabelFacts | None = None) -> tuple[Any, list[Any]]:
         """Returns the loss and its metrics, for `model.compile`.
 
         Args:
             from_logits: whether the model ends in logits; a regression has no use for it.
-            targets: the scale of a regression's targets, in whose units the loss is; metrics are in those of the data.
+            facts: of the training labels; metrics of a regression are in the units of the data.
         """
-        built, metrics = self.choice.build(self, check_bool("from_logits", from_logits))
-        return (built if targets is None else ScaledLoss(built, *targets, name=built.name)), metrics
+        facts = LabelFacts() if facts is None else facts
+        built, metrics = self.choice.build(self, check_bool("from_logits", from_logits), facts)
+        return (built if facts.targets is None else ScaledLoss(built, *facts.targets, name=built.name)), metrics
 
     def outputs(self, spec: str, num_outputs: int) -> int:
         """Returns the outputs of a network for data with so many classes, or regression targets.
@@ -184,7 +264,7 @@ class Loss(fields.Section):
                     "takes two. Use loss.name='cross_entropy'."
                 )
             return 1
-        if num_outputs < 2:
+        if num_outputs < 2 and self.choice.task is not MULTILABEL:
             raise BadValue(
                 f"data={spec!r} has {num_outputs} class. A classifier needs two. Add another class, or use "
                 "loss.name='mean_squared_error' for regression targets."

@@ -11,7 +11,7 @@ from keras_resnet.errors import BadValue
 
 AUTO, BALANCED, RECALL = "auto", "balanced_accuracy", "recall:"
 # Metrics of which more is better; less is better of every other one.
-RISING = ("accuracy", "top5", BALANCED, "auc", "precision", "r2")
+RISING = ("accuracy", "top5", BALANCED, "auc", "roc_auc", "precision", "r2")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """A recipe: everything that a training run is made of beside the model's name and the data."""
 
 import dataclasses
-import importlib.resources
 import os
 import pathlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,17 +10,20 @@ import keras
 import tomli_w
 
 from keras_resnet import files
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Data
-from keras_resnet.training.loss import Loss, TargetScale
+from keras_resnet.training.loss import LabelFacts, Loss
 from keras_resnet.training.monitor import Monitor, monitor_of
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
+from keras_resnet.training.recipe_files import list_recipes as list_recipes
+from keras_resnet.training.recipe_files import read_tables
 from keras_resnet.training.schedule import Schedule
 from keras_resnet.training.sections import SECTIONS, TABLES, About, Defaults, Distribution, Train
 
@@ -112,7 +113,7 @@ class Recipe:
         if not isinstance(source, (str, os.PathLike)):
             raise BadType(f"recipe must be a name or a path, got {source!r}. Pass such as 'quick' or 'my.toml'.")
         path = pathlib.Path(source)
-        return cls.from_dict(_read_tables(path), name=path.stem if path.suffix == ".toml" else os.fspath(source))
+        return cls.from_dict(read_tables(path), name=path.stem if path.suffix == ".toml" else os.fspath(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns nested tables of plain values."""
@@ -170,7 +171,7 @@ class Recipe:
         steps_per_epoch: int,
         from_logits: bool = False,
         class_names: Sequence[str] = (),
-        targets: TargetScale | None = None,
+        facts: LabelFacts | None = None,
         learning_rate: Any = None,
     ) -> dict[str, Any]:
         """Returns the arguments of `model.compile`: optimizer, loss, metrics.
@@ -179,7 +180,7 @@ class Recipe:
             steps_per_epoch: batches per epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
             class_names: of the data, which metrics that `train.monitor` names need.
-            targets: mean and standard deviation of a regression's targets, in whose units the loss is; None for theirs.
+            facts: what the loss is told of the training labels; None for nothing.
             learning_rate: a number or a schedule in place of the recipe's.
 
         Raises:
@@ -194,8 +195,8 @@ class Recipe:
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
         if learning_rate is None:
             learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
-        loss, metrics = self.loss.build(from_logits, targets)
-        _, further = monitor_of(self.train.monitor, metrics, class_names)
+        loss, metrics = self.loss.build(from_logits, facts)
+        _, further = monitor_of(self.train.monitor, metrics, self._classes_of(class_names))
         for metric in further:
             metric.threshold = 0.0 if from_logits else 0.5
         return {
@@ -203,6 +204,27 @@ class Recipe:
             "loss": loss,
             "metrics": [*metrics, *further],
         }
+
+    def label_facts(self, dataset: Any) -> LabelFacts:
+        """Returns what the loss of this recipe is told of the training labels.
+
+        Args:
+            dataset: from `keras_resnet.data.load`.
+
+        Raises:
+            ValueError: the loss asks for something that the labels do not have.
+        """
+        labels = dataset.split("train").labels
+        return LabelFacts(
+            targets=self.loss.scale_of(labels),
+            class_shares=self.loss.shares_of(labels, dataset.num_outputs),
+            label_weights=self.data.label_weights(dataset),
+            num_classes=dataset.num_outputs if self.loss.choice.task is MULTILABEL else 0,
+        )
+
+    def _classes_of(self, class_names: Sequence[str]) -> Sequence[str]:
+        """Returns the classes of which an example has one, for metrics that count these."""
+        return class_names if self.loss.choice.task is CLASSIFICATION else ()
 
     def monitor(self, class_names: Sequence[str] = ()) -> Monitor:
         """Returns the figure that chooses the best epoch.
@@ -213,7 +235,7 @@ class Recipe:
         Raises:
             ValueError: `train.monitor` names no figure of such a run.
         """
-        return monitor_of(self.train.monitor, self.loss.build(True)[1], class_names)[0]
+        return monitor_of(self.train.monitor, self.loss.build(True)[1], self._classes_of(class_names))[0]
 
     def callbacks(self, out: str | os.PathLike, class_names: Sequence[str] = ()) -> list[keras.callbacks.Callback]:
         """Returns what records a run of your own `model.fit` in a folder.
@@ -248,44 +270,6 @@ class Recipe:
                 f"{key} has no effect with {title}.name={chosen!r}. It is read with {', '.join(map(repr, readers))}. "
                 f"Leave it out, or set {title}.name."
             )
-
-
-def list_recipes() -> list[str]:
-    """Returns the names of the recipes that come with the package."""
-    return list(_packaged())
-
-
-def _read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict[str, Any]:
-    """Returns the tables of a recipe, with those of the recipe that it extends below them."""
-    if path.suffix != ".toml":
-        return tomllib.loads(choose("recipe", os.fspath(path), _packaged()).read_text(encoding="utf-8"))
-    if not path.is_file():
-        raise BadValue(f"recipe={os.fspath(path)!r} is not a file. Allowed is a TOML file. Check the path.")
-    if path.resolve() in seen:
-        raise BadValue(f"recipe={os.fspath(path)!r} extends itself. Allowed is another recipe. Correct `extends`.")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadValue(
-            f"recipe={os.fspath(path)!r} is not valid TOML: {error}. Allowed are [section] tables of "
-            "key = value. Correct that line."
-        ) from error
-    base = tables.pop("extends", None)
-    if base is None:
-        return tables
-    if not isinstance(base, str):
-        raise BadType(f"extends={base!r} in {os.fspath(path)!r} is not a string. Pass such as 'cifar' or 'my.toml'.")
-    below = _read_tables(path.parent / base if base.endswith(".toml") else pathlib.Path(base), (*seen, path.resolve()))
-    for title, values in below.items():
-        if title in TABLES and title != About.title and isinstance(tables.get(title, {}), dict):
-            tables[title] = {**values, **tables.get(title, {})}
-    return tables
-
-
-def _packaged() -> dict[str, Any]:
-    folder = importlib.resources.files("keras_resnet.training") / "recipes"
-    found = {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
-    return dict(sorted(found.items()))
 
 
 def compare_recipes(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:

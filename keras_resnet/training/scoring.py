@@ -1,6 +1,7 @@
 """A model's outputs on every example of a split, and their scores."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ from keras_resnet.data.examples.shards import rows_of_part
 from keras_resnet.distribution import Group
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import MULTILABEL, TASKS, multilabel
 
 
 def score(
@@ -40,7 +41,24 @@ def score(
     else:
         outputs, labels = _divided(model, dataset, split, record, batch_size, group)
     task = TASKS[record.task or dataset.task]
-    return task.score(task.read(model, outputs, record.activation), labels, dataset.class_names)
+    return task.score(task.read(model, outputs, record.activation), labels, dataset.class_names, record.thresholds)
+
+
+def choose_thresholds(
+    model: keras.Model, dataset: Dataset, record: InputRecord, batch_size: int, group: Group | None = None
+) -> tuple[float, ...]:
+    """Returns the threshold of each class of several labels an example, by which F1 is highest on the validation split.
+
+    Args:
+        model: as for `score`.
+        dataset: with a validation split.
+        record: as for `score`.
+        batch_size: as for `score`.
+        group: as for `score`.
+    """
+    predict = outputs_and_labels if group is None else partial(_divided, group=group)
+    outputs, labels = predict(model, dataset, "validation", record, batch_size)
+    return multilabel.choose_thresholds(MULTILABEL.read(model, outputs, record.activation), labels)
 
 
 def outputs_and_labels(

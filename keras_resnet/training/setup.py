@@ -13,8 +13,8 @@ from keras_resnet.data.examples.pipeline import transforms_of
 from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.inputs import evaluation_batches, shrink_to
-from keras_resnet.training.loss import TargetScale
+from keras_resnet.training.batches import evaluation_batches, shrink_to
+from keras_resnet.training.loss import LabelFacts
 from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.network import StepPart, any_size, fit_segments, with_step_parts
 from keras_resnet.training.recipe import Recipe
@@ -36,7 +36,7 @@ class Setup:
         dataset: the data.
         outputs: of the network.
         record: the preprocessing configuration that the network will carry.
-        target_scale: mean and standard deviation of a regression's targets; None if they are not scaled.
+        facts: of the training labels, which the loss is told.
         class_weights: a weight for each class; None if classes count as they come.
         steps_per_epoch: training batches per epoch.
         pretrained: the weights to begin with; None for random ones.
@@ -59,7 +59,7 @@ class Setup:
     dataset: datasets.Dataset
     outputs: int
     record: preprocessing.InputRecord
-    target_scale: TargetScale | None
+    facts: LabelFacts
     class_weights: dict[int, float] | None
     steps_per_epoch: int
     pretrained: models.Pretrained | None = None
@@ -109,7 +109,7 @@ class Setup:
             dataset=dataset,
             outputs=outputs,
             record=recipe.data.record_for(dataset, recipe.loss.choice.activation),
-            target_scale=recipe.loss.scale_of(dataset.split("train").labels),
+            facts=recipe.label_facts(dataset),
             class_weights=recipe.data.class_weights(dataset, recipe.augment.mixes),
             steps_per_epoch=steps,
             pretrained=pretrained,
@@ -152,7 +152,7 @@ class Setup:
             self.outputs,
             normalization,
             precision,
-            self.target_scale,
+            self.facts.targets,
             self.dataset.class_names,
             self.pretrained,
         )
@@ -184,15 +184,15 @@ class Setup:
             steps_per_epoch=self.steps_per_epoch if steps_per_epoch is None else steps_per_epoch,
             from_logits=True,
             class_names=self.dataset.class_names,
-            targets=self.target_scale,
+            facts=self.facts,
             learning_rate=learning_rate,
         )
 
     def training_batches(self, *, start_step: int = 0, size: tuple[int, int] | None = None) -> Any:
-        """Returns infinite training batches, augmented and mixed as the recipe says.
+        """Returns infinite training batches, augmented and mixed, from a global step on.
 
         Args:
-            start_step: the first global step, >= 0.
+            start_step: >= 0.
             size: `(height, width)` of smaller images than the network takes, from `stages`; None for whole ones.
         """
         recipe, dataset = self.recipe, self.dataset
@@ -212,6 +212,7 @@ class Setup:
             operations=self._operations(size) if on_host else (),
             repeats=recipe.augment.repeats,
             shard=shard_of(self.group if on_host else None),
+            balance=recipe.data.sampling_power,
         )
 
     def transforms_in_step(self, size: tuple[int, int] | None = None) -> preprocessing.BatchTransforms | None:
@@ -239,8 +240,7 @@ class Setup:
     def validation_batches(self) -> Any:
         """Returns the batches of the validation split; None if there is no split.
 
-        With `data.balance` each example has the weight of its class, so that the loss which chooses the best epoch is
-        the one that training lowers.
+        Where classes have weights, so have its examples: the loss that chooses the best epoch is the one minimized.
         """
         return evaluation_batches(self.dataset, self.record, self.class_weights, self.group)
 

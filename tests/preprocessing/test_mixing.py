@@ -82,3 +82,18 @@ def test_both_are_alternated_and_some_examples_may_be_left_alone():
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Mixing(3, **options)
+
+
+def test_rows_of_several_labels_are_mixed_as_they_are():
+    images = np.arange(4, dtype="float32").reshape(4, 1, 1, 1) * np.ones((1, 4, 4, 1), "float32")
+    rows = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], "float32")
+    new, labels = Mixing(3, mixup=1.0)(images, rows, [1, 2])
+    values, labels = np.asarray(new)[:, 0, 0, 0], np.asarray(labels)
+    for index in range(4):  # the share that the picture has of its partner, its labels have too
+        fits = [
+            np.allclose(labels[index], share * rows[index] + (1 - share) * rows[other], atol=1e-5)
+            for other in range(4)
+            for share in [1.0 if other == index else (values[index] - other) / (index - other)]
+            if -1e-6 <= share <= 1 + 1e-6
+        ]
+        assert any(fits)

@@ -113,3 +113,76 @@ def test_the_accuracy_counts_integers_one_hot_and_mixed_labels():
     metric.update_state(np.array([[2], [2]]), THREE)
     assert float(metric.result()) == pytest.approx((1 + 2 + 1) / 6)
     assert training.ClassAccuracy.from_config(metric.get_config()).name == "accuracy"
+
+
+SEVERAL = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], "float32")
+SURE = np.array([[2.0, -1.0, 0.5], [-3.0, 0.2, 4.0]], "float32")
+
+
+def chances_of(logits):
+    return 1 / (1 + np.exp(-logits.astype("float64")))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_loss_of_several_labels_is_the_mean_of_keras_binary_cross_entropies(smoothing):
+    loss = training.MultilabelCrossEntropy(smoothing)
+    expected = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
+    assert float(loss(SEVERAL, SURE)) == pytest.approx(float(expected(SEVERAL, SURE)), rel=1e-6)
+    assert np.isfinite(float(loss(SEVERAL, 1000 * SURE)))
+    weighted = training.MultilabelCrossEntropy(smoothing, weights=[[2.0, 1.0, 3.0], [0.5, 1.0, 0.25]])
+    targets, p = SEVERAL * (1 - smoothing) + smoothing / 2, chances_of(SURE)
+    yes, no = -np.log(p) * [2.0, 1.0, 3.0], -np.log(1 - p) * [0.5, 1.0, 0.25]
+    assert float(weighted(SEVERAL, SURE)) == pytest.approx((targets * yes + (1 - targets) * no).mean(), rel=1e-5)
+    assert type(weighted).from_config(weighted.get_config()).get_config() == weighted.get_config()
+
+
+@pytest.mark.parametrize("powers", [(0.0, 4.0, 0.05), (1.0, 2.0, 0.0), (2.0, 2.0, 0.2), (0.0, 0.0, 0.0)])
+def test_the_asymmetric_loss_is_the_formula(powers):
+    positive, negative, margin = powers
+    p = chances_of(SURE)
+    lowered = np.maximum(p - margin, 0)
+    expected = -(
+        SEVERAL * (1 - p) ** positive * np.log(p) + (1 - SEVERAL) * lowered**negative * np.log(1 - lowered)
+    ).mean()
+    loss = training.Asymmetric(*powers)
+    assert float(loss(SEVERAL, SURE)) == pytest.approx(expected, rel=1e-4)
+    for far in (-100.0, 100.0):  # neither the loss nor its gradient leaves the numbers
+        import tensorflow as tf
+
+        logits = tf.Variable(np.full((1, 3), far, "float32"))
+        with tf.GradientTape() as tape:
+            value = loss(SEVERAL[:1], logits)
+        assert np.isfinite(float(value)) and np.isfinite(tape.gradient(value, logits).numpy()).all()
+
+
+def test_the_area_while_training_is_keras_own_and_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    from keras_resnet.training.label_losses import MeanRocAuc
+
+    rng = np.random.default_rng(0)
+    truth = (rng.random((500, 3)) < 0.4).astype("float32")
+    logits = (rng.normal(size=truth.shape) + truth).astype("float32")
+    metric = MeanRocAuc(3)
+    for start in range(0, 500, 100):
+        metric.update_state(truth[start : start + 100], logits[start : start + 100])
+    assert float(metric.result()) == pytest.approx(metrics.roc_auc_score(truth, logits), abs=5e-3)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_logit_adjustment_is_the_formula(strength):
+    shares = np.array([0.7, 0.2, 0.1])
+    moved = THREE + strength * np.log(shares)
+    chances = np.exp(moved) / np.exp(moved).sum(axis=1, keepdims=True)
+    loss = training.AdjustedCrossEntropy(shares, strength)
+    labels = np.array([2, 0])
+    assert float(loss(labels, THREE)) == pytest.approx(-np.log(chances[[0, 1], labels]).mean(), rel=1e-5)
+    assert type(loss).from_config(loss.get_config()).get_config() == loss.get_config()
+
+
+def test_logit_adjustment_takes_the_shares_of_the_training_labels():
+    setup = training.resolve("quick", overrides={"loss.logit_adjustment": 1.0, "model.width": 4})
+    counts = np.bincount(setup.dataset.split("train").labels)
+    loss = setup.compile_args()["loss"]
+    assert loss.shares == pytest.approx((counts / counts.sum()).tolist()) and loss.strength == 1.0
+    with pytest.raises(ValueError, match="logit_adjustment has no effect"):
+        training.Recipe.load("quick").replace({"loss.name": "focal", "loss.logit_adjustment": 1.0})

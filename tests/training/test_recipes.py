@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_resnet import training
-from keras_resnet.training.recipe import SECTIONS, _packaged
+from keras_resnet.training.recipe import SECTIONS
+from keras_resnet.training.recipe_files import packaged
 
 NAMES = training.list_recipes()
 SHAPES = {"signals": (64, 2), "volumes": (16, 16, 16, 1), "regression": (16, 16, 3)}
@@ -40,7 +41,7 @@ def test_a_recipe_builds_compiles_and_steps_on_data_of_its_shape(name, tmp_path)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_says_where_it_comes_from_and_what_to_expect(name):
-    tables = tomllib.loads(_packaged()[name].read_text(encoding="utf-8"))
+    tables = tomllib.loads(packaged()[name].read_text(encoding="utf-8"))
     about = tables["about"]
     assert set(about) - {"notice"} == {
         "source",

@@ -2,6 +2,9 @@
 
 import collections
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from keras_resnet.data.examples.protocol import Examples
 
@@ -32,13 +35,13 @@ def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) ->
     if class_names:
         # Groups come from splits that are in memory or in files, which know their labels.
         label_of = {name: examples.labels for name, examples in splits.items() if examples.labels is not None}
-        split_labels = [(group, [int(label_of[split][index]) for split, index in group]) for group in groups]
+        split_labels = [(group, [_plain(label_of[split][index]) for split, index in group]) for group in groups]
         conflicts = [(group, labels) for group, labels in split_labels if len(set(labels)) > 1]
         if conflicts:
             group, labels = conflicts[0]
             second = next(place for place, label in enumerate(labels) if label != labels[0])
             pair = " and ".join(
-                f"{_told(splits, group[place])} ({class_names[labels[place]]!r})" for place in (0, second)
+                f"{_told(splits, group[place])} ({_named(labels[place], class_names)})" for place in (0, second)
             )
             lines.append(f"copies: {len(conflicts)} examples stand under more than one label: {pair}; correct them")
     return lines
@@ -63,6 +66,17 @@ def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
                 equal[splits[split].digest_of(index)].append((split, index))
             groups += [group for group in equal.values() if len(group) > 1]
     return groups
+
+
+def _plain(label: Any) -> Hashable:
+    """Returns a label that can be compared: an integer, or of several labels those that there are."""
+    return tuple(np.flatnonzero(label).tolist()) if np.ndim(label) else int(label)
+
+
+def _named(label: Any, class_names: Sequence[str]) -> str:
+    if isinstance(label, tuple):
+        return ", ".join(repr(class_names[index]) for index in label) or "none"
+    return repr(class_names[label])
 
 
 def _told(splits: Mapping[str, Examples], place: Place) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, choose
@@ -31,6 +32,7 @@ class Plan:
         shard: which part of every batch is made here, 0-based.
         num_shards: how many parts a batch is cut into; it divides `batch_size`.
         repeats: how often an example follows itself in a batch.
+        weights: with which probability each example is drawn, with replacement; None for each once an epoch.
     """
 
     batch_size: int
@@ -44,6 +46,7 @@ class Plan:
     shard: int = 0
     num_shards: int = 1
     repeats: int = 1
+    weights: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Checks that the shards are equal."""
@@ -84,7 +87,8 @@ class Plan:
 
         def epoch_of(epoch: Any) -> tf.data.Dataset:
             places = tf.reshape(tf.range(steps * self.batch_size, dtype=tf.int64), (steps, self.batch_size))[:, mine]
-            order = permutation(size, epoch, self.seed)
+            drawn = self.weights is not None
+            order = draws(self.weights, epoch, self.seed) if drawn else permutation(size, epoch, self.seed)
             samples = epoch * steps * self.batch_size + places
             return tf.data.Dataset.from_tensor_slices((samples, tf.gather(order, places // self.repeats)))
 
@@ -124,6 +128,23 @@ def permutation(size: int, epoch: Any, seed: int) -> Any:
     seeds = tf.stack([tf.constant(derive_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
     keys = tf.random.stateless_uniform((size,), seeds, minval=None, maxval=None, dtype=tf.int64, alg="philox")
     return tf.cast(tf.argsort(keys), tf.int64)
+
+
+def draws(weights: Any, epoch: Any, seed: int) -> Any:
+    """Returns as many examples as there are, drawn with replacement: a pure function of (seed, epoch).
+
+    Args:
+        weights: `(size,)`, with which probability each is drawn; they sum to 1.
+        epoch: int64 scalar, >= 0.
+        seed: of the run.
+
+    Returns:
+        int64 `(size,)`, numbers in [0, size).
+    """
+    seeds = tf.stack([tf.constant(derive_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
+    places = tf.random.stateless_uniform((len(weights),), seeds, dtype=tf.float64, alg="philox")
+    ends = tf.constant(np.cumsum(weights)[:-1], tf.float64)
+    return tf.searchsorted(ends, places, side="right", out_type=tf.int64)
 
 
 def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tuple[int, int] | None:

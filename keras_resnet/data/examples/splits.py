@@ -8,6 +8,7 @@ import numpy as np
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks.labels import strata_of
 
 Held = TypeVar("Held", bound=Examples)
 MOST_FOLDS = 20
@@ -130,7 +131,7 @@ def _with_fold(splits: Mapping[str, Held], options: LoadOptions, groups: Groups 
             f"fold='{number}/{count}' was given for data that are streamed from files. Allowed are data whose labels "
             "are at hand. Raise in_memory_limit, or use folder:, csv: or wds:."
         )
-    labels = train.labels if options.task.has_classes else np.zeros(len(train))
+    labels = strata_of(train.labels) if options.task.has_classes else np.zeros(len(train))
     subjects = None if groups is None else groups.get("train")
     kind = StratifiedGroupKFold if subjects is not None else StratifiedKFold if options.task.has_classes else KFold
     dealer = kind(count, shuffle=True, random_state=options.split_seed)
@@ -230,7 +231,7 @@ def _carve(
         # Test and validation are drawn by different seeds: equal ones would rank the examples alike.
         seed = options.split_seed * 2 + (name == "test")
         stratified = options.task.has_classes and train.labels is not None
-        labels = np.zeros(len(train)) if not stratified or train.labels is None else train.labels
+        labels = np.zeros(len(train)) if not stratified or train.labels is None else strata_of(train.labels)
         subjects = None if groups is None else groups.get("train")
         if subjects is not None and groups is not None:
             staying, leaving = split_off_groups(labels, subjects, fraction, seed=seed, argument=argument)

@@ -15,7 +15,7 @@ from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import resolve
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks.labels import count_classes
+from keras_resnet.tasks.labels import class_counts, count_classes
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
@@ -42,7 +42,10 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         where = f"{y_key} of {path}"
         labels[split] = task.check_labels(arrays[y_key], num_outputs if task.has_classes else None, where=where)
         if task.has_classes:
-            width = num_outputs or _num_classes(arrays[y_key], labels[split], where)
+            is_wide = labels[split].ndim == 2
+            width = num_outputs or (
+                labels[split].shape[1] if is_wide else _num_classes(arrays[y_key], labels[split], where)
+            )
         else:
             width = 1 if labels[split].ndim == 1 else labels[split].shape[1]
         check_same_length(arrays[x_key], labels[split], f"{x_key}, {y_key} of {path}")
@@ -73,6 +76,7 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         num_outputs=num_outputs or 1,
         units=() if task.has_classes else _units(path, arrays.get("units"), num_outputs or 1),
         report=report,
+        task=task.name,
     )
 
 
@@ -205,7 +209,7 @@ def _report(splits: dict[str, ArrayExamples], class_names: tuple[str, ...]) -> l
     report = []
     for split, examples in splits.items():
         if class_names:
-            counts = np.bincount(examples.labels, minlength=len(class_names))
+            counts = class_counts(examples.labels, len(class_names))
             report.append(
                 f"split {split!r}: "
                 + ", ".join(f"{name} {count}" for name, count in zip(class_names, counts, strict=True))

@@ -1,8 +1,6 @@
 """Tables of labels: a CSV or parquet file that names a picture or an array in each row, its label and its group."""
 
 import collections
-import dataclasses
-import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -22,12 +20,15 @@ from keras_resnet.data.sources.groups import check_groups, group_report, groups_
 from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import SPLIT_FOLDERS, resolve
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
+from keras_resnet.data.sources.table_labels import Row, are_yes_and_no, columns_of_yes_and_no, divider_of, read_labels
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
+from keras_resnet.tasks.labels import class_counts
 
 # What a column is for -> the names by which it is found.
 ROLES = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
-    "label": ("label", "class", "target", "y"),
+    "label": ("label", "labels", "class", "target", "y"),
     "split": ("split",),
     "group": ("group", "patient", "patient_id", "subject", "subject_id"),
 }
@@ -36,36 +37,19 @@ SPLIT_ORDER = ("train", "validation", "test")
 NAMED_AT_MOST = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One example of a table.
-
-    Attributes:
-        line: in the file, 1-based; of a parquet file the number of the row.
-        path: of the file.
-        label: as it is written; several where the table has several columns of targets.
-        split: "train", "validation", "test"; None where the table does not say.
-        group: which examples stay together; None where the table does not say.
-    """
-
-    line: int
-    path: str
-    label: tuple[str, ...]
-    split: str | None
-    group: str | None
-
-
 def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the examples that a table names."""
     path = resolve(argument, options)
     header, cells = read_cells(spec, path)
-    columns = _columns(spec, header, options)
+    columns = _columns(spec, header, cells, options)
     rows = _rows(spec, path, header, cells, columns, options)
     report = [f"column {name!r} of {path.name} is the {role}" for role, names in columns.items() for name in names]
     unread = [name for name in header if name not in {name for names in columns.values() for name in names}]
     if unread:
         report.append(f"columns of {path.name} that are not read: {', '.join(map(repr, unread))}")
-    names, labels = _labels(spec, rows, options)
+    names, labels = read_labels(spec, rows, columns["label"], options)
+    if options.task is MULTILABEL and not are_yes_and_no(rows):
+        report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
     is_array = {row.path.lower().endswith(".npy") for row in rows}
     if len(is_array) > 1:
         first = next(row for row in rows if row.path.lower().endswith(".npy"))
@@ -77,7 +61,16 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     held = splits if True in is_array else hold(splits, options, report, groups)
     outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
     units = () if names else tuple(columns["label"])
-    return Dataset(spec, dict(held), class_names=names, num_outputs=outputs, units=units, report=report, groups=groups)
+    return Dataset(
+        spec,
+        dict(held),
+        class_names=names,
+        num_outputs=outputs,
+        units=units,
+        report=report,
+        groups=groups,
+        task=options.task.name,
+    )
 
 
 def _divided(
@@ -104,7 +97,7 @@ def _divided(
     found = {split: found[split] for split in SPLIT_ORDER if split in found}
     first, splits = len(report), {split: examples.take(np.array(numbers)) for split, numbers in found.items()}
     for split, numbers in found.items():
-        counts = np.bincount(labels[numbers], minlength=len(names)) if names else ()
+        counts = class_counts(labels[numbers], len(names)) if names else ()
         told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
         report.append(f"split {split!r}: {len(numbers)} examples" + f": {told}" * bool(names))
     subjects = {split: None if groups is None else groups[numbers] for split, numbers in found.items()}
@@ -113,7 +106,9 @@ def _divided(
     return splits, subjects
 
 
-def _columns(spec: str, header: list[str], options: LoadOptions) -> dict[str, list[str]]:
+def _columns(
+    spec: str, header: list[str], cells: list[tuple[int, list[str]]], options: LoadOptions
+) -> dict[str, list[str]]:
     """Returns the columns of each role that the table has."""
     twice = [name for name, count in collections.Counter(header).items() if count > 1]
     if twice or not all(header):
@@ -141,17 +136,28 @@ def _columns(spec: str, header: list[str], options: LoadOptions) -> dict[str, li
             )
         if found:
             columns[role] = found[:1]
+        elif role == "label" and options.task is MULTILABEL and (several := _several(header, cells, options)):
+            columns[role] = several
         elif role in ("path", "label"):
             raise BadValue(
                 f"{spec} has the columns {', '.join(map(repr, header))}, and none is called {role!r}. Say which it is: "
                 f"columns='{role}=NAME', in a recipe data.columns."
             )
-    if options.task.has_classes and len(columns["label"]) > 1:
+    if options.task is CLASSIFICATION and len(columns["label"]) > 1:
         raise BadValue(
             f"columns name {len(columns['label'])} labels, with task={options.task.name!r}. Allowed is one; several "
-            "are for a regression. Name one."
+            "are for a regression, or for task='multilabel' (in a recipe loss.name='multilabel_cross_entropy'). Name "
+            "one."
         )
     return columns
+
+
+def _several(header: list[str], cells: list[tuple[int, list[str]]], options: LoadOptions) -> list[str]:
+    """Returns the columns of 0 and 1 that are for nothing else."""
+    other = {name for names in options.columns.values() for name in names}
+    usual = {name for names in ROLES.values() for name in names}
+    found = columns_of_yes_and_no(header, cells)
+    return [name for name in found if name not in other and name.lower() not in usual]
 
 
 def _rows(
@@ -166,13 +172,14 @@ def _rows(
     place = {name: number for number, name in enumerate(header)}
     root = options.data_dir or path.parent
     rows, faults, seen = [], list[str](), dict[str, int]()
+    may_be_empty = options.task is MULTILABEL and len(columns["label"]) == 1  # a list of no labels
     for line, row in cells:
         value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
         (file,) = value["path"]
         split = value.get("split", ("",))[0].lower()
         if not file:
             faults.append(f"line {line} has no path")
-        elif not all(value["label"]):
+        elif not all(value["label"]) and not may_be_empty:
             faults.append(f"line {line} has no label")
         elif split and split not in SPLITS:
             faults.append(f"line {line} has the split {split!r}")
@@ -193,41 +200,6 @@ def _rows(
     if not rows:
         raise BadValue(f"{spec}: {str(path)!r} has no line beside its column names. Add the examples.")
     return rows
-
-
-def _labels(spec: str, rows: Sequence[Row], options: LoadOptions) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns the class names and the labels; no names for a regression."""
-    if not options.task.has_classes:
-        targets = np.empty((len(rows), len(rows[0].label)), "float32")
-        for index, row in enumerate(rows):
-            for output, text in enumerate(row.label):
-                try:
-                    targets[index, output] = float(text)
-                except ValueError:
-                    raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a number.") from None
-                if not math.isfinite(targets[index, output]):
-                    raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a finite number.")
-        return (), targets[:, 0] if targets.shape[1] == 1 else targets
-    written = {row.label[0] for row in rows}
-    if options.class_names is not None:
-        names = options.class_names
-    else:
-        # Numbers in their order, as words are in theirs.
-        are_numbers = all(text.isascii() and text.isdigit() and len(text) < 10 for text in written)
-        names = tuple(sorted(written, key=int)) if are_numbers else tuple(sorted(written))
-        if len(names) < 2:
-            raise BadValue(f"{spec} has one class, {names[0]!r}. Allowed are two or more classes. Check its column.")
-        odd = [name for name in names if not name.isprintable()]
-        if odd:
-            raise BadValue(f"{spec} has the labels {odd!r} with unprintable characters. Rename these classes.")
-    number = {name: index for index, name in enumerate(names)}
-    unknown = [row for row in rows if row.label[0] not in number]
-    if unknown:
-        raise BadValue(
-            f"{spec}: line {unknown[0].line} has the class {unknown[0].label[0]!r}, which the model does not know. Its "
-            f"classes are {list(names)}. Rename or leave out these lines."
-        )
-    return names, np.array([number[row.label[0]] for row in rows], "int32")
 
 
 def _pictures(

@@ -104,6 +104,53 @@ def test_class_weights_make_every_class_count_alike(tmp_path):
     assert weights == pytest.approx({0: 35 / 60, 1: 35 / 15, 2: 35 / 30})
 
 
+def test_half_balanced_weights_go_by_square_roots_and_have_the_mean_one(tmp_path):
+    weights = unbalanced(tmp_path, (36, 4, 16)).class_weights(0.5)
+    assert weights[1] / weights[0] == pytest.approx(3) and weights[2] / weights[0] == pytest.approx(1.5)
+    assert (36 * weights[0] + 4 * weights[1] + 16 * weights[2]) / 56 == pytest.approx(1)
+
+
+def test_label_weights_make_yes_and_no_count_alike(tmp_path):
+    labels = np.zeros((20, 3), "int64")
+    labels[:4, 0], labels[:, 1] = 1, 1
+    np.savez(tmp_path / "set.npz", x=np.zeros((20, 8, 8, 1), "uint8"), y=labels)
+    dataset = data.load(f"npz:{tmp_path / 'set.npz'}", task="multilabel", validation_fraction=0, test_fraction=0)
+    with_class, without = dataset.label_weights()
+    assert with_class == pytest.approx((20 / 8, 1, 1)) and without == pytest.approx((20 / 32, 1, 1))
+    with_class, without = dataset.label_weights(0.5)
+    assert with_class[0] / without[0] == pytest.approx(2)  # the square root of 16 to 4
+    assert 4 * with_class[0] + 16 * without[0] == pytest.approx(20)
+    with pytest.raises(ValueError, match="several labels an example"):
+        dataset.class_weights()
+
+
+@pytest.mark.parametrize(("power", "shares"), [(1.0, (1 / 3, 1 / 3, 1 / 3)), (0.5, (6 / 12, 2 / 12, 4 / 12))])
+def test_balanced_sampling_draws_classes_by_a_power_of_their_counts(tmp_path, power, shares):
+    dataset = unbalanced(tmp_path, (36, 4, 16))
+    batches = dataset.training_batches(28, seed=3, balance=power).take(200)
+    labels = np.concatenate([batch[1].numpy() for batch in batches])
+    found = np.bincount(labels, minlength=3) / len(labels)
+    np.testing.assert_allclose(found, shares, atol=4 * np.sqrt(0.25 / len(labels)))
+
+
+def test_balanced_sampling_goes_on_at_any_step_with_the_same_batches(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], (36, 4, 16))
+    images = rng.integers(0, 255, (56, 4, 4, 1)).astype("uint8")
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    dataset = data.load(f"npz:{tmp_path / 'set.npz'}", validation_fraction=0)
+    whole = list(dataset.training_batches(8, seed=1, balance=1.0).take(20))
+    for start in (3, 7, 9, 16):
+        (images, labels), *_ = dataset.training_batches(8, seed=1, balance=1.0, start_step=start).take(1)
+        np.testing.assert_array_equal(images, whole[start][0])
+        np.testing.assert_array_equal(labels, whole[start][1])
+    halves = [list(dataset.training_batches(8, seed=1, balance=1.0, shard=(part, 2)).take(5)) for part in range(2)]
+    for step in range(5):
+        together = np.concatenate([halves[part][step][0] for part in range(2)])
+        np.testing.assert_array_equal(together, whole[step][0])
+    assert not np.array_equal(whole[0][1], whole[7][1])  # each epoch draws anew
+
+
 def test_class_weights_need_classes(tmp_path):
     images = np.zeros((8, 8, 8, 1), "uint8")
     np.savez(tmp_path / "set.npz", x=images, y=np.arange(8.0))

@@ -271,3 +271,46 @@ def test_pictures_of_sixteen_bits_keep_them(tmp_path):
     dataset = data.load(f"csv:{write_table(tmp_path / 't.csv', ('path', 'label'), rows)}", validation_fraction=0)
     images, _ = dataset.arrays("train")
     assert images.dtype == np.float32 and (images % 1 != 0).all()
+
+
+@pytest.mark.parametrize("sign", ["|", ";", ",", " "])
+def test_several_labels_are_read_from_columns_and_from_lists_alike(folder, sign):
+    root, rows = folder
+    chosen = np.random.default_rng(0).random((len(rows), 3)) < 0.4
+    chosen[0], chosen[1] = False, True  # one without a label, one with all
+    listed = [(path, sign.join(np.array(NAMES)[row])) for (path, _), row in zip(rows, chosen, strict=True)]
+    wide = [(path, *row.astype(int)) for (path, _), row in zip(rows, chosen, strict=True)]
+    write_table(root / "listed.csv", ("path", "labels"), listed)
+    write_table(root / "wide.csv", ("path", *NAMES), wide)
+    options = {"task": "multilabel", "validation_fraction": 0, "test_fraction": 0}
+    one, other = (data.load(f"csv:{root}/{name}.csv", **options) for name in ("listed", "wide"))
+    assert one.class_names == other.class_names == NAMES and one.task == "multilabel"
+    for dataset in (one, other):
+        np.testing.assert_array_equal(dataset.split("train").labels, chosen.astype("float32"))
+    assert f"labels of one cell are divided by {sign!r}" in one.report
+
+
+def test_splits_of_several_labels_share_the_rare_class(tmp_path):
+    rows = []
+    for index in range(60):
+        (tmp_path / f"{index:02d}.png").write_bytes(picture(index, "PNG", (8, 8)))
+        rows.append((f"{index:02d}.png", 1, int(index % 2 == 0), int(index < 6)))
+    write_table(tmp_path / "t.csv", ("path", "always", "half", "rare"), rows)
+    spec = f"csv:{tmp_path}/t.csv"
+    found = [data.load(spec, task="multilabel", validation_fraction=0, fold=f"{number}/3") for number in (1, 2, 3)]
+    assert [int(dataset.split("test").labels[:, 2].sum()) for dataset in found] == [2, 2, 2]
+
+
+def test_faults_of_several_labels_are_told_with_their_line(folder):
+    root, rows = folder
+    wide = [(path, 1, 0, number) for number, (path, _) in enumerate(rows)]
+    write_table(root / "wide.csv", ("path", *NAMES), wide)
+    with pytest.raises(ValueError, match=r"line 4 has '2' in the column 'fox'. Allowed are 0 and 1"):
+        data.load(f"csv:{root}/wide.csv", task="multilabel", columns="label=cat+dog+fox")
+    # Found by what they hold: the numbers are no column of labels.
+    assert data.load(f"csv:{root}/wide.csv", task="multilabel").class_names == ("cat", "dog")
+    write_table(root / "listed.csv", ("path", "label"), [(path, "cat|gnu") for path, _ in rows])
+    with pytest.raises(ValueError, match="line 2 has the class 'gnu', which the model does not know"):
+        data.load(f"csv:{root}/listed.csv", task="multilabel", class_names=NAMES)
+    with pytest.raises(ValueError, match="a column that is missing says nothing of its class"):
+        data.load(f"csv:{root}/wide.csv", task="multilabel", columns="label=cat+dog", class_names=NAMES)

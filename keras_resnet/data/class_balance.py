@@ -1,0 +1,113 @@
+"""Rare classes: how they are told of, and the weights by which they count as much as others."""
+
+import numpy as np
+
+from keras_resnet.errors import BadValue
+from keras_resnet.tasks.labels import class_counts, strata_of
+
+# A class this many times as common as another is reported before training: an accuracy hides what is never predicted.
+IMBALANCE = 5.0
+
+
+def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, ...], power: float) -> dict[int, float]:
+    """Returns a weight for each class, whose mean over the examples is 1.
+
+    Args:
+        spec: of the data, for messages.
+        labels: of the training split, integers; None if they are streamed.
+        class_names: empty for a regression.
+        power: of the counts to which weights are inverse: 1 for scikit-learn's "balanced", 1/2 for half the way.
+
+    Raises:
+        ValueError: the labels are of another kind, or a class has no example.
+    """
+    if labels is None or not class_names or labels.ndim == 2:
+        what = "several labels an example" if class_names else "regression targets"
+        what = what if labels is not None or not class_names else "labels in files that are streamed"
+        raise BadValue(
+            f"data={spec!r} has {what}. Weights are for class labels, one an example, that are in memory. Pass "
+            "class_weight yourself, or leave it out; of several labels label_weights() has them."
+        )
+    counts = class_counts(labels, len(class_names))
+    if not counts.all():
+        raise BadValue(
+            f"data={spec!r} has no training example of the class {class_names[int(counts.argmin())]!r}. "
+            "A weight needs one of each class. Add examples, or leave the class out."
+        )
+    total = float((counts ** (1.0 - power)).sum())
+    return {label: float(len(labels) / (total * count**power)) for label, count in enumerate(counts)}
+
+
+def sampling_weights(spec: str, labels: np.ndarray | None, has_classes: bool, power: float) -> np.ndarray:
+    """Returns with which probability each example is drawn, inverse to a power of how many of its class there are.
+
+    Args:
+        spec: of the data, for messages.
+        labels: of the training split; of several labels an example the rarest counts. None if they are streamed.
+        has_classes: whether they name classes.
+        power: 1 draws all classes as often, 1/2 goes half the way.
+
+    Raises:
+        ValueError: the labels are no classes, or stand in files that are streamed.
+    """
+    if labels is None or not has_classes:
+        what = "labels in files that are streamed" if has_classes else "regression targets"
+        raise BadValue(
+            f"data={spec!r} has {what}. Balanced sampling is for classes whose labels are in memory. Leave it out "
+            "(data.balance='none')."
+        )
+    strata = strata_of(labels)
+    _, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    weights = 1.0 / counts[places] ** power
+    return weights / weights.sum()
+
+
+LabelWeights = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def label_weights(spec: str, labels: np.ndarray | None, power: float) -> LabelWeights:
+    """Returns weights of yes and of no for every class, whose mean over the examples is 1.
+
+    Args:
+        spec: of the data, for messages.
+        labels: of the training split, rows of 0 and 1; None if they are streamed.
+        power: as for `class_weights`; 1 makes yes and no count alike.
+
+    Raises:
+        ValueError: the labels are of another kind.
+    """
+    if labels is None or labels.ndim != 2:
+        raise BadValue(
+            f"data={spec!r} has no rows of several labels in memory. These weights are for such. Use class_weights(), "
+            "or leave them out."
+        )
+    yes = labels.sum(axis=0).astype("float64")
+    no = len(labels) - yes
+    both = (yes > 0) & (no > 0)
+    total = yes ** (1.0 - power) + no ** (1.0 - power)
+    with_class, without = (
+        tuple(np.where(both, len(labels) / (total * np.maximum(counts, 1) ** power), 1.0).tolist())
+        for counts in (yes, no)
+    )
+    return with_class, without
+
+
+def report_imbalance(labels: np.ndarray | None, class_names: tuple[str, ...]) -> list[str]:
+    """Returns a line of the report where the largest class of the training split is many times the smallest.
+
+    Args:
+        labels: of the training split; None if they are streamed.
+        class_names: empty for a regression.
+    """
+    if labels is None or len(class_names) < 2:
+        return []
+    counts = class_counts(labels, len(class_names))
+    largest, smallest = int(counts.argmax()), int(counts.argmin())
+    if counts[largest] < IMBALANCE * counts[smallest]:
+        return []
+    times = f"{counts[largest] / counts[smallest]:.0f} times as many" if counts[smallest] else "none of the other"
+    return [
+        f"unbalanced: the training split has {counts[largest]} examples of {class_names[largest]!r} and "
+        f"{counts[smallest]} of {class_names[smallest]!r}, {times}. Accuracy hides a class that is never predicted: "
+        "look at recall class by class, and see data.balance"
+    ]

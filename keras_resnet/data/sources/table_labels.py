@@ -1,0 +1,160 @@
+"""The labels of a table: a class, numbers, or several classes in columns of 0 and 1 or in a list in one cell."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue
+from keras_resnet.tasks import MULTILABEL
+
+# What divides the labels of one cell; the first of these that any cell has.
+SEPARATORS = ("|", ";", ",", " ")
+YES_OR_NO = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One example of a table.
+
+    Attributes:
+        line: in the file, 1-based; of a parquet file the number of the row.
+        path: of the file.
+        label: as it is written; several where the table has several columns of targets.
+        split: "train", "validation", "test"; None where the table does not say.
+        group: which examples stay together; None where the table does not say.
+    """
+
+    line: int
+    path: str
+    label: tuple[str, ...]
+    split: str | None
+    group: str | None
+
+
+def read_labels(
+    spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the class names and the labels; no names for a regression.
+
+    Args:
+        spec: for messages.
+        rows: of the table.
+        columns: that hold the labels.
+        options: of `load`.
+
+    Raises:
+        ValueError: a label is not what the task takes; its line is named.
+    """
+    if options.task is MULTILABEL:
+        return _several(spec, rows, columns, options)
+    if options.task.has_classes:
+        return _classes(spec, rows, options)
+    return (), _targets(spec, rows)
+
+
+def columns_of_yes_and_no(header: Sequence[str], cells: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
+    """Returns the columns whose every cell is 0 or 1, or yes or no.
+
+    Args:
+        header: the names of the columns.
+        cells: line and cells of each row.
+    """
+    return [
+        name for place, name in enumerate(header) if cells and all(row[place].lower() in YES_OR_NO for _, row in cells)
+    ]
+
+
+def are_yes_and_no(rows: Sequence[Row]) -> bool:
+    """Returns whether labels are columns of 0 and 1, and not lists of classes."""
+    return len(rows[0].label) > 1 or all(row.label[0].lower() in YES_OR_NO for row in rows)
+
+
+def divider_of(rows: Sequence[Row]) -> str:
+    """Returns what divides the labels of one cell: the first of the usual signs that any cell has."""
+    return next((sign for sign in SEPARATORS if any(sign in row.label[0] for row in rows)), SEPARATORS[0])
+
+
+def _targets(spec: str, rows: Sequence[Row]) -> np.ndarray:
+    targets = np.empty((len(rows), len(rows[0].label)), "float32")
+    for index, row in enumerate(rows):
+        for output, text in enumerate(row.label):
+            try:
+                targets[index, output] = float(text)
+            except ValueError:
+                raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a number.") from None
+            if not math.isfinite(targets[index, output]):
+                raise BadValue(f"{spec}: line {row.line} has the target {text!r}. Allowed is a finite number.")
+    return targets[:, 0] if targets.shape[1] == 1 else targets
+
+
+def _classes(spec: str, rows: Sequence[Row], options: LoadOptions) -> tuple[tuple[str, ...], np.ndarray]:
+    names = options.class_names or _sorted_names(spec, {row.label[0] for row in rows}, 2)
+    number = {name: index for index, name in enumerate(names)}
+    unknown = [row for row in rows if row.label[0] not in number]
+    if unknown:
+        _refuse_class(spec, unknown[0].line, unknown[0].label[0], names)
+    return names, np.array([number[row.label[0]] for row in rows], "int32")
+
+
+def _several(
+    spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
+) -> tuple[tuple[str, ...], np.ndarray]:
+    if are_yes_and_no(rows):
+        return _from_columns(spec, rows, columns, options)
+    divider = divider_of(rows)
+    found = [[part.strip() for part in row.label[0].split(divider) if part.strip()] for row in rows]
+    names = options.class_names or _sorted_names(spec, {name for labels in found for name in labels}, 1)
+    number = {name: index for index, name in enumerate(names)}
+    labels = np.zeros((len(rows), len(names)), "float32")
+    for index, (row, own) in enumerate(zip(rows, found, strict=True)):
+        for name in own:
+            if name not in number:
+                _refuse_class(spec, row.line, name, names)
+            labels[index, number[name]] = 1.0
+    return tuple(names), labels
+
+
+def _from_columns(
+    spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
+) -> tuple[tuple[str, ...], np.ndarray]:
+    labels = np.zeros((len(rows), len(columns)), "float32")
+    for index, row in enumerate(rows):
+        for place, text in enumerate(row.label):
+            if text.lower() not in YES_OR_NO:
+                raise BadValue(
+                    f"{spec}: line {row.line} has {text!r} in the column {columns[place]!r}. Allowed are 0 and 1. "
+                    "Correct it, or name the columns of the labels."
+                )
+            labels[index, place] = YES_OR_NO[text.lower()]
+    names = options.class_names
+    if names is None:
+        return tuple(columns), labels
+    if set(names) != set(columns):
+        raise BadValue(
+            f"{spec} has the columns {list(columns)}, and the model knows the classes {list(names)}. Allowed is a "
+            "column for each class, because a column that is missing says nothing of its class. Name the columns."
+        )
+    return names, labels[:, [list(columns).index(name) for name in names]]
+
+
+def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
+    """Returns class names in their order: numbers by their value, words by the alphabet."""
+    are_numbers = all(text.isascii() and text.isdigit() and len(text) < 10 for text in written)
+    names = tuple(sorted(written, key=int)) if are_numbers else tuple(sorted(written))
+    if len(names) < fewest:
+        told = f"one class, {names[0]!r}" if names else "no class in any line"
+        raise BadValue(f"{spec} has {told}. Allowed are {fewest} or more classes. Check its column.")
+    odd = [name for name in names if not name.isprintable()]
+    if odd:
+        raise BadValue(f"{spec} has the labels {odd!r} with unprintable characters. Rename these classes.")
+    return names
+
+
+def _refuse_class(spec: str, line: int, name: str, names: Sequence[str]) -> None:
+    raise BadValue(
+        f"{spec}: line {line} has the class {name!r}, which the model does not know. Its classes are {list(names)}. "
+        "Rename or leave out these lines."
+    )

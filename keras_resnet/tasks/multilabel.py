@@ -1,0 +1,155 @@
+"""Several labels an example: each class is a question of its own, with a threshold of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.tasks.curves import best_threshold, curve, mean_of_known
+from keras_resnet.tasks.outputs import last_activation, sigmoid, to_logits
+from keras_resnet.tasks.scores import calibration_error, check_scored, ratio
+
+THRESHOLD = 0.5
+
+
+def label_logits(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:
+    """Returns `(examples, classes)` logits in float64, whose sigmoids are the probabilities of the classes.
+
+    Args:
+        model: with an output for each class.
+        outputs: what it returned, `(examples, classes)`.
+        activation: of its record; a sigmoid in any case.
+
+    Raises:
+        ValueError: the model ends in neither logits nor sigmoids.
+    """
+    return to_logits(outputs, last_activation(model) or "linear")
+
+
+def thresholds_for(thresholds: Any, classes: int) -> np.ndarray:
+    """Returns the threshold of the probability of each class; 0.5 where a record has none.
+
+    Args:
+        thresholds: of a record, one per class, or none; or a row of them for each example.
+        classes: how many.
+    """
+    return np.asarray(thresholds if len(thresholds) else [THRESHOLD] * classes, "float64")
+
+
+def score(logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any = ()) -> dict[str, Any]:
+    """Scores a model of several labels an example.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: rows of 0 and 1, as many.
+        class_names: one per class.
+        thresholds: of the probability from which on an example has a class, one per class; or `(examples, classes)`,
+            as after folds, of which the mean is told; none for 0.5.
+
+    Returns:
+        `examples`; `loss`, the binary cross-entropy in nats, the mean over examples and classes; `accuracy`, the share
+        of right answers over examples and classes; `exact_match`, the share of examples whose every class is right;
+        `f1` (mean over the classes that occur) and `f1_micro` (over all answers together); `roc_auc` and
+        `average_precision`, each the mean over the classes that have it, None where none has;
+        `expected_calibration_error` of all answers; `per_class`, one dict per class with `name`, `support`,
+        `threshold`, `precision`, `recall`, `f1`, `roc_auc` and `average_precision` (None where a class is always or
+        never there). Figures of scikit-learn's definitions.
+
+    Raises:
+        ValueError: the shapes do not fit, or an output is not finite.
+
+    Example:
+        >>> from keras_resnet.tasks import multilabel
+        >>> multilabel.score([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 0]], ("crack", "dent"))["accuracy"]
+        0.75
+    """
+    logits, truth = np.asarray(logits, "float64"), np.asarray(labels) > 0
+    check_scored(logits, (len(truth), len(class_names)))
+    losses = label_losses(logits, truth)
+    probabilities = sigmoid(logits)
+    cuts = thresholds_for(thresholds, len(class_names))
+    guesses = probabilities >= cuts
+    hits, guessed, support = (np.asarray(part.sum(axis=0)) for part in (guesses & truth, guesses, truth))
+    everyone = np.ones((1, len(truth)))
+    curves = [curve(logits[:, index], truth[:, index]) for index in range(len(class_names))]
+    areas = np.array([np.ravel(areas_for(everyone)) for areas_for in curves])
+    areas[support == len(truth)] = np.nan  # a class that is always there has no curve
+    f1 = [ratio(2 * hits[index], guessed[index] + support[index]) for index in range(len(class_names))]
+    occurs = (support > 0) | (guessed > 0)
+    means = {name: float(value) for name, value in zip(AREAS, mean_of_known(areas.T), strict=True)}
+    confident = np.where(probabilities >= THRESHOLD, probabilities, 1 - probabilities)
+    return {
+        "examples": len(truth),
+        "loss": float(losses.mean()),
+        "accuracy": float((guesses == truth).mean()),
+        "exact_match": float((guesses == truth).all(axis=1).mean()),
+        "f1": float(np.mean(np.array(f1)[occurs])) if occurs.any() else 0.0,
+        "f1_micro": ratio(2 * hits.sum(), guessed.sum() + support.sum()),
+        **{name: None if np.isnan(value) else value for name, value in means.items()},
+        "expected_calibration_error": calibration_error(
+            confident.reshape(-1), ((probabilities >= THRESHOLD) == truth).reshape(-1)
+        ),
+        "per_class": [
+            {
+                "name": name,
+                "support": int(support[index]),
+                "threshold": float(np.mean(cuts[..., index])),
+                "precision": ratio(hits[index], guessed[index]),
+                "recall": ratio(hits[index], support[index]),
+                "f1": f1[index],
+            }
+            | {key: None if np.isnan(value) else float(value) for key, value in zip(AREAS, areas[index], strict=True)}
+            for index, name in enumerate(class_names)
+        ],
+    }
+
+
+AREAS = ("roc_auc", "average_precision")
+
+
+def label_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the binary cross-entropy of each answer, `(examples, classes)`, in nats.
+
+    Args:
+        logits: `(examples, classes)`.
+        labels: rows of 0 and 1, as many.
+    """
+    return np.logaddexp(0.0, logits) - logits * labels
+
+
+def answers(
+    logits: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
+) -> list[dict[str, Any]]:
+    """Returns what is said of each example: the most probable classes, and its labels, those above their thresholds.
+
+    Args:
+        logits: `(examples, classes)`.
+        names: one per class.
+        units: none.
+        top: how many classes are told; its labels are told all.
+        thresholds: of the probabilities, one per class; none for 0.5.
+    """
+    found = []
+    cuts = thresholds_for(thresholds, len(names))
+    for row in sigmoid(logits):
+        order = np.argsort(-row, kind="stable")
+        classes = [{"name": names[i], "index": int(i), "probability": float(row[i])} for i in order[:top]]
+        found.append({"labels": [names[i] for i in order if row[i] >= cuts[i]], "classes": classes})
+    return found
+
+
+def choose_thresholds(logits: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+    """Returns for each class the threshold of the probability at which its F1 score is highest.
+
+    A class that no example has keeps 0.5.
+
+    Args:
+        logits: `(examples, classes)`, of examples that the model was not trained on.
+        labels: rows of 0 and 1, as many.
+    """
+    probabilities, truth = sigmoid(np.asarray(logits, "float64")), np.asarray(labels) > 0
+    return tuple(
+        best_threshold(probabilities[:, index], truth[:, index])[0] if truth[:, index].any() else THRESHOLD
+        for index in range(truth.shape[1])
+    )

@@ -1,0 +1,187 @@
+"""Losses and metrics of several labels an example: rows of 0 and 1, or of shares where labels are mixed or smoothed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_resnet.arguments import check_float, check_fraction
+from keras_resnet.errors import BadValue
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class MultilabelCrossEntropy(keras.losses.Loss):
+    """The binary cross-entropy of each class by itself, in nats, the mean over the classes.
+
+    Args:
+        label_smoothing: share s by which targets are moved towards a half: 0 and 1 become s / 2 and 1 - s / 2; [0, 1).
+        weights: of the classes where an example has them, and where it has not; None for 1.
+        from_logits: must be True; the model ends in logits.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        Labels `(batch, classes)`, 0 and 1 or shares in [0, 1]; logits `(batch, classes)`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_resnet.training import MultilabelCrossEntropy
+        >>> loss = MultilabelCrossEntropy()
+        >>> round(float(loss(np.array([[1.0, 0.0]]), np.array([[0.0, 0.0]], "float32"))), 4)
+        0.6931
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        weights: Sequence[Sequence[float]] | None = None,
+        from_logits: bool = True,
+        name: str = "multilabel_cross_entropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = check_fraction("label_smoothing", label_smoothing)
+        if not from_logits:
+            raise BadValue(
+                f"from_logits=False was given with the loss {name!r}, which is computed from logits. Build the model "
+                "with classifier_activation=None, and pass from_logits=True."
+            )
+        self.from_logits = True
+        self.weights = None if weights is None else [[float(value) for value in row] for row in weights]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        targets = rows_of(y_true, y_pred) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        yes, no = self.answers(y_pred)
+        if self.weights is not None:
+            yes, no = (
+                part * keras.ops.convert_to_tensor(weight, y_pred.dtype)
+                for part, weight in zip((yes, no), self.weights, strict=True)
+            )
+        return keras.ops.mean(targets * yes + (1 - targets) * no, axis=-1)
+
+    def answers(self, logits: Any) -> tuple[Any, Any]:
+        """Returns the loss of each class where an example has it, and where it has not, `(batch, classes)`."""
+        return keras.ops.softplus(-logits), keras.ops.softplus(logits)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        names = ("label_smoothing", "weights", "from_logits")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def rows_of(y_true: Any, y_pred: Any) -> Any:
+    """Returns labels as `(batch, classes)` in the type of the logits."""
+    return keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(y_pred)), y_pred.dtype)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class Asymmetric(MultilabelCrossEntropy):
+    """A cross-entropy that counts easy answers less, and easy absent classes much less, of which there are many.
+
+    With equal powers and no margin it is the focal loss of each class.
+
+    Args:
+        gamma_positive: power by which an answer counts less where the example has the class: (1 - p) to this power.
+        gamma_negative: the same where it has not: p to this power.
+        margin: by which the probability of an absent class is lowered first, in [0, 1): below it the loss is 0.
+        label_smoothing: as for `MultilabelCrossEntropy`.
+        weights: as for `MultilabelCrossEntropy`.
+        from_logits: must be True.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `MultilabelCrossEntropy`.
+
+    Source:
+        Ridnik et al. 2021, "Asymmetric Loss For Multi-Label Classification", equations 4 to 7; Lin et al. 2017 for
+        equal powers.
+    """
+
+    def __init__(
+        self,
+        gamma_positive: float = 0.0,
+        gamma_negative: float = 4.0,
+        margin: float = 0.05,
+        label_smoothing: float = 0.0,
+        weights: Sequence[Sequence[float]] | None = None,
+        from_logits: bool = True,
+        name: str = "asymmetric",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(label_smoothing, weights, from_logits, name, **kwargs)
+        self.gamma_positive = check_float("gamma_positive", gamma_positive, minimum=0.0)
+        self.gamma_negative = check_float("gamma_negative", gamma_negative, minimum=0.0)
+        self.margin = check_fraction("margin", margin)
+
+    def answers(self, logits: Any) -> tuple[Any, Any]:
+        """Returns the loss of each class where an example has it, and where it has not, `(batch, classes)`."""
+        ops = keras.ops
+        yes, no = super().answers(logits)
+        # The gradient of a power is not finite at 0 for powers below 1.
+        if self.gamma_positive:
+            yes = yes * ops.power(ops.maximum(ops.sigmoid(-logits), 1e-7), self.gamma_positive)
+        lowered = ops.maximum(ops.sigmoid(logits) - self.margin, 0.0)
+        if self.margin:
+            no = -ops.log1p(-ops.minimum(lowered, 1 - 1e-7))
+        if self.gamma_negative:
+            no = no * ops.power(ops.maximum(lowered, 1e-7), self.gamma_negative)
+        return yes, no
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        names = ("gamma_positive", "gamma_negative", "margin")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class LabelAccuracy(keras.metrics.MeanMetricWrapper):
+    """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on.
+
+    Args:
+        name: of the metric.
+        dtype: of its sums.
+
+    Input shape:
+        Labels `(batch, classes)`, of mixed ones those from a half on; logits `(batch, classes)`.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(_right_answers, name=name, dtype=dtype)
+        self._direction = "up"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _right_answers(y_true: Any, y_pred: Any) -> Any:
+    right = (rows_of(y_true, y_pred) >= 0.5) == (y_pred >= 0)
+    return keras.ops.mean(keras.ops.cast(right, "float32"), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class MeanRocAuc(keras.metrics.AUC):
+    """The mean over the classes of the area under ROC, from 200 thresholds of the probability, as Keras has it.
+
+    Args:
+        num_classes: one output for each.
+        name: of the metric.
+        dtype: of its sums.
+
+    Input shape:
+        As for `LabelAccuracy`.
+    """
+
+    def __init__(self, num_classes: int, name: str = "roc_auc", dtype: Any = None) -> None:
+        super().__init__(multi_label=True, num_labels=num_classes, from_logits=True, name=name, dtype=dtype)
+        self.num_classes = num_classes
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts a batch; weights of examples are ignored."""
+        super().update_state(keras.ops.cast(rows_of(y_true, y_pred) >= 0.5, "float32"), y_pred)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}
