@@ -6,39 +6,29 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pathlib
-import re
 import socket
 
 import pytest
 
-# Further cases of a kind of which others are tried each time: they run with KERAS_RESNET_TEST_ALL=1.
-SELDOM = (
-    r"test_averaging.*_is_the_formula_over_optimizer_steps\[(0.25-1|0.99-4)\]",
-    r"test_regression.*prices_are_learned_as_fractions_are\[0.0001",
-    r"test_export.*grouped_convolutions_are_exported\[(onnx|openvino|litert)\]",
-    r"test_export.*leaves_nothing_under_the_final_name\[openvino\]",
-    r"test_export.*in_mixed_precision_is_exported_in_every_form\[mixed_float16-(?!savedmodel-None|openvino-int8)",
-    r"test_export.*in_mixed_precision_is_exported_in_every_form\[mixed_bfloat16-(?!savedmodel-None|onnx-None|litert-None)",
-    r"test_explain.*the_same_maps_with_one_output_and_with_two\[(occlusion|integrated-gradients)\]",
-    r"test_explain.*explained_by_their_last_feature_map\[(?!grad-cam-|occlusion-foreign)",
-    r"test_same_pixels.*cuts_where_training_does\[(many sizes-(none|center)|one size-(auto|center))\]",
-    r"test_memory.*recomputes_is_the_one_that_keeps\[.*(pool|\(16, 2\)|'float32')",
-    r"test_parity.*of_keras_applications_gives_its_logits\[.*(False|ResNet101-)",
-    r"test_scripts.*writes_its_figures\[(decode_crop|export_speed|gpu|grouped_convolution|import_time|kernel_forms)\]",
-    r"test_scripts.*writes_its_figures\[(loading|loop_ends|memory|pixels|profile_step|start_up|strided_pixels)\]",
-    r"test_folds.*of_other_heads_is_that_of_their_answers\[mean_squared_error\]",
-)
+from tests.parts import PARTS, chosen_part, left_out
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is run seldom, and says how many they are."""
-    if os.environ.get("KERAS_RESNET_TEST_ALL"):
-        return
-    seldom = re.compile("|".join(SELDOM))
-    left_out = [item for item in items if seldom.search(item.nodeid)]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not seldom.search(item.nodeid)]
+    """Leaves out the long tests that other parts do, and says how many they are."""
+    import keras
+
+    part = chosen_part()
+    others = left_out([item.nodeid for item in items], keras.config.backend(), part)
+    if others:
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
+        items[:] = [item for item in items if item.nodeid not in others]
+
+
+def pytest_report_header():
+    """Says which part of the long tests is done."""
+    part = chosen_part()
+    told = "all of them" if part is None else f"part {part + 1} of {PARTS}; KERAS_RESNET_TEST_PART=all does all"
+    return f"tests that take long: {told}"
 
 
 @pytest.fixture(autouse=True)

@@ -98,7 +98,7 @@ OTHERS = {
     "train.seed": 7,
     "train.recompute": True,
 }
-# Fields of a section go the same way: some of each are tried, all of them with KERAS_RESNET_TEST_ALL=1.
+# Fields of a section go the same way: some of each are tried, all of them with KERAS_RESNET_TEST_PART=all.
 WAYS = {
     **{"model": ("weights", "stem", "dropout_rate", "l2"), "loss": ("name", "gamma")},
     "augment": ("flip", "pad_and_crop", "policy_strength", "color_jitter", "erasing", "mixup", "repeats", "augment_on"),
@@ -109,7 +109,7 @@ TRIED = [
     name
     for name in OTHERS
     for title, _, field in [name.partition(".")]
-    if os.environ.get("KERAS_RESNET_TEST_ALL") or title not in WAYS or field in WAYS[title]
+    if os.environ.get("KERAS_RESNET_TEST_PART") == "all" or title not in WAYS or field in WAYS[title]
 ]
 # What no training of a few steps can show, and why.
 UNSEEN = {
