@@ -4,15 +4,13 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from typing import Any
 
 import keras_resnet.models as models
 from keras_resnet.arguments import choose
-from keras_resnet.cli import folds, inspection, together
+from keras_resnet.cli import folds, inspection, judging, together
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of, training_overrides
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
-from keras_resnet.terminal import one_line
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -101,75 +99,6 @@ def train(options: argparse.Namespace) -> int | None:
     return None
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    """Prints the scores of a trained model."""
-    from keras_resnet import evaluation
-
-    asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
-    asked |= {"on_bad_image": options.on_bad_image}
-    scores = evaluation.evaluate(options.trained, **asked, task=options.task, intervals=options.intervals)
-    if options.robustness:
-        scores["robustness"] = evaluation.robustness(options.trained, **asked)
-    if options.json:
-        print(json.dumps(scores))
-        return
-    for name, value in scores.items():
-        if isinstance(value, (int, float)):
-            told = f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}"
-            ends = scores.get(f"{name}_interval")
-            print(told if ends is None else f"{told}   [{ends[0]:.4f}, {ends[1]:.4f}]")
-    if scores.get("per_class"):
-        _print_classes(scores["per_class"])
-    if options.robustness:
-        _print_robustness(scores["robustness"])
-
-
-def _print_robustness(found: dict[str, Any]) -> None:
-    print(f"\n{'corruption':<20}{'severity 1':>11}" + "".join(f"{severity:>9}" for severity in range(2, 6)))
-    for name, accuracies in found["corruptions"].items():
-        print(f"{name:<20}{accuracies[0]:>11.4f}" + "".join(f"{accuracy:>9.4f}" for accuracy in accuracies[1:]))
-    told = f"{found['clean']:.4f} as they are, {found['mean']:.4f} corrupted"
-    print(f"accuracy on {found['examples']:,} examples: {told}")
-
-
-def _print_classes(rows: list[dict[str, Any]]) -> None:
-    width = max(len("class"), *(len(row["name"]) for row in rows))
-    further = [(name, len(name) + 2) for name in ("threshold", "specificity", "roc_auc") if name in rows[0]]
-    more = "".join(f"{name:>{room}}" for name, room in further)
-    print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}{more}")
-    for row in rows:
-        figures = f"{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
-        for name, room in further:
-            figures += f"{'' if row[name] is None else format(row[name], '.4f'):>{room}}"
-        print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
-
-
-def predict(options: argparse.Namespace) -> None:
-    """Prints the most probable classes of images."""
-    from keras_resnet import evaluation
-
-    asked = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image}
-    predictions = evaluation.predict_each(options.trained, options.images, **asked)
-    if options.json:
-        print(json.dumps(list(predictions)))
-        return
-    for prediction in predictions:
-        if options.json_lines:
-            print(json.dumps(prediction), flush=True)
-            continue
-        print(one_line(prediction["image"]))
-        if "labels" in prediction:
-            print(f"  labels: {one_line(', '.join(prediction['labels'])) or 'none'}")
-        for best in prediction.get("classes", []):
-            print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
-        if "values" in prediction:
-            units = prediction.get("units") or [""] * len(prediction["values"])
-            told = zip(prediction["values"], units, strict=True)
-            print("  " + "  ".join(f"{value:g} {one_line(unit)}".rstrip() for value, unit in told))
-        if "error" in prediction:
-            print(f"  skipped: {one_line(prediction['error'])}")
-
-
 def lr_find(options: argparse.Namespace) -> None:
     """Prints what a range test found."""
     from keras_resnet import training
@@ -228,35 +157,6 @@ def report(options: argparse.Namespace) -> None:
     print(write_report(options.source, options.out))
 
 
-def compare(options: argparse.Namespace) -> None:
-    """Prints runs side by side."""
-    from keras_resnet.report import compare as side_by_side
-
-    found = side_by_side(options.runs)
-    if options.out:
-        found.write(options.out)
-    print(json.dumps({"runs": found.rows, "differing": found.differing}) if options.json else found)
-
-
-def calibrate(options: argparse.Namespace) -> None:
-    """Finds a temperature and saves the model that has it."""
-    from keras_resnet import evaluation
-    from keras_resnet.training import Run
-
-    done = evaluation.calibrate(Run.load(options.run), out=options.out)
-    if options.json:
-        print(json.dumps(done.facts))
-        return
-    facts = done.facts
-    print(f"{done.path}\ntemperature {facts['temperature']:.4f}, found on the {facts['split']} split")
-    gain, error = facts["held_out_gain"], facts["held_out_gain_error"]
-    print(f"it stands on {facts['examples']} examples; held out, it lowers their loss by {gain:.4f} ± {error:.4f}")
-    for split in ("validation", "test"):
-        for name in ("loss", "expected_calibration_error") if split in done.facts else ():
-            before, after = (done.facts[split][when][name] for when in ("before", "after"))
-            print(f"{split:<11}{name:<28}{before:.4f} before, {after:.4f} after")
-
-
 def demo(options: argparse.Namespace) -> None:
     """Serves a page until Ctrl-C."""
     from keras_resnet.demo import serve
@@ -311,8 +211,8 @@ COMMANDS: dict[str, Command] = {
     "info": info,
     "recipes": recipes,
     "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
+    "evaluate": judging.evaluate,
+    "predict": judging.predict,
     "lr-find": lr_find,
     "preview": preview,
     "inspect-data": inspection.inspect,
@@ -321,8 +221,9 @@ COMMANDS: dict[str, Command] = {
     "explain": explain,
     "export": export,
     "report": report,
-    "compare": compare,
-    "calibrate": calibrate,
+    "compare": judging.compare,
+    "calibrate": judging.calibrate,
+    "average": judging.average,
     "convert": convert,
     "demo": demo,
     "benchmark": benchmark,

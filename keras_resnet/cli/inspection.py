@@ -21,11 +21,21 @@ def inspect(options: argparse.Namespace) -> None:
     from keras_resnet import data, evaluation, training
     from keras_resnet.training.folds import FOLDS_FILE
 
-    if (pathlib.Path(options.spec).expanduser() / FOLDS_FILE).is_file():
-        _print_labels(evaluation.label_issues(pathlib.Path(options.spec).expanduser()), options.json)
+    folder = pathlib.Path(options.spec).expanduser()
+    if (folder / FOLDS_FILE).is_file():
+        if options.out is not None:
+            from keras_resnet.report import write_label_issues
+
+            write_label_issues(folder, options.out)
+        _print_labels(evaluation.label_issues(folder), options.json)
         return
     recipe = training.Recipe.load("quick").replace(overrides_of(options.set))
-    found = data.inspect_data(recipe.data.load(options.spec, options.data_dir, options.task or "classification"))
+    dataset = recipe.data.load(options.spec, options.data_dir, options.task or "classification")
+    found = data.inspect_data(dataset)
+    if options.out is not None:
+        from keras_resnet.report import write_inspection
+
+        write_inspection(found, dataset, options.out)
     if options.json:
         print(json.dumps(found.to_dict()))
         return

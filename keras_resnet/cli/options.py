@@ -38,16 +38,13 @@ SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set o
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder, a .keras file, or NAME:TAG of weights")
-ENGINE = _option(
-    "--engine", choices=["local", "ray"], default="local", help="this machine or a Ray cluster (default: %(default)s)"
-)
+ENGINE = _option("--engine", choices=["local", "ray"], default="local", help="what runs it (default: %(default)s)")
 ADDRESS = _option("--address", metavar="HOST:PORT", help="of the Ray cluster (default: that of this machine)")
-IMAGES = _option(
-    "images", metavar="IMAGE", nargs="+", help="image files, or arrays (.npy, .npz); of a folder all in it"
-)
-TASK = _option(
-    "--task", choices=["classification", "regression"], help="what a model is for that does not say it itself"
-)
+IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files or arrays (.npy, .npz), or folders of them")
+TASKS = ["classification", "multilabel", "regression"]
+TASK = _option("--task", choices=TASKS, help="what a model is for that does not say it itself")
+VIEWS = ["none", "flip", "quarter-turns"]
+TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers are averaged (default: %(default)s)")
 
 # A row a command: what it does, and its options.
 COMMANDS: dict[str, tuple[str, list[Option]]] = {
@@ -105,6 +102,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
             _option("--intervals", action="store_true", help="more scores, each with its 95 %% bootstrap interval"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
+            TTA,
             TASK,
             JSON,
         ],
@@ -116,6 +114,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             IMAGES,
             _option("--top", type=int, default=5, metavar="N", help="classes to print (default: %(default)s)"),
             _option("--on-bad-image", choices=["error", "skip"], default="error", help="default: %(default)s"),
+            TTA,
             TASK,
             JSON,
             _option("--json-lines", action="store_true", help="print one JSON object per image, as they come"),
@@ -155,6 +154,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             DATA_DIR,
             TASK,
             SET,
+            _option("--out", metavar="FILE.html", help="write a page with the pictures too"),
             JSON,
         ],
     ),
@@ -219,6 +219,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         [
             _option("runs", metavar="RUN", nargs="+", help="run folders, at least two"),
             _option("--out", metavar="FILE.html", help="write a page with the curves too"),
+            _option("--paired", action="store_true", help="of two runs: whether they differ on the same examples"),
             JSON,
         ],
     ),
@@ -226,8 +227,17 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         "calibrate the probabilities of a run, by a temperature that is saved with the model",
         [
             _option("run", metavar="RUN", help="a run folder; the temperature is found on its validation split"),
-            _option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras"),
+            _option("--coverage", type=float, metavar="C", help="instead: sets that hold the class so often, as 0.9"),
+            _option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras, or RUN/sets.keras"),
             JSON,
+        ],
+    ),
+    "average": (
+        "one model that answers with the mean of several",
+        [
+            _option("models", metavar="RUN|MODEL", nargs="+", help="run folders or .keras files that answer alike"),
+            TTA,
+            _option("--out", metavar="FILE.keras", required=True, help="the file to make"),
         ],
     ),
     "demo": (

@@ -264,6 +264,13 @@ def logit(probability: Any) -> Any:
     return np.log(probability) - np.log1p(-probability)
 
 
+def copy_of(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model, with its weights and a record of its own."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
     """Returns a copy of a model whose last dense layer gives logits divided by a temperature."""
     last = model.layers[-1]
@@ -272,8 +279,7 @@ def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
             f"The model {model.name!r} ends in {type(last).__name__} {last.name!r}. A temperature goes into the "
             "weights of a last Dense layer. Build the model with include_top=True."
         )
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    copy = copy_of(model)
     head = copy.layers[-1]
     head.set_weights([weight / temperature for weight in head.get_weights()])
     layer = preprocessing.for_model(copy).normalization

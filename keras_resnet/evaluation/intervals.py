@@ -70,7 +70,7 @@ def detailed_scores(
     )
     point = made(np.ones((1, len(labels))))
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in point}
-    for weights in _resampled(len(labels), groups, resamples, seed):
+    for weights in resampled(len(labels), groups, resamples, seed):
         for name, values in made(weights).items():
             drawn[name].append(values)
     found = {name: (values[0], np.concatenate(drawn[name])) for name, values in point.items()}
@@ -98,8 +98,18 @@ def _told(name: str, value: Any, drawn: np.ndarray) -> dict[str, Any]:
     return {name: float(value), f"{name}_interval": ends}
 
 
-def _resampled(examples: int, groups: Any, resamples: int, seed: int) -> Any:
-    """Yields weights `(resamples, examples)`: how often each example was drawn."""
+def resampled(examples: int, groups: Any, resamples: int, seed: int) -> Any:
+    """Yields weights `(resamples, examples)`, some at a time: how often each example was drawn.
+
+    Args:
+        examples: how many there are.
+        groups: of the examples, which are drawn whole; None for each by itself.
+        resamples: how many.
+        seed: of the draws.
+
+    Raises:
+        ValueError: there are fewer than two groups.
+    """
     rng = np.random.default_rng(seed)
     unit = np.arange(examples)
     if groups is not None:

@@ -14,7 +14,7 @@ from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.examples import example_files, read_batches
 from keras_resnet.evaluation.intervals import detailed_scores
-from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained, with_views
 from keras_resnet.training import Run
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -31,6 +31,7 @@ def evaluate(
     task: str | None = None,
     on_bad_image: str | None = None,
     intervals: bool = False,
+    views: str = "none",
 ) -> dict[str, Any]:
     """Scores a trained model; every example is counted once.
 
@@ -48,6 +49,7 @@ def evaluate(
             far as `max_skipped_fraction` allows; None for what the run did.
         intervals: of a classifier add the figures of `detailed_scores`, each with its 95 % bootstrap interval; whole
             groups are drawn where the data have them.
+        views: of each example whose answers are averaged (test-time augmentation), as for `average_models`.
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
@@ -68,7 +70,7 @@ def evaluate(
         360
     """
     check_int("batch_size", batch_size)
-    trained = open_trained(run_or_model, task)
+    trained = with_views(open_trained(run_or_model, task), views)
     dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
     if task is None and "task" in trained.record.assumed:
         trained = trained.for_task(dataset.task)  # what the labels are for
@@ -97,6 +99,7 @@ def predict(
     top: int = 5,
     task: str | None = None,
     on_bad_image: str = "error",
+    views: str = "none",
 ) -> list[dict[str, Any]]:
     """Reads image files, or arrays of signals and volumes, and returns their most probable classes.
 
@@ -107,6 +110,7 @@ def predict(
         top: classes to return for each image, the most probable first; at most as many as there are.
         task: as for `evaluate`.
         on_bad_image: "error" stops at a file that cannot be read; "skip" goes on, with what is wrong in its place.
+        views: as for `evaluate`.
 
     Returns:
         For each image `{"image": path, "classes": [{"name", "index", "probability"}, ...]}`; for a regression
@@ -117,7 +121,7 @@ def predict(
     Raises:
         ValueError: a path holds no model, or a file does not hold what the model takes.
     """
-    return list(predict_each(run_or_model, image_paths, top, task, on_bad_image))
+    return list(predict_each(run_or_model, image_paths, top, task, on_bad_image, views))
 
 
 def predict_each(
@@ -126,6 +130,7 @@ def predict_each(
     top: int = 5,
     task: str | None = None,
     on_bad_image: str = "error",
+    views: str = "none",
 ) -> Iterator[dict[str, Any]]:
     """Returns what `predict` does, one image after the other, however many there are: none is held longer.
 
@@ -135,6 +140,7 @@ def predict_each(
         top: as for `predict`.
         task: as for `predict`.
         on_bad_image: as for `predict`.
+        views: as for `predict`.
 
     Raises:
         ValueError: as `predict`; of a file when its turn comes.
@@ -142,7 +148,7 @@ def predict_each(
     check_int("top", top)
     choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES)
     paths = example_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
-    trained = open_trained(run_or_model, task)
+    trained = with_views(open_trained(run_or_model, task), views)
     return _answer_each(trained, paths, top, on_bad_image == "skip")
 
 
@@ -169,4 +175,12 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
     """
     read = trained.read(outputs)
     record = trained.record
-    return trained.task.answers(read, record.names_for(read.shape[1]), record.units, top, record.thresholds)
+    names = record.names_for(read.shape[1])
+    found = trained.task.answers(read, names, record.units, top, record.thresholds)
+    if record.set_threshold is None or trained.task.probabilities is None:
+        return found
+    inside = trained.task.probabilities(read) >= record.set_threshold
+    return [
+        {**answer, "set": [names[index] for index in np.flatnonzero(row)], "coverage": record.coverage}
+        for answer, row in zip(found, inside, strict=True)
+    ]

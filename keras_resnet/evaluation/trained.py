@@ -5,21 +5,24 @@ import logging
 import os
 import pathlib
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import models, preprocessing
+from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_path, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import CLASSIFICATION, TASKS, Task
 from keras_resnet.tasks.scores import checked_labels
 from keras_resnet.training import Run
+from keras_resnet.training.callbacks import save_model
 from keras_resnet.training.defaults import absolute_spec
 from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL
+from keras_resnet.training.mean_model import mean_of_models
 from keras_resnet.weights.model_file import load_model_file
 
 LOGGER = logging.getLogger(__name__)
@@ -48,7 +51,8 @@ class Trained:
         """Returns the same model for a task that it does not name itself."""
         if task == self.record.task:
             return self
-        activation = preprocessing.default_activation(self.model) if TASKS[task].activations else None
+        known = TASKS[task].activations
+        activation = preprocessing.default_activation(self.model) if len(known) > 1 else next(iter(known), None)
         record = dataclasses.replace(self.record, task=task, activation=activation)
         return dataclasses.replace(self, record=record)
 
@@ -110,6 +114,62 @@ def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
             hint,
         )
     return trained
+
+
+def with_views(trained: Trained, views: str) -> Trained:
+    """Returns a model whose answers are the mean over views of an example.
+
+    Args:
+        trained: the model.
+        views: a key of `keras_resnet.training.mean_model.VIEWS`; "none" returns the model itself.
+
+    Raises:
+        ValueError: there are no such views of its examples.
+    """
+    if views == "none":
+        return trained
+    model = mean_of_models([trained.model], views)
+    found = preprocessing.for_model(model)
+    told = {name: getattr(found, name) for name in ("activation", "thresholds", "head")}
+    return dataclasses.replace(trained, model=model, record=dataclasses.replace(trained.record, **told))
+
+
+def average_models(
+    runs_or_models: Sequence[Any], views: str = "none", out: str | os.PathLike | None = None
+) -> keras.Model:
+    """Returns one network whose probabilities, or values, are the mean of those of several.
+
+    Args:
+        runs_or_models: run folders, `.keras` files, runs or models, which take and give the same; one or more.
+        views: of an example that are averaged too, "none", "flip" (its mirror image) or "quarter-turns" (of a square
+            picture without an upright position).
+        out: the `.keras` file to write; None for none.
+
+    Raises:
+        TypeError, ValueError: a path holds no model, or the models take or give different things.
+
+    Source:
+        Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles".
+
+    Example:
+        >>> import keras_resnet
+        >>> from keras_resnet import evaluation
+        >>> model = keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=10)
+        >>> evaluation.average_models([model], views="flip").output_shape
+        (None, 10)
+    """
+    path = None if out is None else pathlib.Path(out).expanduser()
+    if path is not None:
+        if path.suffix != ".keras":
+            raise BadValue(f"out={os.fspath(path)!r} is no .keras file. Allowed is such as mean.keras. Name it so.")
+        files.check_parent(path)
+        files.check_replaceable(path)
+    if not runs_or_models:
+        raise BadValue("No model was given. A mean takes one or more. Name a run folder.")
+    model = mean_of_models([open_trained(each).model for each in runs_or_models], views)
+    if path is not None:
+        files.write_atomically(path, lambda where: save_model(model, where))
+    return model
 
 
 def open_classifier(run_or_model: Any) -> Trained:

@@ -38,6 +38,9 @@ class InputRecord:
             None for a regression, or if it is not known.
         thresholds: of several labels an example, the probability in (0, 1) from which on it has the class, one per
             class; empty for 0.5.
+        coverage: share of new examples whose class is in the set that is predicted, in (0, 1), as conformal prediction
+            promises it; None where no sets are predicted.
+        set_threshold: the probability from which on a class is in the set; None where no sets are predicted.
         units: of a regression's outputs, one per output, such as `("years",)`; empty if they are not known.
         temperature: by which the logits were divided to calibrate the probabilities; the weights hold it already.
         head: name of the layer whose outputs these are, which tells a new head from the old one; None if it is not
@@ -65,6 +68,8 @@ class InputRecord:
     task: str | None = None
     activation: str | None = None
     thresholds: tuple[float, ...] = ()
+    coverage: float | None = None
+    set_threshold: float | None = None
     units: tuple[str, ...] = ()
     temperature: float = 1.0
     head: str | None = None
@@ -96,6 +101,14 @@ class InputRecord:
         check_bool("apply_exif", self.apply_exif)
         check_float("temperature", self.temperature, minimum=0.0)
         task = None if self.task is None else choose("task", self.task, TASKS)
+        if (self.coverage is None) != (self.set_threshold is None):
+            raise BadValue(
+                f"coverage={self.coverage!r} was given with set_threshold={self.set_threshold!r}. They go together. "
+                "Pass both or none."
+            )
+        for name in ("coverage", "set_threshold"):
+            if getattr(self, name) is not None:
+                check_fraction(name, getattr(self, name), one_included=name == "set_threshold")
         cuts = tuple(check_fraction("thresholds", value, zero_included=False) for value in self.thresholds)
         object.__setattr__(self, "thresholds", cuts)
         if cuts and (task is not MULTILABEL or (self.class_names and len(cuts) != len(self.class_names))):

@@ -20,6 +20,8 @@ from keras_resnet.report.comparison import Comparison as Comparison
 from keras_resnet.report.comparison import compare as compare
 from keras_resnet.report.importance import Importance as Importance
 from keras_resnet.report.importance import importance_of as importance_of
+from keras_resnet.report.inspection_page import write_inspection as write_inspection
+from keras_resnet.report.inspection_page import write_label_issues as write_label_issues
 from keras_resnet.report.page import page_path
 from keras_resnet.report.run_page import run_page
 from keras_resnet.report.search_page import search_page

@@ -39,7 +39,7 @@ def _show(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     if heat.ndim == 2:
         image = as_rgb(mistake.image, run.record)
         plain = blend(image, np.zeros_like(heat))
-        drawn = _picture(plain, alternative) + _picture(blend(image, heat), f"map of {mistake.guess}")
+        drawn = embed_picture(plain, alternative) + embed_picture(blend(image, heat), f"map of {mistake.guess}")
         drawn = f'<div class="two">{drawn}</div>'
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +49,7 @@ def _show(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     return f"<figure>{drawn}<figcaption>{told}</figcaption></figure>"
 
 
-def _picture(pixels: np.ndarray, alternative: str) -> str:
+def embed_picture(pixels: np.ndarray, alternative: str) -> str:
     """Returns an `img` of uint8 pixels: small ones enlarged by a whole factor, large ones made smaller."""
     from PIL import Image
 

@@ -11,13 +11,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet import files, preprocessing
+from keras_resnet import files
 from keras_resnet.arguments import check_int, check_path
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.tasks import MULTILABEL, TASKS
-from keras_resnet.tasks.outputs import last_activation
+from keras_resnet.tasks import TASKS
 from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
 from keras_resnet.training.callbacks import save_model
+from keras_resnet.training.mean_model import mean_of_models
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import Run
 from keras_resnet.training.scoring import outputs_and_labels
@@ -132,7 +132,10 @@ def cross_validate(
     rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
     scored = task.score(np.concatenate(outputs), np.concatenate(labels), last.dataset.class_names, rows_of_cuts)
     _write_predictions(folder / PREDICTIONS, parts, np.concatenate(labels), np.concatenate(outputs), last)
-    files.write_atomically(folder / MEAN_MODEL, lambda path: save_model(mean_model(folder, names), path))
+    files.write_atomically(
+        folder / MEAN_MODEL,
+        lambda path: save_model(mean_of_models([Run.load(folder / name).model for name in names]), path),
+    )
     found_folds = Folds(folder, rows, scored)
     told = {"folds": rows, "out_of_fold": scored, "recipe": last.recipe.name, "data": last.about.data}
     files.write_text(folder / FOLDS_FILE, json.dumps(told, indent=1) + "\n")
@@ -161,40 +164,3 @@ def _write_predictions(
                 writer.writerow([name, fold, *told, *(float(value) for value in row)])
 
     files.write_atomically(path, write)
-
-
-def mean_model(folder: pathlib.Path, names: list[str]) -> keras.Model:
-    """Returns one network whose probabilities, or values, are the mean of those of several runs.
-
-    Args:
-        folder: that holds the runs.
-        names: of their folders.
-    """
-    runs = [Run.load(folder / name) for name in names]
-    record = runs[0].record
-    image = keras.Input(runs[0].model.input_shape[1:], name="image")
-    # Of sigmoids each is an answer by itself: the one of two classes, or those of several labels an example.
-    answers, is_single = [], runs[0].model.output_shape[-1] == 1 or record.task == MULTILABEL.name
-    for run, name in zip(runs, names, strict=True):
-        member = run.model
-        member.name = name.replace("-", "_")
-        output = member(image)
-        if record.activation is not None and last_activation(member) == "linear":
-            if record.activation == "sigmoid" and not is_single:
-                output = keras.ops.log_sigmoid(output)  # sigmoids of labels that exclude each other share their sum
-            output = keras.layers.Activation("sigmoid" if is_single else "softmax", dtype="float32")(output)
-        answers.append(output)
-    mean = keras.layers.Average(dtype="float32")(answers)
-    if record.activation is None:
-        model = keras.Model(image, keras.layers.Activation("linear", dtype="float32")(mean), name="mean")
-        preprocessing.describe_outputs(model, task=record.task, units=record.units)
-        return model
-    # Through logits, so that the last layer says what the outputs are.
-    logits = keras.ops.log(mean) - keras.ops.log(1 - mean) if is_single else keras.ops.log(mean)
-    activation = "sigmoid" if is_single else "softmax"
-    model = keras.Model(image, keras.layers.Activation(activation, dtype="float32")(logits), name="mean")
-    cuts = [run.record.thresholds for run in runs]
-    thresholds = tuple(np.mean(cuts, axis=0).tolist()) if all(cuts) else ()
-    named: dict[str, Any] = {"task": record.task, "activation": activation, "thresholds": thresholds}
-    preprocessing.describe_outputs(model, record.class_names, **named)
-    return model

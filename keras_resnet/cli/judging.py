@@ -1,0 +1,183 @@
+"""The commands that judge and use what was trained: evaluate, predict, compare, calibrate, average."""
+
+import argparse
+import json
+from typing import Any
+
+from keras_resnet.errors import BadValue
+from keras_resnet.terminal import one_line
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Prints the scores of a trained model.
+
+    Args:
+        options: of `evaluate`.
+    """
+    from keras_resnet import evaluation
+
+    asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
+    asked |= {"on_bad_image": options.on_bad_image}
+    scores = evaluation.evaluate(
+        options.trained, **asked, task=options.task, intervals=options.intervals, views=options.tta
+    )
+    if options.robustness:
+        scores["robustness"] = evaluation.robustness(options.trained, **asked)
+    if options.json:
+        print(json.dumps(scores))
+        return
+    for name, value in scores.items():
+        if isinstance(value, (int, float)):
+            told = f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}"
+            ends = scores.get(f"{name}_interval")
+            print(told if ends is None else f"{told}   [{ends[0]:.4f}, {ends[1]:.4f}]")
+    if scores.get("per_class"):
+        _print_classes(scores["per_class"])
+    if options.robustness:
+        _print_robustness(scores["robustness"])
+
+
+def _print_robustness(found: dict[str, Any]) -> None:
+    print(f"\n{'corruption':<20}{'severity 1':>11}" + "".join(f"{severity:>9}" for severity in range(2, 6)))
+    for name, accuracies in found["corruptions"].items():
+        print(f"{name:<20}{accuracies[0]:>11.4f}" + "".join(f"{accuracy:>9.4f}" for accuracy in accuracies[1:]))
+    told = f"{found['clean']:.4f} as they are, {found['mean']:.4f} corrupted"
+    print(f"accuracy on {found['examples']:,} examples: {told}")
+
+
+def _print_classes(rows: list[dict[str, Any]]) -> None:
+    width = max(len("class"), *(len(row["name"]) for row in rows))
+    further = [(name, len(name) + 2) for name in ("threshold", "specificity", "roc_auc") if name in rows[0]]
+    more = "".join(f"{name:>{room}}" for name, room in further)
+    print(f"\n{'class':<{width}}{'examples':>10}{'precision':>11}{'recall':>9}{'f1':>9}{more}")
+    for row in rows:
+        figures = f"{row['precision']:>11.4f}{row['recall']:>9.4f}{row['f1']:>9.4f}"
+        for name, room in further:
+            figures += f"{'' if row[name] is None else format(row[name], '.4f'):>{room}}"
+        print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Prints the most probable classes of images.
+
+    Args:
+        options: of `predict`.
+    """
+    from keras_resnet import evaluation
+
+    asked = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
+    predictions = evaluation.predict_each(options.trained, options.images, **asked)
+    if options.json:
+        print(json.dumps(list(predictions)))
+        return
+    for prediction in predictions:
+        if options.json_lines:
+            print(json.dumps(prediction), flush=True)
+            continue
+        print(one_line(prediction["image"]))
+        if "labels" in prediction:
+            print(f"  labels: {one_line(', '.join(prediction['labels'])) or 'none'}")
+        for best in prediction.get("classes", []):
+            print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
+        if "set" in prediction:
+            told = one_line(", ".join(prediction["set"])) or "none"
+            print(f"  {prediction['coverage']:.0%} set: {told}")
+        if "values" in prediction:
+            units = prediction.get("units") or [""] * len(prediction["values"])
+            values = zip(prediction["values"], units, strict=True)
+            print("  " + "  ".join(f"{value:g} {one_line(unit)}".rstrip() for value, unit in values))
+        if "error" in prediction:
+            print(f"  skipped: {one_line(prediction['error'])}")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Prints runs side by side.
+
+    Args:
+        options: of `compare`.
+    """
+    from keras_resnet import evaluation
+    from keras_resnet.report import compare as side_by_side
+
+    if options.paired and len(options.runs) != 2:
+        raise BadValue(
+            f"--paired was given with {len(options.runs)} runs. A difference is of two. Name two run folders."
+        )
+    found = side_by_side(options.runs)
+    if options.out:
+        found.write(options.out)
+    paired = evaluation.paired_difference(*options.runs) if options.paired else None
+    if options.json:
+        told = {"runs": found.rows, "differing": found.differing}
+        print(json.dumps(told if paired is None else {**told, "paired": paired}))
+        return
+    print(found)
+    if paired is not None:
+        _print_paired(paired)
+
+
+def _print_paired(found: dict[str, Any]) -> None:
+    print(f"\n{found['examples']:,} examples of the split {found['split']!r}; second minus first, 95 % interval")
+    for name in [name for name in found if f"{name}_difference" in found]:
+        low, high = found[f"{name}_difference_interval"]
+        print(f"{name:<12}{found[f'{name}_difference']:>+10.4f}   [{low:+.4f}, {high:+.4f}]")
+    if "mcnemar_p" in found:
+        first, second = found["only_first_right"], found["only_second_right"]
+        print(
+            f"{first} are right in the first alone, {second} in the second alone (McNemar p = {found['mcnemar_p']:.3g})"
+        )
+    print("The difference is one." if found["differs"] else "That may be chance: 0 lies inside of the interval.")
+
+
+def calibrate(options: argparse.Namespace) -> None:
+    """Finds a temperature and saves the model that has it.
+
+    Args:
+        options: of `calibrate`.
+    """
+    from keras_resnet import evaluation
+    from keras_resnet.training import Run
+
+    if options.coverage is not None:
+        _print_sets(
+            evaluation.prediction_sets(Run.load(options.run), coverage=options.coverage, out=options.out), options
+        )
+        return
+    done = evaluation.calibrate(Run.load(options.run), out=options.out)
+    if options.json:
+        print(json.dumps(done.facts))
+        return
+    facts = done.facts
+    print(f"{done.path}\ntemperature {facts['temperature']:.4f}, found on the {facts['split']} split")
+    gain, error = facts["held_out_gain"], facts["held_out_gain_error"]
+    print(f"it stands on {facts['examples']} examples; held out, it lowers their loss by {gain:.4f} ± {error:.4f}")
+    for split in ("validation", "test"):
+        for name in ("loss", "expected_calibration_error") if split in done.facts else ():
+            before, after = (done.facts[split][when][name] for when in ("before", "after"))
+            print(f"{split:<11}{name:<28}{before:.4f} before, {after:.4f} after")
+
+
+def _print_sets(done: Any, options: argparse.Namespace) -> None:
+    facts = done.facts
+    if options.json:
+        print(json.dumps(facts))
+        return
+    told = f"a class is in the set from a probability of {facts['set_threshold']:.4f} on"
+    print(f"{done.path}\n{told}, found on {facts['examples']} examples of the {facts['split']} split")
+    if "test_coverage" in facts:
+        print(
+            f"test       {facts['test_coverage']:.4f} of the sets hold the class, where {facts['coverage']:.4f} was "
+            f"asked for; {facts['mean_set_size']:.2f} classes in the mean"
+        )
+
+
+def average(options: argparse.Namespace) -> None:
+    """Writes one model that answers with the mean of several.
+
+    Args:
+        options: of `average`.
+    """
+    from keras_resnet import evaluation
+
+    evaluation.average_models(options.models, options.tta, options.out)
+    print(options.out)

@@ -1,0 +1,116 @@
+"""Two models on the same examples: whether the difference between them is one."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.arguments import check_int
+from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.intervals import PERCENT, resampled
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, scores
+from keras_resnet.tasks.multilabel import label_losses, thresholds_for
+from keras_resnet.training.scoring import outputs_and_labels
+
+BATCH_SIZE = 64
+
+
+def paired_difference(
+    one: Any,
+    other: Any,
+    data: Any = None,
+    *,
+    data_dir: Any = None,
+    split: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares two models example by example, which sees smaller differences than two intervals do.
+
+    Examples are drawn again with replacement, the same for both models; whole groups where the data have them.
+
+    Args:
+        one: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        other: another one, for the same task and classes.
+        data: a spec or a loaded dataset; None for the data of the first run, which must be those of the second too.
+        data_dir: where TFDS finds its prepared data sets.
+        split: as for `evaluate`; it must be of examples that neither model was trained on.
+        resamples: how many, >= 1.
+        seed: of the draws, >= 0.
+
+    Returns:
+        `split`; `examples`; for each figure `NAME` (of a classifier `accuracy` and `loss`, of several labels an example
+        the share of right answers and the loss, of a regression `mae` and `mse`) `NAME`, a pair, `NAME_difference`, the
+        second minus the first, and `NAME_difference_interval`, of 95 %; `differs`, whether 0 lies outside of the
+        interval of the first figure; for a classifier `only_first_right`, `only_second_right` and `mcnemar_p`, the
+        exact probability of so uneven a division if both were as good (for independent examples).
+
+    Raises:
+        TypeError, ValueError: the models are for different tasks, classes or data.
+
+    Source:
+        McNemar 1947, with the exact binomial test; Efron and Tibshirani 1993, section 16, for the paired bootstrap.
+    """
+    check_int("resamples", resamples)
+    first, second = open_trained(one), open_trained(other)
+    if first.task is not second.task or set(first.record.class_names) != set(second.record.class_names):
+        raise BadValue(
+            f"One model is for a {first.task} of the classes {list(first.record.class_names)}, the other for a "
+            f"{second.task} of {list(second.record.class_names)}. A difference is of models for the same. Choose "
+            "others."
+        )
+    dataset, split = dataset_of(first, data, data_dir, split)
+    if data is None and second.run is not None and second.run.about.fingerprint != dataset.fingerprint:
+        raise BadValue(
+            f"The second run was trained on data={second.run.about.data!r}, which are other data than the first one's, "
+            "or divided otherwise. A difference is of the same examples. Name data that neither was trained on."
+        )
+    mine, labels = _judge(first, dataset, split)
+    theirs, _ = _judge(second, dataset_of(second, dataset, None, split)[0], split)
+    result: dict[str, Any] = {"split": split, "examples": len(labels)}
+    weights = np.concatenate(list(resampled(len(labels), dataset.groups_of(split), resamples, seed)))
+    for name in mine:
+        differences = theirs[name] - mine[name]
+        drawn = weights @ differences / weights.sum(axis=1)
+        result[name] = [float(mine[name].mean()), float(theirs[name].mean())]
+        result[f"{name}_difference"] = float(differences.mean())
+        result[f"{name}_difference_interval"] = [float(end) for end in np.percentile(drawn, PERCENT)]
+    low, high = result[f"{next(iter(mine))}_difference_interval"]
+    result["differs"] = bool(low > 0 or high < 0)
+    if first.task is CLASSIFICATION:
+        only_first = int(((mine["accuracy"] == 1) & (theirs["accuracy"] == 0)).sum())
+        only_second = int(((mine["accuracy"] == 0) & (theirs["accuracy"] == 1)).sum())
+        result |= {"only_first_right": only_first, "only_second_right": only_second}
+        result["mcnemar_p"] = mcnemar(only_first, only_second)
+    return result
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Returns the two-sided probability of so uneven a division of the examples that one model alone gets right.
+
+    Args:
+        only_first: examples that the first model alone gets right.
+        only_second: those that the second one alone does.
+    """
+    from scipy.stats import binomtest
+
+    total = only_first + only_second
+    return float(binomtest(only_first, total, 0.5).pvalue) if total else 1.0
+
+
+def _judge(trained: Trained, dataset: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns figures of each example, whose means are those of `evaluate`, and the labels."""
+    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, BATCH_SIZE)
+    read = trained.read(outputs)
+    if not trained.task.has_classes:
+        errors = read - labels.reshape(len(labels), -1)
+        return {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}, labels
+    labels, _ = match_labels(trained, dataset, labels)
+    if trained.task is MULTILABEL:
+        cuts = thresholds_for(trained.record.thresholds, read.shape[1])
+        assert trained.task.probabilities is not None  # of classes there are some
+        right = (trained.task.probabilities(read) >= cuts) == (labels > 0)
+        return {"accuracy": right.mean(axis=1), "loss": label_losses(read, labels).mean(axis=1)}, labels
+    labels = labels.astype("int64").reshape(-1)
+    right = read.argmax(axis=1) == labels
+    return {"accuracy": right.astype("float64"), "loss": scores.losses(read, labels)}, labels
