@@ -55,7 +55,7 @@ class Task:
 
 
 def _most_probable(
-    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float]
+    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
     return [{"classes": best_classes(row, names, top)} for row in softmax(class_scores)]
 
@@ -81,19 +81,19 @@ def _values(model: keras.Model, outputs: np.ndarray, activation: str | None) -> 
 
 
 def _score_classes(
-    class_scores: np.ndarray, labels: np.ndarray, names: Sequence[str], thresholds: Sequence[float]
+    class_scores: np.ndarray, labels: np.ndarray, names: Sequence[str], thresholds: Sequence[float] = ()
 ) -> dict[str, Any]:
     return scores.classification(class_scores, labels, names)
 
 
 def _score_values(
-    outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], thresholds: Sequence[float]
+    outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], thresholds: Sequence[float] = ()
 ) -> dict[str, Any]:
     return scores.regression(outputs, targets)
 
 
 def _numbers(
-    outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float]
+    outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
     told = {"units": list(units)} if units else {}
     return [{"values": [float(value) for value in row], **told} for row in outputs]

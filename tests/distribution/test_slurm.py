@@ -45,7 +45,7 @@ pytestmark = [
 ]
 
 
-def wait_until(is_so, seconds=400, told=lambda: ""):
+def wait_until(is_so, seconds=900, told=lambda: ""):
     last = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < last, f"it did not come about; {told()}"

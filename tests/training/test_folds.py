@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score
 pytest.importorskip("tensorflow")
 
 from keras_resnet import cli, data, evaluation, training  # noqa: E402
-from keras_resnet.training.folds import mean_model  # noqa: E402
+from keras_resnet.training.mean_model import mean_of_models  # noqa: E402
 from keras_resnet.training.run import Run  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 
@@ -160,4 +160,31 @@ def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
     assert not cli.main(words)
     told = capsys.readouterr().out
     assert "spread" in told and "out of fold" in told and "fold-2" in (tmp_path / "cv" / "folds.html").read_text()
-    assert mean_model(tmp_path / "cv", ["fold-1", "fold-2"]).output_shape == (None, 3)
+    members = [Run.load(tmp_path / "cv" / name).model for name in ("fold-1", "fold-2")]
+    assert mean_of_models(members).output_shape == (None, 3)
+
+
+def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_theirs(tmp_path):
+    from keras_resnet import preprocessing
+    from keras_resnet.tasks import multilabel
+
+    rng = np.random.default_rng(0)
+    labels = (rng.random((90, 3)) < 0.4).astype("int64")
+    images = (rng.normal(size=(90, 8, 8, 1)) + labels.sum(axis=1)[:, None, None, None]).astype("float32")
+    np.savez(tmp_path / "set.npz", x=images, y=labels, class_names=["a", "b", "c"])
+    overrides = {**SMALL, "loss.name": "multilabel_cross_entropy"}
+    spec = f"npz:{tmp_path / 'set.npz'}"
+    found = training.cross_validate("quick", folds=2, data=spec, out=tmp_path / "cv", overrides=overrides, verbose=0)
+    cuts = [Run.load(tmp_path / "cv" / name).record.thresholds for name in ("fold-1", "fold-2")]
+    mean = evaluation.load_model(tmp_path / "cv")
+    assert preprocessing.for_model(mean).thresholds == pytest.approx(np.mean(cuts, axis=0).tolist())
+    with open(tmp_path / "cv" / "out_of_fold.csv", newline="") as file:
+        _, *rows = csv.reader(file)
+    written = np.array([[name in row[2].split("|") for name in "abc"] for row in rows])
+    chances = np.array([row[3:] for row in rows], "float64")
+    own = np.array([cuts[int(row[1]) - 1] for row in rows])
+    expected = multilabel.score(np.log(chances) - np.log1p(-chances), written, "abc", own)
+    assert found.out_of_fold["f1"] == pytest.approx(expected["f1"], abs=1e-6)
+    assert sorted(map(tuple, written.tolist())) == sorted(map(tuple, (labels > 0).tolist()))
+    with pytest.raises(ValueError, match="none of its classes"):
+        evaluation.label_issues(tmp_path / "cv")
