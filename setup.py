@@ -39,6 +39,8 @@ EXTRAS: dict[str, list[str]] = {
     "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1"],
     "hf": ["pyarrow>=21,<27"],  # reads parquet
     "inspect": ["imagehash>=4.3,<5"],  # near copies
+    "medical": ["pydicom>=3,<4", "nibabel>=5.3,<6"],  # DICOM and NIfTI in tables
+    "audio": ["soundfile>=0.13,<1"],  # sound in tables
     "ray": ["ray>=2.60,<3"],  # searches and trainings on a cluster
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]

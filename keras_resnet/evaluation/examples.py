@@ -10,13 +10,14 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet.data.array_files import check_regular, open_npz
+from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained
 
-ARRAYS = (".npy", ".npz")
+ARRAYS = (".npy", ".npz", *MEASUREMENTS)
 # Of the arrays in an .npz file that may hold the examples, the first that is there.
 KEYS = ("x", "x_test", "x_val", "x_train")
 BATCH_SIZE = 64
@@ -37,7 +38,7 @@ def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]
             found.append(path)
             continue
         wanted = {*EXTENSIONS, *ARRAYS}
-        inside = sorted(file for file in pathlib.Path(path).rglob("*") if file.suffix.lower() in wanted)
+        inside = sorted(file for file in pathlib.Path(path).rglob("*") if measurement_kind(file) in wanted)
         if not inside:
             raise BadValue(
                 f"The folder {os.fspath(path)!r} holds no image file and no array. Allowed are files with the "
@@ -53,9 +54,9 @@ def read_batches(
     """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array.
 
     Args:
-        path: an image file, which is brought to the model as in training; or `.npy` or `.npz` with one example, or
-            several along the first axis, in the units and the shape of the training data. Of an `.npz` file the only
-            array is taken, or "x", "x_test", "x_val" or "x_train".
+        path: an image file, which is brought to the model as in training; a file that `read_measurement` reads; or
+            `.npy` or `.npz` with one example, or several along the first axis, in the units and the shape of the
+            training data. Of an `.npz` file the only array is taken, or "x", "x_test", "x_val" or "x_train".
         trained: the model.
         max_pixels: of a picture; None for what its run was trained with.
 
@@ -65,7 +66,7 @@ def read_batches(
     Raises:
         ValueError: the file cannot be read, or does not hold what the model takes; `BadImageError` for an image.
     """
-    if pathlib.Path(path).suffix.lower() not in ARRAYS:
+    if measurement_kind(path) not in ARRAYS:
         if max_pixels is None:
             max_pixels = MAX_PIXELS if trained.run is None else trained.run.recipe.data.max_pixels
         image = datasets.read_for_network(path, trained.record, max_pixels)
@@ -87,6 +88,8 @@ def _read_array(path: str | os.PathLike) -> Any:
     """Returns the array of a file, of `.npy` without reading it whole."""
     try:
         check_regular(path)
+        if measurement_kind(path) in MEASUREMENTS:
+            return read_measurement(path)
         if pathlib.Path(path).suffix.lower() == ".npy":
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with open_npz(path) as arrays:
@@ -103,7 +106,7 @@ def _read_array(path: str | os.PathLike) -> Any:
     except (*UNREADABLE, zipfile.BadZipFile) as error:
         raise BadValue(
             f"{os.fspath(path)!r} cannot be read: {error}. Allowed are files that numpy.save and numpy.savez wrote, "
-            "without pickled objects. Write it again."
+            f"without pickled objects, and {', '.join(MEASUREMENTS)}. Write it again."
         ) from None
 
 

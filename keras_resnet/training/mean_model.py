@@ -69,7 +69,8 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
     mean = keras.layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
     if record.activation is None:
         model = keras.Model(image, keras.layers.Activation("linear", dtype="float32")(mean), name="mean")
-        preprocessing.describe_outputs(model, task=record.task, units=record.units)
+        if record.normalization is not None:  # which carries the record; other networks have none
+            preprocessing.describe_outputs(model, task=record.task, units=record.units)
         return model
     # Through logits, so that the last layer says what the outputs are.
     logits = keras.ops.log(mean) - keras.ops.log(1 - mean) if is_single else keras.ops.log(mean)
@@ -78,7 +79,8 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
     cuts = [other.thresholds for other in records]
     thresholds = tuple(np.mean(cuts, axis=0).tolist()) if all(cuts) else ()
     named: dict[str, Any] = {"task": record.task or CLASSIFICATION.name, "activation": activation}
-    preprocessing.describe_outputs(model, record.class_names, thresholds=thresholds, **named)
+    if record.normalization is not None:
+        preprocessing.describe_outputs(model, record.class_names, thresholds=thresholds, **named)
     return model
 
 

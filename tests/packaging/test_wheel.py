@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 import keras_resnet
 
 ROOT = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
-EXTRAS = {"export", "report", "demo", "hf", "inspect", "ray", "all", "jax", "torch", "dev"}
+EXTRAS = {"audio", "export", "report", "demo", "hf", "inspect", "medical", "ray", "all", "jax", "torch", "dev"}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from keras_resnet.data.examples.arrays import ArrayExamples, as_images
 from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.headers import Header
+from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.cells import read_cells
 from keras_resnet.data.sources.groups import check_groups, group_report, groups_of
@@ -50,9 +51,9 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     names, labels = read_labels(spec, rows, columns["label"], options)
     if options.task is MULTILABEL and not are_yes_and_no(rows):
         report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
-    is_array = {row.path.lower().endswith(".npy") for row in rows}
+    is_array = {_is_array(row.path) for row in rows}
     if len(is_array) > 1:
-        first = next(row for row in rows if row.path.lower().endswith(".npy"))
+        first = next(row for row in rows if _is_array(row.path))
         raise BadValue(
             f"{spec}: line {first.line} names an array, and others pictures. Allowed is one kind. Divide it."
         )
@@ -152,6 +153,10 @@ def _columns(
     return columns
 
 
+def _is_array(path: str) -> bool:
+    return measurement_kind(path) in (".npy", *MEASUREMENTS)
+
+
 def _several(header: list[str], cells: list[tuple[int, list[str]]], options: LoadOptions) -> list[str]:
     """Returns the columns of 0 and 1 that are for nothing else."""
     other = {name for names in options.columns.values() for name in names}
@@ -227,11 +232,14 @@ def _arrays(
     arrays: list[np.ndarray] = []
     for row in rows:
         try:
-            array = np.load(row.path, mmap_mode="r", allow_pickle=False)
+            if measurement_kind(row.path) in MEASUREMENTS:
+                array = read_measurement(row.path)
+            else:
+                array = np.load(row.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise BadValue(
-                f"{spec}: line {row.line}, {row.path!r} cannot be read ({error}). Allowed is an array of numbers that "
-                "numpy.save wrote. Write it again."
+                f"{spec}: line {row.line}, {row.path!r} cannot be read ({error}). Allowed are arrays of numbers that "
+                f"numpy.save wrote, and files with the extensions {', '.join(MEASUREMENTS)}. Write it again."
             ) from error
         if arrays and (array.shape, array.dtype) != (arrays[0].shape, arrays[0].dtype):
             raise BadValue(

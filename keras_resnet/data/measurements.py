@@ -1,0 +1,154 @@
+"""Files of medical images, sound and 16-bit TIFF as arrays, with the units that they were measured in."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.data.array_files import Unfit, check_fits, check_regular
+from keras_resnet.errors import MissingPackage
+
+# Of sound, as in Hershey et al. 2017, "CNN Architectures for Large-Scale Audio Classification" (VGGish).
+SAMPLE_RATE_HZ = 16_000
+WINDOW, HOP, FFT = 400, 160, 512  # samples: 25 ms and 10 ms
+MEL_BANDS, LOWEST_HZ, HIGHEST_HZ, LOG_OFFSET = 64, 125.0, 7500.0, 0.01
+
+
+def read_measurement(path: str | os.PathLike) -> np.ndarray:
+    """Returns what a file holds as an array with an axis of channels, in the file's units.
+
+    DICOM: pixels after the rescaling of the modality (Hounsfield units of a CT), float32, `(rows, columns, 1)`, or
+    `(frames, rows, columns, 1)`; MONOCHROME1, in which small is bright, is inverted; colors as they are. NIfTI: float32
+    `(x, y, z, 1)` in the orientation nearest to right, anterior, superior; a fourth axis becomes that of the channels.
+    Sound: a log-mel spectrogram, float32 `(frames, 64, 1)`, of its mean over channels, resampled to 16 kHz, by windows
+    of 25 ms every 10 ms, 125 to 7,500 Hz. TIFF: its own type and range, `(height, width, channels)`; several pages are
+    a volume.
+
+    Args:
+        path: a file with an extension of `MEASUREMENTS`.
+
+    Raises:
+        MissingPackage: pydicom and nibabel come with the extra "medical", soundfile with "audio".
+        Unfit: the file cannot be read, or holds more than the memory takes.
+    """
+    check_regular(path)
+    try:
+        return MEASUREMENTS[measurement_kind(path)](path)
+    except (Unfit, MissingPackage):
+        raise
+    except Exception as error:  # each library has errors of its own, and damaged files find others
+        raise Unfit(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+def measurement_kind(path: str | os.PathLike) -> str:
+    """Returns the extension of a file in small letters; both parts of `.nii.gz`."""
+    name = pathlib.Path(path).name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else pathlib.Path(name).suffix
+
+
+def _dicom(path: str | os.PathLike) -> np.ndarray:
+    try:
+        import pydicom
+        from pydicom.pixels import apply_rescale
+    except ImportError as error:
+        raise _missing("pydicom", "medical", path) from error
+    header = pydicom.dcmread(path, stop_before_pixels=True)
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    check_fits(int(header.Rows) * int(header.Columns) * frames * int(header.get("SamplesPerPixel", 1)) * 8)
+    found = pydicom.dcmread(path)
+    pixels = found.pixel_array
+    colors = int(found.get("SamplesPerPixel", 1)) > 1
+    values = pixels if colors else np.asarray(apply_rescale(pixels, found))
+    if found.get("PhotometricInterpretation") == "MONOCHROME1":
+        values = values.max() + values.min() - values
+    return values if colors and values.dtype == np.uint8 else _with_channels(values.astype("float32"), colors)
+
+
+def _with_channels(values: np.ndarray, has_them: bool) -> np.ndarray:
+    return values if has_them else values[..., None]
+
+
+def _nifti(path: str | os.PathLike) -> np.ndarray:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise _missing("nibabel", "medical", path) from error
+    image: Any = nibabel.load(path)
+    check_fits(int(np.prod(image.shape, dtype="int64")) * 8)
+    values = np.asarray(nibabel.as_closest_canonical(image).dataobj, "float32")
+    if values.ndim not in (3, 4):
+        raise Unfit(f"it has {values.ndim} axes, and 3 or 4 are allowed")
+    return _with_channels(values, values.ndim == 4)
+
+
+def _sound(path: str | os.PathLike) -> np.ndarray:
+    try:
+        import soundfile
+    except ImportError as error:
+        raise _missing("soundfile", "audio", path) from error
+    about = soundfile.info(os.fspath(path))
+    check_fits(about.frames * about.channels * 8)
+    waves, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
+    return log_mel(waves.mean(axis=1), rate)
+
+
+def log_mel(wave: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Returns the log-mel spectrogram of a sound, float32 `(frames, 64, 1)`.
+
+    Args:
+        wave: `(samples,)`, in [-1, 1].
+        rate_hz: its sampling rate.
+
+    Raises:
+        Unfit: it is shorter than a window of 25 ms.
+    """
+    import tensorflow as tf
+    from scipy.signal import resample_poly
+
+    if rate_hz != SAMPLE_RATE_HZ:
+        shared = int(np.gcd(rate_hz, SAMPLE_RATE_HZ))
+        wave = resample_poly(wave, SAMPLE_RATE_HZ // shared, rate_hz // shared).astype("float32")
+    if len(wave) < WINDOW:
+        raise Unfit(f"it lasts {len(wave) / SAMPLE_RATE_HZ:.3f} s, less than a window of 0.025 s")
+    with tf.device("CPU:0"):
+        spectrum = tf.abs(tf.signal.stft(wave, WINDOW, HOP, FFT))
+        bands = tf.signal.linear_to_mel_weight_matrix(MEL_BANDS, FFT // 2 + 1, SAMPLE_RATE_HZ, LOWEST_HZ, HIGHEST_HZ)
+        return np.log(np.asarray(spectrum @ bands) + LOG_OFFSET)[..., None].astype("float32")
+
+
+def _tiff(path: str | os.PathLike) -> np.ndarray:
+    from PIL import Image, ImageSequence
+
+    with Image.open(path) as file:
+        pages = getattr(file, "n_frames", 1)
+        check_fits(file.width * file.height * pages * 16)
+        if file.mode not in TIFF_MODES:
+            raise Unfit(f"its mode is {file.mode!r}, and {', '.join(TIFF_MODES)} are allowed")
+        stacked = np.stack([np.asarray(page) for page in ImageSequence.Iterator(file)])
+    values = stacked[0] if pages == 1 else stacked
+    values = values if values.dtype == np.uint8 else values.astype("float32")
+    return _with_channels(values, values.ndim == (3 if pages == 1 else 4))
+
+
+TIFF_MODES = ("L", "RGB", "I;16", "I;16B", "I", "F")
+
+
+def _missing(package: str, extra: str, path: str | os.PathLike) -> MissingPackage:
+    return MissingPackage(
+        f"{os.fspath(path)!r} needs {package}, which is not installed. It comes with the extra {extra!r}. Run: pip "
+        f"install 'keras-resnet-zoo[{extra}]'"
+    )
+
+
+MEASUREMENTS: dict[str, Callable[[str | os.PathLike], np.ndarray]] = {
+    ".dcm": _dicom,
+    ".nii": _nifti,
+    ".nii.gz": _nifti,
+    ".wav": _sound,
+    ".flac": _sound,
+    ".ogg": _sound,
+    ".tif": _tiff,
+    ".tiff": _tiff,
+}
