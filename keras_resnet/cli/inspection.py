@@ -21,6 +21,10 @@ def inspect(options: argparse.Namespace) -> None:
     from keras_resnet import data, evaluation, training
     from keras_resnet.training.folds import FOLDS_FILE
 
+    if options.out is not None:
+        from keras_resnet.report.page import page_path
+
+        page_path(options.out)  # before anything is read
     folder = pathlib.Path(options.spec).expanduser()
     if (folder / FOLDS_FILE).is_file():
         if options.out is not None:

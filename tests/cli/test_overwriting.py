@@ -26,9 +26,11 @@ WRITERS = {
     "report": (("{run}", "--out", "{out}/page.html"), ("page.html",)),
     "compare": (("{run}", "{copy}", "--out", "{out}/page.html"), ("page.html",)),
     "convert": (("{run}", "--out", "{out}/net.safetensors"), ("net.safetensors",)),
+    "inspect-data": (("digits", "--out", "{out}/page.html"), ("page.html",)),
+    "average": (("{run}", "{copy}", "--out", "{out}/net.keras"), ("net.keras",)),
     "calibrate": (("{run}", "--out", "{out}/net.keras"), ("net.keras", "net.json")),
 }
-AGAIN = ("info", "lr-find", "preview", "report", "compare", "explain")
+AGAIN = ("info", "lr-find", "preview", "report", "compare", "explain", "inspect-data")
 
 
 @pytest.fixture(scope="module")
