@@ -7,9 +7,9 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
-def row(folder, *words):
+def row(folder, *words, script="known_answers.py"):
     """The last line of the table as `recipe, figure, result, what it is compared with`."""
-    command = [sys.executable, "examples/known_answers.py", "--out", folder, *words]
+    command = [sys.executable, f"examples/{script}", "--out", folder, *words]
     done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
@@ -29,3 +29,10 @@ def test_the_progress_of_a_disease_is_predicted_about_as_well_as_by_ridge_regres
     recipe, figure, found, ridge = row(tmp_path, "--only", "regression")
     assert (recipe, figure) == ("regression", "mae")
     assert float(found) < 1.25 * float(ridge.split()[-1])
+
+
+@pytest.mark.slow
+def test_heartbeats_are_told_apart_better_than_by_logistic_regression(tmp_path):
+    field, figure, found, linear = row(tmp_path, "--only", "ecg", script="fields.py")
+    assert (field, figure) == ("ecg", "accuracy")
+    assert float(found) > 0.97 and linear.startswith("logistic regression 0.9")
