@@ -220,10 +220,10 @@ def calibrate(
         "held_out_gain": gain,
         "held_out_gain_error": error,
         "split": split,
-        split: _compare(trained, dataset, split, temperature),
+        split: _compare(trained, dataset, logits, labels, activation, temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compare(trained, dataset, "test", temperature)
+        facts["test"] = _compare(trained, dataset, *_predicted(trained, dataset, "test"), temperature)
     described = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
         path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
@@ -242,9 +242,10 @@ def _predicted(trained: Trained, dataset: Dataset, split: str) -> tuple[np.ndarr
     return trained.read(outputs), match_labels(trained, dataset, labels)[0], "sigmoid"
 
 
-def _compare(trained: Trained, dataset: Dataset, split: str, temperature: float) -> dict[str, Any]:
+def _compare(
+    trained: Trained, dataset: Dataset, logits: np.ndarray, labels: np.ndarray, activation: str, temperature: float
+) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
-    logits, labels, activation = _predicted(trained, dataset, split)
     names = trained.record.class_names or dataset.class_names
     shown = ("loss", "expected_calibration_error")
     several = trained.task is MULTILABEL
