@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import for_model
-from keras_resnet.tasks.task import best_classes
+from keras_resnet.tasks.outputs import best_classes
 from keras_resnet.weights.sources import imagenet_classes, imagenet_synsets
 
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_resnet.tasks.curves import best_threshold, curve, mean_of_known
-from keras_resnet.tasks.outputs import last_activation, sigmoid, to_logits
+from keras_resnet.tasks.outputs import best_classes, last_activation, sigmoid, to_logits
 from keras_resnet.tasks.scores import calibration_error, check_scored, ratio
 
 THRESHOLD = 0.5
@@ -134,8 +134,8 @@ def answers(
     cuts = thresholds_for(thresholds, len(names))
     for row in sigmoid(logits):
         order = np.argsort(-row, kind="stable")
-        classes = [{"name": names[i], "index": int(i), "probability": float(row[i])} for i in order[:top]]
-        found.append({"labels": [names[i] for i in order if row[i] >= cuts[i]], "classes": classes})
+        labels = [names[i] for i in order if row[i] >= cuts[i]]
+        found.append({"labels": labels, "classes": best_classes(row, names, top)})
     return found
 
 

@@ -1,6 +1,6 @@
 """How outputs are read: the last activation of a model, its logits, and the probabilities that they stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -163,3 +163,15 @@ def class_logits(model: keras.Model, outputs: np.ndarray, activation: str | None
     """
     activation = "softmax" if outputs.shape[1] == 1 else activation or "softmax"
     return logits_of(outputs, last_activation(model) or "linear"), activation
+
+
+def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """Returns the most probable classes of an example, the most probable first: name, index, probability.
+
+    Args:
+        probabilities: `(classes,)`.
+        names: one per class.
+        top: how many; at most as many as there are.
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resnet.tasks import multilabel, scores
 from keras_resnet.tasks.labels import check_labels, check_many, check_targets
-from keras_resnet.tasks.outputs import LOG_SCORES, class_scores, sigmoid, softmax
+from keras_resnet.tasks.outputs import LOG_SCORES, best_classes, class_scores, sigmoid, softmax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +58,6 @@ def _most_probable(
     class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
     return [{"classes": best_classes(row, names, top)} for row in softmax(class_scores)]
-
-
-def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """Returns the most probable classes of an example, the most probable first: name, index, probability.
-
-    Args:
-        probabilities: `(classes,)`.
-        names: one per class.
-        top: how many; at most as many as there are.
-    """
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]
 
 
 def _check_targets(targets: Any, num_outputs: int | None = None, *, where: str = "targets") -> np.ndarray:
