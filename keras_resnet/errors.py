@@ -27,5 +27,9 @@ class NodesLost(UserError, RuntimeError):
     """The machines that trained were lost as often as it may be tried; going on tries again."""
 
 
+class NoMemory(UserError, MemoryError):
+    """A step needed more memory than there was; a smaller batch, network or image needs less."""
+
+
 class NoRoom(UserError, OSError):
     """A file could not be written for want of space, of inodes, or because of a quota or a limit of sizes."""

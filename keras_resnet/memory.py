@@ -22,7 +22,7 @@ def available_bytes() -> int | None:
         >>> free is None or free > 0
         True
     """
-    found = [free for free in (_of_machine(), *map(_of_cgroup, _CGROUPS), _of_address_space()) if free is not None]
+    found = [free for free in (_of_machine(), *map(_of_cgroup, _CGROUPS), free_address_space()) if free is not None]
     return max(min(found), 0) if found else None
 
 
@@ -33,6 +33,43 @@ def in_words(size: float) -> str:
         size: in bytes.
     """
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
+
+
+def free_address_space() -> int | None:
+    """Returns what a limit of the address space (`ulimit -v`) leaves, in bytes; None where there is no limit.
+
+    Example:
+        >>> from keras_resnet.memory import free_address_space
+        >>> free = free_address_space()
+        >>> free is None or free > 0
+        True
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has none
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[0])
+        return limit - pages * os.sysconf("SC_PAGE_SIZE")
+    return limit
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Returns whether an error is a backend's or Python's for want of memory, of the machine or of a device.
+
+    Args:
+        error: as caught.
+
+    Example:
+        >>> from keras_resnet.memory import is_exhausted
+        >>> is_exhausted(MemoryError()), is_exhausted(ValueError("no"))
+        (True, False)
+    """
+    named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+    return isinstance(error, MemoryError) or named or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _of_machine() -> int | None:
@@ -48,17 +85,3 @@ def _of_cgroup(files: tuple[str, str]) -> int | None:
         limit, used = (int(pathlib.Path(path).read_text("ascii")) for path in files)  # "max" is no number
         return limit - used
     return None
-
-
-def _of_address_space() -> int | None:
-    try:
-        import resource
-    except ImportError:  # Windows has none
-        return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        pages = int(pathlib.Path("/proc/self/statm").read_text("ascii").split()[0])
-        return limit - pages * os.sysconf("SC_PAGE_SIZE")
-    return limit

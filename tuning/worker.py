@@ -20,7 +20,8 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import evaluation, models, training
-from keras_resnet.errors import BadValue, NodesLost, NoRoom, UserError
+from keras_resnet.errors import BadValue, NodesLost, NoMemory, NoRoom, UserError
+from keras_resnet.memory import is_exhausted
 from keras_resnet.tuning import hparams
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.job import Engine, Here, Job
@@ -106,8 +107,9 @@ class Worker:
         except OverLimit as over:
             trial.status, trial.message = INFEASIBLE, str(over)
         except UserError as error:
-            trial.status, trial.message = FAILED, str(error)
-            trial.again = isinstance(error, (NoRoom, NodesLost))
+            clean = not isinstance(error, NoMemory)  # another process begins without what this one holds
+            trial.status, trial.message = FAILED, str(error) if clean else _reason(error)
+            trial.again = isinstance(error, (NoRoom, NoMemory, NodesLost))
         except Exception as error:
             clean = False
             trial.again = _is_of_machine(error)
@@ -220,12 +222,12 @@ def _is_of_machine(error: Exception) -> bool:
     is_of_device = name in ("InternalError", "UnavailableError", "UnknownError") and re.search(
         r"CUDA|cuDNN|device", text
     )
-    return isinstance(error, MemoryError) or name == "ResourceExhaustedError" or bool(is_of_device)
+    return is_exhausted(error) or bool(is_of_device)
 
 
 def _reason(error: Exception) -> str:
     name = type(error).__name__
-    if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
+    if is_exhausted(error):
         return f"out of memory ({name}). A smaller batch, width or image needs less."
     return f"{name}: {str(error).splitlines()[0] if str(error) else ''} (see error.txt in its folder)"
 

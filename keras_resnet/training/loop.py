@@ -14,7 +14,8 @@ from typing import Any
 import keras
 
 from keras_resnet import files, preprocessing
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadValue, NoMemory
+from keras_resnet.memory import is_exhausted
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training import scoring
 from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
@@ -62,8 +63,13 @@ class TrainingLoop:
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         self.progress = Progress()
-        with nullcontext() if self.group is None else self.group.naming_lost(self._place):
-            return self._run(extra, report, verbose)
+        try:
+            with nullcontext() if self.group is None else self.group.naming_lost(self._place):
+                return self._run(extra, report, verbose)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            raise self._no_memory(error) from error
 
     def _place(self) -> str:
         """Returns where the training is, for a message."""
@@ -144,9 +150,23 @@ class TrainingLoop:
         batches = f" and {progress.batches} batches" * bool(progress.batches)
         return Interrupted(
             f"Interrupted after {progress.epochs} of {epochs} epochs{batches}, which are saved{missing}. To go on: "
-            f"keras-resnet train --out {shlex.quote(os.fspath(self.named))} --resume (in Python: "
-            f"out={os.fspath(self.named)!r}, resume=True)",
+            f"{self._how_to_go_on()}",
             getattr(interrupt, "status", INTERRUPTED),
+        )
+
+    def _how_to_go_on(self) -> str:
+        command = f"keras-resnet train --out {shlex.quote(os.fspath(self.named))} --resume"
+        return f"{command} (in Python: out={os.fspath(self.named)!r}, resume=True)"
+
+    def _no_memory(self, error: Exception) -> NoMemory:
+        """Returns what to raise: where memory ran out, what is saved, and what needs less."""
+        train, shape = self.about.recipe.train, self.network.input_shape[1:]
+        what = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return NoMemory(
+            f"Memory ran out {self._place()}, with batches of {train.batch_size} examples of "
+            f"{'x'.join(map(str, shape))}: {what} Lower train.batch_size, data.image_size or model.width, or set "
+            "train.recompute, in another folder; or make memory free and go on from the last saved state: "
+            f"{self._how_to_go_on()}"
         )
 
     def _fit(

@@ -7,11 +7,15 @@ import keras
 
 from keras_resnet import models
 from keras_resnet.errors import BadValue
-from keras_resnet.memory import SHARE, available_bytes, in_words
+from keras_resnet.memory import SHARE, available_bytes, free_address_space, in_words
 
 FLOAT_BYTES = 4
 # A step keeps for its backward pass the outputs of the convolutions, and of what follows them at most as much again.
 SURELY_KEPT = 0.5
+# TensorFlow's threads, allocator and compiler reserve addresses that they hardly use. From here to the end of a run of
+# the smallest networks 0.89 GiB were counted on two cores (docs/reliability.md); where they are not to be had,
+# TensorFlow ends by a signal, mostly without a word.
+RESERVED_ADDRESSES = 2**30
 
 
 def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> None:
@@ -25,7 +29,8 @@ def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> Non
         recomputes: whether blocks keep their input alone.
 
     Raises:
-        ValueError: they are; the message says what to lower.
+        ValueError: they are, or a limit of the address space leaves less than TensorFlow reserves; the message says
+            what to change.
     """
     free = available_bytes()
     if free is None or _has_gpu():
@@ -36,6 +41,14 @@ def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> Non
     if None not in shape and not recomputes:
         example += round(SURELY_KEPT * models.model_info(network).activation_bytes)
     needed = weights + batch_size * example
+    addresses = free_address_space()
+    if addresses is not None and needed + RESERVED_ADDRESSES > addresses:
+        raise BadValue(
+            f"A limit of the address space leaves {in_words(max(addresses, 0))}. This training needs "
+            f"{in_words(needed + RESERVED_ADDRESSES)} and more, most of it reserved by TensorFlow and hardly used, and "
+            "TensorFlow ends by a signal where it gets less. Raise the limit (`ulimit -v unlimited`); to limit memory "
+            "itself, use a container or a control group."
+        )
     if needed <= SHARE * free:
         return
     fitting = int((SHARE * free - weights) // example)

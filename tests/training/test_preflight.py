@@ -1,10 +1,14 @@
+import subprocess
+import sys
 import time
 
+import keras
 import pytest
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
+from keras_resnet.errors import NoMemory  # noqa: E402
 from keras_resnet.training import preflight  # noqa: E402
 
 SMALL = {"model.width": 8, "train.batch_size": 256, "train.epochs": 1}
@@ -29,3 +33,34 @@ def test_the_check_takes_no_time_and_refuses_nothing_that_fits():
     run = training.fit("quick", overrides=SMALL, dry_run=True)
     preflight.check_memory(run.model, 256, False)
     assert time.process_time() - begun < 30
+
+
+def test_a_limit_of_the_address_space_below_what_tensorflow_reserves_is_refused(monkeypatch):
+    monkeypatch.setattr(preflight, "free_address_space", lambda: 900 * 2**20)
+    with pytest.raises(ValueError, match=r"leaves 900.0 MiB. This training needs 1.0 GiB and more.*ulimit -v"):
+        training.fit("quick", overrides=SMALL, dry_run=True)
+
+
+def test_memory_that_runs_out_in_a_step_is_one_error_with_what_is_saved_and_how_to_go_on(tmp_path):
+    def exhaust(epoch, logs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[256,8]")
+
+    run = {"overrides": {**SMALL, "train.epochs": 2}, "out": tmp_path / "run", "verbose": 0}
+    with pytest.raises(
+        NoMemory, match="in epoch 2, after .* batches of 256 examples of 8x8x1: OOM when allocating"
+    ) as told:
+        training.fit("quick", callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=exhaust)], **run)
+    assert "--resume" in str(told.value) and "Lower train.batch_size" in str(told.value)
+    assert training.fit("quick", resume=True, **run).file.epochs_trained == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit_mib", [2400, 2800, 3600])
+def test_under_a_limit_of_the_address_space_a_training_is_refused_or_ends(tmp_path, limit_mib):
+    options = ["train", "--epochs", "1", "--batch-size", "64", "--set", "model.width=8", "--out", str(tmp_path / "run")]
+    limit = limit_mib * 2**20
+    command = [sys.executable, "-c", "import sys, keras_resnet_command as c; sys.exit(c.main())", *options]
+    limited = ["prlimit", f"--as={limit}", *command]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 2), done.stderr
+    assert done.returncode == 0 or "ulimit -v" in done.stderr
