@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_resnet.distribution.peers import Peers, find_peers
+from keras_resnet.distribution.waiting import naming_late
 from keras_resnet.errors import BadValue, UserError
 
 T = TypeVar("T")
@@ -268,7 +269,8 @@ def join() -> Group:
         except RuntimeError as error:
             raise _too_late(error) from error
     try:
-        return Group(peers, tf.distribute.MultiWorkerMirroredStrategy())
+        with naming_late(peers.addresses, peers.index):
+            return Group(peers, tf.distribute.MultiWorkerMirroredStrategy())
     except RuntimeError as error:  # collective operations must be set up before the first computation
         raise _too_late(error) from error
     except Exception as error:

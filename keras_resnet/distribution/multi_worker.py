@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_resnet.distribution.peers import find_peers
+from keras_resnet.distribution.waiting import naming_late
 from keras_resnet.errors import BadValue
 
 # On these two processes were seen to give the losses and weights of one; on others the way round may not fit.
@@ -54,7 +55,8 @@ def multi_worker(addresses: Sequence[str] | None = None, index: int | None = Non
         implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        with naming_late(peers.addresses, peers.index):
+            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except RuntimeError as error:  # collective operations must be set up before the first computation
         raise BadValue(
             f"TensorFlow has computed already ({error}). A strategy of several machines must be made first. Call "
