@@ -19,6 +19,7 @@ SCRIPTS = {
     "bad_images": [],
     "decode_crop": ["--images", "64", "--batches", "2"],
     "distribution": ["--quick"],
+    "listing": ["--quick"],
     "export_speed": ["--quick", "--rounds", "1", "--steps", "2"],
     "fine_tuning": ["--labels", "5", "--seeds", "0", "--epochs", "1"],
     "gpu": ["--quick", "--device", "cpu", "--rounds", "1", "--contestants", "keras_tensorflow"],
