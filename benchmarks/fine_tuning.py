@@ -1,10 +1,11 @@
-"""Fine-tuning the weights in the package against training from nothing, with few labels.
+"""Fine-tuning the weights in the package against training from nothing and against probes, with few labels.
 
     python -m benchmarks.fine_tuning [--labels 5 20 100] [--seeds 0 1 2] [--epochs N] [--out DIR] [--json FILE]
 
 The data are scikit-learn's handwritten digits, made RGB and 32 px by repeating pixels: real pictures, and unlike those
 of CIFAR-10, on which the weights were trained. Each network sees so many labelled digits of each class, for equal
-epochs of equal batches, at two learning rates; the test split has 360 digits.
+epochs of equal batches, at two learning rates; the test split has 360 digits. Probes take the features of the network
+as it is in the package, and fit a linear head or look at the nearest neighbours: no seed, and some seconds.
 """
 
 import argparse
@@ -17,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contest import ROOT, machine
-from keras_resnet import data, files, training
+from keras_resnet import data, evaluation, files, training
 
 RATES = (0.02, 0.1)
+PROBED = "resnet18:cifar10"
 # Handwritten digits are neither mirrored nor cut; both ways of training get the same.
 RECIPE = {
     "data.validation_fraction": 0.0,
@@ -67,6 +69,17 @@ def accuracy(path: pathlib.Path, weights: str | None, rate: float, seed: int, ep
     return float(run.metrics["test"]["accuracy"])
 
 
+def probed(path: pathlib.Path, labels: int) -> dict[str, float]:
+    """Returns the test accuracy of a linear head and of nearest neighbours on features of the frozen network.
+
+    Args:
+        path: of the digits.
+        labels: of each class; at most so many neighbours are asked.
+    """
+    found = evaluation.probe(PROBED, f"npz:{path}", neighbours=min(20, labels))
+    return {"linear head": found["linear_accuracy"], "nearest neighbours": found["knn_accuracy"]}
+
+
 def main() -> None:
     """Trains, prints the table and writes the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,6 +93,10 @@ def main() -> None:
     rows = []
     for labels in options.labels:
         path = digits(options.out, labels)
+        rows += [
+            {"labels": labels, "weights": f"cifar10, frozen: {head}", "rate": "", "accuracies": [value]}
+            for head, value in probed(path, labels).items()
+        ]
         for weights in (None, "cifar10"):
             for rate in RATES:
                 found = [
@@ -95,7 +112,8 @@ def main() -> None:
     print(f"| labels a class | weights | rate | {' | '.join(f'seed {seed}' for seed in options.seeds)} | mean |")
     print(f"| ---: | --- | ---: |{' ---: |' * (len(options.seeds) + 1)}")
     for row in rows:
-        shown = " | ".join(f"{value:.4f}" for value in row["accuracies"])
+        values = row["accuracies"] * (len(options.seeds) if row["rate"] == "" else 1)
+        shown = " | ".join(f"{value:.4f}" for value in values)
         mean = statistics.mean(row["accuracies"])
         print(f"| {row['labels']} | {row['weights'] or 'none'} | {row['rate']} | {shown} | {mean:.4f} |")
     if options.json:

@@ -1,7 +1,9 @@
 """Class folders of image files: scanned before anything is decoded, then held in memory or read as needed."""
 
 import dataclasses
+import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +26,15 @@ from keras_resnet.data.sources.listing import (
 from keras_resnet.data.sources.manifest import check_manifest
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks import CLASSIFICATION
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 
 
 def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the images of class folders."""
-    if options.task is not CLASSIFICATION:
+    if options.task not in (CLASSIFICATION, MULTILABEL):
         raise BadValue(
-            f"task={options.task.name!r} was given with spec={spec!r}, whose labels are folders. "
-            "Allowed is task='classification'. Use an npz: spec for regression."
+            f"task={options.task.name!r} was given with spec={spec!r}, whose labels are folders. Allowed are "
+            "task='classification' and 'multilabel'. Use a csv: or npz: spec for regression."
         )
     root = resolve(argument, options)
     report: list[str] = []
@@ -56,6 +58,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
         num_outputs=len(names),
         report=report,
         groups=groups,
+        task=options.task.name,
     )
 
 
@@ -80,26 +83,59 @@ def _scan(
     report: list[str],
 ) -> dict[str, EncodedExamples]:
     """Returns the splits after a look at the header and the end of every file."""
-    paths = {split: [path for files in found.files.values() for path in files] for split, found in classes.items()}
-    everything = [path for files in paths.values() for path in files]
+    label_of = {name: label for label, name in enumerate(names)}
+    labelled = {split: _labelled(found, label_of, options, report) for split, found in classes.items()}
+    everything = [path for found in labelled.values() for path in found]
     headers = dict(zip(everything, headers_of(root, everything, options.max_pixels), strict=True))
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
     settle(bad, len(headers), options, report)
     report_kinds(headers.values(), options, report)
     is_deep = any(header.bits == 16 for header in headers.values() if isinstance(header, Header))
-    label_of = {name: label for label, name in enumerate(names)}
     splits = {}
     for split, found in classes.items():
-        kept = [
-            (path, label_of[name], header)
-            for name, files in found.files.items()
-            for path in files
-            if isinstance(header := headers[path], Header)
-        ]
-        lost = sorted(set(found.files) - {names[label] for _, label, _ in kept})
+        kept = [(path, header) for path in labelled[split] if isinstance(header := headers[path], Header)]
+        own = [labelled[split][path] for path, _ in kept]
+        lost = sorted(set(found.files) - {names[label] for several in own for label in several})
         if lost:
             raise bad_image_error(bad, len(headers), f"No image of the classes {lost} in split {split!r} is left.")
-        labels = np.array([label for _, label, _ in kept], "int32")
-        examples = pictures(root, [(path, header) for path, _, header in kept], labels, options)
-        splits[split] = dataclasses.replace(examples, is_deep=is_deep)
+        if options.task is MULTILABEL:
+            labels = np.zeros((len(kept), len(names)), "float32")
+            for row, several in zip(labels, own, strict=True):
+                row[several] = 1
+        else:
+            labels = np.array([label for (label,) in own], "int32")
+        splits[split] = dataclasses.replace(pictures(root, kept, labels, options), is_deep=is_deep)
     return splits
+
+
+def _labelled(
+    found: ClassFolders, label_of: dict[str, int], options: LoadOptions, report: list[str]
+) -> dict[str, list[int]]:
+    """Returns the labels of each file: of several labels an example, all folders in which it or a link to it lies.
+
+    It goes by the path in the first of these folders.
+    """
+    if options.task is CLASSIFICATION:
+        return {path: [label_of[name]] for name, files in found.files.items() for path in files}
+    labels: dict[Any, list[int]] = {}
+    first: dict[Any, str] = {}
+    for name, files in found.files.items():
+        for path in files:
+            identity = _identity(path)
+            first.setdefault(identity, path)
+            own = labels.setdefault(identity, [])
+            if label_of[name] not in own:
+                own.append(label_of[name])
+    shared = sum(len(own) > 1 for own in labels.values())
+    advice = "" if shared else "; a copy counts as another picture: make links, or give a table (csv:FILE)"
+    report.append(f"{found.root}: {len(first)} pictures, {shared} of them in several class folders by links{advice}")
+    return {first[identity]: own for identity, own in labels.items()}
+
+
+def _identity(path: str) -> Any:
+    """Returns what all links to a file have in common."""
+    try:
+        state = os.stat(path)  # of what a symbolic link names
+    except OSError:  # told with the other files that cannot be read
+        return path
+    return (state.st_dev, state.st_ino) if state.st_ino else os.path.realpath(path)

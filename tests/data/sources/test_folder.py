@@ -1,6 +1,7 @@
 """Folders of images: what counts as a class, a split and an image, and that nothing is left out in silence."""
 
 import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -258,3 +259,49 @@ def test_a_path_without_its_source_is_suggested_with_it(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=f"Pass 'npz:{tmp_path / 'a.npz'}'"):
         data.load(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_of_several_labels_a_picture_has_those_of_all_folders_in_which_a_link_to_it_lies(tmp_path, link):
+    class_folders(tmp_path / "train", per_class=10, classes=("crack", "dent", "rust"))
+    class_folders(tmp_path / "test", per_class=2, classes=("crack", "dent", "rust"))
+    shared = sorted((tmp_path / "train" / "rust").iterdir())[:4]
+    for number, picture in enumerate(shared):
+        link(picture, tmp_path / "train" / "crack" / f"link-{number}{picture.suffix}")
+    link(shared[0], tmp_path / "train" / "dent" / "another.png")
+    link(shared[0], tmp_path / "train" / "dent" / "again.png")
+    dataset = data.load(f"folder:{tmp_path}", task="multilabel", validation_fraction=0, in_memory_limit=0)
+    assert dataset.task == "multilabel" and dataset.class_names == ("crack", "dent", "rust")
+    assert dataset.sizes == {"train": 30, "test": 6}
+    rows = dataset.split("train").labels
+    assert rows.sum(axis=0).tolist() == [14, 11, 10]
+    assert sorted(map(tuple, rows.tolist())) == sorted(
+        [(1, 1, 1)] + [(1, 0, 1)] * 3 + [(0, 0, 1)] * 6 + [(1, 0, 0)] * 10 + [(0, 1, 0)] * 10
+    )
+    for path, row in zip(dataset.split("train").contents, rows, strict=True):
+        real = pathlib.Path(os.fsdecode(path))
+        places = [other for other in (tmp_path / "train").glob("*/*") if other.samefile(real)]
+        assert {other.parent.name for other in places} == {
+            name for name, has in zip(dataset.class_names, row, strict=True) if has
+        }
+    assert any("30 pictures, 4 of them in several class folders by links" in line for line in dataset.report)
+    # As classes, one a picture, it is what it was: each name is an example.
+    assert data.load(f"folder:{tmp_path}", validation_fraction=0).sizes["train"] == 36
+
+
+def test_of_several_labels_copies_are_no_links_and_broken_links_are_bad_pictures(tmp_path):
+    class_folders(tmp_path, per_class=10)
+    with pytest.raises(ValueError, match="regression"):
+        data.load(f"folder:{tmp_path}", task="regression")
+    picture = next((tmp_path / "dog").iterdir())
+    shutil.copy(picture, tmp_path / "cat" / "copy.png")
+    dataset = data.load(f"folder:{tmp_path}", task="multilabel")
+    assert sum(dataset.sizes.values()) == 21
+    assert any(
+        "0 of them in several class folders by links; a copy counts as another" in line for line in dataset.report
+    )
+    (tmp_path / "cat" / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match="broken.png"):
+        data.load(f"folder:{tmp_path}", task="multilabel")
+    kept = data.load(f"folder:{tmp_path}", task="multilabel", on_bad_image="skip", max_skipped_fraction=0.5)
+    assert sum(kept.sizes.values()) == 21
