@@ -16,7 +16,7 @@ def train(options: argparse.Namespace) -> None:
         options: of `train`.
     """
     from keras_resnet import training
-    from keras_resnet.report import compare
+    from keras_resnet.report import write_folds
 
     if options.out is None:
         raise BadValue(f"--folds {options.folds} was given without --out. Allowed is a folder for its runs. Name it.")
@@ -35,7 +35,6 @@ def train(options: argparse.Namespace) -> None:
         weights=options.weights,
         overrides=training_overrides(options),
     )
-    page = found.path / PAGE
-    compare([found.path / f"fold-{number}" for number in range(1, options.folds + 1)]).write(page)
+    page = write_folds(found, found.path / PAGE)
     print(found)
     print(f"page         {one_line(str(page))}")

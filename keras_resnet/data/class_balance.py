@@ -22,8 +22,10 @@ def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, 
         ValueError: the labels are of another kind, or a class has no example.
     """
     if labels is None or not class_names or labels.ndim == 2:
-        what = "several labels an example" if class_names else "regression targets"
-        what = what if labels is not None or not class_names else "labels in files that are streamed"
+        if not class_names:
+            what = "regression targets"
+        else:
+            what = "labels in files that are streamed" if labels is None else "several labels an example"
         raise BadValue(
             f"data={spec!r} has {what}. Weights are for class labels, one an example, that are in memory. Pass "
             "class_weight yourself, or leave it out; of several labels label_weights() has them."

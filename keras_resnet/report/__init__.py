@@ -18,6 +18,7 @@ from keras_resnet import (
 from keras_resnet.errors import BadValue
 from keras_resnet.report.comparison import Comparison as Comparison
 from keras_resnet.report.comparison import compare as compare
+from keras_resnet.report.folds_page import write_folds as write_folds
 from keras_resnet.report.importance import Importance as Importance
 from keras_resnet.report.importance import importance_of as importance_of
 from keras_resnet.report.inspection_page import write_inspection as write_inspection

@@ -53,6 +53,12 @@ class Comparison:
             ValueError: it is no HTML file, or cannot be written.
         """
         path = page_path(out)
+        subtitle = f"{len(self.runs)} runs; figures of the test split, or of the validation split where there is none"
+        files.write_text(path, page("Runs side by side", subtitle, self.sections(), SORT))
+        return path
+
+    def sections(self) -> list[tuple[str, str]]:
+        """Returns title and HTML of each part of the page."""
         columns = list(self.rows[0])
         rows = [("", [row[column] for column in columns]) for row in self.rows]
         figures = table(columns, rows, sortable=True, stacked=True, winners=self._winners(columns))
@@ -63,9 +69,7 @@ class Comparison:
         drawn = [figure for figure in map(self._curve, ("loss", "accuracy", "mae")) if figure]
         if drawn:
             sections.append(("Curves", f'<div class="charts">{"".join(drawn)}</div>'))
-        subtitle = f"{len(self.runs)} runs; figures of the test split, or of the validation split where there is none"
-        files.write_text(path, page("Runs side by side", subtitle, sections, SORT))
-        return path
+        return sections
 
     def _winners(self, columns: list[str]) -> set[tuple[int, int]]:
         """Returns the cells with the best of each figure, where the runs were scored on the same data."""

@@ -43,21 +43,31 @@ class Folds:
 
     def __str__(self) -> str:
         """Returns a table: each fold, mean and standard deviation, and all predictions together."""
-        names = [name for name, value in self.rows[0].items() if isinstance(value, (int, float))]
+        names, rows = self.table()
         wide = {name: max(len(name), 10) for name in names}
 
-        def line(title: Any, values: Mapping[str, Any]) -> str:
+        def line(title: str, values: Mapping[str, Any]) -> str:
             cells = (format(values[name], ",.4g") if name in values else "" for name in names)
             cells = (f"{cell:>{wide[name]}}" for cell, name in zip(cells, names, strict=True))
             return f"{title:<12}" + "  ".join(cells)
 
-        columns = {name: [row[name] for row in self.rows] for name in names if name != "examples"}
-        means = {name: float(np.mean(values)) for name, values in columns.items()}
-        spreads = {name: float(np.std(values, ddof=1)) for name, values in columns.items()}
         lines = [f"{'fold':<12}" + "  ".join(f"{name:>{wide[name]}}" for name in names)]
-        lines += [line(number, row) for number, row in enumerate(self.rows, start=1)]
-        lines += [line("mean", means), line("spread", spreads), line("out of fold", self.out_of_fold)]
+        lines += [line(title, values) for title, values in rows.items()]
         return "\n".join([f"{self.path}", *lines])
+
+    def table(self) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
+        """Returns the names of the scores, and those of each fold, "mean", "spread" and "out of fold".
+
+        The spread is the standard deviation of the folds, with folds - 1 as the divisor.
+        """
+        names = [name for name, value in self.rows[0].items() if isinstance(value, (int, float))]
+        columns = {name: [row[name] for row in self.rows] for name in names if name != "examples"}
+        return names, {
+            **{str(number): row for number, row in enumerate(self.rows, start=1)},
+            "mean": {name: float(np.mean(values)) for name, values in columns.items()},
+            "spread": {name: float(np.std(values, ddof=1)) for name, values in columns.items()},
+            "out of fold": self.out_of_fold,
+        }
 
 
 def cross_validate(
@@ -137,7 +147,9 @@ def cross_validate(
         lambda path: save_model(mean_of_models([Run.load(folder / name).model for name in names]), path),
     )
     found_folds = Folds(folder, rows, scored)
-    told = {"folds": rows, "out_of_fold": scored, "recipe": last.recipe.name, "data": last.about.data}
+    together = found_folds.table()[1]
+    told = {"folds": rows, "mean": together["mean"], "spread": together["spread"], "out_of_fold": scored}
+    told |= {"recipe": last.recipe.name, "data": last.about.data}
     files.write_text(folder / FOLDS_FILE, json.dumps(told, indent=1) + "\n")
     return found_folds
 

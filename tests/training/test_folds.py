@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+import statistics
 
 import keras
 import numpy as np
@@ -159,7 +161,24 @@ def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
     words = ["train", "--folds", "2", "--data", f"npz:{arrays}", "--out", str(tmp_path / "cv"), *sets]
     assert not cli.main(words)
     told = capsys.readouterr().out
-    assert "spread" in told and "out of fold" in told and "fold-2" in (tmp_path / "cv" / "folds.html").read_text()
+    assert "spread" in told and "out of fold" in told
+    page = (tmp_path / "cv" / "folds.html").read_text()
+    scores = json.loads((tmp_path / "cv" / "folds.json").read_text())
+    accuracies = [fold["accuracy"] for fold in scores["folds"]]
+    rows = re.findall(r"<tr .*?</tr>", page)
+    expected = {
+        "1": accuracies[0],
+        "2": accuracies[1],
+        "mean": statistics.mean(accuracies),
+        "spread": statistics.stdev(accuracies),
+        "out of fold": scores["out_of_fold"]["accuracy"],
+    }
+    assert scores["mean"]["accuracy"] == pytest.approx(expected["mean"])
+    assert scores["spread"]["accuracy"] == pytest.approx(expected["spread"])
+    for title, accuracy in expected.items():
+        (row,) = (row for row in rows if f'data-label="fold">{title}</td>' in row)
+        assert f'data-label="accuracy">{accuracy:.4g}</td>' in row
+    assert "fold-2" in page and "Curves" in page
     members = [Run.load(tmp_path / "cv" / name).model for name in ("fold-1", "fold-2")]
     assert mean_of_models(members).output_shape == (None, 3)
 

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 import time
@@ -55,6 +56,7 @@ def test_memory_that_runs_out_in_a_step_is_one_error_with_what_is_saved_and_how_
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits are set by prlimit of util-linux")
 @pytest.mark.parametrize("limit_mib", [2400, 2800, 3600])
 def test_under_a_limit_of_the_address_space_a_training_is_refused_or_ends(tmp_path, limit_mib):
     options = ["train", "--epochs", "1", "--batch-size", "64", "--set", "model.width=8", "--out", str(tmp_path / "run")]
