@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 # Seconds from one line about late processes to the next, of which the first is the earliest.
 FIRST_SECONDS, THEN_SECONDS = 10.0, 60.0
-_ANSWER_SECONDS = 1.0
+_ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.5
 
 
 @contextlib.contextmanager
@@ -30,7 +30,9 @@ def naming_late(addresses: Sequence[str], index: int) -> Iterator[None]:
         index: of this process, 0-based.
     """
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(index), *addresses], stdin=subprocess.DEVNULL
+        [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(index), *addresses],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
     )
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
@@ -63,12 +65,13 @@ def _listens(address: str) -> bool:
 
 
 def _watch(parent: int, index: int, addresses: Sequence[str]) -> None:
-    begun, pause = time.monotonic(), FIRST_SECONDS
-    while True:
-        time.sleep(pause)
-        if os.getppid() != parent:
-            return
-        missing, pause = late(addresses, index), THEN_SECONDS
+    begun = time.monotonic()
+    due = begun + FIRST_SECONDS
+    while os.getppid() == parent:  # it may be killed, and its output is to end with it
+        time.sleep(_LOOK_SECONDS)
+        if time.monotonic() < due:
+            continue
+        missing, due = late(addresses, index), time.monotonic() + THEN_SECONDS
         if missing:
             named = ", ".join(f"process {other + 1} at {addresses[other]}" for other in missing)
             print(
