@@ -94,7 +94,12 @@ def main() -> None:
     for labels in options.labels:
         path = digits(options.out, labels)
         rows += [
-            {"labels": labels, "weights": f"cifar10, frozen: {head}", "rate": "", "accuracies": [value]}
+            {
+                "labels": labels,
+                "weights": f"cifar10, frozen: {head}",
+                "rate": "",
+                "accuracies": [value] * len(options.seeds),
+            }
             for head, value in probed(path, labels).items()
         ]
         for weights in (None, "cifar10"):
@@ -112,8 +117,7 @@ def main() -> None:
     print(f"| labels a class | weights | rate | {' | '.join(f'seed {seed}' for seed in options.seeds)} | mean |")
     print(f"| ---: | --- | ---: |{' ---: |' * (len(options.seeds) + 1)}")
     for row in rows:
-        values = row["accuracies"] * (len(options.seeds) if row["rate"] == "" else 1)
-        shown = " | ".join(f"{value:.4f}" for value in values)
+        shown = " | ".join(f"{value:.4f}" for value in row["accuracies"])
         mean = statistics.mean(row["accuracies"])
         print(f"| {row['labels']} | {row['weights'] or 'none'} | {row['rate']} | {shown} | {mean:.4f} |")
     if options.json:

@@ -1,3 +1,5 @@
+"""Processes that are late: they are named, they can be waited for, and the wait can be ended."""
+
 import pathlib
 import signal
 import socket
