@@ -1,6 +1,5 @@
 """The one interface behind every source."""
 
-import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,12 @@ from keras_resnet.data.class_balance import (
     report_imbalance,
     sampling_weights,
 )
-from keras_resnet.data.examples import pipeline
+from keras_resnet.data.example_weights import relative_weights, report_weights
+from keras_resnet.data.examples.batches import finite_of, training_of
 from keras_resnet.data.examples.copies import report_copies
 from keras_resnet.data.examples.pipeline import set_pace
 from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.protocol import Examples
-from keras_resnet.data.examples.shards import finite_part
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
@@ -75,8 +74,9 @@ class Dataset:
         self.num_outputs = num_outputs
         self.units = units
         self.task = task or (CLASSIFICATION if class_names else REGRESSION).name
+        self._weights = relative_weights(spec, splits)
         self._groups = {split: found for split, found in (groups or {}).items() if found is not None}
-        self.report = list(report)
+        self.report = [*report, *report_weights(splits, self._weights)]
         self.sizes = {name: len(examples) for name, examples in splits.items()}
         self.report += report_imbalance(splits["train"].labels, class_names)
         self.report += report_copies(splits, class_names)
@@ -113,8 +113,20 @@ class Dataset:
         Args:
             split: "train", "validation" or "test"; "all" for one after the other.
         """
-        names = list(self.splits) if split == "all" else [choose("split", split, {name: name for name in self.splits})]
+        names = self._names(split)
         return np.concatenate([self._groups[name] for name in names]) if set(names) <= set(self._groups) else None
+
+    def weights_of(self, split: str) -> np.ndarray | None:
+        """Returns the weight of each example of a split, float32; None where all count alike.
+
+        Args:
+            split: "train", whose weights have the mean 1, "validation" or "test"; "all" for one after the other.
+        """
+        names = self._names(split)
+        return np.concatenate([self._weights[name] for name in names]) if self._weights else None
+
+    def _names(self, split: str) -> list[str]:
+        return list(self.splits) if split == "all" else [choose("split", split, {name: name for name in self.splits})]
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of full training batches per epoch.
@@ -209,7 +221,8 @@ class Dataset:
 
         Returns:
             Batches `(images, labels)`: images uint8 or float32, `(batch, *space, channels)`, in [0, 255] for image
-            files; labels int32 `(batch,)`, or float32 for regression and for rows of several labels.
+            files; labels int32 `(batch,)`, or float32 for regression and for rows of several labels. Where examples
+            have weights `(images, labels, weights)`, the last float32 `(batch,)`.
 
         Raises:
             TypeError, ValueError: an argument is out of its range.
@@ -230,7 +243,8 @@ class Dataset:
             repeats=check_int("repeats", repeats, maximum=batch_size),
             weights=self._sampling_weights(check_fraction("balance", balance, one_included=True)),
         )
-        return set_pace(_training(self.splits["train"], plan, self.image_shape, augmentation, operations))
+        changes = (augmentation, operations, self.weights_of("train"))
+        return set_pace(training_of(self.splits["train"], plan, self.image_shape, *changes))
 
     def _sampling_weights(self, power: float) -> np.ndarray | None:
         if not power:
@@ -249,6 +263,8 @@ class Dataset:
         shard: tuple[int, int] = (0, 1),
     ) -> tf.data.Dataset:
         """Returns every example of a split once, in order; the last batch may be smaller.
+
+        They are `(images, labels)`, or `(images, labels, weights)`, as those of `training_batches`.
 
         Args:
             split: "train", "validation" or "test"; "all" for one after the other.
@@ -276,7 +292,8 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        made = (finite_part(part, plan, index, count) for part in parts)
+        weights = map(self._weights.get, self._names(split))
+        made = (finite_of(part, plan, shard, own) for part, own in zip(parts, weights, strict=True))
         return set_pace(functools.reduce(tf.data.Dataset.concatenate, made))
 
     def _parts(self, split: str) -> list[Examples]:
@@ -308,22 +325,3 @@ class Dataset:
         examples = self.split(split)
         check_image_size(None, self.image_shape)
         return examples.arrays(limit if limit is None else check_int("limit", limit))
-
-
-def _training(
-    examples: Examples,
-    plan: Plan,
-    image_shape: tuple[int | None, ...],
-    augmentation: Any,
-    further: Sequence[BatchOperation],
-) -> tf.data.Dataset:
-    changes = pipeline.transforms_of(augmentation, further, image_shape, plan.seed)
-    if changes is None:
-        return examples.training(plan)
-    # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
-    whole = dataclasses.replace(plan, shard=0, num_shards=1)
-    batches = pipeline.apply_transforms(examples.training(whole), changes, plan.start_step)
-    if plan.num_shards == 1:
-        return batches
-    mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)
-    return batches.map(lambda images, labels: (images[mine], labels[mine]))

@@ -160,7 +160,7 @@ def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the grey values of every picture at a small side, and the largest standard deviation of a channel."""
     greys, spreads = [], []
     low, high = dataset.pixel_range or (0.0, 255.0)
-    for images, _ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
+    for images, *_ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
         pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
         greys.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
         spreads.append(pixels.std(axis=(1, 2)).max(axis=-1))

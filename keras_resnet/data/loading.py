@@ -61,8 +61,9 @@ def load(
 
     Args:
         spec: "digits"; "tfds:NAME[:VERSION]"; "folder:PATH", one folder per class, or `train/`, `val/` or
-            `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train` and the like;
-            "csv:FILE", a table with the path, the label, and if there are the split and the group of each example;
+            `validation/`, and `test/` with such folders in them; "npz:FILE" with `x_train`, `y_train`, `w_train` for
+            weights, and the like;
+            "csv:FILE", a table with the path, the label, and if there are the split, the group and the weight of each;
             "wds:PATTERN", tar shards as WebDataset lays them out; "hf:PATH", parquet files of Hugging Face.
         data_dir: where prepared TFDS sets lie; the root of relative paths for "folder:" and "npz:".
         task: "classification", or "regression" ("npz:" and "csv:").
@@ -83,7 +84,7 @@ def load(
         label_key: name of the feature of a "tfds:" set, or the column of an "hf:" one, that is the label; None for its
             default, or for the only one.
         columns: of a "csv:" table, such as "path=image,label=diagnosis,group=patient"; None finds them by usual names.
-            Several targets of a regression are "label=age+height".
+            Several targets of a regression are "label=age+height"; "weight=none" leaves a column out.
         group_pattern: a regular expression that finds in a path of "folder:" or "csv:" which patient, machine or scene
             it is of, by its first parentheses; examples of one group are not divided by a split. None for no groups.
         fold: which of how many equal parts of the training split is the test split, as "1/5", stratified by class, with

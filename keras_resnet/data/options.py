@@ -16,7 +16,7 @@ BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30
 # What a column of a table is for.
-COLUMN_ROLES = ("path", "label", "split", "group")
+COLUMN_ROLES = ("path", "label", "split", "group", "weight")
 
 
 @dataclasses.dataclass(frozen=True)

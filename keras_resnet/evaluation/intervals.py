@@ -10,6 +10,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.tasks.curves import curve, mean_of_known
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.tasks.multilabel import thresholds_for
+from keras_resnet.tasks.scores import counts_of
 
 RESAMPLES = 1000
 # Weights of so many resamples are held at a time, about 64 MB.
@@ -26,6 +27,7 @@ def detailed_scores(
     seed: int = 0,
     *,
     thresholds: Sequence[float] = (),
+    weights: Any = None,
 ) -> dict[str, Any]:
     """Returns further scores of a classifier, and for each `NAME` its 95 % interval `NAME_interval`, `[low, high]`.
 
@@ -41,6 +43,7 @@ def detailed_scores(
         resamples: how many, >= 1.
         seed: of the draws, >= 0.
         thresholds: of several labels an example, the probability from which on it has each class; empty for 0.5.
+        weights: how much each example counts, >= 0, in every figure; None for all alike. They are drawn alike.
 
     Returns:
         `roc_auc` and `average_precision` (area under the curve of precision and recall), for two classes those of
@@ -68,10 +71,11 @@ def detailed_scores(
         if labels.ndim == 1
         else _LabelFigures(probabilities, labels > 0, thresholds_for(thresholds, len(class_names)))
     )
-    point = made(np.ones((1, len(labels))))
+    counted = counts_of(weights, len(labels)).astype("float64")
+    point = made(counted[None])
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in point}
-    for weights in resampled(len(labels), groups, resamples, seed):
-        for name, values in made(weights).items():
+    for times in resampled(len(labels), groups, resamples, seed):
+        for name, values in made(times * counted).items():
             drawn[name].append(values)
     found = {name: (values[0], np.concatenate(drawn[name])) for name, values in point.items()}
     result = {key: value for name in made.overall for key, value in _told(name, *found[name]).items()}

@@ -10,6 +10,7 @@ from keras_resnet.evaluation.intervals import PERCENT, resampled
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, scores
 from keras_resnet.tasks.multilabel import label_losses, thresholds_for
+from keras_resnet.tasks.scores import counts_of
 from keras_resnet.training.scoring import outputs_and_labels
 
 BATCH_SIZE = 64
@@ -68,12 +69,13 @@ def paired_difference(
     mine, labels = _judge(first, dataset, split)
     theirs, _ = _judge(second, dataset_of(second, dataset, None, split)[0], split)
     result: dict[str, Any] = {"split": split, "examples": len(labels)}
-    weights = np.concatenate(list(resampled(len(labels), dataset.groups_of(split), resamples, seed)))
+    counts = counts_of(dataset.weights_of(split), len(labels))
+    weights = counts * np.concatenate(list(resampled(len(labels), dataset.groups_of(split), resamples, seed)))
     for name in mine:
         differences = theirs[name] - mine[name]
         drawn = weights @ differences / weights.sum(axis=1)
-        result[name] = [float(mine[name].mean()), float(theirs[name].mean())]
-        result[f"{name}_difference"] = float(differences.mean())
+        result[name] = [float(np.average(judged[name], weights=counts)) for judged in (mine, theirs)]
+        result[f"{name}_difference"] = float(np.average(differences, weights=counts))
         result[f"{name}_difference_interval"] = [float(end) for end in np.percentile(drawn, PERCENT)]
     low, high = result[f"{next(iter(mine))}_difference_interval"]
     result["differs"] = bool(low > 0 or high < 0)

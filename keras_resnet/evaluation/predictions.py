@@ -74,7 +74,7 @@ class Predictions:
         """Returns the examples of these indexes as the network takes them, float32."""
         wanted, found = set(indexes), {}
         batches = self.dataset.batches(self.split, BATCH_SIZE, **self.sizing)
-        for number, (images, _) in enumerate(batches):
+        for number, (images, *_) in enumerate(batches):
             first = number * BATCH_SIZE
             for index in wanted & set(range(first, first + len(images))):
                 found[index] = np.asarray(images[index - first], dtype="float32")

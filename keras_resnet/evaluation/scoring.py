@@ -33,7 +33,7 @@ def evaluate(
     intervals: bool = False,
     views: str = "none",
 ) -> dict[str, Any]:
-    """Scores a trained model; every example is counted once.
+    """Scores a trained model; every example is counted once, or by its weight where the data have weights.
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, which may end in logits or in
@@ -78,7 +78,8 @@ def evaluate(
     names: tuple[str, ...] = ()
     if trained.task.has_classes:
         labels, names = match_labels(trained, dataset, labels)
-    found = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds)
+    weights = dataset.weights_of(split)
+    found = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds, weights)
     missing = [row["name"] for row in found.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
@@ -87,7 +88,7 @@ def evaluate(
             raise BadValue(f"intervals=True was given for a {trained.task}. It is for classifiers. Leave it out.")
         probabilities = trained.task.probabilities(trained.read(outputs))
         groups, cuts = dataset.groups_of(split), trained.record.thresholds
-        more = detailed_scores(probabilities, labels, names, groups, thresholds=cuts)
+        more = detailed_scores(probabilities, labels, names, groups, thresholds=cuts, weights=weights)
         rows = [{**row, **told} for row, told in zip(found["per_class"], more["per_class"], strict=True)]
         found = {**found, **more, "per_class": rows}
     return {"split": split, **found}

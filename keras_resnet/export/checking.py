@@ -38,7 +38,7 @@ def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str)
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
     # Evenly from the whole split: files of a folder are in the order of their classes.
     step = max(1, dataset.sizes[split] // count)
-    found = [images[0] for images, _ in batches.shard(step, 0).take(count).as_numpy_iterator()]
+    found = [images[0] for images, *_ in batches.shard(step, 0).take(count).as_numpy_iterator()]
     return np.stack(found).astype("float32")
 
 
@@ -172,7 +172,7 @@ def _accuracies(
     if dataset is None or not served.has_classes or not dataset.sizes.get("test"):
         return {}
     batches = dataset.batches("test", 256, **datasets.sizing(trained.record, dataset.image_shape))
-    images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+    images, labels, *_ = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     got = _consume(format, made, images.astype("float32"), aside)
     before = np.concatenate(
         [expected_answers(served, trained, images[i : i + 256]) for i in range(0, len(images), 256)]

@@ -129,7 +129,7 @@ def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
     size = None if None not in dataset.image_shape else SIDE_PX
     found: dict[str, np.ndarray] = {}
     for split in dataset.sizes:
-        for number, (images, _) in enumerate(dataset.batches(split, BATCH_SIZE, image_size=size, crop="none")):
+        for number, (images, *_) in enumerate(dataset.batches(split, BATCH_SIZE, image_size=size, crop="none")):
             for place in range(len(images)):
                 name = dataset.name_of(split, number * BATCH_SIZE + place)
                 if name in names:

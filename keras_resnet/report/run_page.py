@@ -80,7 +80,8 @@ def _scored(run: Run, split: str) -> Scored:
     """Returns the scores of a split, as `evaluate` computes them."""
     trained = open_trained(run)
     outputs, labels = outputs_and_labels(run.model, run.dataset, split, run.record, 64)
-    figures = trained.task.score(trained.read(outputs), labels, run.about.class_names, trained.record.thresholds)
+    read, weights = trained.read(outputs), run.dataset.weights_of(split)
+    figures = trained.task.score(read, labels, run.about.class_names, trained.record.thresholds, weights)
     return Scored(run, trained, split, outputs, labels, figures)
 
 

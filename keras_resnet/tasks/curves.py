@@ -84,7 +84,7 @@ def points_of(scores: np.ndarray, truth: np.ndarray) -> Points:
     )
 
 
-def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+def best_threshold(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float]:
     """Returns the threshold at which the F1 score is highest, and that score; the middle between two examples' scores.
 
     Of equal ones the highest threshold is taken.
@@ -92,12 +92,14 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> tuple[float, float]
     Args:
         scores: of the examples, the higher the likelier; an example is taken from its threshold on.
         truth: whether each example is of the class; at least one is.
+        weights: how much each counts, > 0; None for all alike.
     """
+    counted = np.ones(len(truth)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     ends = np.flatnonzero(np.r_[np.diff(ranked) != 0, True])
-    hits = np.cumsum(truth[order])[ends]
-    f1 = 2 * hits / (ends + 1 + truth.sum())
+    hits, taken = (np.cumsum(part[order])[ends] for part in (counted * truth, counted))
+    f1 = 2 * hits / (taken + (counted * truth).sum())
     best = int(f1.argmax())
     last = ranked[ends[best]]
     below = ranked[ends[best] + 1] if ends[best] + 1 < len(ranked) else last

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_resnet.tasks.curves import best_threshold, curve, mean_of_known
 from keras_resnet.tasks.outputs import best_classes, last_activation, sigmoid, to_logits
-from keras_resnet.tasks.scores import calibration_error, check_scored, ratio
+from keras_resnet.tasks.scores import calibration_error, check_scored, counts_of, ratio
 
 THRESHOLD = 0.5
 
@@ -37,7 +37,9 @@ def thresholds_for(thresholds: Any, classes: int) -> np.ndarray:
     return np.asarray(thresholds if len(thresholds) else [THRESHOLD] * classes, "float64")
 
 
-def score(logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any = ()) -> dict[str, Any]:
+def score(
+    logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any = (), weights: Any = None
+) -> dict[str, Any]:
     """Scores a model of several labels an example.
 
     Args:
@@ -46,6 +48,7 @@ def score(logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any 
         class_names: one per class.
         thresholds: of the probability from which on an example has a class, one per class; or `(examples, classes)`,
             as after folds, of which the mean is told; none for 0.5.
+        weights: how much each example counts, >= 0; None for all alike. `examples` and `support` stay counts.
 
     Returns:
         `examples`; `loss`, the binary cross-entropy in nats, the mean over examples and classes; `accuracy`, the share
@@ -70,25 +73,29 @@ def score(logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any 
     probabilities = sigmoid(logits)
     cuts = thresholds_for(thresholds, len(class_names))
     guesses = probabilities >= cuts
-    hits, guessed, support = (np.asarray(part.sum(axis=0)) for part in (guesses & truth, guesses, truth))
-    everyone = np.ones((1, len(truth)))
+    counted = counts_of(weights, len(truth))
+    right = guesses == truth
+    hits, guessed, weighted = (counted @ part for part in (guesses & truth, guesses, truth))
+    support = truth.sum(axis=0)
     curves = [curve(logits[:, index], truth[:, index]) for index in range(len(class_names))]
-    areas = np.array([np.ravel(areas_for(everyone)) for areas_for in curves])
+    areas = np.array([np.ravel(areas_for(counted[None].astype("float64"))) for areas_for in curves])
     areas[support == len(truth)] = np.nan  # a class that is always there has no curve
-    f1 = [ratio(2 * hits[index], guessed[index] + support[index]) for index in range(len(class_names))]
-    occurs = (support > 0) | (guessed > 0)
+    f1 = [ratio(2 * hits[index], guessed[index] + weighted[index]) for index in range(len(class_names))]
+    occurs = (weighted > 0) | (guessed > 0)
     means = {name: float(value) for name, value in zip(AREAS, mean_of_known(areas.T), strict=True)}
     confident = np.where(probabilities >= THRESHOLD, probabilities, 1 - probabilities)
     return {
         "examples": len(truth),
-        "loss": float(losses.mean()),
-        "accuracy": float((guesses == truth).mean()),
-        "exact_match": float((guesses == truth).all(axis=1).mean()),
+        "loss": float(np.average(losses.mean(axis=1), weights=counted)),
+        "accuracy": float(np.average(right.mean(axis=1), weights=counted)),
+        "exact_match": float(np.average(right.all(axis=1), weights=counted)),
         "f1": float(np.mean(np.array(f1)[occurs])) if occurs.any() else 0.0,
-        "f1_micro": ratio(2 * hits.sum(), guessed.sum() + support.sum()),
+        "f1_micro": ratio(2 * hits.sum(), guessed.sum() + weighted.sum()),
         **{name: None if np.isnan(value) else value for name, value in means.items()},
         "expected_calibration_error": calibration_error(
-            confident.reshape(-1), ((probabilities >= THRESHOLD) == truth).reshape(-1)
+            confident.reshape(-1),
+            ((probabilities >= THRESHOLD) == truth).reshape(-1),
+            np.repeat(counted, truth.shape[1]),
         ),
         "per_class": [
             {
@@ -96,7 +103,7 @@ def score(logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any 
                 "support": int(support[index]),
                 "threshold": float(np.mean(cuts[..., index])),
                 "precision": ratio(hits[index], guessed[index]),
-                "recall": ratio(hits[index], support[index]),
+                "recall": ratio(hits[index], weighted[index]),
                 "f1": f1[index],
             }
             | {key: None if np.isnan(value) else float(value) for key, value in zip(AREAS, areas[index], strict=True)}
@@ -139,7 +146,7 @@ def answers(
     return found
 
 
-def choose_thresholds(logits: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+def choose_thresholds(logits: np.ndarray, labels: np.ndarray, weights: Any = None) -> tuple[float, ...]:
     """Returns for each class the threshold of the probability at which its F1 score is highest.
 
     A class that no example has keeps 0.5.
@@ -147,9 +154,12 @@ def choose_thresholds(logits: np.ndarray, labels: np.ndarray) -> tuple[float, ..
     Args:
         logits: `(examples, classes)`, of examples that the model was not trained on.
         labels: rows of 0 and 1, as many.
+        weights: how much each example counts, >= 0; None for all alike.
     """
     probabilities, truth = sigmoid(np.asarray(logits, "float64")), np.asarray(labels) > 0
+    counted = counts_of(weights, len(truth))
+    probabilities, truth, counted = probabilities[counted > 0], truth[counted > 0], counted[counted > 0]
     return tuple(
-        best_threshold(probabilities[:, index], truth[:, index])[0] if truth[:, index].any() else THRESHOLD
+        best_threshold(probabilities[:, index], truth[:, index], counted)[0] if truth[:, index].any() else THRESHOLD
         for index in range(truth.shape[1])
     )

@@ -10,13 +10,15 @@ from keras_resnet.errors import BadValue
 CALIBRATION_BINS = 15
 
 
-def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict[str, Any]:
+def classification(logits: Any, labels: Any, class_names: Sequence[str], weights: Any = None) -> dict[str, Any]:
     """Scores a classifier.
 
     Args:
         logits: `(examples, classes)`; for two classes also `(examples, 1)`, the logit of the second.
         labels: integers `(examples,)` in [0, classes).
         class_names: one per class.
+        weights: how much each example counts, >= 0; None for all alike. `examples`, `support` and `confusion` stay
+            counts of examples.
 
     Returns:
         `examples`; `loss`, the mean cross-entropy in nats without label smoothing; `accuracy`; `top5` where there are
@@ -45,21 +47,45 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str]) -> dict
     probabilities = np.exp(log_probabilities)
     guesses = logits.argmax(axis=1)
     right = guesses == labels
+    counted = counts_of(weights, examples)
     confusion = np.zeros((classes, classes), "int64")
     np.add.at(confusion, (labels, guesses), 1)
+    weighted = np.zeros((classes, classes), counted.dtype)
+    np.add.at(weighted, (labels, guesses), counted)
     result: dict[str, Any] = {
         "examples": examples,
-        "loss": float(-log_probabilities[np.arange(examples), labels].mean()),
-        "accuracy": float(right.mean()),
+        "loss": float(np.average(-log_probabilities[np.arange(examples), labels], weights=counted)),
+        "accuracy": float(np.average(right, weights=counted)),
     }
     if classes > 5:
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        result["top5"] = float((best == labels[:, None]).any(axis=1).mean())
+        result["top5"] = float(np.average((best == labels[:, None]).any(axis=1), weights=counted))
     return result | {
-        "expected_calibration_error": calibration_error(probabilities.max(axis=1), right),
-        "per_class": _per_class(confusion, class_names),
+        "expected_calibration_error": calibration_error(probabilities.max(axis=1), right, counted),
+        "per_class": _per_class(weighted, confusion.sum(axis=1), class_names),
         "confusion": confusion.tolist(),
     }
+
+
+def counts_of(weights: Any, examples: int) -> np.ndarray:
+    """Returns how much each example counts: its weight, or 1 where there are none.
+
+    Args:
+        weights: of the examples; None for none.
+        examples: how many there are.
+
+    Raises:
+        ValueError: there is another number of weights, one is negative or not finite, or all are 0.
+    """
+    if weights is None:
+        return np.ones(examples, "int64")
+    counts = np.asarray(weights, "float64")
+    if counts.shape != (examples,) or not (np.isfinite(counts) & (counts >= 0)).all() or not counts.any():
+        raise BadValue(
+            f"The weights have shape {counts.shape}, from {counts.min():g} to {counts.max():g}. Allowed is a finite "
+            f"number from 0 on for each of the {examples} examples, not all of them 0. Correct the weights."
+        )
+    return counts
 
 
 def checked_labels(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -93,12 +119,13 @@ def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return _log_sum_exp(logits)[:, 0] - logits[np.arange(len(labels)), labels]
 
 
-def regression(outputs: Any, targets: Any) -> dict[str, Any]:
+def regression(outputs: Any, targets: Any, weights: Any = None) -> dict[str, Any]:
     """Scores a regression.
 
     Args:
         outputs: `(examples, outputs)`, or `(examples,)`.
         targets: as many numbers.
+        weights: how much each example counts, >= 0; None for all alike.
 
     Returns:
         `examples`, `mse`, `mae`, and `r2`: 1 minus the squared errors over those of the mean target, averaged over
@@ -113,26 +140,34 @@ def regression(outputs: Any, targets: Any) -> dict[str, Any]:
     outputs = outputs.reshape(len(outputs), -1)
     check_scored(outputs, targets.shape)
     errors = outputs - targets
-    spread = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
-    r2 = np.where(spread > 0, 1 - (errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
+    if weights is None:
+        counted, mean = np.ones((len(targets), 1)), targets.mean(axis=0)
+    else:
+        counted = counts_of(weights, len(targets))[:, None]
+        counted = counted * (len(targets) / counted.sum())
+        mean = np.average(targets, axis=0, weights=counted[:, 0])
+    spread = (counted * (targets - mean) ** 2).sum(axis=0)
+    r2 = np.where(spread > 0, 1 - (counted * errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
     return {
         "examples": len(targets),
-        "mse": float((errors**2).mean()),
-        "mae": float(np.abs(errors).mean()),
+        "mse": float((counted * errors**2).mean()),
+        "mae": float((counted * np.abs(errors)).mean()),
         "r2": float(r2.mean()),
     }
 
 
-def calibration_error(confidences: Any, right: Any) -> float:
+def calibration_error(confidences: Any, right: Any, weights: Any = None) -> float:
     """Returns the expected calibration error: mean gap between confidence and accuracy, bin by bin.
 
     Args:
         confidences: the probability of each guess, in [0, 1].
         right: whether each guess is right.
+        weights: how much each counts; None for all alike.
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
-    gaps = np.bincount(bins_of(confidences), weights=right - confidences, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    counted = counts_of(weights, len(right))
+    gaps = np.bincount(bins_of(confidences), weights=counted * (right - confidences), minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / counted.sum())
 
 
 def bins_of(confidences: np.ndarray) -> np.ndarray:
@@ -144,13 +179,13 @@ def bins_of(confidences: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(confidences * CALIBRATION_BINS).astype("int64") - 1, 0, CALIBRATION_BINS - 1)
 
 
-def _per_class(confusion: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
+def _per_class(confusion: np.ndarray, examples: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
     hits = confusion.diagonal()
     support, guessed = confusion.sum(axis=1), confusion.sum(axis=0)
     return [
         {
             "name": name,
-            "support": int(support[index]),
+            "support": int(examples[index]),
             "precision": ratio(hits[index], guessed[index]),
             "recall": ratio(hits[index], support[index]),
             "f1": ratio(2 * hits[index], guessed[index] + support[index]),

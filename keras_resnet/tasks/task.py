@@ -27,7 +27,7 @@ class Task:
         plain_loss: the metric that is the loss without smoothing, weights and regularization.
         read: `(model, outputs, activation)` to what `score` and `answers` take, in float64.
         probabilities: of what was read, `(examples, classes)`; None where outputs are numbers.
-        score: `(read outputs, labels, class names, thresholds)` to the figures of `evaluate`.
+        score: `(read outputs, labels, class names, thresholds, weights)` to the figures of `evaluate`.
         answers: `(read outputs, class names, units, top, thresholds)` to what `predict` says of each example.
         figures: those of `score` that a page shows first, with their titles.
         curves: metrics whose course a page draws, with their titles.
@@ -43,7 +43,7 @@ class Task:
     plain_loss: str
     read: Callable[[keras.Model, np.ndarray, str | None], np.ndarray]
     probabilities: Callable[[np.ndarray], np.ndarray] | None
-    score: Callable[[np.ndarray, np.ndarray, Sequence[str], Sequence[float]], dict[str, Any]]
+    score: Callable[..., dict[str, Any]]
     answers: Callable[[np.ndarray, Sequence[str], Sequence[str], int, Sequence[float]], list[dict[str, Any]]]
     figures: dict[str, str]
     curves: dict[str, str]
@@ -69,15 +69,23 @@ def _values(model: keras.Model, outputs: np.ndarray, activation: str | None) -> 
 
 
 def _score_classes(
-    class_scores: np.ndarray, labels: np.ndarray, names: Sequence[str], thresholds: Sequence[float] = ()
+    class_scores: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[float] = (),
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    return scores.classification(class_scores, labels, names)
+    return scores.classification(class_scores, labels, names, weights)
 
 
 def _score_values(
-    outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], thresholds: Sequence[float] = ()
+    outputs: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    thresholds: Sequence[float] = (),
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    return scores.regression(outputs, targets)
+    return scores.regression(outputs, targets, weights)
 
 
 def _numbers(

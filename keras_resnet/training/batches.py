@@ -42,9 +42,10 @@ def evaluation_batches(
         table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
     counts = _which_count(size, shard)
 
-    def weighted(step: Any, batch: tuple[Any, Any]) -> tuple[Any, Any, Any]:
-        images, labels = batch
-        weight = keras.ops.ones(keras.ops.shape(labels)[:1]) if table is None else keras.ops.take(table, labels, axis=0)
+    def weighted(step: Any, batch: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        images, labels, *own = batch
+        weight = own[0] if own else keras.ops.ones(keras.ops.shape(labels)[:1])
+        weight = weight if table is None else keras.ops.take(table, labels, axis=0)
         if group is not None:
             weight = keras.ops.where(counts[step][: keras.ops.shape(labels)[0]], weight, -1.0)
         return images, labels, weight

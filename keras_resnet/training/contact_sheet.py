@@ -71,7 +71,7 @@ def preview(
 
 def _first_examples(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first examples and their labels, pictures in [0, 255]."""
-    images, labels = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
+    images, labels, *_ = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
     shown = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
     return shown, np.asarray(labels)[:count]
 

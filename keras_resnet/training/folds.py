@@ -124,7 +124,7 @@ def cross_validate(
     if extra.exists():
         raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")
     shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "weights": weights}
-    rows, outputs, labels, cuts, parts = [], [], [], list[Any](), []
+    rows, outputs, labels, cuts, parts, weights_of = [], [], [], list[Any](), [], []
     for number, name in enumerate(names, start=1):
         own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
         run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
@@ -133,6 +133,7 @@ def cross_validate(
         task = TASKS[run.record.task or run.dataset.task]
         outputs.append(task.read(run.model, found[0], run.record.activation))
         labels.append(found[1])
+        weights_of.append(run.dataset.weights_of("test"))
         cuts.append(np.tile(run.record.thresholds, (len(found[1]), 1)) if run.record.thresholds else ())
         examples = run.dataset.split("test")
         parts += [(examples.name_of(index), number) for index in range(len(examples))]
@@ -140,8 +141,10 @@ def cross_validate(
         keras.backend.clear_session()
     # Of several labels an example each model has thresholds of its own.
     rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
-    scored = task.score(np.concatenate(outputs), np.concatenate(labels), last.dataset.class_names, rows_of_cuts)
-    _write_predictions(folder / PREDICTIONS, parts, np.concatenate(labels), np.concatenate(outputs), last)
+    counts = None if weights_of[0] is None else np.concatenate(weights_of)
+    truth = np.concatenate(labels)
+    scored = task.score(np.concatenate(outputs), truth, last.dataset.class_names, rows_of_cuts, counts)
+    _write_predictions(folder / PREDICTIONS, parts, truth, np.concatenate(outputs), last)
     files.write_atomically(
         folder / MEAN_MODEL,
         lambda path: save_model(mean_of_models([Run.load(folder / name).model for name in names]), path),

@@ -8,6 +8,7 @@ from typing import Any
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.data.class_balance import LabelWeights
+from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
 from keras_resnet.errors import BadValue
@@ -203,10 +204,18 @@ class Data(fields.Section):
             mixed: whether labels are mixed, which Keras cannot weigh.
 
         Raises:
-            ValueError: the labels cannot be weighed.
+            ValueError: the labels cannot be weighed, or examples have weights of their own.
         """
+        has_weights = dataset.weights_of("train") is not None
+        if mixed and has_weights:
+            raise mixed_weights("augment.mixup or augment.cutmix")
         if self.balance not in WEIGHTINGS or dataset.task == MULTILABEL.name:
             return None
+        if has_weights:
+            raise BadValue(
+                f"data.balance={self.balance!r} was given with examples that have weights. Allowed is one of the two, "
+                "or data.balance='sampling' beside the weights. Set it, or multiply the weights of rare classes."
+            )
         if mixed:
             raise BadValue(
                 f"data.balance={self.balance!r} was given with augment.mixup or augment.cutmix, whose labels belong to "

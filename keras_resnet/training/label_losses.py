@@ -179,8 +179,8 @@ class MeanRocAuc(keras.metrics.AUC):
         self.num_classes = num_classes
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Counts a batch; weights of examples are ignored."""
-        super().update_state(keras.ops.cast(rows_of(y_true, y_pred) >= 0.5, "float32"), y_pred)
+        """Counts a batch."""
+        super().update_state(keras.ops.cast(rows_of(y_true, y_pred) >= 0.5, "float32"), y_pred, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

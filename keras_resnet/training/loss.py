@@ -37,12 +37,14 @@ class LabelFacts:
         class_shares: the share of each class among the labels, which `logit_adjustment` takes; None for no adjustment.
         label_weights: of several labels an example, weights of yes and of no for each class; None for 1.
         num_classes: of several labels an example; 0 for other tasks.
+        are_weighted: whether examples have weights, by which they count in the metrics too.
     """
 
     targets: TargetScale | None = None
     class_shares: tuple[float, ...] | None = None
     label_weights: LabelWeights | None = None
     num_classes: int = 0
+    are_weighted: bool = False
 
 
 def _cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:

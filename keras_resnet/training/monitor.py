@@ -116,7 +116,7 @@ class MeanRecall(keras.metrics.Metric):
         self._direction = "up"
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Counts a batch: labels as integers or rows of shares, one output or one per class. Weights are ignored."""
+        """Counts a batch: labels as integers or rows of shares, one output or one per class."""
         ops = keras.ops
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_true.shape) == 2 and y_true.shape[-1] == self.num_classes and self.num_classes > 1:
@@ -126,13 +126,15 @@ class MeanRecall(keras.metrics.Metric):
             guesses = ops.cast(ops.reshape(y_pred, (-1,)) > self.threshold, "int32")
         else:
             guesses = ops.argmax(y_pred, axis=-1)
+        if sample_weight is not None:
+            truth = truth * ops.reshape(ops.cast(sample_weight, truth.dtype), (-1, 1))
         right = truth * ops.one_hot(guesses, self.num_classes)
         self.hits.assign_add(ops.cast(ops.sum(right, axis=0), self.hits.dtype))
         self.support.assign_add(ops.cast(ops.sum(truth, axis=0), self.support.dtype))
 
     def result(self) -> Any:
         """Returns the mean over the classes that occur, or the recall of the one."""
-        recalls = self.hits / keras.ops.maximum(self.support, 1.0)
+        recalls = self.hits / keras.ops.where(self.support > 0, self.support, 1.0)
         if self.label is not None:
             return recalls[self.label]
         present = keras.ops.cast(self.support > 0, recalls.dtype)

@@ -244,7 +244,7 @@ def build_metrics(network: keras.Model, batches: Any, outputs: int) -> None:
         batches: of training.
         outputs: of the network.
     """
-    images, labels = next(iter(batches))
+    images, labels, *_ = next(iter(batches))
     network.compute_metrics(images, labels, keras.ops.zeros((len(labels), outputs)))
     network.reset_metrics()
 

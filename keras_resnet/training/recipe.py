@@ -202,7 +202,7 @@ class Recipe:
         return {
             "optimizer": self.optimizer.build(learning_rate, self.train.precision, steps_per_epoch),
             "loss": loss,
-            "metrics": [*metrics, *further],
+            "weighted_metrics" if facts is not None and facts.are_weighted else "metrics": [*metrics, *further],
         }
 
     def label_facts(self, dataset: Any) -> LabelFacts:
@@ -220,6 +220,7 @@ class Recipe:
             class_shares=self.loss.shares_of(labels, dataset.num_outputs),
             label_weights=self.data.label_weights(dataset),
             num_classes=dataset.num_outputs if self.loss.choice.task is MULTILABEL else 0,
+            are_weighted=dataset.weights_of("train") is not None,
         )
 
     def _classes_of(self, class_names: Sequence[str]) -> Sequence[str]:

@@ -23,7 +23,7 @@ def score(
     batch_size: int,
     group: Group | None = None,
 ) -> dict[str, Any]:
-    """Scores a model on every example of a split, each counted once.
+    """Scores a model on every example of a split, each counted once, or by its weight where examples have weights.
 
     Args:
         model: takes images as the dataset has them; a classifier may end in logits or in probabilities.
@@ -41,7 +41,8 @@ def score(
     else:
         outputs, labels = _divided(model, dataset, split, record, batch_size, group)
     task = TASKS[record.task or dataset.task]
-    return task.score(task.read(model, outputs, record.activation), labels, dataset.class_names, record.thresholds)
+    read, weights = task.read(model, outputs, record.activation), dataset.weights_of(split)
+    return task.score(read, labels, dataset.class_names, record.thresholds, weights)
 
 
 def choose_thresholds(
@@ -58,7 +59,8 @@ def choose_thresholds(
     """
     predict = outputs_and_labels if group is None else partial(_divided, group=group)
     outputs, labels = predict(model, dataset, "validation", record, batch_size)
-    return multilabel.choose_thresholds(MULTILABEL.read(model, outputs, record.activation), labels)
+    read = MULTILABEL.read(model, outputs, record.activation)
+    return multilabel.choose_thresholds(read, labels, dataset.weights_of("validation"))
 
 
 def outputs_and_labels(
@@ -94,7 +96,7 @@ def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray,
 
     Args:
         model: takes images as the batches hold them.
-        batches: `(images, labels)` pairs, such as `dataset.batches("test", 64)`.
+        batches: `(images, labels)`, with weights or without, such as `dataset.batches("test", 64)`.
 
     Returns:
         `(outputs, labels)`: float32 `(examples, outputs)`, and the labels as they come.
@@ -104,7 +106,7 @@ def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray,
     """
     outputs, labels = [], []
     size = 0
-    for images, batch_labels in batches:
+    for images, batch_labels, *_ in batches:
         images, batch_labels = np.asarray(images), np.asarray(batch_labels)
         examples = len(images)
         size = size or examples

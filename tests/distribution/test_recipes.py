@@ -35,9 +35,10 @@ class Losses(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.found.append(float(logs["loss"]))
 
-out, overrides, kind = sys.argv[1:4]
+out, overrides, kind, data = sys.argv[1:5]
 run = training.fit(
-    "quick", out=out, overrides=json.loads(overrides), distribution=kind, resume=True, callbacks=[Losses()], verbose=0
+    "quick", data=data, out=out, overrides=json.loads(overrides), distribution=kind, resume=True, callbacks=[Losses()],
+    verbose=0,
 )
 whole = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights()))
 told = {"losses": Losses.found, "weights": whole.hexdigest(), "validation": run.history["val_loss"]}
@@ -65,9 +66,9 @@ EXACT = 52
 IN_THE_STEP = {"augment.augment_on": "device", "data.balance": "weights", "model.l2": 1e-4}
 
 
-def train(count, out, overrides):
+def train(count, out, overrides, spec="digits"):
     kind = "multiworker" if count > 1 else "none"
-    with started(count, ["-c", SCRIPT, str(out), json.dumps({**SMALL, **overrides}), kind]) as processes:
+    with started(count, ["-c", SCRIPT, str(out), json.dumps({**SMALL, **overrides}), kind, spec]) as processes:
         return [json.loads(out.splitlines()[-1]) for out, _ in ended(processes)]
 
 
@@ -103,6 +104,20 @@ def test_processes_give_the_run_of_one(tmp_path, count, overrides):
     # The first one writes, and every process has the run.
     assert {found["path"] for found in together} == {str(tmp_path / "together")}
     assert training.Run.load(tmp_path / "together").history["val_loss"] == together[0]["validation"]
+
+
+@pytest.mark.slow
+def test_weights_of_examples_count_in_every_process(tmp_path):
+    digits, rng = data.load("digits"), np.random.default_rng(0)
+    arrays = {}
+    for suffix, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        arrays[f"x_{suffix}"], arrays[f"y_{suffix}"] = digits.arrays(split)
+        arrays[f"w_{suffix}"] = rng.uniform(0, 3, digits.sizes[split])
+    np.savez(tmp_path / "digits.npz", **arrays)
+    overrides = {"train.epochs": 2, "augment.noise": 0.5}
+    (alone,) = train(1, tmp_path / "alone", overrides, f"npz:{tmp_path / 'digits.npz'}")
+    together = train(2, tmp_path / "together", overrides, f"npz:{tmp_path / 'digits.npz'}")
+    check_equal(alone, together)
 
 
 def command(out, *words):

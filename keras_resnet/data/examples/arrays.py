@@ -22,6 +22,7 @@ class ArrayExamples:
         images: `(examples, *space, channels)`, uint8 or float32.
         labels: int32 `(examples,)`, or float32 `(examples,)` or `(examples, outputs)` for regression.
         names: of the files that the images were read from; None where there were none.
+        weights: how much each counts, float32 `(examples,)`; None where all count alike.
 
     Attributes:
         numbers: of the examples in the source, for messages; None where they are counted in the split.
@@ -29,9 +30,16 @@ class ArrayExamples:
 
     numbers: np.ndarray | None = None
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        names: Sequence[str] | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.labels = labels
         self.names = names
+        self.weights = weights
         # On the CPU whatever else there is: a GPU's memory is for the model.
         with tf.device("CPU:0"):
             self._images = tf.constant(images)
@@ -64,10 +72,12 @@ class ArrayExamples:
         return next((ends for ends in divided if ends[0] <= low < high <= ends[1]), None)
 
     def fingerprint(self) -> bytes:
-        """Returns a sha256 over all pixels and labels."""
+        """Returns a sha256 over all pixels, labels and weights."""
         digest = hashlib.sha256(repr((self._images.shape.as_list(), self._images.dtype.name)).encode())
         digest.update(_bytes_of(self._images.numpy()))
         digest.update(_bytes_of(self.labels))
+        if self.weights is not None:
+            digest.update(_bytes_of(self.weights))
         return digest.digest()
 
     @property
@@ -88,7 +98,8 @@ class ArrayExamples:
     def take(self, indices: np.ndarray) -> "ArrayExamples":
         """Returns the split that holds these examples, in this order."""
         names = None if self.names is None else [self.names[index] for index in indices]
-        return ArrayExamples(self._images.numpy()[indices], self.labels[indices], names)
+        weights = None if self.weights is None else self.weights[indices]
+        return ArrayExamples(self._images.numpy()[indices], self.labels[indices], names, weights)
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""

@@ -44,6 +44,7 @@ class EncodedExamples:
         largest: pixels of the largest image; 0 where nobody has looked.
         spans: int64 `(examples, 2)`, where an image begins in its file and how many bytes it has; None for whole files
             or bytes.
+        weights: how much each example counts, float32 `(examples,)`; None where all count alike.
     """
 
     contents: np.ndarray
@@ -56,6 +57,7 @@ class EncodedExamples:
     is_deep: bool = False
     largest: int = 0
     spans: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -67,11 +69,13 @@ class EncodedExamples:
         return BYTES
 
     def fingerprint(self) -> bytes:
-        """Returns a sha256 over identities, labels and orientations."""
+        """Returns a sha256 over identities, labels, orientations and weights."""
         digest = hashlib.sha256()
         for identity in self.identities:
             digest.update(f"{identity}\0".encode("utf-8", "surrogateescape"))
         digest.update(self.labels.tobytes() + self.orientations.tobytes())
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.digest()
 
     def take(self, indices: np.ndarray) -> "EncodedExamples":
@@ -82,7 +86,7 @@ class EncodedExamples:
             "orientations",
             "identities",
             "signatures",
-            *(["spans"] * (self.spans is not None)),
+            *(name for name in ("spans", "weights") if getattr(self, name) is not None),
         )
         chosen = {name: getattr(self, name)[indices] for name in names}
         return dataclasses.replace(self, **chosen)
@@ -101,7 +105,8 @@ class EncodedExamples:
         Raises:
             tf.errors.OpError: an image does not decode; `find_bad` says which.
         """
-        return ArrayExamples(*self.arrays(None), [self.name_of(index) for index in range(len(self))])
+        names = [self.name_of(index) for index in range(len(self))]
+        return ArrayExamples(*self.arrays(None), names, self.weights)
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""

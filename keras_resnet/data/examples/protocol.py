@@ -21,6 +21,10 @@ class Examples(Protocol):
         """int32 `(examples,)`, or float32 for regression; None where they stand in files that are streamed."""
 
     @property
+    def weights(self) -> np.ndarray | None:
+        """How much each example counts, float32 `(examples,)`; None where nothing says it."""
+
+    @property
     def image_shape(self) -> tuple[int | None, ...]:
         """`(*space, channels)`, None where sizes differ."""
 

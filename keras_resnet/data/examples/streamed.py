@@ -88,6 +88,11 @@ class StreamedExamples:
         """None: they stand in the files."""
         return None
 
+    @property
+    def weights(self) -> None:
+        """None: records have none."""
+        return None
+
     def take(self, indices: np.ndarray) -> "StreamedExamples":
         """Returns the split that holds these examples, which must follow each other.
 

@@ -25,6 +25,7 @@ from keras_resnet.data.sources.listing import (
 )
 from keras_resnet.data.sources.manifest import check_manifest
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
+from keras_resnet.data.sources.weights import check_named, weights_beside
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 
@@ -47,7 +48,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     if options.manifest is not None:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]
         check_manifest(options.manifest, root, paths)
-    splits = _scan(root, classes, names, options, report)
+    splits = _scan(spec, root, classes, names, options, report)
     groups = _groups(spec, splits, options, report)
     splits = divided(splits, options, groups)
     report[counted] += division(splits, len(classes))
@@ -76,6 +77,7 @@ def _groups(
 
 
 def _scan(
+    spec: str,
     root: pathlib.Path,
     classes: dict[str, ClassFolders],
     names: tuple[str, ...],
@@ -91,6 +93,9 @@ def _scan(
     settle(bad, len(headers), options, report)
     report_kinds(headers.values(), options, report)
     is_deep = any(header.bits == 16 for header in headers.values() if isinstance(header, Header))
+    weights = weights_beside(spec, root, report)
+    if weights is not None:
+        check_named(spec, root, weights, {os.path.normpath(path) for path in everything})
     splits = {}
     for split, found in classes.items():
         kept = [(path, header) for path in labelled[split] if isinstance(header := headers[path], Header)]
@@ -104,7 +109,12 @@ def _scan(
                 row[several] = 1
         else:
             labels = np.array([label for (label,) in own], "int32")
-        splits[split] = dataclasses.replace(pictures(root, kept, labels, options), is_deep=is_deep)
+        counts = (
+            None
+            if weights is None
+            else np.array([weights.get(os.path.normpath(path), 1.0) for path, _ in kept], "float32")
+        )
+        splits[split] = dataclasses.replace(pictures(root, kept, labels, options), is_deep=is_deep, weights=counts)
     return splits
 
 

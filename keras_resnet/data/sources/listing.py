@@ -10,6 +10,8 @@ from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"})
+# How much the examples count, beside class folders: its columns are called path and weight.
+WEIGHTS_NAME = "weights.csv"
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
@@ -102,7 +104,7 @@ def list_classes(root: pathlib.Path, report: list[str], known: tuple[str, ...] |
         elif not entry.is_dir():
             suffix = pathlib.Path(entry.name).suffix.lower()
             loose += suffix in EXTENSIONS
-            ignored.extensions[suffix] += suffix not in EXTENSIONS
+            ignored.extensions[suffix] += suffix not in EXTENSIONS and entry.name != WEIGHTS_NAME
         else:
             files[entry.name] = _walk(pathlib.Path(entry.path), ignored)
     ignored.extensions += collections.Counter()  # drops the zeros

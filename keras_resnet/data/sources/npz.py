@@ -19,10 +19,13 @@ from keras_resnet.tasks.labels import class_counts, count_classes
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
-KEYS = ("x", "y", *(f"{axis}_{suffix}" for suffix in SUFFIXES for axis in "xy"), "class_names", "units")
+KEYS = ("x", "y", "w", *(f"{axis}_{suffix}" for suffix in SUFFIXES for axis in "xyw"), "class_names", "units")
 # What numpy, zipfile and zlib raise for files that are cut, corrupted, encrypted or of another kind.
 UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
-ALLOWED = "x_train, y_train, x_test, y_test, optionally x_val and y_val; or x and y; and class_names or units"
+ALLOWED = (
+    "x_train, y_train, x_test, y_test, optionally x_val and y_val; or x and y; weights of the examples as w_train and "
+    "so on, or w; and class_names or units"
+)
 
 
 def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
@@ -57,7 +60,9 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
         num_outputs = width
     splits = {
         split: ArrayExamples(
-            as_images(arrays[pairs[split][0]], f"{pairs[split][0]} of {path}", options.rank), labels[split]
+            as_images(arrays[pairs[split][0]], f"{pairs[split][0]} of {path}", options.rank),
+            labels[split],
+            weights=_weights(path, arrays, pairs[split][0], len(labels[split])),
         )
         for split in pairs
     }
@@ -120,6 +125,20 @@ def _pairs(path: pathlib.Path, arrays: dict[str, Any]) -> dict[str, tuple[str, s
         missing = incomplete or ["x_train", "y_train"]
         raise BadValue(f"npz:{path} lacks {missing}. Allowed are {ALLOWED}. Add the missing arrays.")
     return present
+
+
+def _weights(path: pathlib.Path, arrays: dict[str, Any], x_key: str, examples: int) -> np.ndarray | None:
+    """Returns the weights of the examples of a split; None where the file has none."""
+    key = "w" + x_key[1:]
+    if key not in arrays:
+        return None
+    found = np.asarray(arrays[key])
+    if found.shape != (examples,) or found.dtype.kind not in "iufb":
+        raise BadValue(
+            f"{key} of {path} has dtype {found.dtype} and shape {found.shape}. Allowed is a number for each of the "
+            f"{examples} examples, ({examples},). Correct the array."
+        )
+    return found.astype("float32")
 
 
 def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...]:

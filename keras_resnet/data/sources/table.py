@@ -1,6 +1,7 @@
 """Tables of labels: a CSV or parquet file that names a picture or an array in each row, its label and its group."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import SPLIT_FOLDERS, resolve
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.data.sources.table_labels import Row, are_yes_and_no, columns_of_yes_and_no, divider_of, read_labels
+from keras_resnet.data.sources.weights import read_weight, weights_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.tasks.labels import class_counts
@@ -32,7 +34,9 @@ ROLES = {
     "label": ("label", "labels", "class", "target", "y"),
     "split": ("split",),
     "group": ("group", "patient", "patient_id", "subject", "subject_id"),
+    "weight": ("weight", "sample_weight", "example_weight"),
 }
+OPTIONAL = ("split", "group", "weight")
 SPLITS = {**SPLIT_FOLDERS, "training": "train", "valid": "validation", "dev": "validation", "testing": "test"}
 SPLIT_ORDER = ("train", "validation", "test")
 NAMED_AT_MOST = 5
@@ -117,9 +121,12 @@ def _columns(
             f"{spec} has the columns {header}. Allowed are different names, none empty. Correct the first line."
         )
     lower = {name.lower(): name for name in header}
+    taken = {name for names in options.columns.values() for name in names}
     columns: dict[str, list[str]] = {}
     for role, names in ROLES.items():
         given = options.columns.get(role)
+        if given == ("none",) and role in OPTIONAL and "none" not in header:
+            continue
         if given is not None:
             unknown = [name for name in given if name not in header]
             if unknown:
@@ -129,7 +136,7 @@ def _columns(
                 )
             columns[role] = list(given)
             continue
-        found = [lower[name] for name in names if name in lower]
+        found = [lower[name] for name in names if name in lower and lower[name] not in taken]
         if len(found) > 1 and role in ("path", "label"):
             raise BadValue(
                 f"{spec} has the columns {', '.join(map(repr, found))}, any of which may be the {role}. Say which: "
@@ -176,7 +183,7 @@ def _rows(
     """Returns the rows; every fault in them is told with its line."""
     place = {name: number for number, name in enumerate(header)}
     root = options.data_dir or path.parent
-    rows, faults, seen = [], list[str](), dict[str, int]()
+    rows, faults, seen, weight = [], list[str](), dict[str, int](), None
     may_be_empty = options.task is MULTILABEL and len(columns["label"]) == 1  # a list of no labels
     for line, row in cells:
         value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
@@ -190,17 +197,20 @@ def _rows(
             faults.append(f"line {line} has the split {split!r}")
         elif "group" in value and not value["group"][0]:
             faults.append(f"line {line} has no group")
+        elif "weight" in value and (weight := read_weight(value["weight"][0])) is None:
+            faults.append(f"line {line} has the weight {value['weight'][0]!r}")
         else:
             full = os.path.normpath(os.path.join(root, os.path.expanduser(file)))
             if full in seen:
                 faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
             seen[full] = line
-            rows.append(Row(line, full, value["label"], SPLITS.get(split), value.get("group", (None,))[0]))
+            rows.append(Row(line, full, value["label"], SPLITS.get(split), value.get("group", (None,))[0], weight))
     if faults:
         more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
         raise BadValue(
             f"{spec}: {'; '.join(faults[:NAMED_AT_MOST])}{more}. Allowed is a path and a label in every line, each "
-            "file once, and the splits train, validation and test. Correct the lines."
+            "file once, the splits train, validation and test, and weights that are numbers from 0 on. Correct the "
+            "lines."
         )
     if not rows:
         raise BadValue(f"{spec}: {str(path)!r} has no line beside its column names. Add the examples.")
@@ -222,7 +232,8 @@ def _pictures(
     report_kinds(headers, options, report)
     kept = [index for index, header in enumerate(headers) if isinstance(header, Header)]
     files = [(rows[index].path, header) for index, header in enumerate(headers) if isinstance(header, Header)]
-    return pictures(root, files, labels[kept], options), kept
+    examples = pictures(root, files, labels[kept], options)
+    return dataclasses.replace(examples, weights=weights_of([rows[index] for index in kept])), kept
 
 
 def _arrays(
@@ -256,4 +267,4 @@ def _arrays(
         arrays.append(array)
     stacked = as_images(np.stack(arrays), f"{spec}", options.rank)
     report.append(f"{len(rows)} arrays of shape {arrays[0].shape}")
-    return ArrayExamples(stacked, labels), list(range(len(rows)))
+    return ArrayExamples(stacked, labels, weights=weights_of(rows)), list(range(len(rows)))

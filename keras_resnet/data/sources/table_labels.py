@@ -25,6 +25,7 @@ class Row:
         label: as it is written; several where the table has several columns of targets.
         split: "train", "validation", "test"; None where the table does not say.
         group: which examples stay together; None where the table does not say.
+        weight: how much the example counts; None where the table does not say.
     """
 
     line: int
@@ -32,6 +33,7 @@ class Row:
     label: tuple[str, ...]
     split: str | None
     group: str | None
+    weight: float | None = None
 
 
 def read_labels(

@@ -1,0 +1,101 @@
+"""Batches of a split with everything that goes with them: random transforms, parts of several processes, weights."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.examples import pipeline
+from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.shards import finite_part, rows_of_part
+from keras_resnet.errors import BadValue
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
+from keras_resnet.preprocessing.mixing import Mixing
+
+
+def training_of(
+    examples: Examples,
+    plan: Plan,
+    image_shape: tuple[int | None, ...],
+    augmentation: Any,
+    operations: Sequence[BatchOperation],
+    weights: np.ndarray | None,
+) -> tf.data.Dataset:
+    """Returns infinite training batches after their random transforms: images, labels, and weights where there are any.
+
+    Args:
+        examples: of the training split.
+        plan: of the batches.
+        image_shape: of the dataset.
+        augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
+        operations: of whole batches, which follow it.
+        weights: of the examples; None where all count alike.
+
+    Raises:
+        ValueError: examples that have weights are to be mixed.
+    """
+    mixing = [operation for operation in operations if isinstance(operation, Mixing)]
+    if weights is not None and mixing:
+        raise mixed_weights(type(mixing[0]).__name__)
+    batches = _transformed(examples, plan, image_shape, augmentation, operations)
+    if weights is None:
+        return batches
+    table = tf.constant(weights)
+    drawn = plan.indices(len(examples)).map(lambda samples, indices: tf.gather(table, indices))
+    return _with_weights(batches, drawn)
+
+
+def mixed_weights(argument: str) -> BadValue:
+    """Returns the error for examples that have weights and are to be mixed.
+
+    Args:
+        argument: what mixes them.
+    """
+    return BadValue(
+        f"{argument} was given with examples that have weights. A mixed example belongs to two, whose weights differ. "
+        "Mix nothing, or leave the weights out (of a table columns='weight=none', in a recipe data.columns)."
+    )
+
+
+def _transformed(
+    examples: Examples,
+    plan: Plan,
+    image_shape: tuple[int | None, ...],
+    augmentation: Any,
+    operations: Sequence[BatchOperation],
+) -> tf.data.Dataset:
+    changes = pipeline.transforms_of(augmentation, operations, image_shape, plan.seed)
+    if changes is None:
+        return examples.training(plan)
+    # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
+    whole = dataclasses.replace(plan, shard=0, num_shards=1)
+    batches = pipeline.apply_transforms(examples.training(whole), changes, plan.start_step)
+    if plan.num_shards == 1:
+        return batches
+    mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)
+    return batches.map(lambda images, labels: (images[mine], labels[mine]))
+
+
+def finite_of(examples: Examples, plan: Plan, shard: tuple[int, int], weights: np.ndarray | None) -> tf.data.Dataset:
+    """Returns every example once, in order: images, labels, and weights where there are any.
+
+    Args:
+        examples: a split.
+        plan: of the batches.
+        shard: `(index, count)` of the process, as for `finite_part`.
+        weights: of the examples; None where all count alike.
+    """
+    batches = finite_part(examples, plan, *shard)
+    if weights is None:
+        return batches
+    index, count = shard
+    rows = rows_of_part(len(examples), plan.batch_size, index, count)
+    ordered = tf.data.Dataset.from_tensor_slices(weights[rows]).batch(-(-plan.batch_size // count))
+    return _with_weights(batches, ordered)
+
+
+def _with_weights(batches: tf.data.Dataset, weights: tf.data.Dataset) -> tf.data.Dataset:
+    return tf.data.Dataset.zip((batches, weights)).map(lambda batch, weight: (*batch, weight))

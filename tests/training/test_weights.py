@@ -1,0 +1,242 @@
+"""Weights of examples: gradients, metrics and scores count by them, as scikit-learn's figures do."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn import metrics
+
+tf = pytest.importorskip("tensorflow")
+
+from keras_resnet import data, evaluation, training  # noqa: E402
+from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
+from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
+from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+
+SMALL = {
+    "model.width": 4,
+    "train.epochs": 2,
+    "train.batch_size": 16,
+    "schedule.name": "constant",
+    "optimizer.learning_rate": 0.01,
+}
+TASKS = {
+    "classes": lambda digits: digits,
+    "several": lambda digits: np.stack([digits > 4, digits % 2], axis=1).astype("int64"),
+    "numbers": lambda digits: digits * 1.5,
+}
+LOSSES = {"classes": "cross_entropy", "several": "multilabel_cross_entropy", "numbers": "mean_squared_error"}
+
+
+@pytest.fixture(scope="module")
+def weighted(tmp_path_factory):
+    """200 digits with weights from 0 to 5, labelled for each task."""
+    digits = data.load("digits")
+    images, labels = digits.arrays("train", 200)
+    folder = tmp_path_factory.mktemp("weighted")
+    weights = np.random.default_rng(0).uniform(0, 5, 200).round()
+    for name, make in TASKS.items():
+        np.savez(folder / f"{name}.npz", x=images, y=make(labels), w=weights)
+    return folder
+
+
+def overrides_for(task, **more):
+    return {**SMALL, "loss.name": LOSSES[task], **more}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_figures_are_those_of_scikit_learn(tmp_path, weighted, task):
+    run = training.fit(
+        "quick",
+        data=f"npz:{weighted}/{task}.npz",
+        out=tmp_path / "run",
+        overrides=overrides_for(task, **{"train.epochs": 1}),
+        verbose=0,
+    )
+    dataset = run.dataset
+    truth, weights = dataset.split("test").labels, dataset.weights_of("test")
+    outputs = run.model.predict(dataset.batches("test", 64), verbose=0)
+    found = run.metrics["test"]
+    if task == "classes":
+        guesses = outputs.argmax(axis=1)
+        expected = {
+            "accuracy": metrics.accuracy_score(truth, guesses, sample_weight=weights),
+            "loss": metrics.log_loss(truth, softmax(outputs), labels=range(10), sample_weight=weights),
+        }
+        rows = metrics.precision_recall_fscore_support(
+            truth, guesses, labels=range(10), sample_weight=weights, zero_division=0
+        )
+        for name, values in zip(("precision", "recall", "f1"), rows, strict=False):
+            np.testing.assert_allclose([row[name] for row in found["per_class"]], values, atol=1e-6)
+    elif task == "several":
+        probabilities = sigmoid(outputs)
+        cuts = [row["threshold"] for row in found["per_class"]]
+        right = (probabilities >= cuts) == truth
+        expected = {
+            "accuracy": np.average(right.mean(axis=1), weights=weights),
+            "exact_match": np.average(right.all(axis=1), weights=weights),
+            "f1": metrics.f1_score(truth, probabilities >= cuts, average="macro", sample_weight=weights),
+            "roc_auc": metrics.roc_auc_score(truth, probabilities, average="macro", sample_weight=weights),
+            "average_precision": metrics.average_precision_score(truth, probabilities, sample_weight=weights),
+            "loss": np.mean(
+                [metrics.log_loss(truth[:, i], probabilities[:, i], sample_weight=weights) for i in range(2)]
+            ),
+        }
+    else:
+        expected = {
+            "mse": metrics.mean_squared_error(truth, outputs, sample_weight=weights),
+            "mae": metrics.mean_absolute_error(truth, outputs, sample_weight=weights),
+            "r2": metrics.r2_score(truth, outputs, sample_weight=weights),
+        }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    assert found["examples"] == len(truth)
+    # So do the figures of the epoch, and what `evaluate` says.
+    again = evaluation.evaluate(run, split="validation")
+    epoch, scored = {
+        "classes": ("val_accuracy", "accuracy"),
+        "several": ("val_cross_entropy", "loss"),
+        "numbers": ("val_mae", "mae"),
+    }[task]
+    assert run.history[epoch][0] == pytest.approx(again[scored], rel=1e-4)
+
+
+def test_intervals_are_of_the_weighted_figures(weighted):
+    dataset = data.load(f"npz:{weighted}/classes.npz")
+    rng = np.random.default_rng(1)
+    labels, weights = dataset.split("train").labels, dataset.weights_of("train")
+    probabilities = softmax(rng.normal(size=(len(labels), 10)) + 2 * np.eye(10)[labels])
+    found = evaluation.detailed_scores(probabilities, labels, dataset.class_names, weights=weights, resamples=200)
+    guesses = probabilities.argmax(axis=1)
+    words = {"sample_weight": weights}
+    expected = {
+        "accuracy": metrics.accuracy_score(labels, guesses, **words),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, guesses, **words),
+        "cohen_kappa": metrics.cohen_kappa_score(labels, guesses, **words),
+        "matthews": metrics.matthews_corrcoef(labels, guesses, **words),
+        "f1": metrics.f1_score(labels, guesses, average="macro", **words),
+        "roc_auc_micro": metrics.roc_auc_score(
+            np.eye(10)[labels].ravel(), probabilities.ravel(), sample_weight=np.repeat(weights, 10)
+        ),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    for name, value in expected.items():
+        low, high = found[f"{name}_interval"]
+        assert low < value < high
+
+
+def test_whole_weights_are_repeated_examples():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 6, 50), rng.normal(size=(50, 6))
+    times = rng.integers(0, 4, 50)
+    names = tuple("abcdef")
+    found = evaluation.scores.classification(logits, labels, names, times)
+    repeated = evaluation.scores.classification(np.repeat(logits, times, axis=0), np.repeat(labels, times), names)
+    for name in ("loss", "accuracy", "top5", "expected_calibration_error"):
+        assert found[name] == pytest.approx(repeated[name])
+    rows = np.stack([labels > 2, labels % 2], axis=1)
+    several = logits[:, :2]
+    found = multilabel.score(several, rows, ("a", "b"), (), times)
+    repeated = multilabel.score(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0), ("a", "b"))
+    for name in ("loss", "accuracy", "f1", "f1_micro", "roc_auc", "expected_calibration_error"):
+        assert found[name] == pytest.approx(repeated[name])
+    assert multilabel.choose_thresholds(several, rows, times) == pytest.approx(
+        multilabel.choose_thresholds(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0))
+    )
+
+
+@pytest.mark.parametrize("kind", ["plain", "accumulated", "sharpness-aware", "in the step"])
+def test_a_step_is_that_of_the_weighted_loss(weighted, kind):
+    more = {
+        "accumulated": {"optimizer.accumulation": 2},
+        "sharpness-aware": {"optimizer.sam_radius": 0.05},
+        "in the step": {"augment.augment_on": "device", "augment.noise": 10.0},
+    }.get(kind, {})
+    plain = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.nesterov": False}
+    more = {**more, **plain, "optimizer.weight_decay": 0.0, "loss.label_smoothing": 0.0}
+    setup = training.resolve("quick", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **more))
+    keras.utils.set_random_seed(0)
+    network = setup.build_model()
+    network.compile(**setup.compile_args())
+    twin = keras.models.clone_model(keras.Model(network.inputs, network.outputs))
+    twin.set_weights(keras.Model(network.inputs, network.outputs).get_weights())
+    steps = 2 if kind == "accumulated" else 1
+    batches = list(setup.training_batches().take(steps))
+    network.transforms = setup.transforms_in_step()
+    network.fit(setup.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False)
+
+    def slopes_of(batch):
+        images, labels, weights = batch
+        if kind == "in the step":
+            images, labels = setup.transforms_in_step()(0, images, labels)
+        with tf.GradientTape() as tape:
+            losses = keras.losses.sparse_categorical_crossentropy(labels, twin(images, training=True), from_logits=True)
+            loss = tf.reduce_sum(losses * weights) / 16
+        return tape.gradient(loss, [variable.value for variable in twin.trainable_variables])
+
+    if kind == "sharpness-aware":
+        slopes = slopes_of(batches[0])
+        before = twin.get_weights()
+        length = 0.05 / tf.linalg.global_norm(slopes)
+        for variable, slope in zip(twin.trainable_variables, slopes, strict=True):
+            variable.assign(variable + slope * length)
+        slopes = slopes_of(batches[0])
+        twin.set_weights(before)
+    else:
+        found = [slopes_of(batch) for batch in batches]
+        slopes = [sum(parts) / steps for parts in zip(*found, strict=True)]
+    for variable, slope in zip(twin.trainable_variables, slopes, strict=True):
+        variable.assign(variable - 0.01 * slope)
+    for mine, theirs in zip(network.trainable_variables, twin.trainable_variables, strict=True):
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=2e-6)
+
+
+def test_a_users_own_batches_may_have_weights():
+    """A plain `model.fit` over a `tf.data` pipeline of three parts, with the steps of this package."""
+    rng = np.random.default_rng(0)
+    x, y, w = rng.normal(size=(32, 4)).astype("float32"), rng.integers(0, 3, 32), rng.uniform(0, 3, 32)
+    batches = tf.data.Dataset.from_tensor_slices((x, y, w.astype("float32"))).batch(8)
+
+    def trained(model_class, data):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,))
+        model = model_class(inputs, keras.layers.Dense(3)(inputs))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.1), loss, weighted_metrics=[training.MeanRecall(3)])
+        return model, model.fit(data, epochs=2, verbose=0, shuffle=False).history
+
+    class NoClimb(sharpness_aware(keras.Model)):
+        radius = 0.0
+
+    plain, history = trained(keras.Model, batches)
+    climbed, same = trained(NoClimb, batches)
+    np.testing.assert_allclose(plain.get_weights()[0], climbed.get_weights()[0], atol=1e-6)
+    assert same["loss"] == pytest.approx(history["loss"], rel=1e-5)
+    guesses = plain.predict(x, verbose=0).argmax(axis=1)
+    recall = plain.evaluate(batches, verbose=0, return_dict=True)["balanced_accuracy"]
+    assert recall == pytest.approx(metrics.balanced_accuracy_score(y, guesses, sample_weight=w), rel=1e-5)
+    outputs, labels = evaluation.predict_all(plain, batches)
+    np.testing.assert_array_equal(labels, y)
+    np.testing.assert_allclose(outputs.argmax(axis=1), guesses)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"augment.mixup": 0.2}, "augment.mixup or augment.cutmix was given with examples that have weights"),
+        ({"data.balance": "weights"}, "data.balance='weights' was given with examples that have weights"),
+    ],
+)
+def test_what_weights_exclude_is_refused(weighted, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        training.resolve("quick", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **overrides))
+
+
+def test_balanced_sampling_goes_with_weights(weighted, tmp_path):
+    overrides = overrides_for("classes", **{"data.balance": "sampling", "train.epochs": 1})
+    run = training.fit(
+        "quick", data=f"npz:{weighted}/classes.npz", out=tmp_path / "run", overrides=overrides, verbose=0
+    )
+    assert np.isfinite(run.history["loss"][0])
+
+
+def test_several_labels_read_metrics_by_weights(weighted):
+    assert MULTILABEL.score([[1.0, -1.0], [1.0, 1.0]], [[1, 0], [0, 0]], ("a", "b"), (), [3.0, 1.0])["accuracy"] == 0.75
