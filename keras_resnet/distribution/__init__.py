@@ -1,4 +1,4 @@
-"""Several machines for one model: who the processes are, what they tell each other, and what Keras 3 needs for it.
+"""Several devices or machines for one model: who they are, what they tell each other, and what Keras 3 needs for it.
 
 Example:
     >>> from keras_resnet import distribution
@@ -7,6 +7,10 @@ Example:
 """
 
 from keras_resnet import needs_tensorflow  # noqa: F401
+from keras_resnet.distribution.devices import Devices as Devices
+from keras_resnet.distribution.devices import data_parallel as data_parallel
+from keras_resnet.distribution.devices import mirrored as mirrored
+from keras_resnet.distribution.devices import on_devices as on_devices
 from keras_resnet.distribution.group import Group as Group
 from keras_resnet.distribution.group import PeerLost as PeerLost
 from keras_resnet.distribution.group import join as join

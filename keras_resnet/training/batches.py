@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
@@ -39,15 +40,15 @@ def evaluation_batches(
         return batches
     table = None
     if weights is not None:
-        table = keras.ops.convert_to_tensor([weights[label] for label in range(len(weights))], "float32")
+        table = tf.constant([weights[label] for label in range(len(weights))], tf.float32)
     counts = _which_count(size, shard)
 
     def weighted(step: Any, batch: tuple[Any, ...]) -> tuple[Any, Any, Any]:
         images, labels, *own = batch
-        weight = own[0] if own else keras.ops.ones(keras.ops.shape(labels)[:1])
-        weight = weight if table is None else keras.ops.take(table, labels, axis=0)
+        weight = own[0] if own else tf.ones(tf.shape(labels)[:1])
+        weight = weight if table is None else tf.gather(table, labels)
         if group is not None:
-            weight = keras.ops.where(counts[step][: keras.ops.shape(labels)[0]], weight, -1.0)
+            weight = tf.where(counts[step][: tf.shape(labels)[0]], weight, -1.0)
         return images, labels, weight
 
     return batches.enumerate().map(weighted)
@@ -62,7 +63,7 @@ def _which_count(size: int, shard: tuple[int, int]) -> Any:
         rows = min(EVALUATION_BATCH_SIZE, size - step * EVALUATION_BATCH_SIZE)
         mine = -(-rows // count)
         found[step, :mine] = index * mine + np.arange(mine) < rows
-    return keras.ops.convert_to_tensor(found)
+    return tf.constant(found)
 
 
 def shrink_to(size: tuple[int, int]) -> BatchOperation:

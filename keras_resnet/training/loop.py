@@ -106,8 +106,6 @@ class TrainingLoop:
         # Keras counts the batches that are accumulated when it asks a schedule.
         steps = self._optimizer_steps(self.about.steps_per_epoch * recipe.optimizer.accumulation)
         self.network.compile(**self.trained.compile_args(steps_per_epoch=steps))
-        if self.group is not None:
-            self.network.jit_compile = False  # Keras's "auto" takes XLA on a GPU, which has no collective operations
         self.network.optimizer.build(self.network.trainable_variables)
         self.average = recipe.optimizer.weight_average(self.network)
         self.averages = [] if self.average is None else self.average.variables

@@ -180,7 +180,8 @@ def _check_no_strategy() -> None:
         name = type(tf.distribute.get_strategy()).__name__
         raise BadValue(
             f"Training was begun inside the scope of a {name}. A recipe makes its own. Leave the scope, and set "
-            "distribution.kind='multiworker' for several processes, or call model.fit on a network yourself."
+            "distribution.kind ('mirrored' for several devices, 'multiworker' for several processes), or call "
+            "model.fit on a network yourself."
         )
 
 

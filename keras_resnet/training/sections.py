@@ -11,7 +11,9 @@ from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
 
 MULTIWORKER = "multiworker"
-KINDS = {name: name for name in ("none", MULTIWORKER)}
+MIRRORED = "mirrored"
+DATA_PARALLEL = "data_parallel"
+KINDS = {name: name for name in ("none", MIRRORED, MULTIWORKER, DATA_PARALLEL)}
 PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
 
 
@@ -75,12 +77,15 @@ class Train(fields.Section):
 
 @dataclasses.dataclass(frozen=True)
 class Distribution(fields.Section):
-    """Who trains together: "none" is one process; "multiworker" is several, on one machine or on many.
+    """Who trains together: "none" is one device.
 
-    All processes run the same command, and each takes its part of every batch. Who they are is read from `TF_CONFIG` or
-    from Slurm. A run may go on with another number of them.
+    "mirrored" is all devices that TensorFlow sees on this machine, in one process; "data_parallel" is those that JAX
+    sees. "multiworker" is several processes, on one machine or on many: all run the same command, and who they are is
+    read from `TF_CONFIG` or from Slurm. Each device or process takes its part of every batch. A run may go on with
+    another number of them.
 
-    `synchronize_norms` gives batch norms the statistics of the whole batch instead of those of their process's part.
+    `synchronize_norms` gives batch norms the statistics of the whole batch instead of those of their own part; with
+    "data_parallel" they have them in any case.
     """
 
     title = "distribution"

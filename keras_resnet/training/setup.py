@@ -19,7 +19,7 @@ from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.network import StepPart, any_size, fit_segments, with_step_parts
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.saving import Interval
-from keras_resnet.training.together import check_parts, parts_of_group, shard_of, synchronize_norms
+from keras_resnet.training.together import check_parts, parts_of_step, shard_of, synchronize_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Setup:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
         parts = self.recipe.optimizer.step_parts()
         transforms = self.transforms_in_step()
-        parts += parts_of_group(self.group, transforms is not None)
+        parts += parts_of_step(self.recipe, self.group, transforms is not None)
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
             parts.append(StepPart(wrap, {"transforms": transforms}))
@@ -312,7 +312,7 @@ class Setup:
         with any_size(network):
             for end, size in fit_segments(stages, start_epoch, start_batch, last):
                 # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
-                network.make_train_function(force=True)
+                network.train_function = None
                 if hasattr(network, "transforms"):
                     network.transforms = self.transforms_in_step(size)
                     network.next_step.assign(start_epoch * self.steps_per_epoch + start_batch)

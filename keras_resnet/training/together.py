@@ -1,4 +1,4 @@
-"""Several processes that train one run: what they check before the first step, and the folder each works in."""
+"""Several devices or processes that train one run: what they check first, and the folder each process works in."""
 
 import contextlib
 import json
@@ -9,28 +9,58 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_resnet.distribution import Group, in_group, join
+from keras_resnet.distribution import Devices, Group, data_parallel, in_group, join, mirrored, on_devices
 from keras_resnet.errors import BadValue
 from keras_resnet.training.description import RunFile, differences
 from keras_resnet.training.network import StepPart
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.sections import MULTIWORKER
+from keras_resnet.training.sections import DATA_PARALLEL, MIRRORED, MULTIWORKER
 from keras_resnet.training.state_file import newest_first
 
 T = TypeVar("T")
 
 
-def group_for(kind: str) -> Group | None:
-    """Returns the processes that train together; None for one alone.
+@contextlib.contextmanager
+def training_together(kind: str, is_planned: bool) -> Iterator[Group | None]:
+    """Gives the processes that train together; None for one alone. An error of another one in the block is named.
 
     Args:
         kind: of `Distribution`.
+        is_planned: whether nothing is trained, and nobody waited for.
 
     Raises:
-        ValueError: as for `distribution.join`.
+        ValueError: as for `distribution.join`, `mirrored` and `data_parallel`.
     """
-    group = join() if kind == MULTIWORKER else None
-    return None if group is None or group.count == 1 else group
+    group = join() if kind == MULTIWORKER and not is_planned else None
+    if group is not None and group.count > 1:
+        with group.naming_lost(lambda: "before the first step"):
+            yield group
+        return
+    devices = devices_for(kind)
+    if kind in (MIRRORED, DATA_PARALLEL):
+        print(f"distribution: {devices or 'one device'}", flush=True)
+    with contextlib.nullcontext() if devices is None else devices.scope():
+        yield None
+
+
+def devices_for(kind: str) -> Devices | None:
+    """Returns the devices of this machine that train together; None for a single one.
+
+    Args:
+        kind: of `Distribution`.
+    """
+    return mirrored() if kind == MIRRORED else data_parallel() if kind == DATA_PARALLEL else None
+
+
+def count_of_parts(recipe: Recipe, group: Group | None) -> int:
+    """Returns into how many parts a batch is divided, 1 for none.
+
+    Args:
+        recipe: of the training.
+        group: the processes that train together; None for one alone.
+    """
+    devices = devices_for(recipe.distribution.kind)
+    return group.count if group is not None else 1 if devices is None else devices.count
 
 
 def check_parts(recipe: Recipe, group: Group | None) -> None:
@@ -40,25 +70,34 @@ def check_parts(recipe: Recipe, group: Group | None) -> None:
         recipe: of the training.
         group: the processes that train together; None for one alone.
     """
-    size = recipe.train.batch_size
-    if group is not None and size % group.count:
-        near = max(size // group.count, 1) * group.count
+    size, count = recipe.train.batch_size, count_of_parts(recipe, group)
+    if size % count:
+        near = max(size // count, 1) * count
         raise BadValue(
-            f"train.batch_size={size} cannot be divided among {group.count} processes. Allowed are multiples of "
-            f"{group.count}: it is the size of the batch of all of them. Set it to such as {near}."
+            f"train.batch_size={size} cannot be divided among {count} {'devices' if group is None else 'processes'}. "
+            f"Allowed are multiples of {count}: it is the size of the batch of all of them. Set it to such as {near}."
         )
 
 
-def parts_of_group(group: Group | None, is_whole: bool) -> list[StepPart]:
-    """Returns the part of the training step that a group adds.
+def parts_of_step(recipe: Recipe, group: Group | None, is_whole: bool) -> list[StepPart]:
+    """Returns the part of the training step that several processes or devices add.
 
     Args:
+        recipe: of the training.
         group: the processes that train together; None for one alone.
         is_whole: whether each process is given whole batches, and takes its part in the step. Transforms in the step
             may mix a whole batch.
     """
-    wrap: Any = in_group
-    return [] if group is None else [StepPart(wrap, {"group": group, "takes_part": is_whole})]
+    # Keras's "auto" takes XLA on a GPU, which has no collective operations.
+    values: dict[str, Any] = {"supports_jit": False}
+    if group is not None:
+        wrap: Any = in_group
+        return [StepPart(wrap, {**values, "group": group, "takes_part": is_whole})]
+    devices = devices_for(recipe.distribution.kind)
+    if devices is None or recipe.distribution.kind != MIRRORED:
+        return []
+    wrap = on_devices
+    return [StepPart(wrap, {**values, "devices": devices})]
 
 
 def shard_of(group: Group | None) -> tuple[int, int]:
@@ -74,7 +113,8 @@ def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None)
         recipe: of the training.
         group: the processes that train together; None for one alone.
     """
-    if group is None or not recipe.distribution.synchronize_norms:
+    is_mirrored = recipe.distribution.kind == MIRRORED and count_of_parts(recipe, group) > 1
+    if not recipe.distribution.synchronize_norms or (group is None and not is_mirrored):
         return
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):

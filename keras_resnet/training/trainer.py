@@ -4,7 +4,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,15 @@ from keras_resnet.training.preflight import check_memory
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.repair import can_be_rebuilt
 from keras_resnet.training.run import PlannedRun, Run, describe_run
-from keras_resnet.training.together import check_all_same, find_together, group_for, in_all, is_true, working_folder
+from keras_resnet.training.together import (
+    check_all_same,
+    count_of_parts,
+    find_together,
+    in_all,
+    is_true,
+    training_together,
+    working_folder,
+)
 
 
 def fit(
@@ -66,8 +74,8 @@ def fit(
             classes than those of the weights make a new head, and images are normalized as the weights want them
             unless the recipe names another normalization.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
-        distribution: who trains together, "none" or "multiworker"; None for the recipe's (`distribution.kind`). Of
-            several processes each has a `Run`, and the first one alone writes.
+        distribution: who trains together, "none", "mirrored", "multiworker" or "data_parallel"; None for the recipe's
+            (`distribution.kind`). Of several processes each has a `Run`, and the first one alone writes.
         callbacks: more of Keras's callbacks, called after the run's own. Their state is not saved. Where images grow
             (`data.progressive_from`), training begins and ends once for each size.
         report: `(epoch, figures) -> bool`, called after every epoch was saved, with the figures of history.csv; True
@@ -107,9 +115,8 @@ def fit(
     overrides = {**(overrides or {}), **{name: value for name, value in more.items() if value is not None}}
     known = read_description(folder) if resume and folder is not None and folder.is_dir() else None
     kind = fill_from_run({"recipe": recipe}, seed, overrides, known)[0].distribution.kind
-    group = None if dry_run else group_for(kind)
     plan = partial(resolve, recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
-    with nullcontext() if group is None else group.naming_lost(lambda: "before the first step"):
+    with training_together(kind, dry_run) as group:
         found = find_together(group, partial(check_folder, folder, resume))
         setup = in_all(group, partial(plan, found=found, group=group))
         check_all_same(group, describe_run(setup).identity())
@@ -123,7 +130,7 @@ def fit(
                 return Run(folder, found, dataset=setup.dataset)
         keras.utils.set_random_seed(setup.recipe.train.seed)
         network = setup.build_model(model_class)
-        batch_size = setup.recipe.train.batch_size // (1 if group is None else group.count)
+        batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
         check_memory(network, batch_size, setup.recipe.train.recompute)
         if dry_run:
             return PlannedRun(describe_run(setup, network), network, setup.dataset)

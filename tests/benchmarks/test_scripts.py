@@ -40,6 +40,7 @@ SCRIPTS = {
         *("--set", "model.width=4", "--set", "train.batch_size=128"),
     ],
     "strided_pixels": ["--quick"],
+    "streaming": ["--quick"],
     "start_up": ["--quick", "--rounds", "1"],
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }

@@ -11,11 +11,12 @@ import time
 import keras
 import numpy as np
 import pytest
+from keras.src.trainers.trainer import model_supports_jit
 
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training, tuning  # noqa: E402
-from keras_resnet.distribution import Group, Peers, in_group  # noqa: E402
+from keras_resnet.distribution import Devices, Group, Peers, in_group  # noqa: E402
 from keras_resnet.distribution.step import own_draws  # noqa: E402
 from keras_resnet.training.checkpoint import Progress  # noqa: E402
 from keras_resnet.training.interruption import StopAsked  # noqa: E402
@@ -257,9 +258,12 @@ def test_draws_of_processes_differ_and_seeds_move_on_alike():
 
 
 def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda self: True)
-    recipe = training.Recipe.load("quick").replace(SMALL)
-    for group, expected in ((None, True), (Group(Peers(("a:1", "b:1"), 0, "a list"), None), False)):
+    # What Keras says on a machine with a GPU.
+    monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", model_supports_jit)
+    monkeypatch.setattr("keras_resnet.training.together.mirrored", lambda: Devices(("a", "b"), None))
+    together = Group(Peers(("a:1", "b:1"), 0, "a list"), None)
+    for kind, group, expected in (("none", None, True), ("multiworker", together, False), ("mirrored", None, False)):
+        recipe = training.Recipe.load("quick").replace({**SMALL, "distribution.kind": kind})
         setup = training.Setup.of(recipe, data.load("digits"), group=group)
         loop = TrainingLoop(tmp_path, setup, setup.build_model(), (), (), (), keras.Model, tmp_path)
         loop._begin()
