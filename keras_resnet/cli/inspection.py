@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from keras_resnet.cli.words import overrides_of
 from keras_resnet.errors import BadValue
@@ -18,7 +19,7 @@ def inspect(options: argparse.Namespace) -> None:
     Args:
         options: of `inspect-data`.
     """
-    from keras_resnet import data, evaluation, training
+    from keras_resnet import data, evaluation
     from keras_resnet.training.folds import FOLDS_FILE
 
     if options.out is not None:
@@ -33,8 +34,7 @@ def inspect(options: argparse.Namespace) -> None:
             write_label_issues(folder, options.out)
         _print_labels(evaluation.label_issues(folder), options.json)
         return
-    recipe = training.Recipe.load("quick").replace(overrides_of(options.set))
-    dataset = recipe.data.load(options.spec, options.data_dir, options.task or "classification")
+    dataset = _load(options.spec, options)
     found = data.inspect_data(dataset)
     if options.out is not None:
         from keras_resnet.report import write_inspection
@@ -47,14 +47,24 @@ def inspect(options: argparse.Namespace) -> None:
         print(one_line(line))
 
 
+def _load(spec: str, options: argparse.Namespace) -> Any:
+    """Returns a dataset as `--task`, `--data-dir` and `--set data...` say."""
+    from keras_resnet import training
+
+    recipe = training.Recipe.load("quick").replace(overrides_of(options.set))
+    return recipe.data.load(spec, options.data_dir, options.task or "classification")
+
+
 def _print_labels(found: list, is_json: bool) -> None:
     if is_json:
         print(json.dumps([dataclasses.asdict(issue) for issue in found]))
         return
     doubtful = sum(issue.is_issue for issue in found)
-    print(
-        f"{len(found):,} examples, of which {doubtful:,} have a label that is probably wrong; the most doubtful first:"
+    several = any(issue.several for issue in found)
+    what = (
+        "labels (examples times classes), of which {} are" if several else "examples, of which {} have a label that is"
     )
+    print(f"{len(found):,} {what.format(f'{doubtful:,}')} probably wrong; the most doubtful first:")
     for issue in found[:SHOWN]:
         print(one_line(f"  {issue}"))
     if doubtful > SHOWN:
@@ -79,7 +89,7 @@ def probe(options: argparse.Namespace) -> None:
         network = path
     else:
         network = models.pretrained_model(options.model or "resnet18", options.weights)
-    found = evaluation.probe(network, options.data, data_dir=options.data_dir)
+    found = evaluation.probe(network, _load(options.data, options))
     if options.json:
         print(json.dumps(found))
         return

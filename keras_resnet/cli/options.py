@@ -165,7 +165,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             DATA_DIR,
             _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
             _option("--weights", metavar="TAG|FILE|RUN", default="cifar10", help="default: %(default)s"),
-            JSON,
+            *(TASK, SET, JSON),
         ],
     ),
     "tune": (

@@ -19,10 +19,11 @@ class LabelIssue:
 
     Attributes:
         path: of the example, or its place.
-        label: that it has.
+        label: that it has; of several labels an example the answer for one class, as "crack: no".
         guess: the class that it more probably is of.
         quality: the probability of its label, by a model that had not seen it; the lower, the more doubtful.
         is_issue: whether confident learning counts it as wrong.
+        several: whether examples have several labels, each with an issue of its own.
     """
 
     path: str
@@ -30,6 +31,7 @@ class LabelIssue:
     guess: str
     quality: float
     is_issue: bool
+    several: bool = False
 
     def __str__(self) -> str:
         """Returns a line."""
@@ -38,6 +40,9 @@ class LabelIssue:
 
 def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     """Returns the examples of a cross-validation, those whose label is most doubtful first.
+
+    Of several labels an example each class is a question of its own, of yes or no: there is an issue for each example
+    and class.
 
     They are ranked by the probability of their label ("self-confidence"). `is_issue` is confident learning's: another
     class is at least as probable as it is on average for the examples that have it for a label.
@@ -65,22 +70,41 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     if header[:3] != ["path", "fold", "label"] or len(header) < 5 or not rows:
         raise BadValue(f"{os.fspath(path)!r} is of no classifier. Allowed is a column 'label' and one for each class.")
     names = header[3:]
-    several = next((row[2] for row in rows if row[2] not in names), None)
-    if several is not None:
+    are_several = [not row[2] or row[2] not in names for row in rows]
+    told = [row[2].split("|") if row[2] else [] for row in rows] if any(are_several) else [[row[2]] for row in rows]
+    strange = next((label for labels in told for label in labels if label not in names), None)
+    if strange is not None:
         raise BadValue(
-            f"{os.fspath(path)!r} has the label {several!r}, which is none of its classes. Allowed is one class an "
-            "example; of several labels an example none is ranked yet."
+            f"{os.fspath(path)!r} has the label {strange!r}, which is none of its classes. Allowed are "
+            f"{', '.join(map(repr, names))}. Write it again by a cross-validation."
         )
-    labels = np.array([names.index(row[2]) for row in rows])
     probabilities = np.array([[float(value) for value in row[3:]] for row in rows])
-    quality, guesses, issues = ranked(probabilities, labels)
-    order = np.argsort(quality, kind="stable")
-    return [
-        LabelIssue(
-            rows[index][0], names[labels[index]], names[guesses[index]], float(quality[index]), bool(issues[index])
-        )
-        for index in order
-    ]
+    paths = [row[0] for row in rows]
+    if any(are_several) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        truth = np.array([[name in labels for name in names] for labels in told])
+        found = _of_answers(paths, names, truth, probabilities)
+    else:
+        labels = np.array([names.index(label) for (label,) in told])
+        quality, guesses, issues = ranked(probabilities, labels)
+        found = [
+            LabelIssue(path, names[label], names[guess], float(sure), bool(wrong))
+            for path, label, guess, sure, wrong in zip(paths, labels, guesses, quality, issues, strict=True)
+        ]
+    return sorted(found, key=lambda issue: issue.quality)
+
+
+def _of_answers(
+    paths: Sequence[str], names: Sequence[str], truth: np.ndarray, probabilities: np.ndarray
+) -> list[LabelIssue]:
+    """Returns an issue for every example and class, of several labels an example."""
+    found = []
+    for place, name in enumerate(names):
+        chances = np.stack([1 - probabilities[:, place], probabilities[:, place]], axis=1)
+        quality, guesses, issues = ranked(chances, truth[:, place])
+        for path, label, guess, sure, wrong in zip(paths, truth[:, place], guesses, quality, issues, strict=True):
+            said, probable = (f"{name}: {'yes' if answer else 'no'}" for answer in (label, guess))
+            found.append(LabelIssue(path, said, probable, float(sure), bool(wrong), several=True))
+    return found
 
 
 def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

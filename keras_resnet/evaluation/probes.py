@@ -9,7 +9,7 @@ from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
-from keras_resnet.tasks import CLASSIFICATION, TASKS
+from keras_resnet.tasks import MULTILABEL, TASKS
 from keras_resnet.training.scoring import predict_all
 
 BATCH_SIZE = 256
@@ -34,10 +34,12 @@ def probe(
 
     Returns:
         `features`, their number; `train_examples` and `test_examples`; `knn_accuracy` and `linear_accuracy`
-        on the test split, in [0, 1].
+        on the test split, in [0, 1]. Of several labels an example `knn_roc_auc` and `linear_roc_auc`, the mean area
+        under ROC of the classes that have one.
 
     Raises:
-        TypeError, ValueError: an argument is not what is allowed, or the data has no classes or no test split.
+        TypeError, ValueError: an argument is not what is allowed, or the data has no classes or no test split, or of
+            several labels an example none that some examples have and others lack.
 
     Source:
         Neighbours: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 3.4.
@@ -57,13 +59,33 @@ def probe(
         min(neighbours, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    return {
-        "features": train.shape[1],
-        "train_examples": len(train),
-        "test_examples": len(test),
-        "knn_accuracy": float(near.fit(train, labels).score(test, truth)),
-        "linear_accuracy": float(linear.fit(train, labels).score(test, truth)),
+    told = {"features": train.shape[1], "train_examples": len(train), "test_examples": len(test)}
+    classifiers = {"knn": near, "linear": linear}
+    if labels.ndim == 2:
+        return told | {
+            f"{name}_roc_auc": _mean_area(dataset.spec, found, train, labels, test, truth)
+            for name, found in classifiers.items()
+        }
+    return told | {
+        f"{name}_accuracy": float(found.fit(train, labels).score(test, truth)) for name, found in classifiers.items()
     }
+
+
+def _mean_area(spec: str, classifier: Any, train: Any, labels: Any, test: Any, truth: Any) -> float:
+    """Returns the mean area under ROC of the classes that some examples of both splits have, and others lack."""
+    from sklearn.metrics import roc_auc_score
+
+    areas = []
+    for place in range(labels.shape[1]):
+        if all(0 < part[:, place].sum() < len(part) for part in (labels, truth)):
+            chances = classifier.fit(train, labels[:, place]).predict_proba(test)[:, 1]
+            areas.append(roc_auc_score(truth[:, place], chances))
+    if not areas:
+        raise BadValue(
+            f"data={spec!r} has no class that some examples of the training and the test split have and others lack. A "
+            "probe needs one. Add examples."
+        )
+    return float(np.mean(areas))
 
 
 def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
@@ -72,11 +94,10 @@ def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset
         dataset, _ = dataset_of(trained)
     else:
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
-    if dataset.task != CLASSIFICATION.name or not dataset.sizes.get("test"):
-        what = "no test split" if dataset.task == CLASSIFICATION.name else TASKS[dataset.task].labels
-        raise BadValue(
-            f"data={dataset.spec!r} has {what}. A probe needs one class an example, and a test split. Pass other data."
-        )
+    task = TASKS[dataset.task]
+    if not task.has_classes or not dataset.sizes.get("test"):
+        what = "no test split" if task.has_classes else task.labels
+        raise BadValue(f"data={dataset.spec!r} has {what}. A probe needs classes, and a test split. Pass other data.")
     check_channels(trained, dataset)
     return dataset
 
@@ -95,4 +116,5 @@ def _features(model: keras.Model) -> keras.Model:
 def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     features, labels = predict_all(network, dataset.batches(split, BATCH_SIZE, **sizing))
-    return features, labels.astype("int64").reshape(-1)
+    labels = labels.astype("int64")
+    return features, labels if dataset.task == MULTILABEL.name else labels.reshape(-1)

@@ -71,8 +71,9 @@ def write_label_issues(folder: str | os.PathLike, out: str | os.PathLike) -> pat
     doubtful = sum(issue.is_issue for issue in found)
     told = (
         "<p>Models that had not seen an example disagree most with the labels of these. "
-        f"{doubtful:,} of {len(found):,} are counted as wrong by confident learning (Northcutt et al. 2021). Look at "
-        "them before you change a label: a model may be wrong where it is sure.</p>"
+        f"{doubtful:,} of {len(found):,}{' (examples times classes)' * found[0].several} are counted as wrong by "
+        "confident learning (Northcutt et al. 2021). Look at them before you change a label: a model may be wrong where "
+        "it is sure.</p>"
     )
     listed = table(
         ["example", "label", "more probably", "probability of its label", "counted as wrong"], rows, sortable=True

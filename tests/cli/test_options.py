@@ -43,7 +43,7 @@ OPTIONS = {
         *("--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", "--engine", "--address"),
         *TRAINING,
     },
-    "probe": {"--data", "--data-dir", "--model", "--weights", "--json"},
+    "probe": {"--data", "--data-dir", "--model", "--weights", "--task", "--set", "--json"},
     "inspect-data": {"spec", "--data-dir", "--task", "--set", "--out", "--json"},
     "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out", "--names"},

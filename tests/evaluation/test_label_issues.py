@@ -50,6 +50,37 @@ def test_a_class_that_no_label_names_is_no_guess_of_an_issue():
     assert not issues.any()
 
 
+def test_each_class_of_several_labels_is_a_question_of_its_own(tmp_path, capsys):
+    """Those of 400 answers that were flipped on purpose stand first, and cleanlab's rule finds them class by class."""
+    rng = np.random.default_rng(3)
+    truth = rng.random((200, 2)) < 0.4
+    chances = np.clip(np.where(truth, 0.9, 0.1) + rng.normal(0, 0.05, truth.shape), 0.01, 0.99)
+    labels = truth.copy()
+    flipped = [(4, 0), (9, 1), (30, 0)]
+    for index, place in flipped:
+        labels[index, place] = ~labels[index, place]
+    with open(tmp_path / "out_of_fold.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "fold", "label", "crack", "dent"])
+        for index, row in enumerate(labels):
+            told = "|".join(name for name, there in zip(("crack", "dent"), row, strict=True) if there)
+            writer.writerow([f"example {index}", 1, told, *chances[index]])
+    (tmp_path / "folds.json").write_text("{}")
+    found = evaluation.label_issues(tmp_path)
+    assert len(found) == 400
+    assert {(issue.path, issue.label.partition(":")[0]) for issue in found[:3]} == {
+        (f"example {index}", ("crack", "dent")[place]) for index, place in flipped
+    }
+    assert [issue.is_issue for issue in found[:4]] == [True, True, True, False]
+    for place, name in enumerate(("crack", "dent")):
+        both = np.stack([1 - chances[:, place], chances[:, place]], axis=1)
+        _, _, wrong = ranked(both, labels[:, place])
+        own = {issue.path for issue in found if issue.label.startswith(name) and issue.is_issue}
+        assert own == {f"example {index}" for index in np.flatnonzero(wrong)}
+    assert not cli.main(["inspect-data", str(tmp_path)])
+    assert "400 labels (examples times classes), of which 3 are probably wrong" in capsys.readouterr().out
+
+
 def test_the_folder_of_a_cross_validation_is_read_and_printed(tmp_path, capsys):
     write(tmp_path, *noisy())
     found = evaluation.label_issues(tmp_path)

@@ -12,7 +12,7 @@ import keras  # noqa: E402
 from PIL import Image  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 
-from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
+from keras_resnet import cli, data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
 from keras_resnet.tasks import multilabel  # noqa: E402
 from keras_resnet.tasks.curves import best_threshold, points_of  # noqa: E402
@@ -198,13 +198,39 @@ def test_the_page_shows_curves_and_thresholds(run, tmp_path):
 
 
 def test_what_is_for_one_class_an_example_refuses_several(run):
-    for refused in (evaluation.mistakes, evaluation.probe):
-        with pytest.raises(ValueError, match="several labels an example"):
-            refused(run.path)
+    with pytest.raises(ValueError, match="several labels an example"):
+        evaluation.mistakes(run.path)
     with pytest.raises(ValueError, match="one of"):
         training.fit("quick", data=run.about.data, overrides={"loss.name": "asymmetric", "train.monitor": "recall:d1"})
     with pytest.raises(ValueError, match="task='multilabel'"):
         data.load(run.about.data)
+
+
+def test_a_probe_gives_the_mean_area_of_the_classes(run, capsys):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.preprocessing import StandardScaler
+
+    found = evaluation.probe(run.path)
+    network = keras.Model(run.model.input, run.model.get_layer("head_pool").output)
+    parts = [evaluation.predict_all(network, run.dataset.batches(split, 64)) for split in ("train", "test")]
+    (train, labels), (test, truth) = parts
+    scaler = StandardScaler().fit(train)
+    areas = [
+        roc_auc_score(
+            truth[:, place],
+            LogisticRegression(max_iter=1000)
+            .fit(scaler.transform(train), labels[:, place])
+            .predict_proba(scaler.transform(test))[:, 1],
+        )
+        for place in range(truth.shape[1])
+    ]
+    assert found["linear_roc_auc"] == pytest.approx(np.mean(areas), abs=1e-3)
+    assert 0.5 < found["knn_roc_auc"] <= 1
+    words = ["probe", "--data", run.about.data, "--weights", str(run.path), "--json"]
+    assert not cli.main([*words, "--task", "multilabel"])
+    assert json.loads(capsys.readouterr().out)["test_examples"] == found["test_examples"]
+    assert cli.main(words) == 2 and "task='multilabel'" in capsys.readouterr().err
 
 
 def test_robustness_is_the_share_of_right_answers(run):

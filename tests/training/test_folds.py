@@ -205,5 +205,13 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
     expected = multilabel.score(np.log(chances) - np.log1p(-chances), written, "abc", own)
     assert found.out_of_fold["f1"] == pytest.approx(expected["f1"], abs=1e-6)
     assert sorted(map(tuple, written.tolist())) == sorted(map(tuple, (labels > 0).tolist()))
-    with pytest.raises(ValueError, match="none of its classes"):
-        evaluation.label_issues(tmp_path / "cv")
+    issues = evaluation.label_issues(tmp_path / "cv")
+    assert len(issues) == 3 * len(rows) and all(issue.several for issue in issues)
+    place = {(row[0], name): (row, index) for row in rows for index, name in enumerate("abc")}
+    for issue in issues[:20]:
+        row, index = place[issue.path, issue.label[0]]
+        there = "abc"[index] in row[2].split("|")
+        assert issue.label == f"{'abc'[index]}: {'yes' if there else 'no'}" and issue.guess[:2] == issue.label[:2]
+        assert issue.quality == pytest.approx(
+            chances[rows.index(row), index] if there else 1 - chances[rows.index(row), index]
+        )
