@@ -72,8 +72,8 @@ def write_label_issues(folder: str | os.PathLike, out: str | os.PathLike) -> pat
     told = (
         "<p>Models that had not seen an example disagree most with the labels of these. "
         f"{doubtful:,} of {len(found):,}{' (examples times classes)' * found[0].several} are counted as wrong by "
-        "confident learning (Northcutt et al. 2021). Look at them before you change a label: a model may be wrong where "
-        "it is sure.</p>"
+        "confident learning (Northcutt et al. 2021). Look at them before you change a label: a model may be wrong "
+        "where it is sure.</p>"
     )
     listed = table(
         ["example", "label", "more probably", "probability of its label", "counted as wrong"], rows, sortable=True
