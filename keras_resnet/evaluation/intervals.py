@@ -49,6 +49,7 @@ def detailed_scores(
         `roc_auc` and `average_precision` (area under the curve of precision and recall), for two classes those of
         the second, for more the mean over one class against the rest; `roc_auc_micro` and `average_precision_micro`
         over all pairs of example and class; `accuracy`, `balanced_accuracy`, `f1` (mean over classes), `cohen_kappa`,
+        `quadratic_kappa` and `mean_distance` (which say something where classes are grades in their order),
         `matthews`, `brier` (mean squared error of the probabilities, summed over classes); and `per_class`, one dict
         per class with `name`, `support`, `roc_auc`, `average_precision`, `sensitivity`, `specificity`, None where the
         class is absent. Of several labels an example `roc_auc`, `average_precision`, `f1` and their `_micro` forms,
@@ -138,7 +139,8 @@ class _Figures:
 
     overall = (
         *("roc_auc", "roc_auc_micro", "average_precision", "average_precision_micro"),
-        *("accuracy", "balanced_accuracy", "f1", "cohen_kappa", "matthews", "brier"),
+        *("accuracy", "balanced_accuracy", "f1", "cohen_kappa", "quadratic_kappa", "mean_distance"),
+        *("matthews", "brier"),
     )
     by_class = ("roc_auc_of", "average_precision_of", "sensitivity", "specificity")
 
@@ -238,6 +240,8 @@ def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
         confusion: `(resamples, classes, classes)`, a row for each true class.
     """
     total = confusion.sum(axis=(1, 2))
+    grades = np.arange(confusion.shape[1])
+    apart = np.abs(grades[:, None] - grades)
     hits = np.einsum("rcc->rc", confusion)
     true, guessed = confusion.sum(axis=2), confusion.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -246,6 +250,8 @@ def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
         accuracy = hits.sum(axis=1) / total
         by_chance = (true * guessed).sum(axis=1) / total**2
         kappa = (accuracy - by_chance) / (1 - by_chance)
+        missed = (confusion * apart**2).sum(axis=(1, 2))
+        quadratic = 1 - missed / (np.einsum("rt,rg,tg->r", true, guessed, apart**2) / total)
         covariance = accuracy - by_chance
         spread = np.sqrt((1 - ((true / total[:, None]) ** 2).sum(1)) * (1 - ((guessed / total[:, None]) ** 2).sum(1)))
         specificity = (total[:, None] - true - guessed + hits) / (total[:, None] - true)
@@ -254,6 +260,8 @@ def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
             "balanced_accuracy": mean_of_known(sensitivity),
             "f1": mean_of_known(f1),
             "cohen_kappa": kappa,
+            "quadratic_kappa": quadratic,
+            "mean_distance": (confusion * apart).sum(axis=(1, 2)) / total,
             "matthews": np.where(spread > 0, covariance / spread, 0.0),
             "sensitivity": sensitivity,
             "specificity": specificity,

@@ -13,6 +13,7 @@ from keras_resnet.training.cross_entropies import AdjustedCrossEntropy as Adjust
 from keras_resnet.training.cross_entropies import ClassAccuracy as ClassAccuracy
 from keras_resnet.training.cross_entropies import CrossEntropy as CrossEntropy
 from keras_resnet.training.cross_entropies import Focal as Focal
+from keras_resnet.training.cross_entropies import OrdinalCrossEntropy as OrdinalCrossEntropy
 from keras_resnet.training.cross_entropies import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.defaults import resolve as resolve
 from keras_resnet.training.description import differences as differences

@@ -156,6 +156,55 @@ class Focal(CrossEntropy):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
+class OrdinalCrossEntropy(CrossEntropy):
+    """Cross-entropy for classes that are grades: the target of a class has shares of its neighbours too.
+
+    The share of a class at distance d, in grades, falls as exp(-decay * d**2), so that a guess costs the more, the
+    farther it is from the label. The order is that of the classes' numbers.
+
+    Args:
+        decay: how fast the shares fall, > 0; 1 in the paper. The larger, the nearer to the plain cross-entropy.
+        from_logits: whether the model ends in logits, otherwise in probabilities.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `CrossEntropy`.
+
+    Source:
+        Diaz and Marathe 2019, "Soft Labels for Ordinal Regression", equation 3, with squared distances.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_resnet.training import OrdinalCrossEntropy
+        >>> rows = OrdinalCrossEntropy(from_logits=True).targets(np.array([0]), np.zeros((1, 3), "float32"))
+        >>> np.asarray(rows).round(3).tolist()[0]
+        [0.721, 0.265, 0.013]
+    """
+
+    def __init__(self, decay: float = 1.0, from_logits: bool = False, name: str = "ordinal", **kwargs: Any) -> None:
+        super().__init__(0.0, from_logits, name, **kwargs)
+        self.decay = check_float("decay", decay, minimum=0.0, minimum_included=False)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        targets = self.targets(y_true, y_pred)
+        return keras.losses.categorical_crossentropy(targets, y_pred, from_logits=self.from_logits)
+
+    def targets(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns rows of shares, `(batch, classes)`."""
+        grades = keras.ops.arange(y_pred.shape[-1], dtype=y_pred.dtype)
+        apart = keras.ops.square(grades[:, None] - grades)
+        return keras.ops.matmul(one_hot(y_true, y_pred), keras.ops.softmax(-self.decay * apart, axis=-1))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        config = {**super().get_config(), "decay": self.decay}
+        del config["label_smoothing"]
+        return config
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
 class AdjustedCrossEntropy(CrossEntropy):
     """Cross-entropy of logits to which the logarithms of the classes' shares were added, while training.
 

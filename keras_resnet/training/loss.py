@@ -19,6 +19,7 @@ from keras_resnet.training.cross_entropies import (
     ClassAccuracy,
     CrossEntropy,
     Focal,
+    OrdinalCrossEntropy,
     PlainCrossEntropy,
     SigmoidCrossEntropy,
 )
@@ -62,6 +63,10 @@ def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -
 def _focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
     built = Focal(loss.gamma, loss.label_smoothing, from_logits)
     return built, [ClassAccuracy(), PlainCrossEntropy(from_logits)]
+
+
+def _ordinal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    return OrdinalCrossEntropy(loss.decay, from_logits), [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
 def _binary_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
@@ -156,6 +161,7 @@ LOSSES: dict[str, LossChoice] = {
     "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing", "logit_adjustment")),
     "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
+    "ordinal": LossChoice(_ordinal, ("decay",)),
     "binary_cross_entropy": LossChoice(
         _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
     ),
@@ -173,7 +179,8 @@ class Loss(fields.Section):
     """What is minimized; it says what the run is for.
 
     "mean_squared_error" and "huber" make it a regression, "multilabel_cross_entropy", "multilabel_focal" and
-    "asymmetric" one of several labels an example; the others are for one class of several. `logit_adjustment` t adds t
+    "asymmetric" one of several labels an example; the others are for one class of several, of which "ordinal" is for
+    grades, in the order of their names, with a `decay` by their distance. `logit_adjustment` t adds t
     times the logarithm of each class's share of the training labels to its logit while training, so that rare classes
     are not passed over (Menon et al. 2021; 1 is their choice, 0 none). `gamma_positive`, `gamma_negative` and `margin`
     are those of the asymmetric loss.
@@ -187,6 +194,7 @@ class Loss(fields.Section):
     name: str = fields.choice("cross_entropy", LOSSES)
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
     gamma: float = fields.number(2.0)
+    decay: float = fields.number(1.0, open_below=True, scale="log")
     gamma_positive: float = fields.number(0.0)
     gamma_negative: float = fields.number(4.0)
     margin: float = fields.number(0.05, maximum=1.0, open_above=True)

@@ -35,6 +35,8 @@ def test_figures_are_those_of_scikit_learn(classes, is_tied):
         "balanced_accuracy": metrics.balanced_accuracy_score(labels, guesses),
         "f1": metrics.f1_score(labels, guesses, average="macro"),
         "cohen_kappa": metrics.cohen_kappa_score(labels, guesses),
+        "quadratic_kappa": metrics.cohen_kappa_score(labels, guesses, weights="quadratic"),
+        "mean_distance": metrics.mean_absolute_error(labels, guesses),
         "matthews": metrics.matthews_corrcoef(labels, guesses),
         "brier": ((probabilities - truth) ** 2).sum(axis=1).mean(),
     }

@@ -100,6 +100,40 @@ def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero(gamma):
     assert type(loss).from_config(loss.get_config()).get_config() == loss.get_config()
 
 
+@pytest.mark.parametrize("decay", [0.5, 1.0, 30.0])
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_the_loss_of_grades_is_the_formula(decay, from_logits):
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 5, 20), rng.normal(size=(20, 5)).astype("float32")
+    shares = np.exp(-decay * (labels[:, None] - np.arange(5.0)) ** 2)
+    shares /= shares.sum(axis=1, keepdims=True)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    loss = training.OrdinalCrossEntropy(decay, from_logits)
+    outputs = logits if from_logits else np.exp(logs)
+    expected = -(shares * logs).sum(axis=1)
+    np.testing.assert_allclose(loss.call(labels, keras.ops.convert_to_tensor(outputs)), expected, rtol=1e-4)
+    mixed = 0.3 * np.eye(5)[labels] + 0.7 * np.eye(5)[labels[::-1]]
+    expected = -((0.3 * shares + 0.7 * shares[::-1]) * logs).sum(axis=1)
+    found = loss.call(keras.ops.convert_to_tensor(mixed, "float32"), keras.ops.convert_to_tensor(outputs))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert training.OrdinalCrossEntropy.from_config(loss.get_config()).decay == decay
+
+
+def test_grades_make_a_run_whose_errors_are_near(tmp_path):
+    """Pictures whose brightness is the grade: the loss trains, is saved and scored as any classifier's."""
+    pytest.importorskip("tensorflow")
+    from keras_resnet import evaluation
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 5
+    images = np.clip(rng.normal(60 + 30 * labels[:, None, None, None], 30, (400, 8, 8, 1)), 0, 255).astype("uint8")
+    np.savez(tmp_path / "grades.npz", x=images, y=labels)
+    words = {"loss.name": "ordinal", "model.width": 4, "train.epochs": 6, "train.batch_size": 32}
+    run = training.fit("quick", data=f"npz:{tmp_path}/grades.npz", out=tmp_path / "run", overrides=words, verbose=0)
+    found = evaluation.evaluate(training.Run.load(run.path), intervals=True)
+    assert found["quadratic_kappa"] > 0.8 and found["mean_distance"] < 0.5
+
+
 @pytest.mark.parametrize("loss", [training.SigmoidCrossEntropy, training.Focal])
 def test_a_loss_of_logits_refuses_probabilities(loss):
     with pytest.raises(ValueError, match="from_logits=False"):

@@ -69,6 +69,7 @@ OTHERS = {
     "loss.name": "sigmoid_cross_entropy",
     "loss.label_smoothing": 0.3,
     "loss.gamma": ({"loss.name": "focal"}, 5.0),
+    "loss.decay": ({"loss.name": "ordinal"}, 5.0),
     "loss.logit_adjustment": 1.0,
     "optimizer.name": "adam",
     "optimizer.momentum": 0.5,
