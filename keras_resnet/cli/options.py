@@ -208,9 +208,9 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "report": (
-        "one HTML page of a run or of a search",
+        "one HTML page of a run, of a cross-validation or of a search",
         [
-            _option("source", metavar="RUN|SEARCH", help="a run folder or the folder of a search"),
+            _option("source", metavar="RUN|FOLDS|SEARCH", help="a run folder, one of `train --folds`, or of a search"),
             _option("--out", metavar="FILE.html", required=True, help="the file to make"),
         ],
     ),

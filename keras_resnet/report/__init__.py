@@ -1,11 +1,11 @@
-"""One self-contained HTML page of a run or of a search, and runs side by side.
+"""One self-contained HTML page of a run, of a cross-validation or of a search, and runs side by side.
 
 Example:
     >>> from keras_resnet import report
     >>> report.write_report("nowhere", "page.html")
     Traceback (most recent call last):
     ...
-    keras_resnet.errors.BadValue: source='nowhere' holds neither a run nor a search. ...
+    keras_resnet.errors.BadValue: source='nowhere' holds neither a run, a cross-validation nor a search. ...
 """
 
 import os
@@ -27,6 +27,7 @@ from keras_resnet.report.page import page_path
 from keras_resnet.report.run_page import run_page
 from keras_resnet.report.search_page import search_page
 from keras_resnet.training import Run
+from keras_resnet.training.folds import FOLDS_FILE, Folds
 from keras_resnet.tuning import Search
 
 
@@ -37,25 +38,27 @@ def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.P
     them, data, recipe, versions, and how to make it again; the test split is predicted for it.
 
     Args:
-        source: the folder of a run or of a search.
+        source: the folder of a run, of a cross-validation or of a search.
         out: ends in `.html`; an older page there is replaced.
 
     Returns:
         The path of the page.
 
     Raises:
-        ValueError: the folder holds neither, the run has no model yet or its data changed, or `out` is no HTML file
-            or cannot be written.
+        ValueError: the folder holds none of them, the run has no model yet or its data changed, or `out` is no HTML
+            file or cannot be written.
     """
     folder, path = pathlib.Path(source).expanduser(), page_path(out)
     if (folder / "run.json").is_file():
         text = run_page(Run.load(folder))
     elif (folder / "search.json").is_file() or (folder / "search.previous.json").is_file():
         text = search_page(Search.load(folder))
+    elif (folder / FOLDS_FILE).is_file():
+        return write_folds(Folds.load(folder), path)
     else:
         raise BadValue(
-            f"source={os.fspath(source)!r} holds neither a run nor a search. Allowed is the folder of one. Check the "
-            "path."
+            f"source={os.fspath(source)!r} holds neither a run, a cross-validation nor a search. Allowed is the folder "
+            "of one. Check the path."
         )
     files.write_text(path, text)
     return path

@@ -163,6 +163,9 @@ def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "spread" in told and "out of fold" in told
     page = (tmp_path / "cv" / "folds.html").read_text()
+    # The same page again, from the folder alone.
+    assert not cli.main(["report", str(tmp_path / "cv"), "--out", str(tmp_path / "again.html")])
+    assert (tmp_path / "again.html").read_text() == page
     scores = json.loads((tmp_path / "cv" / "folds.json").read_text())
     accuracies = [fold["accuracy"] for fold in scores["folds"]]
     rows = re.findall(r"<tr .*?</tr>", page)
@@ -181,6 +184,9 @@ def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
     assert "fold-2" in page and "Curves" in page
     members = [Run.load(tmp_path / "cv" / name).model for name in ("fold-1", "fold-2")]
     assert mean_of_models(members).output_shape == (None, 3)
+    (tmp_path / "cv" / "folds.json").write_text("{}")
+    assert cli.main(["report", str(tmp_path / "cv"), "--out", str(tmp_path / "again.html")]) == 2
+    assert "holds no whole folds.json" in capsys.readouterr().err
 
 
 def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_theirs(tmp_path):
