@@ -28,7 +28,15 @@ DEFAULTS: dict[str, Any] = {
     "trials": 20,
 }
 # What would make trials incomparable, or is the search's own to set.
-FIXED = ("data.validation_fraction", "data.on_bad_image", "loss.name", "train.seed", "train.epochs")
+FIXED = (
+    "data.validation_fraction",
+    "data.validation_fold",
+    "data.fold",
+    "data.on_bad_image",
+    "loss.name",
+    "train.seed",
+    "train.epochs",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +124,14 @@ def define(
             f"distribution.kind={recipe.distribution.kind!r} was given for a search. A trial is trained in one process."
             " Allowed is 'none'. Set it so; --workers runs trials at the same time."
         )
+    if settings.folds:
+        check_int("search.folds", settings.folds, minimum=2)
+        if plain["algorithm"] == "hyperband":
+            raise BadValue(
+                f"search.folds={settings.folds} was given with the algorithm 'hyperband', whose trials are trained in "
+                "pieces. Allowed are the other algorithms. Leave it out, or choose another."
+            )
+        recipe = recipe.replace({"data.validation_fold": f"1/{settings.folds}"})
     for name in FIXED:
         if name in space.names:
             raise BadValue(

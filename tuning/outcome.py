@@ -160,7 +160,8 @@ def _short(value: Any) -> str:
 
 def _described(definition: Definition, best: Trial, folder: pathlib.Path) -> training.Recipe:
     """Returns the winner's recipe with where it comes from."""
-    recipe = recipe_of(definition, best.values)
+    # Whoever trains it has a validation split as usual, not the first of the search's folds.
+    recipe = recipe_of(definition, best.values).replace({"data.validation_fold": "none"})
     about = dataclasses.replace(
         recipe.about,
         source=f"keras-resnet tune, {definition.algorithm} search of {definition.trials} trials from the recipe "

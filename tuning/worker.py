@@ -5,6 +5,7 @@ and after a trial that may have left memory behind.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import re
@@ -52,6 +53,7 @@ class Worker:
         self.engine = engine
         self.definition: Definition = ledger.definition
         self.dataset = self._load()
+        self.folds: dict[str, datasets.Dataset] = {}
         self.since = time.perf_counter()  # the last trial was handed in, or the first could begin
 
     def _load(self) -> datasets.Dataset:
@@ -151,14 +153,26 @@ class Worker:
         started = time.perf_counter()
         beats = self.ledger.path / "workers" / f"{self.name}.beat"
         pruned = self.engine.train(job, folder, self.dataset, beats, trial.id)
+        runs = [training.Run.load(folder)]
+        for number in range(2, 1 if pruned else about.settings.folds + 1):
+            own = dataclasses.replace(job, recipe=of_fold(recipe, number, about.settings.folds), others=[])
+            place = folder / f"fold-{number}"
+            self.engine.train(own, place, self._fold(own), beats, trial.id)
+            runs.append(training.Run.load(place))
         trial.training_seconds = time.perf_counter() - started
-        run = training.Run.load(folder)
-        rows = run.file.history
-        best = recipe.monitor(self.dataset.class_names).best_row(rows)
-        trial.curve = [row[about.metric] for row in rows]
-        trial.score, trial.epochs = best[about.metric], len(rows)
-        trial.parameters = run.about.parameters
+        monitor = recipe.monitor(self.dataset.class_names)
+        trial.score = statistics.fmean(monitor.best_row(run.file.history)[about.metric] for run in runs)
+        rows = runs[0].file.history
+        trial.curve, trial.epochs = [row[about.metric] for row in rows], len(rows)
+        trial.parameters = runs[0].about.parameters
         trial.status = PRUNED if pruned else COMPLETE
+
+    def _fold(self, job: Job) -> datasets.Dataset:
+        """Returns the data of a further fold, which are loaded once."""
+        name = job.recipe.data.validation_fold
+        if name not in self.folds:
+            self.folds[name] = job.load()
+        return self.folds[name]
 
     def _curves(self) -> list[list[float]]:
         return [trial.curve for trial in self.ledger.trials if trial.status == COMPLETE]
@@ -191,9 +205,10 @@ class Worker:
             if trial.again or "tuner/epochs" in trial.values and not self.ledger.record.read()["final"]:
                 continue
             folder = self.ledger.folder_of(trial.id)
-            for name in ("best.keras", "final.keras"):
-                (folder / name).unlink(missing_ok=True)
-            shutil.rmtree(folder / "last", ignore_errors=True)
+            for place in (folder, *folder.glob("fold-*")):
+                for name in ("best.keras", "final.keras"):
+                    (place / name).unlink(missing_ok=True)
+                shutil.rmtree(place / "last", ignore_errors=True)
 
     def _finish(self) -> None:
         """Scores the winner on the test split, which no trial has seen."""
@@ -203,6 +218,17 @@ class Worker:
             final["test"] = evaluation.evaluate(self.ledger.folder_of(best.id), split="test")
         self.ledger.finish(final)
         self._prune()
+
+
+def of_fold(recipe: training.Recipe, number: int, folds: int) -> training.Recipe:
+    """Returns the recipe that validates on one of several folds.
+
+    Args:
+        recipe: of a trial.
+        number: of the fold, 1-based.
+        folds: how many there are.
+    """
+    return recipe.replace({"data.validation_fold": f"{number}/{folds}"})
 
 
 def latency_ms(model: keras.Model) -> float:

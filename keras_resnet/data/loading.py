@@ -53,6 +53,7 @@ def load(
     columns: str | None = None,
     group_pattern: str | None = None,
     fold: str | None = None,
+    validation_fold: str | None = None,
 ) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
@@ -89,6 +90,8 @@ def load(
             it is of, by its first parentheses; examples of one group are not divided by a split. None for no groups.
         fold: which of how many equal parts of the training split is the test split, as "1/5", stratified by class, with
             `split_seed`; a test split that the source has is then left out. None for no folds.
+        validation_fold: the same for the validation split, where the source has none, in the place of
+            `validation_fraction`.
         manifest: a file written by `write_manifest`; every file of a "folder:" is compared with its sha256.
 
     Raises:
@@ -120,6 +123,7 @@ def load(
         columns=columns,
         group_pattern=group_pattern,
         fold=fold,
+        validation_fold=validation_fold,
     )
     source, argument = split_spec(spec)
     if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():

@@ -40,6 +40,7 @@ class LoadOptions:
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     group_pattern: str | None = None
     fold: tuple[int, int] | None = None
+    validation_fold: tuple[int, int] | None = None
 
 
 def check_options(
@@ -61,6 +62,7 @@ def check_options(
     columns: Any,
     group_pattern: Any,
     fold: Any,
+    validation_fold: Any,
 ) -> LoadOptions:
     """Returns the options, or raises TypeError or ValueError naming the argument."""
     return LoadOptions(
@@ -80,17 +82,21 @@ def check_options(
         label_key=_check_text("label_key", label_key, "a feature's name"),
         columns=_check_columns(_check_text("columns", columns, "such as 'label=diagnosis,group=patient'")),
         group_pattern=_check_text("group_pattern", group_pattern, "a regular expression"),
-        fold=_check_fold(_check_text("fold", fold, "such as '1/5'")),
+        fold=_check_fold("fold", fold),
+        validation_fold=_check_fold("validation_fold", validation_fold),
     )
 
 
-def _check_fold(text: str | None) -> tuple[int, int] | None:
+def _check_fold(argument: str, value: Any) -> tuple[int, int] | None:
+    text = _check_text(argument, value, "such as '1/5'")
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, re.ASCII)
     number, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= number <= count or count < 2:
-        raise BadValue(f"fold={text!r} is none. Allowed is which of how many, as '1/5', of two or more. Correct it.")
+        raise BadValue(
+            f"{argument}={text!r} is no fold. Allowed is which of how many, as '1/5', of two or more. Correct it."
+        )
     return number, count
 
 

@@ -256,7 +256,7 @@ def dataset_of(
         if run is not None and datasets.split_spec(str(data))[0] != datasets.split_spec(run.about.data)[0]:
             for name in ("label_key", "columns", "group_pattern"):  # of the run's kind of data
                 options[name] = None
-        options["fold"] = None
+        options["fold"] = options["validation_fold"] = None
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
         options["task"] = CLASSIFICATION.name if "task" in record.assumed else record.task
         options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}

@@ -33,6 +33,7 @@ LOADING = (
     "label_key",
     "group_pattern",
 )
+FOLDS = ("fold", "validation_fold")  # of which "none" is none
 TEXTS = ("label_key", "columns", "group_pattern")  # of which "auto" is none
 # How classes are balanced -> the power of their counts by which rare ones gain: 1 makes all alike, 1/2 is between.
 WEIGHTINGS = {"weights": 1.0, "sqrt_weights": 0.5}
@@ -54,7 +55,8 @@ class Data(fields.Section):
     takes the last axis for the channels. `label_key` names the label: a feature of a TFDS set, or a column of a
     parquet file. `columns` names those of a table, as "path=image,label=diagnosis,group=patient"; `group_pattern` is a
     regular expression that finds the group of a path, which no split divides; "auto" for usual names, and no groups.
-    `fold`, as "2/5", makes one of so many parts of the training split the test split.
+    `fold`, as "2/5", makes one of so many parts of the training split the test split, `validation_fold` the validation
+    split.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
     `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
     one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
@@ -88,6 +90,7 @@ class Data(fields.Section):
     columns: str = fields.text("auto")
     group_pattern: str = fields.text("auto")
     fold: str = fields.text("none")
+    validation_fold: str = fields.text("none")
     balance: str = fields.choice("none", BALANCES)
     progressive_from: float = fields.number(1.0, maximum=1.0, open_below=True)
     progressive_until: float = fields.number(0.7, maximum=1.0, open_below=True)
@@ -100,16 +103,17 @@ class Data(fields.Section):
         """Returns the arguments of `data.load` that this section holds."""
         rank = None if self.rank == "auto" else int(self.rank)
         texts = {name: None if (text := getattr(self, name)) == "auto" else text for name in TEXTS}
-        fold = None if self.fold == "none" else self.fold
-        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, "fold": fold, **texts}
+        folds = {name: None if (text := getattr(self, name)) == "none" else text for name in FOLDS}
+        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, **folds, **texts}
 
     def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
         if dataset.options is None:
             return {}
         found: dict[str, Any] = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
-        fold = dataset.options.fold
-        found["data.fold"] = "none" if fold is None else f"{fold[0]}/{fold[1]}"
+        for name in FOLDS:
+            fold = getattr(dataset.options, name)
+            found[f"data.{name}"] = "none" if fold is None else f"{fold[0]}/{fold[1]}"
         named = dataset.options.columns
         found["data.columns"] = ",".join(f"{role}={'+'.join(names)}" for role, names in named.items()) or None
         return {name: "auto" if value is None else value for name, value in found.items()}

@@ -139,8 +139,27 @@ def test_folds_leave_groups_whole(tmp_path):
 
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "1", "a/b"])
 def test_what_is_no_fold_is_refused(arrays, fold):
-    with pytest.raises(ValueError, match="is none. Allowed is which of how many"):
+    with pytest.raises(ValueError, match="is no fold. Allowed is which of how many"):
         data.load(f"npz:{arrays}", fold=fold)
+
+
+def test_validation_folds_leave_the_test_split_alone(arrays):
+    plain = data.load(f"npz:{arrays}")
+    parts = [data.load(f"npz:{arrays}", validation_fold=f"{number}/4") for number in range(1, 5)]
+    assert {part.split("test").fingerprint() for part in parts} == {plain.split("test").fingerprint()}
+    assert list(parts[0].sizes) == ["train", "validation", "test"]
+    seen = np.concatenate([part.arrays("validation")[0].reshape(-1, 64) for part in parts])
+    whole = np.concatenate([plain.arrays(split)[0].reshape(-1, 64) for split in ("train", "validation")])
+    np.testing.assert_array_equal(np.sort(seen.sum(axis=1)), np.sort(whole.sum(axis=1)))
+    counts = [np.bincount(part.split("validation").labels) for part in parts]
+    assert all(np.ptp(count) <= 1 for count in counts)
+    own = dict(np.load(arrays))
+    path = arrays.with_name("own.npz")
+    np.savez(path, x_train=own["x"], y_train=own["y"], x_val=own["x"][:9], y_val=own["y"][:9])
+    with pytest.raises(ValueError, match="a validation split of their own"):
+        data.load(f"npz:{path}", validation_fold="1/4")
+    with pytest.raises(ValueError, match="validation_fold='5/4' is no fold"):
+        data.load(f"npz:{arrays}", validation_fold="5/4")
 
 
 def test_folds_that_cannot_be_are_refused_before_anything_is_written(arrays, tmp_path, capsys):

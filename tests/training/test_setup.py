@@ -121,6 +121,7 @@ UNSEEN = {
     "data.in_memory_limit": "how examples are held, not which",
     "data.label_key": "which feature of a TFDS set is the label; tests of that source",
     "data.columns": "what the columns of a table are; tests of that source",
+    "data.validation_fold": "which examples validate; tests of folds",
     "data.fold": "which examples are left out of it; tests of folds",
     "data.group_pattern": "which examples stay together; tests of tables",
     "data.rank": "how an array is shaped; tests of arrays",

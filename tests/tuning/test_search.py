@@ -206,6 +206,39 @@ def test_models_over_a_limit_are_not_trained(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_trial_may_be_judged_by_folds(tmp_path):
+    words = {**SMALL, "search.folds": 3, "search.keep": "all"}
+    got = tuning.search(out=tmp_path / "search", **{**ASKED, "overrides": words})
+    names = set()
+    for trial in got.trials:
+        folder = got.path / "trials" / trial.id
+        runs = [training.Run.load(place) for place in (folder, folder / "fold-2", folder / "fold-3")]
+        best = [min(run.file.history, key=lambda row: row["val_loss"]) for run in runs]
+        assert trial.score == pytest.approx(sum(row["val_accuracy"] for row in best) / 3)
+        assert [run.recipe.data.validation_fold for run in runs] == ["1/3", "2/3", "3/3"]
+        held = [run.dataset.arrays("validation")[0] for run in runs]
+        names = [image.tobytes() for images in held for image in images]
+        assert len(names) == 1437 and [len(images) for images in held] == [479, 479, 479]
+        train = {image.tobytes() for image in runs[1].dataset.arrays("train")[0]}
+        assert not train & {image.tobytes() for image in held[1]}
+    assert got.metrics["examples"] == 360
+    assert got.recipe.data.validation_fold == "none" and got.recipe.data.validation_fraction == 0.1
+    # It goes on where it stands.
+    more = tuning.search(out=got.path, **{**ASKED, "overrides": words, "trials": 3}, resume=True)
+    assert [trial.score for trial in more.trials[:2]] == [trial.score for trial in got.trials]
+
+
+def test_folds_of_a_search_that_cannot_be_are_refused(tmp_path):
+    for words, more, message in (
+        ({"search.folds": 1}, {}, "search.folds"),
+        ({"search.folds": 3}, {"algorithm": "hyperband"}, "whose trials are trained in pieces"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tuning.search(out=tmp_path / "s", **{**ASKED, "overrides": {**SMALL, **words}}, **more)
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
 def test_hyperband_goes_on_from_the_checkpoint_of_the_shorter_trial(tmp_path):
     words = {**SMALL, "search.keep": "all", "search.factor": 2}
     asked = {**ASKED, "trials": 3, "overrides": words, "algorithm": "hyperband"}

@@ -85,7 +85,14 @@ def with_validation(splits: Mapping[str, Held], options: LoadOptions, groups: Gr
         options: of `load`.
         groups: of the examples of each split, which are not divided; kept up with the splits. None for no groups.
     """
-    return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction", groups)
+    if options.validation_fold is None:
+        return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction", groups)
+    if "validation" in splits:
+        raise BadValue(
+            "validation_fold was given for data with a validation split of their own. Allowed are data without one. "
+            "Leave it out (data.validation_fold, in a search search.folds)."
+        )
+    return _with_fold(splits, options.validation_fold, "validation", options, groups)
 
 
 def with_test(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
@@ -111,20 +118,21 @@ def divided(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | N
         ValueError: a part would be empty, or the labels stand in files that are streamed.
     """
     if options.fold is not None:
-        splits = _with_fold(splits, options, groups)
+        splits = _with_fold(splits, options.fold, "test", options, groups)
     elif set(splits) == {"train"}:
         splits = with_test(splits, options, groups)
     return with_validation(splits, options, groups)
 
 
-def _with_fold(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None) -> dict[str, Held]:
-    """Returns the splits with one of several equal parts of "train" in the place of "test"; scikit-learn deals them."""
+def _with_fold(
+    splits: Mapping[str, Held], fold: tuple[int, int], name: str, options: LoadOptions, groups: Groups | None
+) -> dict[str, Held]:
+    """Returns the splits with one of several equal parts of "train" in the place of `name`; scikit-learn deals them."""
     import warnings
 
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
-    assert options.fold is not None
-    number, count = options.fold
+    number, count = fold
     train = splits["train"]
     if train.labels is None:
         raise BadValue(
@@ -146,13 +154,14 @@ def _with_fold(splits: Mapping[str, Held], options: LoadOptions, groups: Groups 
     staying, leaving = parts[number - 1]
     if not len(leaving) or not len(staying):
         raise BadValue(f"Fold {number} of {count} is empty, because groups stay whole. Use fewer folds.")
-    held = {name: examples for name, examples in splits.items() if name not in ("train", "test")}
+    held = {split: examples for split, examples in splits.items() if split not in ("train", name)}
     if subjects is not None and groups is not None:
-        groups["train"], groups["test"] = subjects[staying], subjects[leaving]
+        groups["train"], groups[name] = subjects[staying], subjects[leaving]
     left_out = train.take(leaving)
     if getattr(left_out, "names", "") is None:
         left_out.numbers = leaving  # type: ignore[attr-defined]  # an array's example is known by its place
-    return {"train": train.take(staying), **held, "test": left_out}
+    parted = {"train": train.take(staying), name: left_out, **held}
+    return {split: parted[split] for split in ("train", "validation", "test") if split in parted}
 
 
 def split_off_groups(
