@@ -124,14 +124,7 @@ def define(
             f"distribution.kind={recipe.distribution.kind!r} was given for a search. A trial is trained in one process."
             " Allowed is 'none'. Set it so; --workers runs trials at the same time."
         )
-    if settings.folds:
-        check_int("search.folds", settings.folds, minimum=2)
-        if plain["algorithm"] == "hyperband":
-            raise BadValue(
-                f"search.folds={settings.folds} was given with the algorithm 'hyperband', whose trials are trained in "
-                "pieces. Allowed are the other algorithms. Leave it out, or choose another."
-            )
-        recipe = recipe.replace({"data.validation_fold": f"1/{settings.folds}"})
+    recipe = _judged_by_folds(recipe, settings.folds, plain["algorithm"])
     for name in FIXED:
         if name in space.names:
             raise BadValue(
@@ -151,6 +144,19 @@ def define(
         space=space,
         settings=settings,
     )
+
+
+def _judged_by_folds(recipe: training.Recipe, folds: int, algorithm: str) -> training.Recipe:
+    """Returns the recipe of the first fold of each trial, where trials are judged by folds."""
+    if not folds:
+        return recipe
+    check_int("search.folds", folds, minimum=2)
+    if algorithm == "hyperband":
+        raise BadValue(
+            f"search.folds={folds} was given with the algorithm 'hyperband', whose trials are trained in pieces. "
+            "Allowed are the other algorithms. Leave it out, or choose another."
+        )
+    return recipe.replace({"data.validation_fold": f"1/{folds}"})
 
 
 def _plain(settings: Settings) -> dict[str, Any]:

@@ -54,15 +54,13 @@ class Folds:
         path = pathlib.Path(folder).expanduser()
         try:
             told = json.loads((path / FOLDS_FILE).read_text("utf-8"))
-            rows, out_of_fold = told["folds"], told["out_of_fold"]
-            if not (rows and isinstance(out_of_fold, dict) and all(isinstance(row, dict) for row in rows)):
-                raise ValueError("its fields are not those of one")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            first, *others = (dict(row) for row in told["folds"])
+            return cls(path, [first, *others], dict(told["out_of_fold"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise BadValue(
                 f"{os.fspath(folder)!r} holds no whole {FOLDS_FILE} ({error}). Allowed is the folder of a "
                 "cross-validation that ended. Go on with --resume."
             ) from error
-        return cls(path, rows, out_of_fold)
 
     def __str__(self) -> str:
         """Returns a table: each fold, mean and standard deviation, and all predictions together."""
