@@ -35,6 +35,7 @@ SCRIPTS = {
     "pixels": ["--side", "64"],
     "profile_step": ["--quick", "--steps", "1"],
     "reliability": ["writer", "--kills", "20"],
+    "rare_classes": ["--seeds", "0", "--epochs", "1", "--width", "4"],
     "search": [
         *("--trials", "2", "--epochs", "1", "--seeds", "0", "--algorithms", "random"),
         *("--set", "model.width=4", "--set", "train.batch_size=128"),
