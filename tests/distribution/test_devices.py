@@ -16,6 +16,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
 from keras_resnet.distribution import Devices, devices, on_devices  # noqa: E402
+from keras_resnet.distribution.local import free_ports  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 
 SCRIPT = """
@@ -161,6 +162,73 @@ print(json.dumps(Seen.rows))
     assert both.shape == alone.shape == (2, 2, 64)
     np.testing.assert_array_equal(both[:, 0], alone[:, 0])
     assert (both[:, 0] != both[:, 1]).any() and (both[0] != both[1]).any()
+
+
+PROCESSES = """
+import json, sys
+import jax
+import numpy as np
+
+index, count, address = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+import keras
+
+if count > 1:
+    keras.distribution.initialize(",".join([address] * count), count, index)
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
+
+from keras_resnet import ResNet18
+
+keras.utils.set_random_seed(0)
+images = np.random.default_rng(0).normal(size=(4, count, 16 // count, 16, 16, 3)).astype("float32")
+labels = (np.arange(64) % 4).reshape(4, count, -1)
+model = ResNet18(input_shape=(16, 16, 3), classes=4, width=8, stem="small", classifier_activation=None)
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, metrics=["accuracy"])
+
+class Losses(keras.callbacks.Callback):
+    found = []
+    def on_train_batch_end(self, batch, logs=None):
+        self.found.append(float(logs["loss"]))
+
+# Of each batch of 16 the part of this process.
+mine, own = images[:, index].reshape(-1, 16, 16, 3), labels[:, index].reshape(-1)
+model.fit(mine, own, batch_size=16 // count, epochs=5, shuffle=False, verbose=0, callbacks=[Losses()])
+size = float(sum(np.abs(np.asarray(weight, "float64")).sum() for weight in model.get_weights()))
+print(json.dumps({"losses": Losses.found, "weights": size}))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_jax_train_a_network_as_one_does():
+    """Plain `model.fit` with Keras's own distribution: the way that docs/distributed.md names."""
+    pytest.importorskip("jax")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    found = []
+    for count in (1, 2):
+        address = f"127.0.0.1:{free_ports(1)[0]}"
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROCESSES, str(index), str(count), address],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(count)
+        ]
+        try:
+            told = [process.communicate(timeout=300) for process in started]
+        finally:
+            for process in started:
+                process.kill()
+        assert [process.returncode for process in started] == [0] * count, told
+        found.append([json.loads(out.splitlines()[-1]) for out, _ in told])
+    (alone,), together = found
+    assert together[0] == together[1] and len(alone["losses"]) == 20
+    np.testing.assert_allclose(together[0]["losses"], alone["losses"], rtol=1e-5)
+    assert together[0]["weights"] == pytest.approx(alone["weights"], rel=1e-6)
 
 
 @pytest.fixture
