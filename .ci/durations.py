@@ -15,6 +15,8 @@ PATH = pathlib.Path(__file__).parent.parent / "tests" / "durations.json"
 def main() -> None:
     """Reads the reports and writes the file."""
     known = json.loads(PATH.read_text("utf-8")) if PATH.is_file() else {}
+    for backend, seconds in known.pop("added", {}).items():
+        known.setdefault(backend, {}).update(seconds)
     for argument in sys.argv[1:]:
         backend, _, report = argument.partition("=")
         seconds = known.setdefault(backend, {})
