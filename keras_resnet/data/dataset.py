@@ -298,7 +298,7 @@ class Dataset:
 
     def _parts(self, split: str) -> list[Examples]:
         """Returns the examples of a split, or of every one for "all"."""
-        return list(self.splits.values()) if split == "all" else [self.split(split)]
+        return [self.splits[name] for name in self._names(split)]
 
     def size_of(self, split: str) -> int:
         """Returns the number of examples of a split; of all of them for "all"."""

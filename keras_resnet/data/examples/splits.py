@@ -133,10 +133,11 @@ def _with_fold(
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
     number, count = fold
+    asked = f"{'fold' if name == 'test' else 'validation_fold'}='{number}/{count}'"
     train = splits["train"]
     if train.labels is None:
         raise BadValue(
-            f"fold='{number}/{count}' was given for data that are streamed from files. Allowed are data whose labels "
+            f"{asked} was given for data that are streamed from files. Allowed are data whose labels "
             "are at hand. Raise in_memory_limit, or use folder:, csv: or wds:."
         )
     labels = strata_of(train.labels) if options.task.has_classes else np.zeros(len(train))
@@ -148,9 +149,7 @@ def _with_fold(
             warnings.simplefilter("ignore", UserWarning)  # a class with fewer examples than folds is in some of them
             parts = list(dealer.split(np.zeros(len(train)), labels, subjects))
     except ValueError as error:
-        raise BadValue(
-            f"fold='{number}/{count}' cannot be dealt of {len(train)} examples ({error}). Use fewer folds."
-        ) from error
+        raise BadValue(f"{asked} cannot be dealt of {len(train)} examples ({error}). Use fewer folds.") from error
     staying, leaving = parts[number - 1]
     if not len(leaving) or not len(staying):
         raise BadValue(f"Fold {number} of {count} is empty, because groups stay whole. Use fewer folds.")

@@ -120,6 +120,9 @@ def _pairs(path: pathlib.Path, arrays: dict[str, Any]) -> dict[str, tuple[str, s
                 f"npz:{path} holds 'x' or 'y' beside {mixed}. Allowed are {ALLOWED}. Keep one of the two forms."
             )
     present = {split: keys for split, keys in pairs.items() if keys[0] in arrays or keys[1] in arrays}
+    alone = [key for key in arrays if key[0] == "w" and "x" + key[1:] not in {keys[0] for keys in present.values()}]
+    if alone:
+        raise BadValue(f"npz:{path} holds weights {alone} of no examples. Allowed are {ALLOWED}. Rename them.")
     incomplete = [key for keys in present.values() for key in keys if key not in arrays]
     if "train" not in present or incomplete:
         missing = incomplete or ["x_train", "y_train"]

@@ -195,6 +195,14 @@ def test_wrong_weights_of_arrays_are_refused(tmp_path, weights, message):
         data.load(f"npz:{tmp_path / 'a.npz'}")
 
 
+@pytest.mark.parametrize("key", ["w", "w_test"])
+def test_weights_of_no_examples_are_refused(tmp_path, key):
+    x, y = np.stack([pixels(number) for number in range(20)]), np.arange(20) % 2
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, **{key: np.arange(20)})
+    with pytest.raises(ValueError, match=f"holds weights \\['{key}'\\] of no examples"):
+        data.load(f"npz:{tmp_path / 'a.npz'}")
+
+
 def test_mixing_is_refused(pictures):
     dataset = data.load(as_arrays(pictures))
     mixing = preprocessing.Mixing(2, mixup=0.2)
