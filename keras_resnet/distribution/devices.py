@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.distribution.step import DRAWS
+from keras_resnet.distribution.step import DRAWS, check_plain_step
 from keras_resnet.errors import BadValue
 
 
@@ -180,11 +180,7 @@ def on_devices(model_class: type[keras.Model]) -> type[keras.Model]:
     Raises:
         ValueError: the class has a training step of its own.
     """
-    if model_class.train_step is not keras.Model.train_step:
-        raise BadValue(
-            f"distribution.kind='mirrored' cannot be combined with {model_class.__name__}, whose step is its own (as "
-            "optimizer.sam_radius makes one). Allowed is Keras's. Leave one of them out."
-        )
+    check_plain_step(model_class, "mirrored")
     return type("OnDevices", (DeviceSteps, model_class), {})
 
 

@@ -86,13 +86,22 @@ def in_group(model_class: type[keras.Model]) -> type[keras.Model]:
     Raises:
         ValueError: the class has a training step of its own.
     """
+    check_plain_step(model_class, "multiworker")
+    return type("InGroup", (GroupSteps, model_class), {})
+
+
+def check_plain_step(model_class: type[keras.Model], kind: str) -> None:
+    """Raises ValueError where a model class has a training step of its own, which several cannot take together.
+
+    Args:
+        model_class: `keras.Model`, or a subclass.
+        kind: of `distribution.kind`, for the message.
+    """
     if model_class.train_step is not keras.Model.train_step:
         raise BadValue(
-            f"distribution.kind='multiworker' cannot be combined with {model_class.__name__}, whose step is its own "
-            "(as optimizer.sam_radius makes one). Allowed is Keras's. Leave one of them out."
+            f"distribution.kind={kind!r} cannot be combined with {model_class.__name__}, whose step is its own (as "
+            "optimizer.sam_radius makes one). Allowed is Keras's. Leave one of them out."
         )
-
-    return type("InGroup", (GroupSteps, model_class), {})
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from keras_resnet import training  # noqa: E402
 from keras_resnet.distribution import Devices, devices, on_devices  # noqa: E402
 from keras_resnet.distribution.local import free_ports  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+from tests.distribution.test_recipes import IN_THE_STEP, MIXED, SMALL  # noqa: E402
 
 SCRIPT = """
 import json, sys
@@ -48,24 +49,7 @@ except training.Interrupted:
     told = {}
 print(json.dumps({"losses": Losses.found, **told}))
 """
-SMALL = {
-    "model.width": 4,
-    "train.epochs": 2,
-    "train.batch_size": 48,
-    # Larger steps turn the last bits, in which sums of another order differ, into whole digits.
-    "optimizer.learning_rate": 0.0003,
-    "schedule.name": "constant",
-    "distribution.synchronize_norms": True,
-}
-MIXED = {
-    "augment.mixup": 0.2,
-    "augment.repeats": 2,
-    "optimizer.accumulation": 2,
-    "optimizer.clip_norm": 1.0,
-    "optimizer.ema_momentum": 0.9,
-    "data.progressive_from": 0.5,
-}
-IN_THE_STEP = {"augment.augment_on": "device", "data.balance": "weights", "model.l2": 1e-4}
+SHORT = {**SMALL, "train.epochs": 2}
 BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
@@ -73,7 +57,7 @@ def train(out, overrides, kind, count, stop_after=0):
     """Returns what a training on so many devices told, and what it printed."""
     environment = {**os.environ, "KERAS_BACKEND": BACKENDS[kind], "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
-    words = [str(out), json.dumps({**SMALL, **overrides}), kind, str(count), str(stop_after)]
+    words = [str(out), json.dumps({**SHORT, **overrides}), kind, str(count), str(stop_after)]
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words], env=environment, capture_output=True, text=True, timeout=500
     )
