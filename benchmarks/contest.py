@@ -249,3 +249,20 @@ def main(description: str, rows: list[Row], quick: list[Row]) -> None:
         from keras_resnet import files
 
         files.write_text(options.json, json.dumps({**facts, "versions": used, "rows": figures}, indent=1) + "\n")
+
+
+def told_by(code: str, *words: str, **environment: str) -> dict[str, Any]:
+    """Returns the JSON object that a process prints last; the script ends where the process fails.
+
+    Args:
+        code: Python, run by this interpreter in the root of the checkout.
+        words: its arguments.
+        environment: variables beside those of this process.
+    """
+    settings = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told

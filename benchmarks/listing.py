@@ -11,15 +11,13 @@ import argparse
 import json
 import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.contest import ROOT, machine
+from benchmarks.contest import machine, told_by
 from keras_resnet import files
 
 # A file system allows so many names of one file, and few allow more.
@@ -67,13 +65,7 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     Args:
         folder: as `make_folder` left it.
     """
-    environment = {**os.environ, "KERAS_RESNET_HOME": str(folder / "cache"), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", PROCESS, str(folder / "pictures")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return told_by(PROCESS, str(folder / "pictures"), KERAS_RESNET_HOME=str(folder / "cache"))
 
 
 def main() -> None:

@@ -10,10 +10,7 @@ of its own with `in_memory_limit=0`. Resident is VmRSS, of the whole process, an
 import argparse
 import io
 import json
-import os
 import pathlib
-import subprocess
-import sys
 import tarfile
 import tempfile
 from typing import Any
@@ -21,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.contest import ROOT, machine
+from benchmarks.contest import machine, told_by
 from keras_resnet import files
 
 SIDE_PX = 256
@@ -90,13 +87,7 @@ def measure(spec: str, data_dir: str, gigabytes: float) -> dict[str, Any]:
         data_dir: for TFDS; empty for none.
         gigabytes: of decoded pixels.
     """
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", PROCESS, spec, data_dir, str(gigabytes)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return told_by(PROCESS, spec, data_dir, str(gigabytes))
 
 
 def main() -> None:
