@@ -2,12 +2,24 @@
 
 import csv
 import pathlib
+from collections.abc import Sequence
 
 from keras_resnet.errors import BadValue, MissingPackage
 
+NAMED_AT_MOST = 5
 DELIMITERS = (",", ";", "\t", "|")
 # Of a cell; a path or a label is shorter.
 csv.field_size_limit(2**17)
+
+
+def first_of(faults: Sequence[str]) -> str:
+    """Returns the first faults of a table in one line, and how many more there are.
+
+    Args:
+        faults: in their order; at least one.
+    """
+    more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
+    return "; ".join(faults[:NAMED_AT_MOST]) + more
 
 
 def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -17,7 +17,7 @@ from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.cells import read_cells
+from keras_resnet.data.sources.cells import first_of, read_cells
 from keras_resnet.data.sources.groups import check_groups, group_report, groups_of
 from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import SPLIT_FOLDERS, resolve
@@ -39,7 +39,6 @@ ROLES = {
 OPTIONAL = ("split", "group", "weight")
 SPLITS = {**SPLIT_FOLDERS, "training": "train", "valid": "validation", "dev": "validation", "testing": "test"}
 SPLIT_ORDER = ("train", "validation", "test")
-NAMED_AT_MOST = 5
 
 
 def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
@@ -206,9 +205,8 @@ def _rows(
             seen[full] = line
             rows.append(Row(line, full, value["label"], SPLITS.get(split), value.get("group", (None,))[0], weight))
     if faults:
-        more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
         raise BadValue(
-            f"{spec}: {'; '.join(faults[:NAMED_AT_MOST])}{more}. Allowed is a path and a label in every line, each "
+            f"{spec}: {first_of(faults)}. Allowed is a path and a label in every line, each "
             "file once, the splits train, validation and test, and weights that are numbers from 0 on. Correct the "
             "lines."
         )

@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_resnet.data.sources.cells import read_cells
+from keras_resnet.data.sources.cells import first_of, read_cells
 from keras_resnet.data.sources.listing import WEIGHTS_NAME
 from keras_resnet.data.sources.table_labels import Row
 from keras_resnet.errors import BadValue
-
-NAMED_AT_MOST = 5
 
 
 def read_weight(cell: str) -> float | None:
@@ -83,8 +81,7 @@ def check_named(spec: str, root: pathlib.Path, weights: Mapping[str, float], pat
 
 def _refuse(spec: str, path: pathlib.Path, faults: list[str]) -> None:
     if faults:
-        more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
         raise BadValue(
-            f"{spec}: {os.fspath(path)!r}: {'; '.join(faults[:NAMED_AT_MOST])}{more}. Allowed is a line for a file of "
+            f"{spec}: {os.fspath(path)!r}: {first_of(faults)}. Allowed is a line for a file of "
             "the data, each once, with a number from 0 on. Correct the lines."
         )
