@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from keras_resnet.errors import BadValue, NoRoom
 
@@ -144,6 +144,19 @@ def cache_home() -> pathlib.Path:
         os.environ.get("XDG_CACHE_HOME") or "~/.cache", "keras_resnet"
     )
     return pathlib.Path(home).expanduser()
+
+
+def identity_of(path: str | bytes) -> Hashable:
+    """Returns what all links to a file have in common, hard and symbolic ones; the path where there is no such file.
+
+    Args:
+        path: one of its names.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
 
 
 def is_replaceable(path: str | os.PathLike) -> bool:

@@ -89,6 +89,9 @@ class ArrayExamples:
         """Returns the digest of an image."""
         return _digest(self._images[index].numpy())
 
+    def file_of(self, index: int) -> None:
+        """Returns None: the examples stand in memory."""
+
     def name_of(self, index: int) -> str:
         """Returns the file of the example, or its number in its split."""
         if self.names is not None:

@@ -66,8 +66,13 @@ def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
     for places in candidates.values():
         if len(places) > 1:
             equal: dict[bytes, list[Place]] = collections.defaultdict(list)
+            digests: dict[Hashable, bytes] = {}
             for split, index in places:
-                equal[splits[split].digest_of(index)].append((split, index))
+                # A file of many names, such as hard links, is read once.
+                file = splits[split].file_of(index) or (split, index)
+                if file not in digests:
+                    digests[file] = splits[split].digest_of(index)
+                equal[digests[file]].append((split, index))
             groups += [group for group in equal.values() if len(group) > 1]
     return groups
 

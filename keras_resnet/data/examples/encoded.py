@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import files
 from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
 from keras_resnet.data.examples.plan import Plan
@@ -209,6 +210,10 @@ class EncodedExamples:
         if self.spans is not None:
             contents = read_span(contents, *self.spans[index])
         return hashlib.sha256(contents).digest()
+
+    def file_of(self, index: int) -> Hashable:
+        """Returns what all names of the file of an example share; None where the example is not a whole file."""
+        return files.identity_of(self.contents[index]) if self.are_files else None
 
     def name_of(self, index: int) -> str:
         """Returns the path of an example, or what else tells it apart."""

@@ -1,6 +1,6 @@
 """What one split of a source offers, whatever form its examples are held in."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -41,6 +41,9 @@ class Examples(Protocol):
 
     def digest_of(self, index: int) -> bytes:
         """Returns a digest of one example, which equal examples alone share."""
+
+    def file_of(self, index: int) -> Hashable:
+        """Returns what all names of the file of one example share; None where the example is not a whole file."""
 
     def name_of(self, index: int) -> str:
         """Returns what an example is called in a message: its path, or its number in the split."""

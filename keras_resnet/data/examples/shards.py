@@ -1,20 +1,20 @@
 """Evaluation batches of which each of several processes makes an equal part."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.streamed import StreamedExamples
 
 
 def finite_part(examples: Examples, plan: Plan, index: int, count: int) -> tf.data.Dataset:
     """Returns the part of one process of every batch, in order.
 
     Where a batch cannot be divided, its last example fills the last parts up: of the parts together, the first rows
-    are the batch. Records that are streamed from files are all decoded in every process, and cut afterwards.
+    are the batch.
 
     Args:
         examples: a split.
@@ -24,17 +24,10 @@ def finite_part(examples: Examples, plan: Plan, index: int, count: int) -> tf.da
     """
     if count == 1:
         return examples.finite(plan)
-    if examples.labels is not None:
-        rows = rows_of_part(len(examples), plan.batch_size, index, count)
-        return examples.take(rows).finite(dataclasses.replace(plan, batch_size=-(-plan.batch_size // count)))
-
-    def cut(images: Any, labels: Any) -> tuple[Any, Any]:
-        size = tf.shape(labels)[0]
-        part = -(-size // count)
-        rows = tf.minimum(index * part + tf.range(part), size - 1)
-        return tf.gather(images, rows), tf.gather(labels, rows)
-
-    return examples.finite(plan).map(cut)
+    if isinstance(examples, StreamedExamples):
+        return examples.finite_part(plan, index, count)
+    rows = rows_of_part(len(examples), plan.batch_size, index, count)
+    return examples.take(rows).finite(dataclasses.replace(plan, batch_size=-(-plan.batch_size // count)))
 
 
 def rows_of_part(size: int, batch_size: int, index: int, count: int) -> np.ndarray:

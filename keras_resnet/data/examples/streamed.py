@@ -79,6 +79,9 @@ class StreamedExamples:
         """Raises NotImplementedError: records are not picked one by one."""
         raise NotImplementedError
 
+    def file_of(self, index: int) -> None:
+        """Returns None: records lie in larger files."""
+
     def name_of(self, index: int) -> str:
         """Returns the number of the record."""
         return f"record {index}"
@@ -163,11 +166,27 @@ class StreamedExamples:
 
     def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
-        records = self.records().apply(tf.data.experimental.assert_cardinality(len(self)))
-        examples = records.enumerate().map(
-            functools.partial(self._example, plan=plan), num_parallel_calls=PARALLEL_CALLS, deterministic=True
-        )
-        return examples.batch(plan.batch_size)
+        return self._decoded(self._numbered(), plan).batch(plan.batch_size)
+
+    def finite_part(self, plan: Plan, index: int, count: int) -> tf.data.Dataset:
+        """Returns the part of one process of every batch, in order, as `shards.finite_part` does.
+
+        Every process reads all records, since they follow each other in their files, and decodes its own.
+
+        Args:
+            plan: whose batches are divided.
+            index: of the process, 0-based.
+            count: how many there are.
+        """
+
+        def cut(places: Any, records: Any) -> tuple[Any, Any]:
+            size = tf.shape(places)[0]
+            part = -(-size // count)
+            rows = tf.minimum(index * part + tf.range(part), size - 1)
+            return tf.gather(places, rows), tf.gather(records, rows)
+
+        mine = self._numbered().batch(plan.batch_size).map(cut).unbatch()
+        return self._decoded(mine, plan).batch(-(-plan.batch_size // count))
 
     def explain(self) -> BadImageError | None:
         """Returns the error that says why the records cannot be read, by reading all of them; None if they can."""
@@ -178,6 +197,14 @@ class StreamedExamples:
         except tf.errors.OpError as error:
             return unreadable(self.name, reason_of(error))
         return None
+
+    def _numbered(self) -> tf.data.Dataset:
+        """Returns pairs of the place of a record and the record, in order."""
+        return self.records().apply(tf.data.experimental.assert_cardinality(len(self))).enumerate()
+
+    def _decoded(self, numbered: tf.data.Dataset, plan: Plan) -> tf.data.Dataset:
+        example_of = functools.partial(self._example, plan=plan)
+        return numbered.map(example_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
     def _example(self, sample: Any, record: Any, plan: Plan) -> tuple[Any, Any]:
         contents, label = self.parse(record)

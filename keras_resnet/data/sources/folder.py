@@ -27,6 +27,7 @@ from keras_resnet.data.sources.manifest import check_manifest
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.data.sources.weights import check_named, weights_beside
 from keras_resnet.errors import BadValue
+from keras_resnet.files import identity_of
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 
 
@@ -131,7 +132,7 @@ def _labelled(
     first: dict[Any, str] = {}
     for name, files in found.files.items():
         for path in files:
-            identity = _identity(path)
+            identity = identity_of(path)
             first.setdefault(identity, path)
             own = labels.setdefault(identity, [])
             if label_of[name] not in own:
@@ -140,12 +141,3 @@ def _labelled(
     advice = "" if shared else "; a copy counts as another picture: make links, or give a table (csv:FILE)"
     report.append(f"{found.root}: {len(first)} pictures, {shared} of them in several class folders by links{advice}")
     return {first[identity]: own for identity, own in labels.items()}
-
-
-def _identity(path: str) -> Any:
-    """Returns what all links to a file have in common."""
-    try:
-        state = os.stat(path)  # of what a symbolic link names
-    except OSError:  # told with the other files that cannot be read
-        return path
-    return (state.st_dev, state.st_ino) if state.st_ino else os.path.realpath(path)

@@ -1,5 +1,8 @@
 """Exact copies across splits and under two labels are reported at loading."""
 
+import os
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +10,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
+from keras_resnet.data.examples.encoded import EncodedExamples  # noqa: E402
 
 
 def copies(dataset):
@@ -54,6 +58,26 @@ def test_files_alike_in_size_and_end_are_compared_as_a_whole(tmp_path):
         Image.fromarray(picture).save(tmp_path / path)
     Image.fromarray(255 - pixels).save(tmp_path / "test/b/1.bmp")
     assert copies(data.load(f"folder:{tmp_path}", validation_fraction=0)) == []
+
+
+def test_a_file_of_many_names_is_a_copy_of_itself_and_read_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for split, name in (("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")):
+        (tmp_path / split / name).mkdir(parents=True)
+        picture = rng.integers(0, 256, (9 + len(name + split), 8, 3), "uint8")
+        Image.fromarray(picture).save(tmp_path / split / name / "0.png")
+    for number in range(1, 5):
+        os.link(tmp_path / "train/a/0.png", tmp_path / f"train/a/{number}.png")
+        os.symlink(tmp_path / "train/a/0.png", tmp_path / f"test/a/{number}.png")
+    shutil.copy(tmp_path / "train/a/0.png", tmp_path / "test/b/1.png")
+    read = []
+    digest_of = EncodedExamples.digest_of
+    monkeypatch.setattr(
+        EncodedExamples, "digest_of", lambda self, index: read.append(self.name_of(index)) or digest_of(self, index)
+    )
+    across, conflicting = copies(data.load(f"folder:{tmp_path}", validation_fraction=0, in_memory_limit=0))
+    assert "1 examples stand in more than one split" in across and "('b')" in conflicting
+    assert [name.removeprefix(f"{tmp_path}/") for name in read] == ["train/a/0.png", "test/b/1.png"]
 
 
 def test_the_digits_hold_no_copies():

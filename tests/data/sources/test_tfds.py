@@ -318,6 +318,30 @@ def test_the_shards_of_streamed_batches_are_the_batches_of_one_process(prepared)
         np.testing.assert_array_equal(np.concatenate([part for _, part in shards]), labels)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_process_decodes_its_part_of_streamed_batches_alone_in_evaluation(prepared, count):
+    dataset = data.load("tfds:many_sizes", data_dir=prepared, in_memory_limit=0)
+    stream = dataset.splits["test"]
+    decoded = []
+
+    def decode(contents, *window):
+        tf.numpy_function(lambda image: decoded.append(hash(image)) or np.int64(0), [contents], tf.int64)
+        return stream.decode(contents, *window)
+
+    dataset.splits["test"] = dataclasses.replace(stream, decode=decode)
+    options = {"image_size": 12, "crop": "center"}
+    whole = list(dataset.batches("test", 7, **options).as_numpy_iterator())
+    size = dataset.sizes["test"]
+    assert size % 7 and len(decoded) == size  # the last batch is a part, which two and three cannot divide
+    decoded.clear()
+    parts = [list(dataset.batches("test", 7, shard=(k, count), **options).as_numpy_iterator()) for k in range(count)]
+    assert len(decoded) == sum(len(labels) for part in parts for _, labels in part) < size + count * len(whole)
+    for (images, labels), *mine in zip(whole, *parts, strict=True):
+        assert len({len(part) for part, _ in mine}) == 1
+        np.testing.assert_array_equal(np.concatenate([part for part, _ in mine])[: len(images)], images)
+        np.testing.assert_array_equal(np.concatenate([part for _, part in mine])[: len(labels)], labels)
+
+
 def test_streamed_examples_are_taken_as_a_run_of_neighbours(prepared):
     stream = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=0).splits["train"]
     whole, part = stream.arrays(None), stream.take(np.arange(5, 17)).arrays(None)
