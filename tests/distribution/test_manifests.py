@@ -1,4 +1,4 @@
-"""The manifest for Kubernetes: its schema, and what its script tells each pod."""
+"""The manifests for Kubernetes and KubeRay: their schemas, and what a script tells each pod."""
 
 import json
 import os
@@ -10,12 +10,47 @@ import pytest
 
 pytest.importorskip("tensorflow")
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
+jsonschema = pytest.importorskip("jsonschema")
 yaml = pytest.importorskip("yaml")
 
 from keras_resnet import distribution  # noqa: E402
 from keras_resnet.cli.options import parse  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parents[2] / "examples" / "kubernetes"
+WHOLE, WORDS = {"type": "integer"}, {"type": "object", "additionalProperties": {"type": "string"}}
+# Fields, and which of them must be there, of KubeRay's RayJobSpec, RayClusterSpec, HeadGroupSpec and WorkerGroupSpec:
+# github.com/ray-project/kuberay, ray-operator/apis/ray/v1. Templates of pods are Kubernetes's.
+RAY_JOB = {
+    "entrypoint": {"type": "string"},
+    "runtimeEnvYAML": {"type": "string"},
+    "jobId": {"type": "string"},
+    "metadata": WORDS,
+    "clusterSelector": WORDS,
+    "submissionMode": {"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode"]},
+    "entrypointResources": {"type": "string"},
+    "entrypointNumCpus": {"type": "number"},
+    "entrypointNumGpus": {"type": "number"},
+    "activeDeadlineSeconds": WHOLE,
+    "backoffLimit": WHOLE,
+    "ttlSecondsAfterFinished": WHOLE,
+    "shutdownAfterJobFinishes": {"type": "boolean"},
+    "suspend": {"type": "boolean"},
+    "submitterPodTemplate": {"type": "object"},
+}
+GROUP = {"rayStartParams": WORDS, "template": {"type": "object", "required": ["spec"]}}
+HEAD = {**GROUP, "serviceType": {"type": "string"}, "headService": {"type": "object"}}
+HEAD |= {"enableIngress": {"type": "boolean"}}
+WORKERS = {**GROUP, "groupName": {"type": "string"}, "replicas": WHOLE, "minReplicas": WHOLE, "maxReplicas": WHOLE}
+WORKERS |= {"numOfHosts": WHOLE, "scaleStrategy": {"type": "object"}}
+CLUSTER = {
+    "headGroupSpec": {},
+    "workerGroupSpecs": {"type": "array"},
+    "rayVersion": {"type": "string"},
+    "enableInTreeAutoscaling": {"type": "boolean"},
+    "autoscalerOptions": {"type": "object"},
+    "headServiceAnnotations": WORDS,
+    "suspend": {"type": "boolean"},
+}
 DOCUMENTS = list(yaml.safe_load_all((FOLDER / "train.yaml").read_text("utf-8")))
 
 
@@ -26,6 +61,35 @@ def test_the_manifest_is_what_kubernetes_takes():
     broken = json.loads(json.dumps(DOCUMENTS[1]).replace("completionMode", "completionmode"))
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(broken, kubernetes_validate.latest_version(), strict=True)
+
+
+def check_fields(found, fields, *required):
+    schema = {"type": "object", "properties": fields, "additionalProperties": False, "required": list(required)}
+    jsonschema.validate(found, schema)
+
+
+def check_ray_job(job):
+    spec = job["spec"]
+    check_fields(spec, {**RAY_JOB, "rayClusterSpec": {}})
+    check_fields(spec["rayClusterSpec"], CLUSTER, "headGroupSpec")
+    check_fields(spec["rayClusterSpec"]["headGroupSpec"], HEAD, *GROUP)
+    for group in spec["rayClusterSpec"]["workerGroupSpecs"]:
+        check_fields(group, WORKERS, *GROUP, "groupName", "minReplicas", "maxReplicas")
+
+
+def test_the_ray_job_has_the_fields_of_kuberay():
+    text = (FOLDER / "ray.yaml").read_text("utf-8")
+    check_ray_job(yaml.safe_load(text))
+    for right, wrong in (
+        ("backoffLimit: 3", "backoffLimits: 3"),
+        ('rayVersion: "2.60.0"', "rayVersion: 2.6"),
+        ('num-cpus: "0"', "num-cpus: 0"),
+        ("maxReplicas: 4", "# maxReplicas"),
+        ("groupName: trials", "name: trials"),
+    ):
+        assert right in text
+        with pytest.raises(jsonschema.ValidationError):
+            check_ray_job(yaml.safe_load(text.replace(right, wrong)))
 
 
 def test_the_pods_of_the_ray_job_are_what_kubernetes_takes_and_its_command_is_ours():
