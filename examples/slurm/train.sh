@@ -12,6 +12,10 @@ srun --kill-on-bad-exit=0 keras-resnet train --set distribution.kind=multiworker
 status=$?
 # 143: every task was warned, and has saved. Another status is the end, or a fault that would come again.
 if [ "$status" -eq 143 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
+  # Slurm's controller may be busy for a moment; where it takes the job back, it ends this script.
+  for attempt in 1 2 3 4 5 6; do
+    scontrol requeue "$SLURM_JOB_ID" && break
+    sleep 10
+  done
 fi
 exit "$status"

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.distribution.gradient_step import Gradients, GradientStep
 from keras_resnet.distribution.step import DRAWS, check_plain_step
 from keras_resnet.errors import BadValue
 
@@ -91,13 +92,13 @@ def _check_backend(kind: str, wanted: str, other: str) -> None:
         )
 
 
-class DeviceSteps:
+class DeviceSteps(GradientStep):
     """The steps of a model on several devices; `on_devices` makes a class of them."""
 
     devices: Devices | None = None
 
-    def train_step(self: Any, data: Any) -> Any:
-        """Takes one step, of which each device computes its part, and returns the metrics of the whole batch."""
+    def gradients_of(self: Any, data: Any) -> Gradients:
+        """Returns the gradients of the whole batch, of which each device computes its part."""
         import tensorflow as tf
 
         devices = self.devices
@@ -138,9 +139,7 @@ class DeviceSteps:
         changes, counted = iter(moved), iter(counters)
         for variable, old, floats in zip(self.non_trainable_variables, state, is_float, strict=True):
             variable.assign(old + next(changes) if floats else _first(devices, next(counted)))
-        self.optimizer.apply_gradients(zip(slopes, self.trainable_variables, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(labels)[0])
-        return self.compute_metrics(images, labels, _joined(devices, outputs), weights)
+        return Gradients(slopes, loss, images, labels, _joined(devices, outputs), weights)
 
     def test_step(self: Any, data: Any) -> Any:
         """Returns the metrics of the whole batch."""

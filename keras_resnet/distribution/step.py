@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet.distribution.gradient_step import Gradients, GradientStep
 from keras_resnet.distribution.group import Group
 from keras_resnet.errors import BadValue
 
@@ -14,14 +15,14 @@ from keras_resnet.errors import BadValue
 DRAWS = 2**24
 
 
-class GroupSteps:
+class GroupSteps(GradientStep):
     """The steps of a model in a group; `in_group` makes a class of them."""
 
     group: Group | None = None
     takes_part = False
 
-    def train_step(self: Any, data: Any) -> Any:
-        """Takes one step on the part of this process and returns the metrics of the whole batch."""
+    def gradients_of(self: Any, data: Any) -> Gradients:
+        """Returns the gradients of the whole batch, of which this process computes its part."""
         import tensorflow as tf
 
         group = self.group
@@ -51,9 +52,7 @@ class GroupSteps:
         slopes, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
         for variable, old, change in zip(moving, before, moved, strict=True):
             variable.assign(old + change)
-        self.optimizer.apply_gradients(zip(slopes, self.trainable_variables, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(labels)[0])
-        return self.compute_metrics(images, labels, outputs, weighted[0] if weighted else None)
+        return Gradients(slopes, loss, images, labels, outputs, weighted[0] if weighted else None)
 
     def test_step(self: Any, data: Any) -> Any:
         """Returns the metrics of the whole batch; rows of a negative weight fill up the parts, and do not count."""
@@ -99,8 +98,8 @@ def check_plain_step(model_class: type[keras.Model], kind: str) -> None:
     """
     if model_class.train_step is not keras.Model.train_step:
         raise BadValue(
-            f"distribution.kind={kind!r} cannot be combined with {model_class.__name__}, whose step is its own (as "
-            "optimizer.sam_radius makes one). Allowed is Keras's. Leave one of them out."
+            f"distribution.kind={kind!r} cannot be combined with model_class={model_class.__name__}, whose training "
+            "step is its own. Allowed is Keras's. Leave one of them out."
         )
 
 

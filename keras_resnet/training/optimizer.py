@@ -1,19 +1,19 @@
 """The optimizer of a run: its section of a recipe, its choices, and weight decay that spares norms and biases."""
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import MissingPackage
 from keras_resnet.models.builder import HEAD
 from keras_resnet.training import fields
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.network import StepPart
 from keras_resnet.training.rate_factors import with_rate_factors
+from keras_resnet.training.sharpness import sharpness_aware
 
 # What is not a kernel: biases, and scale and offset of norms. Keras searches these in the name of a variable, which is
 # "gamma" on one backend and for Muon, and a path such as "stem/norm/gamma:0" on TensorFlow for the others.
@@ -105,63 +105,6 @@ OPTIMIZERS: dict[str, fields.Choice] = {
     "lion": _plain(keras.optimizers.Lion),
     "muon": fields.Choice(_muon, MOMENTUM),
 }
-
-
-@functools.cache
-def sharpness_aware(model_class: type[keras.Model]) -> type[keras.Model]:
-    """Returns a subclass whose training step climbs by `radius` along the gradient, and takes the gradient there.
-
-    It costs a second forward and backward pass. Metrics and moving averages are those of the first pass, weights are
-    put back to the very bits they had. For TensorFlow. The attribute `radius` is that of the climb, in the norm of all
-    weights together.
-
-    Args:
-        model_class: `keras.Model`, or a subclass that leaves its `train_step` as it is.
-
-    Raises:
-        ValueError: the class has a training step of its own.
-
-    Source:
-        Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization", algorithm 1.
-    """
-    if model_class.train_step is not keras.Model.train_step:
-        raise BadValue(
-            f"optimizer.sam_radius cannot be combined with model_class={model_class.__name__}. Both have a training "
-            "step of their own. Leave one of them out."
-        )
-
-    class SharpnessAware(model_class):
-        radius: float = 0.05
-
-        def train_step(self, data: Any) -> Any:
-            """Takes one step and returns the metrics."""
-            import tensorflow as tf
-
-            images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-            variables = [variable.value for variable in self.trainable_variables]
-
-            def passed() -> tuple[Any, Any, Any]:
-                with tf.GradientTape() as tape:
-                    outputs = self(images, training=True)
-                    loss = self.compute_loss(x=images, y=labels, y_pred=outputs, sample_weight=weights, training=True)
-                    scaled = self.optimizer.scale_loss(loss)
-                return loss, outputs, tape.gradient(scaled, variables)
-
-            loss, outputs, slopes = passed()
-            averages = [variable.value for variable in self.non_trainable_variables]
-            kept = [tf.identity(variable) for variable in (*variables, *averages)]
-            # The scale of 16-bit losses cancels: the climb has the length of the radius whatever the slopes' unit.
-            length = self.radius / tf.maximum(tf.linalg.global_norm(slopes), 1e-12)
-            for variable, slope in zip(variables, slopes, strict=True):
-                variable.assign_add(tf.cast(slope * length, variable.dtype))
-            _, _, slopes = passed()
-            for variable, value in zip((*variables, *averages), kept, strict=True):
-                variable.assign(value)
-            self.optimizer.apply_gradients(zip(slopes, self.trainable_variables, strict=True))
-            self._loss_tracker.update_state(loss, sample_weight=tf.shape(images)[0])
-            return self.compute_metrics(images, labels, outputs, weights)
-
-    return SharpnessAware
 
 
 @dataclasses.dataclass(frozen=True)

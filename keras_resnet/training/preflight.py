@@ -8,6 +8,7 @@ import keras
 from keras_resnet import models
 from keras_resnet.errors import BadValue
 from keras_resnet.memory import SHARE, available_bytes, free_address_space, in_words
+from keras_resnet.training.setup import Setup
 
 FLOAT_BYTES = 4
 # A step keeps for its backward pass the outputs of the convolutions, and of what follows them at most as much again.
@@ -16,6 +17,20 @@ SURELY_KEPT = 0.5
 # the smallest networks 0.89 GiB were counted on two cores (docs/reliability.md); where they are not to be had,
 # TensorFlow ends by a signal, mostly without a word.
 RESERVED_ADDRESSES = 2**30
+
+
+def check_backend(setup: Setup) -> None:
+    """Raises ValueError where the pipeline would make random changes that only TensorFlow can make there.
+
+    Args:
+        setup: of a training.
+
+    Raises:
+        ValueError: Keras runs on another backend, and the setup has such changes on the host.
+    """
+    if keras.config.backend() != "tensorflow":
+        for _, size in setup.stages:
+            setup.training_batches(size=size)
 
 
 def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> None:

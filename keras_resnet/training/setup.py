@@ -164,9 +164,9 @@ class Setup:
 
     def _step_parts(self) -> list[StepPart]:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
-        parts = self.recipe.optimizer.step_parts()
         transforms = self.transforms_in_step()
-        parts += parts_of_step(self.recipe, self.group, transforms is not None)
+        parts = parts_of_step(self.recipe, self.group, transforms is not None)
+        parts += self.recipe.optimizer.step_parts()
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
             parts.append(StepPart(wrap, {"transforms": transforms}))

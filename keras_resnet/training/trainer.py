@@ -19,7 +19,7 @@ from keras_resnet.training.defaults import fill_from_run, resolve
 from keras_resnet.training.description import COMPLETE
 from keras_resnet.training.folder import check_folder, check_same, locked, new_folder, read_description
 from keras_resnet.training.loop import Listener, TrainingLoop
-from keras_resnet.training.preflight import check_memory
+from keras_resnet.training.preflight import check_backend, check_memory
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.repair import can_be_rebuilt
 from keras_resnet.training.run import PlannedRun, Run, describe_run
@@ -132,6 +132,7 @@ def fit(
         network = setup.build_model(model_class)
         batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
         check_memory(network, batch_size, setup.recipe.train.recompute)
+        check_backend(setup)
         if dry_run:
             return PlannedRun(describe_run(setup, network), network, setup.dataset)
         if setup.recipe.about.notice and not setup.recipe.model.weights:

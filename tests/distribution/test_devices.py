@@ -17,8 +17,8 @@ pytest.importorskip("tensorflow")
 from keras_resnet import training  # noqa: E402
 from keras_resnet.distribution import Devices, devices, on_devices  # noqa: E402
 from keras_resnet.distribution.local import free_ports  # noqa: E402
-from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
-from tests.distribution.test_recipes import IN_THE_STEP, MIXED, SMALL  # noqa: E402
+from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
+from tests.distribution.test_recipes import IN_THE_STEP, MIXED, SHARP, SMALL  # noqa: E402
 
 SCRIPT = """
 import json, sys
@@ -77,7 +77,7 @@ def check_equal(one, several):
     ("kind", "count", "overrides"),
     [
         ("mirrored", 2, MIXED),
-        ("mirrored", 4, IN_THE_STEP),
+        ("mirrored", 4, SHARP),
         ("data_parallel", 2, {"augment.augment_on": "device", "augment.mixup": 0.2, "optimizer.clip_norm": 1.0}),
         ("data_parallel", 4, {**IN_THE_STEP, "optimizer.accumulation": 2, "data.progressive_from": 0.5}),
     ],
@@ -215,6 +215,30 @@ def test_two_processes_of_jax_train_a_network_as_one_does():
     assert together[0]["weights"] == pytest.approx(alone["weights"], rel=1e-6)
 
 
+@pytest.mark.slow
+def test_what_jax_cannot_do_is_refused_before_there_is_a_folder(tmp_path):
+    pytest.importorskip("jax")
+    script = """
+import sys
+from keras_resnet import training
+for name, value in (("augment.mixup", 0.2), ("data.progressive_from", 0.5), ("optimizer.sam_radius", 0.05)):
+    place = "device" if name == "optimizer.sam_radius" else "host"
+    plain = {**dict.fromkeys(("augment.pad_and_crop", "augment.gain"), 0), "augment.augment_on": place}
+    try:
+        training.fit("quick", out=sys.argv[1], overrides={**plain, name: value}, verbose=0)
+    except ValueError as error:
+        print(error)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    out = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", script, str(out)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    mixed, grown, sharp = done.stdout.splitlines()
+    assert "backend 'jax'" in mixed and mixed == grown and "augment.augment_on='device'" in mixed
+    assert sharp.startswith("optimizer.sam_radius was given under the Keras backend 'jax'")
+    assert not out.exists()
+
+
 @pytest.fixture
 def two_devices(monkeypatch):
     """Two devices by name; nothing is computed on them."""
@@ -230,8 +254,12 @@ def test_a_batch_that_devices_cannot_divide_is_refused(two_devices, tmp_path):
 
 
 def test_a_step_of_its_own_is_refused(two_devices, tmp_path):
-    with pytest.raises(ValueError, match="distribution.kind='mirrored' cannot be combined with SharpnessAware"):
-        training.fit("quick", out=tmp_path / "run", overrides={"optimizer.sam_radius": 0.05}, distribution="mirrored")
+    class Own(keras.Model):
+        def train_step(self, data):
+            return super().train_step(data)
+
+    with pytest.raises(ValueError, match="distribution.kind='mirrored' cannot be combined with model_class=Own"):
+        training.fit("quick", out=tmp_path / "run", model_class=Own, distribution="mirrored")
     with pytest.raises(ValueError, match="cannot be combined"):
         on_devices(sharpness_aware(keras.Model))
 

@@ -32,12 +32,15 @@ StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
 SelectType=select/cons_tres
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+EPOCHS = 40  # Slurm looks at its clocks each half minute
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not all(map(shutil.which, DAEMONS)), reason="Slurm is not installed (slurmctld, slurmd, munge)"),
@@ -100,6 +103,11 @@ def state_of(slurm, job):
     return slurm("squeue", "-h", "-j", job, "-o", "%T")
 
 
+def used_minutes(slurm, job):
+    *hours, minutes, _ = map(int, slurm("squeue", "-h", "-j", job, "-o", "%M").split(":"))
+    return 60 * sum(hours) + minutes
+
+
 def test_a_training_goes_on_after_a_warning_and_an_array_of_jobs_searches_together(slurm, tmp_path):
     # One test: slurmd ends another one of the same node.
     check_training(slurm, tmp_path)
@@ -110,22 +118,28 @@ def check_training(slurm, tmp_path):
     sets = [f"--set={name}={str(value).lower()}" for name, value in SMALL.items()]
     out, script = tmp_path / "run", str(ROOT / "examples" / "slurm" / "train.sh")
     log = pathlib.Path(tmp_path / "job.log")
-    job = slurm("sbatch", "--parsable", "-n2", f"-o{log}", script, *sets, "--set=train.save_every=5", f"--out={out}")
+    sets += [f"--set=train.epochs={EPOCHS}", "--set=train.save_every=5"]
+    job = slurm("sbatch", "--parsable", "-n2", "--time=60", f"-o{log}", script, *sets, f"--out={out}")
 
     def told():
-        state = slurm("squeue"), slurm("sinfo"), (log.read_text() if log.exists() else "no log")
-        return "\n".join(state)
+        logs = [log, *(tmp_path / "slurm").glob("slurm*.log")]
+        return "\n".join(
+            [slurm("squeue"), slurm("sinfo"), *(path.read_text()[-3000:] for path in logs if path.exists())]
+        )
 
     wait_until(lambda: (out / "last").is_dir() and newest_first(out / "last"), told=told)
-    slurm("scancel", "--signal=USR1", job)  # as --signal of the script does when the time is nearly over
+    # The script asks for a warning three minutes before the end; from now on fewer are left.
+    slurm("scontrol", "update", f"JobId={job}", f"TimeLimit={used_minutes(slurm, job) + 3}")
     wait_until(lambda: state_of(slurm, job) == "PENDING", told=told)
     assert "Interrupted after" in log.read_text() and "by Slurm's job" in log.read_text()
     stopped = training.Run.load(out)
     assert stopped.file.status == "running"
-    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+    # By itself Slurm waits for two minutes. In the second in which a job was taken back its node refuses it.
+    time.sleep(3)
+    slurm("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=60")
     wait_until(lambda: training.Run.load(out).file.status == "complete", told=told)
     run = training.Run.load(out)
-    alone = training.fit("quick", out=tmp_path / "alone", overrides=SMALL, verbose=0)
+    alone = training.fit("quick", out=tmp_path / "alone", overrides={**SMALL, "train.epochs": EPOCHS}, verbose=0)
     assert run.history["val_loss"] == pytest.approx(alone.history["val_loss"], rel=1e-2)
 
 

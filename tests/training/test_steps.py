@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import data, training
-from keras_resnet.training.optimizer import sharpness_aware
+from keras_resnet.training.sharpness import sharpness_aware
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 

@@ -10,7 +10,7 @@ tf = pytest.importorskip("tensorflow")
 from keras_resnet import data, evaluation, training  # noqa: E402
 from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
-from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
 
 SMALL = {
     "model.width": 4,

@@ -72,7 +72,7 @@ def apply_transforms(batches: tf.data.Dataset, transforms: BatchTransforms, star
         raise BadValue(
             f"augmentation was given under the Keras backend {keras.config.backend()!r}. Inside a tf.data pipeline it "
             "needs TensorFlow. Set KERAS_BACKEND=tensorflow, or transform the batches in the training step "
-            "(keras_resnet.preprocessing.transform_in_step)."
+            "(augment.augment_on='device' in a recipe, else keras_resnet.preprocessing.transform_in_step)."
         )
     return batches.enumerate(start_step).map(
         lambda step, batch: transforms(step, *batch), num_parallel_calls=PARALLEL_CALLS, deterministic=True
