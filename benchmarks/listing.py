@@ -1,10 +1,10 @@
 """Listing a folder of very many pictures, before and after its headers are kept: seconds and peak memory.
 
-    python -m benchmarks.listing [--pictures 1300000] [--classes 1000] [--sources 20000] [--quick] [--json FILE]
+    python -m benchmarks.listing [--pictures 1300000] [--classes 1000] [--sources 1300000] [--quick] [--json FILE]
 
-The folder is made of hard links to so many different small JPEG pictures, and removed at the end. Each listing is a
-fresh process with a cache folder of its own; the clock runs over `data.load`, and memory is the growth of the largest
-resident size (VmHWM) meanwhile.
+The folder is made of small JPEG pictures, of hard links where fewer of them are different, and removed at the end.
+Each listing is a fresh process with a cache folder of its own; the clock runs over `data.load`, which decodes nothing,
+and memory is the growth of the largest resident size (VmHWM) meanwhile.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def resident():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
 before, started = resident(), time.perf_counter()
-dataset = data.load("folder:" + sys.argv[1])
+dataset = data.load("folder:" + sys.argv[1], in_memory_limit=0)
 seconds = time.perf_counter() - started
 print(json.dumps({"pictures": sum(dataset.sizes.values()), "seconds": seconds, "mebibytes": resident() - before}))
 """
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1_300_000)
     parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--sources", type=int, default=20_000, help="different pictures")
+    parser.add_argument("--sources", type=int, default=1_300_000, help="different pictures")
     parser.add_argument("--quick", action="store_true", help="20,000 pictures in 10 classes")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()

@@ -127,7 +127,8 @@ def _labelled(
     It goes by the path in the first of these folders.
     """
     if options.task is CLASSIFICATION:
-        return {path: [label_of[name]] for name, files in found.files.items() for path in files}
+        # One list for all pictures of a class.
+        return {path: own for name, files in found.files.items() for own in ([label_of[name]],) for path in files}
     labels: dict[Any, list[int]] = {}
     first: dict[Any, str] = {}
     for name, files in found.files.items():

@@ -1,6 +1,5 @@
 """Headers of the pictures of a folder; those of a large one are kept, so that its files are opened once."""
 
-import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -12,7 +11,7 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.data.images.decoding import inspect, why_unusable
 from keras_resnet.data.images.headers import FORMATS, Header
-from keras_resnet.data.sources.listing import names_below
+from keras_resnet.data.sources.listing import names_below, of_each
 from keras_resnet.errors import NoRoom
 
 SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
@@ -46,8 +45,7 @@ def headers_of(root: pathlib.Path, paths: Sequence[str], max_pixels: int) -> lis
     """
     if len(paths) < LEAST_KEPT:
         return _opened(paths, max_pixels)
-    with concurrent.futures.ThreadPoolExecutor(SCANNING_THREADS) as pool:
-        stats = np.array(list(pool.map(_stat, paths, chunksize=512)), "int64")
+    stats = np.array(of_each(paths, _stat, SCANNING_THREADS), "int64")
     names = names_below(root, paths)
     place = listing_of(root)
     table = _read(place)
@@ -71,8 +69,7 @@ def listing_of(root: pathlib.Path) -> pathlib.Path:
 
 
 def _opened(paths: Sequence[str], max_pixels: int) -> list[Header | str]:
-    with concurrent.futures.ThreadPoolExecutor(SCANNING_THREADS) as pool:
-        return list(pool.map(lambda path: inspect(path, max_pixels), paths))
+    return of_each(paths, lambda path: inspect(path, max_pixels), SCANNING_THREADS)
 
 
 def _stat(path: str) -> tuple[int, int]:

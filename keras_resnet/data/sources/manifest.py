@@ -1,6 +1,5 @@
 """A list of sha256 sums beside the images: finds damage that still decodes."""
 
-import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -8,7 +7,7 @@ from collections.abc import Iterable
 
 from keras_resnet import files
 from keras_resnet.data.images.bad_images import bad_image_error
-from keras_resnet.data.sources.listing import find_splits, list_classes
+from keras_resnet.data.sources.listing import find_splits, list_classes, of_each
 from keras_resnet.errors import BadValue
 
 MANIFEST_NAME = "SHA256SUMS"
@@ -84,8 +83,7 @@ def _read(manifest: pathlib.Path) -> dict[str, str]:
 
 def _digests(paths: Iterable[str]) -> list[tuple[str, str | None]]:
     paths = list(paths)
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(zip(paths, pool.map(_digest, paths), strict=True))
+    return list(zip(paths, of_each(paths, _digest, os.cpu_count()), strict=True))
 
 
 def _digest(path: str) -> str | None:
