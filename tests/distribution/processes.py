@@ -13,9 +13,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def started(count, command, words_of=lambda index: ()):
-    """Gives so many processes of a command of Python, which are killed in the end; one alone has no peers."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+def started(count, command, words_of=lambda index: (), hosts=None):
+    """Gives so many processes of a command of Python, which are killed in the end; one alone has no peers.
+
+    Each runs on this machine, or on one of `hosts`, pairs of an address and the words before a command that runs there.
+    """
+    hosts = hosts or [("127.0.0.1", [])] * count
+    addresses = [f"{host}:{port}" for (host, _), port in zip(hosts, free_ports(count), strict=True)]
     processes = []
     for index in range(count):
         task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
@@ -25,7 +29,7 @@ def started(count, command, words_of=lambda index: ()):
             environment["TF_CONFIG"] = json.dumps(task)
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-W", "ignore", *command, *words_of(index)],
+                [*hosts[index][1], sys.executable, "-W", "ignore", *command, *words_of(index)],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
