@@ -4,7 +4,8 @@
 
 Each process has one core, and the batch is divided among them; one process with one core and one with as many cores
 as there are processes stand beside. Turns A B C A B C, medians. `sums` is the time of summing the gradients alone, for
-networks of several sizes, over loopback.
+networks of several sizes, over loopback, and as root on Linux over networks of `--rates` between two network
+namespaces. A ring of two sends the gradients once each way: the least time there is their size by the rate.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contest import machine
+from benchmarks.hosts import Host, two_hosts, why_not
 from keras_resnet.distribution.local import free_ports
 
 # What each process runs: a training of `steps` steps that prints the seconds of each.
@@ -69,9 +72,17 @@ print(json.dumps(found))
 """
 
 
-def together(count: int, script: str, words: list[list[str]]) -> list[Any]:
-    """Returns what each of so many processes prints last."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+def together(count: int, script: str, words: list[list[str]], hosts: Sequence[Host] = ()) -> list[Any]:
+    """Returns what each of so many processes prints last.
+
+    Args:
+        count: of processes.
+        script: that each runs.
+        words: after it, of each.
+        hosts: where each runs; this machine by default.
+    """
+    hosts = hosts or [("127.0.0.1", [])] * count
+    addresses = [f"{host}:{port}" for (host, _), port in zip(hosts, free_ports(count), strict=True)]
     processes = []
     for index in range(count):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -79,12 +90,37 @@ def together(count: int, script: str, words: list[list[str]]) -> list[Any]:
         if count > 1:
             task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
             environment["TF_CONFIG"] = json.dumps(task)
-        command = [sys.executable, "-W", "ignore", "-c", script, *words[index]]
+        command = [*hosts[index][1], sys.executable, "-W", "ignore", "-c", script, *words[index]]
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     answers = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("A process failed; its words stand above.")
     return [json.loads(answer.splitlines()[-1]) for answer in answers]
+
+
+def over_networks(rates: Sequence[str], networks: list[Any], repeats: str) -> dict[str, Any]:
+    """Returns what `SUMS` tells of two hosts, by the rate of the network between them.
+
+    Args:
+        rates: such as "1gbit".
+        networks: rows for the script.
+        repeats: of each sum.
+    """
+    found = {}
+    for rate in rates:
+        with two_hosts() as (hosts, cable):
+            cable.limit(rate)
+            found[rate] = together(2, SUMS, [[json.dumps(networks), repeats]] * 2, hosts)[0]
+    return found
+
+
+def bits_of(rate: str) -> float:
+    """Returns bits a second.
+
+    Args:
+        rate: a whole number with "gbit" or "mbit".
+    """
+    return int(rate[:-4]) * {"gbit": 1e9, "mbit": 1e6}[rate[-4:]]
 
 
 def main() -> None:
@@ -94,6 +130,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="of ResNet-18 on the digits")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=20, help="of each sum")
+    parser.add_argument("--rates", default="10gbit 1gbit", help="of networks between two hosts")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
@@ -126,8 +163,14 @@ def main() -> None:
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, row in sums.items():
         print(f"| {name} | {row['MiB']:.1f} | {row['s']:.4f} | {row['MiB'] / row['s']:,.0f} | {row['agree']:.5f} |")
+    over = {} if why_not() else over_networks(options.rates.split(), networks[-2:], repeats)
+    if over:
+        print("\n| gradients of | network | summed over 2 hosts, s | size by rate, s |\n| --- | ---: | ---: | ---: |")
+    for rate, found in over.items():
+        for name, row in found.items():
+            print(f"| {name} | {rate} | {row['s']:.3f} | {row['MiB'] * 2**23 / bits_of(rate):.3f} |")
     if options.json:
-        figures = {"machine": machine(), "seconds": seconds, "sums": sums, "words": words}
+        figures = {"machine": machine(), "seconds": seconds, "sums": sums, "words": words, "over networks": over}
         options.json.write_text(json.dumps(figures, indent=2), "utf-8")
 
 

@@ -46,7 +46,7 @@ SCRIPTS = {
     "training_step": ["--quick", "--rounds", "1", "--steps", "2"],
 }
 # Parts of the contests, and what makes the environment of the peers.
-NOT_SCRIPTS = {"accuracy_peers", "contest", "contestants", "exports", "gpu_contestants", "peers"}
+NOT_SCRIPTS = {"accuracy_peers", "contest", "contestants", "exports", "gpu_contestants", "hosts", "peers"}
 
 
 def test_every_script_is_run():

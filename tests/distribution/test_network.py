@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from benchmarks.hosts import two_hosts, why_not  # noqa: E402
 from keras_resnet import training  # noqa: E402
-from tests.distribution.hosts import two_hosts, why_not  # noqa: E402
 from tests.distribution.processes import ended, started  # noqa: E402
 from tests.distribution.test_recipes import SMALL, command, wait_for_states  # noqa: E402
 
