@@ -15,6 +15,8 @@ def start(options: argparse.Namespace) -> int | None:
     Args:
         options: of `train`.
     """
+    import keras
+
     from keras_resnet.distribution import run_on_ray, run_together
 
     if options.engine == "ray":
@@ -25,7 +27,8 @@ def start(options: argparse.Namespace) -> int | None:
         if value is not None:
             raise BadValue(f"{name} {value} was given without --engine ray. It is of a Ray cluster. Give both.")
     if options.processes is not None and check_int("--processes", options.processes) > 1:
-        return run_together(options.processes, [*without(options.words, ("--processes",)), GROUP])
+        group = "--set=distribution.kind=data_parallel" if keras.config.backend() == "jax" else GROUP
+        return run_together(options.processes, [*without(options.words, ("--processes",)), group])
     return None
 
 

@@ -65,8 +65,8 @@ def data_parallel() -> Devices | None:
 
     if jax.process_count() > 1:
         raise BadValue(
-            f"distribution.kind='data_parallel' was given in one of {jax.process_count()} processes of JAX. Allowed is "
-            "one process with several devices. Use distribution.kind='multiworker' on TensorFlow for several."
+            f"distribution.kind='data_parallel' was given in one of {jax.process_count()} processes of JAX, and "
+            "nothing names them. Allowed are the variable TF_CONFIG or a start by srun, or one process. Set TF_CONFIG."
         )
     names = tuple(keras.distribution.list_devices())
     if len(names) == 1:

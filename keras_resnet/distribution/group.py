@@ -9,7 +9,7 @@ import pathlib
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import keras
 import numpy as np
@@ -21,8 +21,9 @@ from keras_resnet.errors import BadValue, UserError
 T = TypeVar("T")
 # Files travel in pieces, so that a large state does not take its size again in every process.
 PIECE_BYTES = 32 * 2**20
-# What TensorFlow raises where another process has ended, stands still, or cannot be reached.
-LOST = ("UnavailableError", "AbortedError", "CancelledError", "InternalError", "DeadlineExceededError", "UnknownError")
+# What TensorFlow and JAX raise where another process has ended, stands still, or cannot be reached.
+_OF_TENSORFLOW = ("Unavailable", "Aborted", "Cancelled", "Internal", "DeadlineExceeded", "Unknown")
+LOST = (*(f"{kind}Error" for kind in _OF_TENSORFLOW), "JaxRuntimeError", "XlaRuntimeError")
 
 
 class PeerLost(UserError, RuntimeError):
@@ -40,6 +41,8 @@ class Group:
 
     peers: Peers
     strategy: Any
+    # Whether the parts of a batch are put together before the step, which is then that of one process.
+    joins_parts: ClassVar[bool] = False
 
     @property
     def index(self) -> int:
@@ -203,9 +206,25 @@ class Group:
                     if self.is_first:
                         content = file.read(length)
                         piece.view("uint8")[:length] = np.frombuffer(content, "uint8")
-                    found = self._total(keras.ops.convert_to_tensor(piece))
+                    found = self.sum_of_arrays(piece)
                     if not self.is_first:
-                        file.write(np.asarray(found).tobytes()[:length])
+                        file.write(found.tobytes()[:length])
+
+    def sum_of_arrays(self, values: np.ndarray) -> np.ndarray:
+        """Returns the sum over all processes.
+
+        Args:
+            values: int32, int64 or float32, of the same shape in every process.
+        """
+        return np.asarray(self._total(keras.ops.convert_to_tensor(values)))
+
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context in which models are made and trained."""
+        return contextlib.nullcontext()
+
+    def apart(self) -> contextlib.AbstractContextManager[None]:
+        """Returns a context in which this process computes alone."""
+        return contextlib.nullcontext()
 
     @functools.cached_property
     def _total(self) -> Callable[[Any], Any]:
@@ -218,7 +237,7 @@ class Group:
 
     @contextlib.contextmanager
     def naming_lost(self, place: Callable[[], str]) -> Iterator[None]:
-        """Raises `PeerLost` for an error of TensorFlow in the block that another process is the reason of.
+        """Raises `PeerLost` for an error of TensorFlow or JAX in the block that another process is the reason of.
 
         Args:
             place: says where this process was.
@@ -267,25 +286,40 @@ def join() -> Group:
         try:
             tf.config.set_visible_devices([gpus[before % len(gpus)]], "GPU")
         except RuntimeError as error:
-            raise _too_late(error) from error
+            raise too_late(error) from error
     try:
         with naming_late(peers.addresses, peers.index):
             return Group(peers, tf.distribute.MultiWorkerMirroredStrategy())
     except RuntimeError as error:  # collective operations must be set up before the first computation
-        raise _too_late(error) from error
+        raise too_late(error) from error
     except Exception as error:
         if type(error).__name__ not in LOST:
             raise
-        raise BadValue(
-            f"Process {peers.index + 1} of {peers.count} could not begin on {socket.gethostname()} ({error}). Every "
-            "process must be able to reach every address, and each listens on its own. Check the addresses "
-            f"{', '.join(peers.addresses)}."
-        ) from error
+        raise could_not_begin(peers, error) from error
 
 
-def _too_late(error: Exception) -> BadValue:
+def could_not_begin(peers: Peers, error: Exception) -> BadValue:
+    """Returns what to raise where processes do not find each other.
+
+    Args:
+        peers: who they are.
+        error: of TensorFlow or JAX.
+    """
     return BadValue(
-        f"TensorFlow has computed already ({error}). Processes must find each other first. Begin the training before "
+        f"Process {peers.index + 1} of {peers.count} could not begin on {socket.gethostname()} ({error}). Every "
+        "process must be able to reach every address, and each listens on its own. Check the addresses "
+        f"{', '.join(peers.addresses)}."
+    )
+
+
+def too_late(error: Exception) -> BadValue:
+    """Returns what to raise where something was computed before the processes found each other.
+
+    Args:
+        error: of TensorFlow or JAX.
+    """
+    return BadValue(
+        f"Something was computed already ({error}). Processes must find each other first. Begin the training before "
         "data and models are made in this program."
     )
 

@@ -79,6 +79,11 @@ def find_peers(addresses: Sequence[str] | None = None, index: int | None = None)
     )
 
 
+def are_named() -> bool:
+    """Returns whether the environment names the processes of a training."""
+    return bool(os.environ.get("TF_CONFIG")) or {"SLURM_PROCID", "SLURM_STEP_NODELIST"} <= os.environ.keys()
+
+
 def _checked(addresses: Sequence[str], index: int, argument: str, source: str) -> Peers:
     for address in addresses:
         found = _ADDRESS.fullmatch(address)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
-from keras_resnet.distribution import Group
+from keras_resnet.distribution import Group, evaluation_size
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 
 EVALUATION_BATCH_SIZE = 256
@@ -28,15 +28,17 @@ def evaluation_batches(
         record: what the network takes.
         weights: of each class, by which examples count; None where they count alike.
         group: processes of which each takes a part of every batch; None for one alone. Rows that fill a part up have
-            the weight -1.
+            the weight -1, unless the model is told of them (`Group.joins_parts`).
     """
     size = dataset.sizes.get("validation")
     if not size:
         return None
     shard = (0, 1) if group is None else (group.index, group.count)
     sizes = datasets.sizing(record, dataset.image_shape)
-    batches = dataset.batches("validation", EVALUATION_BATCH_SIZE, shard=shard, **sizes)
-    if weights is None and group is None:
+    joins = group is not None and group.joins_parts
+    most = evaluation_size(size, EVALUATION_BATCH_SIZE, shard[1]) if joins else EVALUATION_BATCH_SIZE
+    batches = dataset.batches("validation", most, shard=shard, **sizes)
+    if weights is None and (group is None or joins):
         return batches
     table = None
     if weights is not None:
@@ -47,7 +49,7 @@ def evaluation_batches(
         images, labels, *own = batch
         weight = own[0] if own else tf.ones(tf.shape(labels)[:1])
         weight = weight if table is None else tf.gather(table, labels)
-        if group is not None:
+        if group is not None and not joins:
             weight = tf.where(counts[step][: tf.shape(labels)[0]], weight, -1.0)
         return images, labels, weight
 

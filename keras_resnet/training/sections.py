@@ -80,9 +80,9 @@ class Distribution(fields.Section):
     """Who trains together: "none" is one device.
 
     "mirrored" is all devices that TensorFlow sees on this machine, in one process; "data_parallel" is those that JAX
-    sees. "multiworker" is several processes, on one machine or on many: all run the same command, and who they are is
-    read from `TF_CONFIG` or from Slurm. Each device or process takes its part of every batch. A run may go on with
-    another number of them.
+    sees. "multiworker" is several processes of TensorFlow, on one machine or on many: all run the same command, and who
+    they are is read from `TF_CONFIG` or from Slurm; on JAX "data_parallel" is that too. Each device or process takes
+    its part of every batch. A run may go on with another number of them.
 
     `synchronize_norms` gives batch norms the statistics of the whole batch instead of those of their own part; with
     "data_parallel" they have them in any case.

@@ -165,7 +165,7 @@ class Setup:
     def _step_parts(self) -> list[StepPart]:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
         transforms = self.transforms_in_step()
-        parts = parts_of_step(self.recipe, self.group, transforms is not None)
+        parts = parts_of_step(self.recipe, self.group, self.dataset, transforms is not None)
         parts += self.recipe.optimizer.step_parts()
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
@@ -211,7 +211,7 @@ class Setup:
             augmentation=self._augmentation() if on_host else None,
             operations=self._operations(size) if on_host else (),
             repeats=recipe.augment.repeats,
-            shard=shard_of(self.group if on_host else None),
+            shard=shard_of(self.group, not on_host),
             balance=recipe.data.sampling_power,
         )
 

@@ -9,8 +9,22 @@ from typing import Any, TypeVar
 
 import keras
 
-from keras_resnet.distribution import Devices, Group, data_parallel, in_group, join, mirrored, on_devices
+from keras_resnet.data import Dataset
+from keras_resnet.distribution import (
+    Devices,
+    Group,
+    are_named,
+    cut_evaluation,
+    data_parallel,
+    evaluation_size,
+    in_group,
+    join,
+    join_jax,
+    mirrored,
+    on_devices,
+)
 from keras_resnet.errors import BadValue
+from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
 from keras_resnet.training.description import RunFile, differences
 from keras_resnet.training.network import StepPart
 from keras_resnet.training.recipe import Recipe
@@ -31,9 +45,9 @@ def training_together(kind: str, is_planned: bool) -> Iterator[Group | None]:
     Raises:
         ValueError: as for `distribution.join`, `mirrored` and `data_parallel`.
     """
-    group = join() if kind == MULTIWORKER and not is_planned else None
+    group = None if is_planned else _group_for(kind)
     if group is not None and group.count > 1:
-        with group.naming_lost(lambda: "before the first step"):
+        with group.naming_lost(lambda: "before the first step"), group.training():
             yield group
         return
     devices = devices_for(kind)
@@ -41,6 +55,12 @@ def training_together(kind: str, is_planned: bool) -> Iterator[Group | None]:
         print(f"distribution: {devices or 'one device'}", flush=True)
     with contextlib.nullcontext() if devices is None else devices.scope():
         yield None
+
+
+def _group_for(kind: str) -> Group | None:
+    if kind == DATA_PARALLEL and keras.config.backend() == "jax" and are_named():
+        return join_jax()
+    return join() if kind == MULTIWORKER else None
 
 
 def devices_for(kind: str) -> Devices | None:
@@ -59,8 +79,10 @@ def count_of_parts(recipe: Recipe, group: Group | None) -> int:
         recipe: of the training.
         group: the processes that train together; None for one alone.
     """
+    if group is not None:
+        return group.count
     devices = devices_for(recipe.distribution.kind)
-    return group.count if group is not None else 1 if devices is None else devices.count
+    return 1 if devices is None else devices.count
 
 
 def check_parts(recipe: Recipe, group: Group | None) -> None:
@@ -79,15 +101,23 @@ def check_parts(recipe: Recipe, group: Group | None) -> None:
         )
 
 
-def parts_of_step(recipe: Recipe, group: Group | None, is_whole: bool) -> list[StepPart]:
+def parts_of_step(recipe: Recipe, group: Group | None, dataset: Dataset, is_whole: bool) -> list[StepPart]:
     """Returns the part of the training step that several processes or devices add.
 
     Args:
         recipe: of the training.
         group: the processes that train together; None for one alone.
+        dataset: the data.
         is_whole: whether each process is given whole batches, and takes its part in the step. Transforms in the step
             may mix a whole batch.
     """
+    if group is not None and group.joins_parts:
+        evaluated = dataset.sizes.get("validation", 0)
+        size = evaluation_size(evaluated, EVALUATION_BATCH_SIZE, group.count)
+        real = (min(evaluated, size), evaluated % size)
+        rows = {-(-count // group.count) * group.count: count for count in real}
+        around: Any = cut_evaluation
+        return [StepPart(around, {"rows": rows})]
     # Keras's "auto" takes XLA on a GPU, which has no collective operations.
     values: dict[str, Any] = {"supports_jit": False}
     if group is not None:
@@ -100,9 +130,14 @@ def parts_of_step(recipe: Recipe, group: Group | None, is_whole: bool) -> list[S
     return [StepPart(wrap, {**values, "devices": devices})]
 
 
-def shard_of(group: Group | None) -> tuple[int, int]:
-    """Returns which of how many parts of a batch this process makes."""
-    return (0, 1) if group is None else (group.index, group.count)
+def shard_of(group: Group | None, in_step: bool) -> tuple[int, int]:
+    """Returns which of how many parts of a batch this process makes.
+
+    Args:
+        group: the processes that train together; None for one alone.
+        in_step: whether the step makes the random changes, which may mix a whole batch.
+    """
+    return (0, 1) if group is None or (in_step and not group.joins_parts) else (group.index, group.count)
 
 
 def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None) -> None:
@@ -114,7 +149,8 @@ def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None)
         group: the processes that train together; None for one alone.
     """
     is_mirrored = recipe.distribution.kind == MIRRORED and count_of_parts(recipe, group) > 1
-    if not recipe.distribution.synchronize_norms or (group is None and not is_mirrored):
+    sees_part = is_mirrored if group is None else not group.joins_parts
+    if not recipe.distribution.synchronize_norms or not sees_part:
         return
     for layer in network._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
