@@ -17,6 +17,7 @@ from keras_resnet.evaluation.predictions import BATCH_SIZE, predictions_of
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
 from keras_resnet.tasks import MULTILABEL, multilabel, scores
 from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of, sigmoid
+from keras_resnet.tasks.scores import counts_of
 from keras_resnet.training.callbacks import save_model
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -73,7 +74,13 @@ def reliability(confidences: Any, right: Any) -> list[Bin]:
     return found
 
 
-def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, activation: str = "softmax") -> float:
+def temperature_of(
+    logits: Any,
+    labels: Any,
+    prior_stddev: float | None = None,
+    activation: str = "softmax",
+    weights: Any = None,
+) -> float:
     """Returns the temperature by which logits are to be divided so that the cross-entropy is least.
 
     The best of a grid is refined by golden-section search in the logarithm of the temperature.
@@ -85,6 +92,7 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, 
         prior_stddev: standard deviation of a normal prior, around 0, of the logarithm of the temperature, which holds a
             temperature of few examples near 1; None for no prior.
         activation: what makes probabilities of the logits, "softmax" or "sigmoid" (divided by their sum).
+        weights: how much each example counts, `(examples,)`, of which the mean is no matter; None for all alike.
 
     Returns:
         From 0.05 to 20; above 1 for a classifier that is too sure of itself.
@@ -103,10 +111,12 @@ def temperature_of(logits: Any, labels: Any, prior_stddev: float | None = None, 
     labels = np.asarray(labels)
     labels = labels if labels.ndim == 2 else scores.checked_labels(labels, logits.shape[1])
     pull = 0.0 if prior_stddev is None else 1 / prior_stddev**2
+    counted = counts_of(weights, len(labels))
+    counted = counted / counted.mean()
 
     def cost(log: float) -> float:
         """The summed cross-entropy, and the prior, of the logarithm of a temperature."""
-        return float(_losses(logits * math.exp(-log), labels, activation).sum()) + pull * log**2 / 2
+        return float(counted @ _losses(logits * math.exp(-log), labels, activation)) + pull * log**2 / 2
 
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 25)
     best = int(np.argmin([cost(log) for log in grid]))
@@ -125,25 +135,26 @@ def _losses(logits: np.ndarray, labels: np.ndarray, activation: str) -> np.ndarr
     return scores.losses(scores_of(logits, activation), labels)
 
 
-def held_out_gains(logits: Any, labels: Any, activation: str = "softmax") -> np.ndarray:
+def held_out_gains(logits: Any, labels: Any, activation: str = "softmax", weights: Any = None) -> np.ndarray:
     """Returns by how much each example's cross-entropy falls under the temperature that the others have.
 
     Args:
         logits: `(examples, classes)`.
         labels: as for `temperature_of`.
         activation: as for `temperature_of`.
+        weights: as for `temperature_of`.
 
     Returns:
-        `(examples,)`, in nats; positive where the temperature of the other folds helps.
+        `(examples,)`, in nats, of each as it is; positive where the temperature of the other folds helps.
     """
     logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
     folds = np.random.default_rng(0).permutation(len(labels)) % min(FOLDS, len(labels))
-    gains = np.zeros(len(labels))
+    gains, counted = np.zeros(len(labels)), counts_of(weights, len(labels))
     for fold in range(folds.max() + 1):
         held = folds == fold
-        if held.all():
+        if not counted[~held].any():
             continue
-        temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV, activation)
+        temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV, activation, counted[~held])
         before, after = (_losses(logits[held] / divisor, labels[held], activation) for divisor in (1.0, temperature))
         gains[held] = before - after
     return gains
@@ -158,7 +169,7 @@ class Calibrated:
         model: the calibrated model.
         facts: `temperature`; `examples` it stands on, and `held_out_gain`, by how many nats it lowers the loss of those
             it was not found on, with `held_out_gain_error`, its standard error; the split it was found on, and for it
-            and the test split `loss` and `expected_calibration_error` before and after.
+            and the test split `loss` and `expected_calibration_error` before and after. Weights of examples count.
     """
 
     path: pathlib.Path | None
@@ -204,9 +215,10 @@ def calibrate(
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
-    temperature = temperature_of(logits, labels, PRIOR_STDDEV, activation)
-    gains = held_out_gains(logits, labels, activation)
-    gain, error = float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains))) if len(gains) > 1 else math.inf
+    weights = dataset.weights_of(split)
+    temperature = temperature_of(logits, labels, PRIOR_STDDEV, activation, weights)
+    gains = held_out_gains(logits, labels, activation, weights)
+    gain, error = _mean_and_error(gains, counts_of(weights, len(gains)))
     if not gain > 0:
         raise BadValue(
             f"On {len(gains)} examples of the split {split!r} no temperature helps: it changes the loss of those held "
@@ -220,10 +232,10 @@ def calibrate(
         "held_out_gain": gain,
         "held_out_gain_error": error,
         "split": split,
-        split: _compare(trained, dataset, logits, labels, activation, temperature),
+        split: _compare(trained, dataset, split, (logits, labels, activation), temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compare(trained, dataset, *_predicted(trained, dataset, "test"), temperature)
+        facts["test"] = _compare(trained, dataset, "test", _predicted(trained, dataset, "test"), temperature)
     described = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
         path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
@@ -231,6 +243,15 @@ def calibrate(
         files.write_atomically(path, lambda where: save_model(model, where))
         files.write_text(described, json.dumps(facts, indent=1) + "\n")
     return Calibrated(path, model, facts)
+
+
+def _mean_and_error(gains: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Returns the mean of what is gained, each example by its count, and its standard error."""
+    mean = float(np.average(gains, weights=counts))
+    if np.count_nonzero(counts) < 2:
+        return mean, math.inf
+    spread = math.sqrt(float((counts**2) @ (gains - mean) ** 2)) / float(counts.sum())
+    return mean, spread * math.sqrt(len(gains) / (len(gains) - 1))
 
 
 def _predicted(trained: Trained, dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, str]:
@@ -243,14 +264,15 @@ def _predicted(trained: Trained, dataset: Dataset, split: str) -> tuple[np.ndarr
 
 
 def _compare(
-    trained: Trained, dataset: Dataset, logits: np.ndarray, labels: np.ndarray, activation: str, temperature: float
+    trained: Trained, dataset: Dataset, split: str, predicted: tuple[np.ndarray, np.ndarray, str], temperature: float
 ) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
+    logits, labels, activation = predicted
     names = trained.record.class_names or dataset.class_names
     shown = ("loss", "expected_calibration_error")
-    several = trained.task is MULTILABEL
+    several, weights = trained.task is MULTILABEL, dataset.weights_of(split)
     before, after = (
-        trained.task.score(divided if several else scores_of(divided, activation), labels, names, ())
+        trained.task.score(divided if several else scores_of(divided, activation), labels, names, (), weights)
         for divided in (logits, logits / temperature)
     )
     return {

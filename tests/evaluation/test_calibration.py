@@ -30,6 +30,47 @@ def test_the_temperature_that_labels_were_drawn_with_is_found(temperature):
     assert found == pytest.approx(least.x, rel=1e-3)
 
 
+def test_a_weight_is_the_number_of_times_that_an_example_stands_there():
+    logits, labels = drawn(2.0, examples=300)
+    counts = np.random.default_rng(1).integers(0, 4, 300)
+    weighted = evaluation.temperature_of(logits, labels, weights=counts)
+    repeated = evaluation.temperature_of(np.repeat(logits, counts, axis=0), np.repeat(labels, counts))
+    assert (
+        weighted == pytest.approx(repeated, rel=1e-6)
+        and abs(weighted / evaluation.temperature_of(logits, labels) - 1) > 0.01
+    )
+    assert evaluation.temperature_of(logits, labels, 0.25, weights=3 * counts) == pytest.approx(
+        evaluation.temperature_of(logits, labels, 0.25, weights=counts)
+    )
+
+
+def test_calibration_counts_examples_by_their_weights(digits_run, tmp_path):
+    dataset, rng = digits_run.dataset, np.random.default_rng(0)
+    arrays = {}
+    for suffix, split in (("train", "train"), ("val", "validation"), ("test", "test")):
+        arrays[f"x_{suffix}"], arrays[f"y_{suffix}"] = dataset.arrays(split)
+        arrays[f"w_{suffix}"] = rng.uniform(0, 3, dataset.sizes[split])
+    np.savez(tmp_path / "d.npz", class_names=list(dataset.class_names), **arrays)
+    spec = f"npz:{tmp_path / 'd.npz'}"
+    facts = evaluation.calibrate(digits_run, spec, out=tmp_path / "c.keras").facts
+    assert (
+        facts["temperature"] != evaluation.calibrate(digits_run, dataset, out=tmp_path / "p.keras").facts["temperature"]
+    )
+    for split in ("validation", "test"):
+        before, after = (evaluation.evaluate(model, spec, split=split) for model in (digits_run, tmp_path / "c.keras"))
+        for told, scored in ((facts[split]["before"], before), (facts[split]["after"], after)):
+            assert told["loss"] == pytest.approx(scored["loss"], rel=1e-4)
+            calibration_error = scored["expected_calibration_error"]
+            assert told["expected_calibration_error"] == pytest.approx(calibration_error, abs=2e-3)
+    logits, labels = digits_run.model.predict(arrays["x_val"], verbose=0), arrays["y_val"]
+    gains = evaluation.calibration.held_out_gains(logits, labels, weights=arrays["w_val"])
+    mean, error = np.average(gains, weights=arrays["w_val"]), facts["held_out_gain_error"]
+    assert facts["held_out_gain"] == pytest.approx(mean, rel=1e-3)
+    picked = rng.integers(0, len(gains), (2000, len(gains)))  # the bootstrap of a weighted mean
+    means = (gains * arrays["w_val"])[picked].sum(axis=1) / arrays["w_val"][picked].sum(axis=1)
+    assert error == pytest.approx(means.std(), rel=0.1)
+
+
 def test_a_classifier_that_is_never_wrong_gets_the_lowest_temperature():
     assert evaluation.temperature_of([[2.0, 0.0], [0.0, 2.0]], [0, 1]) == pytest.approx(0.05)
 
