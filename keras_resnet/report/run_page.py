@@ -46,6 +46,8 @@ def run_page(run: Run) -> str:
     subtitle = (
         f"{about.model} on {about.data}, recipe {about.recipe.name}, seed {about.recipe.train.seed}; "
         f"{run.file.status}; figures of the {split} split"
+        + ", whose examples count by their weights"
+        * (run.dataset.weights_of(split) is not None)
     )
     return page(f"Run {run.path.name}", subtitle, [("At a glance", glance), *sections], SORT)
 
@@ -106,7 +108,7 @@ def _curves(run: Run) -> str:
     notes = {"loss": _about_loss(run)}
     for name, title in run.recipe.loss.choice.task.curves.items():
         series = [
-            (f"{title.lower()}, {split}", list(zip(history["epoch"], history[key], strict=True)))
+            (f"{title[0].lower()}{title[1:]}, {split}", list(zip(history["epoch"], history[key], strict=True)))
             for key, split in ((name, "training"), (f"val_{name}", "validation"))
             if key in history
         ]

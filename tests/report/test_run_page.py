@@ -70,11 +70,12 @@ def test_what_was_found_out_later_is_shown(run, tmp_path):
     assert "jpeg_compression" in section(after, "Robustness")
 
 
-def arrays(tmp_path, shape, labels):
+def arrays(tmp_path, shape, labels, weights=None):
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 255, (40, *shape)).astype("float32")
     y = np.arange(40) % 2 if labels == "classes" else rng.normal(0, 1, 40).astype("float32")
-    np.savez(tmp_path / "d.npz", x_train=x, y_train=y.astype("int32" if labels == "classes" else "float32"))
+    y = y.astype("int32" if labels == "classes" else "float32")
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, **({} if weights is None else {"w_train": weights}))
     return f"npz:{tmp_path / 'd.npz'}"
 
 
@@ -91,7 +92,7 @@ def test_signals_and_volumes_have_a_page_too(shape, tmp_path, parsed):
 
 
 def test_a_regression_has_errors_and_a_diagonal_instead(tmp_path):
-    spec = arrays(tmp_path, (8, 8, 1), "numbers")
+    spec = arrays(tmp_path, (8, 8, 1), "numbers", weights=np.arange(40) % 3)
     small = {**SMALL, "train.epochs": 1, "train.batch_size": 16, "loss.name": "mse"}
     recipe = training.Recipe.load("quick").to_dict()
     recipe["loss"] = {"name": "mean_squared_error"}
@@ -101,6 +102,7 @@ def test_a_regression_has_errors_and_a_diagonal_instead(tmp_path):
     assert "R squared" in section(text, "At a glance")
     assert section(text, "Predicted and true").count("<circle") == run.metrics["test"]["examples"]
     assert "<h2>Confusion</h2>" not in text
+    assert "figures of the test split, whose examples count by their weights" in text
 
 
 def test_a_run_without_a_model_says_what_to_do(tmp_path, run):
