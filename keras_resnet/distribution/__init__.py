@@ -14,9 +14,9 @@ from keras_resnet.distribution.devices import on_devices as on_devices
 from keras_resnet.distribution.group import Group as Group
 from keras_resnet.distribution.group import PeerLost as PeerLost
 from keras_resnet.distribution.group import join as join
-from keras_resnet.distribution.jax_group import cut_evaluation as cut_evaluation
 from keras_resnet.distribution.jax_group import evaluation_size as evaluation_size
 from keras_resnet.distribution.jax_group import join_jax as join_jax
+from keras_resnet.distribution.jax_group import without_padding as without_padding
 from keras_resnet.distribution.local import run_together as run_together
 from keras_resnet.distribution.multi_worker import multi_worker as multi_worker
 from keras_resnet.distribution.multi_worker import share as share

@@ -222,7 +222,7 @@ class Group:
         """Returns a context in which models are made and trained."""
         return contextlib.nullcontext()
 
-    def apart(self) -> contextlib.AbstractContextManager[None]:
+    def alone(self) -> contextlib.AbstractContextManager[None]:
         """Returns a context in which this process computes alone."""
         return contextlib.nullcontext()
 

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_resnet.distribution.exit_message import exit_message
 from keras_resnet.distribution.group import LOST, Group, could_not_begin, too_late
-from keras_resnet.distribution.last_words import last_words
 from keras_resnet.distribution.peers import find_peers
 from keras_resnet.distribution.waiting import naming_late
 from keras_resnet.errors import BadValue
@@ -52,7 +52,7 @@ class JaxGroup(Group):
 
     @contextlib.contextmanager
     def naming_lost(self, place: Callable[[], str]) -> Iterator[None]:
-        """Raises `PeerLost` for an error of JAX in the block, and has last words where JAX ends this process.
+        """Raises `PeerLost` for an error of JAX in the block, and leaves a message where JAX ends this process.
 
         Args:
             place: says where this process was.
@@ -62,7 +62,7 @@ class JaxGroup(Group):
             with contextlib.ExitStack() as stack:
                 if len(self._places) == 1:  # one program says it for this process, whatever is inside
                     who = f"Process {self.index + 1} of {self.count}"
-                    stack.enter_context(last_words(who, lambda: self._places[-1]()))
+                    stack.enter_context(exit_message(who, lambda: self._places[-1]()))
                 stack.enter_context(super().naming_lost(place))
                 yield
         finally:
@@ -75,7 +75,7 @@ class JaxGroup(Group):
             yield
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Lets Keras compute in this process alone while the block runs."""
         before = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
@@ -129,8 +129,8 @@ def join_jax() -> JaxGroup | None:
     return group
 
 
-class CutEvaluation:
-    """The evaluation of a model whose batches have rows that fill them up; `cut_evaluation` makes a class of them."""
+class UnpaddedEvaluation:
+    """The evaluation of a model whose batches have rows that fill them up; `without_padding` makes a class of them."""
 
     rows: Mapping[int, int] = {}
 
@@ -144,13 +144,13 @@ class CutEvaluation:
 
 
 @functools.cache
-def cut_evaluation(model_class: type[keras.Model]) -> type[keras.Model]:
+def without_padding(model_class: type[keras.Model]) -> type[keras.Model]:
     """Returns a subclass of a model class whose evaluation leaves out the rows that fill batches up. For JAX.
 
     Args:
         model_class: `keras.Model`, or a subclass. Set `rows`: how many count, by the rows of a batch.
     """
-    return type("CutEvaluation", (CutEvaluation, model_class), {})
+    return type("UnpaddedEvaluation", (UnpaddedEvaluation, model_class), {})
 
 
 def evaluation_size(size: int, most: int, count: int) -> int:

@@ -91,7 +91,7 @@ class TrainingLoop:
             write_description(self.folder, file)
             return Run(self.named, file, dataset=self.dataset)
         try:
-            with nullcontext() if self.group is None else self.group.apart():
+            with nullcontext() if self.group is None else self.group.alone():
                 return self._finish()
         except KeyboardInterrupt as interrupt:
             raise self._interrupted(interrupt, ", and the scores are missing") from None

@@ -14,7 +14,6 @@ from keras_resnet.distribution import (
     Devices,
     Group,
     are_named,
-    cut_evaluation,
     data_parallel,
     evaluation_size,
     in_group,
@@ -22,6 +21,7 @@ from keras_resnet.distribution import (
     join_jax,
     mirrored,
     on_devices,
+    without_padding,
 )
 from keras_resnet.errors import BadValue
 from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
@@ -116,7 +116,7 @@ def parts_of_step(recipe: Recipe, group: Group | None, dataset: Dataset, is_whol
         size = evaluation_size(evaluated, EVALUATION_BATCH_SIZE, group.count)
         real = (min(evaluated, size), evaluated % size)
         rows = {-(-count // group.count) * group.count: count for count in real}
-        around: Any = cut_evaluation
+        around: Any = without_padding
         return [StepPart(around, {"rows": rows})]
     # Keras's "auto" takes XLA on a GPU, which has no collective operations.
     values: dict[str, Any] = {"supports_jit": False}

@@ -141,9 +141,9 @@ def test_filled_batches_tell_how_many_of_their_rows_count(count):
 
 WORDS = """
 import os, sys, time
-from keras_resnet.distribution.last_words import last_words
+from keras_resnet.distribution.exit_message import exit_message
 steps = 0
-with last_words("Process 1 of 2", lambda: f"after {steps} steps"):
+with exit_message("Process 1 of 2", lambda: f"after {steps} steps"):
     steps = 7
     time.sleep(1)
     if sys.argv[1] == "abort":
@@ -154,7 +154,7 @@ with last_words("Process 1 of 2", lambda: f"after {steps} steps"):
 
 
 @pytest.mark.parametrize("how", ["abort", "error", "end"])
-def test_a_process_that_ends_past_python_has_last_words(how):
+def test_a_process_that_ends_past_python_has_an_exit_message(how):
     done = subprocess.run([sys.executable, "-c", WORDS, how], capture_output=True, text=True, env={**os.environ})
     said = "Process 1 of 2 ended after 7 steps: it was killed, or JAX ended it" in done.stderr
     assert said == (how == "abort") and ("ZeroDivisionError" in done.stderr) == (how == "error")

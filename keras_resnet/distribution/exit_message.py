@@ -17,7 +17,7 @@ _END = "end"
 
 
 @contextlib.contextmanager
-def last_words(who: str, place: Callable[[], str]) -> Iterator[None]:
+def exit_message(who: str, place: Callable[[], str]) -> Iterator[None]:
     """Has a line written to standard error where this process ends inside the block, past Python.
 
     Args:
