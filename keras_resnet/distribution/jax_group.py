@@ -40,7 +40,11 @@ class JaxGroup(Group):
         """
         from jax.experimental import multihost_utils
 
-        return np.asarray(multihost_utils.process_allgather(values, tiled=True))
+        # JAX cuts numbers of 64 bits to 32, so they go as two halves.
+        halves = values.dtype.itemsize == 8
+        sent = np.ascontiguousarray(values)[..., None].view("int32") if halves else values
+        found = np.ascontiguousarray(multihost_utils.process_allgather(sent, tiled=True))
+        return found.view(values.dtype)[..., 0] if halves else found
 
     def sum_of_arrays(self, values: np.ndarray) -> np.ndarray:
         """Returns the sum over all processes.
