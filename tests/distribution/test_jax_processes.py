@@ -1,6 +1,5 @@
 """Recipes in several processes of JAX: the run of one, whatever happens to one of them."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,41 +14,20 @@ pytest.importorskip("jax")
 
 from keras_resnet import training  # noqa: E402
 from keras_resnet.distribution import evaluation_size  # noqa: E402
+from tests.distribution import test_recipes  # noqa: E402
 from tests.distribution.processes import ended, started  # noqa: E402
 from tests.distribution.test_recipes import IN_THE_STEP, SMALL, wait_for_states  # noqa: E402
 
-SCRIPT = """
-import json, sys
-import keras
-from keras_resnet import training
-
-class Losses(keras.callbacks.Callback):
-    found = []
-    def on_train_batch_end(self, batch, logs=None):
-        self.found.append(float(logs["loss"]))
-
-run = training.fit(
-    "quick", out=sys.argv[1], overrides=json.loads(sys.argv[2]), distribution="data_parallel", resume=True,
-    callbacks=[Losses()], verbose=0,
-)
-weights = [np_weights.tolist() for np_weights in run.model.get_weights()]
-print(json.dumps({
-    "losses": Losses.found, "validation": run.history["val_loss"], "accuracy": run.history["val_accuracy"],
-    "test": run.metrics["test"], "path": str(run.path), "weights": hash(json.dumps(weights)),
-}))
-"""
 OVERRIDES = {**SMALL, **IN_THE_STEP, "train.epochs": 2, "optimizer.accumulation": 2, "data.progressive_from": 0.5}
 
 
 @pytest.fixture(autouse=True)
 def on_jax(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    monkeypatch.setenv("PYTHONHASHSEED", "0")
 
 
 def train(count, out):
-    with started(count, ["-c", SCRIPT, str(out), json.dumps(OVERRIDES)]) as processes:
-        return [json.loads(said.splitlines()[-1]) for said, _ in ended(processes)]
+    return test_recipes.train(count, out, OVERRIDES, kind="data_parallel")
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,7 @@ run = training.fit(
 )
 whole = hashlib.sha256(b"".join(weight.tobytes() for weight in run.model.get_weights()))
 told = {"losses": Losses.found, "weights": whole.hexdigest(), "validation": run.history["val_loss"]}
+told["accuracy"] = run.history["val_accuracy"]
 print(json.dumps({**told, "test": run.metrics["test"], "path": str(run.path)}))
 """
 SMALL = {
@@ -68,8 +69,8 @@ IN_THE_STEP = {"augment.augment_on": "device", "data.balance": "weights", "model
 SHARP = {**IN_THE_STEP, "optimizer.sam_radius": 0.05}
 
 
-def train(count, out, overrides, spec="digits"):
-    kind = "multiworker" if count > 1 else "none"
+def train(count, out, overrides, spec="digits", kind=None):
+    kind = kind or ("multiworker" if count > 1 else "none")
     with started(count, ["-c", SCRIPT, str(out), json.dumps({**SMALL, **overrides}), kind, spec]) as processes:
         return [json.loads(out.splitlines()[-1]) for out, _ in ended(processes)]
 
