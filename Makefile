@@ -27,7 +27,7 @@ LEFT_OUT := --ignore tests/models/test_drawing.py --ignore tests/models/test_inf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-oldest test-newest test-data lint types clean
+.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -110,6 +110,9 @@ test-data: .venv/complete-dev  ## the tests on the real CIFAR-10, where DATA_SOU
 	else \
 	  echo "No real data: DATA_SOURCE=$(DATA_SOURCE) does not exist. The tests marked 'data' were not run."; \
 	fi
+
+mutants: .venv/complete-dev  ## deliberate faults in the package, and whether the tests find them
+	$(BIN)/python tests/mutants.py $(NAMES)
 
 lint: .venv/complete-dev  ## ruff
 	$(BIN)/ruff check .
