@@ -13,7 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 BIN := .venv/bin
 TEST_DATA := .test-data
-PYTEST := $(BIN)/python -m pytest
+# A file goes to one worker, so that what its tests share is made once.
+SPREAD := -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
 CORE_TESTS := tests/blocks tests/models tests/preprocessing tests/explain/test_gradients.py tests/weights/test_loading.py \
   tests/weights/test_parity.py tests/weights/test_adaptation.py
 # What compiles every operation by itself takes minutes for these; other tests of the same kind stay.
@@ -27,7 +29,7 @@ LEFT_OUT := --ignore tests/models/test_drawing.py --ignore tests/models/test_inf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart sweep test test-slow test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
+.PHONY: help quickstart sweep test test-slow test-all test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -85,28 +87,31 @@ quickstart: .venv/complete  ## install, train ResNet-18 on the digits, evaluate,
 sweep: .venv/complete  ## the quickstart's training over several seeds (SEEDS="0 1 2"), with each test accuracy
 	@sh examples/seeds.sh $(BIN) $(RUNS)/seeds $(SEEDS)
 
-test: .venv/complete-dev  ## the default tier, offline
-	$(PYTEST) -n $(WORKERS)
+test: .venv/complete-dev  ## the default tier, offline, 6 minutes on two cores
+	$(PYTEST)
 
-test-slow: .venv/complete-dev  ## the tests that take longer, some of which install into empty environments
-	$(PYTEST) -n $(WORKERS) -m "slow and not data"
+test-slow: .venv/complete-dev  ## the slow tier
+	$(PYTEST) -m "slow and not exhaustive and not data"
+
+test-all: .venv/complete-dev  ## the exhaustive tier, before a release, an hour on two cores
+	$(PYTEST) -m "exhaustive and not data"
 
 test-backends: test-jax test-torch  ## blocks, models and preprocessing on JAX and on PyTorch, without TensorFlow
 
 test-jax test-torch: test-%: .venv-%/complete
-	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest -n $(WORKERS) $(CORE_TESTS) $(LEFT_OUT) \
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(SPREAD) $(CORE_TESTS) $(LEFT_OUT) \
 	  -k 'not (test_a_training_that_recomputes and (v2 or pool or drop_path_rate or input_shape))'
 
 # Warnings of other versions are those versions' own; errors and numbers are ours.
 test-oldest test-newest: test-%: .venv-%/complete  ## the default tier on the oldest and the newest versions allowed
-	.venv-$*/bin/python -m pytest -n $(WORKERS) -W default -p no:cacheprovider
+	.venv-$*/bin/python -m pytest $(SPREAD) -W default -p no:cacheprovider
 
 test-data: .venv/complete-dev  ## the tests on the real CIFAR-10, where DATA_SOURCE lays it out
 	@if [ -n "$$KERAS_RESNET_TEST_DATA" ]; then \
-	  echo "real data: $$KERAS_RESNET_TEST_DATA" && $(PYTEST) -n $(WORKERS) -m data; \
+	  echo "real data: $$KERAS_RESNET_TEST_DATA" && $(PYTEST) -m data; \
 	elif [ -f "$(DATA_SOURCE)" ]; then \
 	  $(BIN)/python "$(DATA_SOURCE)" $(TEST_DATA) && \
-	  KERAS_RESNET_TEST_DATA="$(CURDIR)/$(TEST_DATA)" $(PYTEST) -n $(WORKERS) -m data; \
+	  KERAS_RESNET_TEST_DATA="$(CURDIR)/$(TEST_DATA)" $(PYTEST) -m data; \
 	else \
 	  echo "No real data: DATA_SOURCE=$(DATA_SOURCE) does not exist. The tests marked 'data' were not run."; \
 	fi

@@ -6,29 +6,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pathlib
+import shutil
 import socket
 
 import pytest
-
-from tests.parts import PARTS, chosen_part, left_out
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leaves out the long tests that other parts do, and says how many they are."""
-    import keras
-
-    part = chosen_part()
-    others = left_out([item.nodeid for item in items], keras.config.backend(), part)
-    if others:
-        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in others])
-        items[:] = [item for item in items if item.nodeid not in others]
-
-
-def pytest_report_header():
-    """Says which part of the long tests is done."""
-    part = chosen_part()
-    told = "all of them" if part is None else f"part {part + 1} of {PARTS}; KERAS_RESNET_TEST_PART=all does all"
-    return f"tests that take long: {told}"
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +36,29 @@ def _keras_defaults():
     keras.config.set_dtype_policy(policy)
     keras.config.set_image_data_format(layout)
     keras.config.set_floatx(floats)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """A run of a ResNet-10 that learned the digits and gets some wrong; made once for all workers, and only read."""
+    import filelock
+
+    from keras_resnet import training
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    small = {"model.width": 4, "train.epochs": 3, "train.batch_size": 64, "loss.label_smoothing": 0.0}
+    with filelock.FileLock(root / "digits_run.lock"):
+        # The second worker finds it complete.
+        return training.fit("quick", model="resnet10", out=root / "digits_run", overrides=small, verbose=0, resume=True)
+
+
+@pytest.fixture
+def digits_copy(digits_run, tmp_path):
+    """A copy of that run to write into."""
+    from keras_resnet import training
+
+    return training.Run.load(shutil.copytree(digits_run.path, tmp_path / "digits"))
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """What every layer and every model promises, as checks that the tests of each call."""
 
 import inspect
+import itertools
 import zlib
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 # JAX has float64 only where the user switched it on for the whole process.
 # One variant for each kind of block, row of defaults and depth that differ; the zoo test walks the whole table.
@@ -20,6 +22,41 @@ VARIANTS = (
     "resnet_rs50",
 )
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16") + (("float64",) if keras.backend.backend() != "jax" else ())
+
+
+def paired(*values: Any, mark: str = "slow") -> Any:
+    """Parameters for the product of several lists, of which the default tier takes those that hold every pair.
+
+    Of two lists it takes as many as the longer one has, each of the shorter in turn; of three every pair of the first
+    with the second, each of the third in turn.
+
+    Args:
+        values: the lists, the longest first.
+        mark: for the others.
+    """
+    found = []
+    for places in itertools.product(*(range(len(each)) for each in values)):
+        last = len(values[-1])
+        kept = sum(places[:-1]) % last == places[-1] % last
+        row = [each[place] for each, place in zip(values, places, strict=True)]
+        found.append(pytest.param(*row, marks=[] if kept else [getattr(pytest.mark, mark)]))
+    return found
+
+
+def tiers(values: Any, default: Any = (), slow: Any = ()) -> Any:
+    """Parameters of which some run by default, some in the slow tier, and the others in the exhaustive one.
+
+    Args:
+        values: all of them.
+        default: those of the default tier.
+        slow: those of the slow tier.
+    """
+    found = []
+    for value in values:
+        row = value if isinstance(value, tuple) else (value,)
+        mark = [] if value in default else [pytest.mark.slow if value in slow else pytest.mark.exhaustive]
+        found.append(pytest.param(*row, marks=mark))
+    return found
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ from keras_resnet.cli import main
 TINY = {"input_size": 8, "batch_size": 2, "width": 4, "seconds": 0.2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["train", "infer"])
 def test_the_share_is_that_of_the_work_in_the_peak(mode):
     found = benchmark.benchmark("resnet18", mode=mode, **TINY)

@@ -39,7 +39,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
     assert accuracy > 0.5  # three epochs are enough to be far above the 0.1 of guessing
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_resume_of_the_readme_runs_as_it_stands_and_once_more(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     _, script = blocks(ROOT / "README.md", "python")
@@ -56,6 +56,7 @@ SCRIPTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_script_of_the_documentation_runs_as_it_stands(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -15,7 +15,7 @@ def row(folder, *words, script="known_answers.py"):
     return [cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|")]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_frequencies_under_noise_are_told_apart_as_well_as_can_be(tmp_path):
     recipe, figure, found, best = row(tmp_path, "--only", "signals", "--epochs", 8)
     assert (recipe, figure) == ("signals", "accuracy")
@@ -24,7 +24,7 @@ def test_frequencies_under_noise_are_told_apart_as_well_as_can_be(tmp_path):
     assert row(tmp_path, "--only", "signals", "--epochs", 8)[2] == found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_progress_of_a_disease_is_predicted_about_as_well_as_by_ridge_regression(tmp_path):
     recipe, figure, found, ridge = row(tmp_path, "--only", "regression")
     assert (recipe, figure) == ("regression", "mae")
@@ -41,7 +41,7 @@ FIELDS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_field_is_better_than_its_linear_baseline_but_for_the_wrong_tool(tmp_path, field):
     figure, bound, baseline = FIELDS[field]

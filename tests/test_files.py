@@ -101,6 +101,7 @@ with locks.temporary_folder(sys.argv[1]) as folder:
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path):
     def start():
         process = subprocess.Popen(

@@ -61,18 +61,22 @@ def test_every_registered_layer_is_in_the_table():
     assert set(registered()) == set(LAYERS)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), [(name, shape) for name, (_, shapes) in LAYERS.items() for shape in shapes], ids=str
-)
+# Pictures by default; the other ranks of a layer in the slow tier.
+CASES = [
+    pytest.param(name, shape, marks=[] if shape == PICTURES else [pytest.mark.slow])
+    for name, (_, shapes) in LAYERS.items()
+    for shape in shapes
+]
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
 def test_a_layer_passes_kerass_own_harness(name, shape):
     images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     TestCase().run_layer_test(registered()[name], LAYERS[name][0], input_data=keras.ops.convert_to_tensor(images))
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
-@pytest.mark.parametrize(
-    ("name", "shape"), [(name, shape) for name, (_, shapes) in LAYERS.items() for shape in shapes], ids=str
-)
+@pytest.mark.parametrize(("name", "shape"), CASES, ids=str)
 def test_a_layer_answers_in_the_dtype_that_it_says_it_computes_in(name, shape, policy):
     layer = registered()[name](**LAYERS[name][0], dtype=policy)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")

@@ -60,6 +60,7 @@ def _grouped(groups: int, width_per_group: int) -> dict[str, int]:
 
 # The figures are counted on the built networks by the tests, and compared with those of torchvision and timm.
 VARIANTS = {
+    "resnet10": Variant("ResNet10", "identity", (1, 1, 1, 1), 5_418_792, 889_229_312, source="one block per stage"),
     "resnet18": Variant("ResNet18", "identity", (2, 2, 2, 2), 11_689_512, 1_814_073_344),
     "resnet26": Variant("ResNet26", "bottleneck", (2, 2, 2, 2), 15_995_176, 2_342_256_640, source="timm's resnet26"),
     "resnet34": Variant("ResNet34", "identity", (3, 4, 6, 3), 21_797_672, 3_663_761_408),
@@ -104,6 +105,6 @@ def list_models() -> list[str]:
     Example:
         >>> import keras_resnet
         >>> keras_resnet.list_models()[:3]
-        ['resnet18', 'resnet26', 'resnet34']
+        ['resnet10', 'resnet18', 'resnet26']
     """
     return list(VARIANTS)

@@ -59,7 +59,7 @@ def run(name, *words):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_prints_its_table_and_writes_its_figures(name, tmp_path):
     folder = ["--out", tmp_path] if name in ("accuracy", "fine_tuning") else []
@@ -74,7 +74,7 @@ def test_a_script_prints_its_table_and_writes_its_figures(name, tmp_path):
         assert not [contestant for contestant in failed if contestant.startswith("keras_resnet")], failed
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_contestant_that_fails_leaves_the_others_their_ratios(tmp_path):
     # The interpreter of the peers does not exist: the first contestant fails, and the second becomes the reference.
     words = ["--quick", "--rounds", 1, "--steps", 2, "--peers", tmp_path / "none"]
@@ -100,9 +100,9 @@ def test_a_contestant_refuses_networks_that_it_has_not(name, model, size, width)
         contestants.KERAS_CONTESTANTS[name](options)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_gradients_of_volumes_are_those_of_float64():
-    count = 207 if os.environ.get("KERAS_RESNET_TEST_PART") == "all" else 60
+    count = 60
     done = run("gradient_sweep", "--cases", count)
     assert done.returncode == 0, done.stdout
     assert f"{count} cases, {count} right, 0 not" in done.stdout

@@ -21,6 +21,7 @@ print(json.dumps([outcome((w, s, tuple(sides), c)) for w, s, sides, c in json.lo
 """
 
 
+@pytest.mark.slow
 def test_volumes_no_larger_than_the_window_have_the_gradients_of_float64():
     command = [sys.executable, "-c", CODE, json.dumps(CASES)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

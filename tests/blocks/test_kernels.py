@@ -75,12 +75,11 @@ def value_and_gradients(function, *tensors):
     return [outputs, *tape.gradient(loss, tensors)]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("sizes", "window", "strides", "channels", "filters"), SHAPES)
-def test_a_convolution_and_its_gradients_are_those_of_the_definition(
-    monkeypatch, engine, dtype, sizes, window, strides, channels, filters
-):
+@pytest.mark.parametrize(
+    ("shape", "engine", "dtype"), harness.paired(SHAPES, ENGINES, list(TOLERANCE), mark="exhaustive"), ids=str
+)
+def test_a_convolution_and_its_gradients_are_those_of_the_definition(monkeypatch, shape, engine, dtype):
+    sizes, window, strides, channels, filters = shape
     monkeypatch.setattr(selection, "engine", lambda: engine)
     inputs = draw((3, *sizes, channels), dtype)
     kernel = draw((*[window] * len(sizes), channels, filters), dtype, seed=1)
@@ -141,7 +140,7 @@ def test_every_form_gives_the_gradient_that_tensorflow_derives(which, form, size
 
 
 @pytest.mark.parametrize("engine", ["onednn", "eigen"])
-@pytest.mark.parametrize("compiled", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("compiled", harness.tiers(["eager", "graph", "xla"], ["eager", "graph"], ["xla"]))
 @pytest.mark.parametrize("block", [IdentityBlock, BottleneckBlock])
 def test_a_block_trains_as_with_stock_layers(monkeypatch, engine, compiled, block):
     monkeypatch.setattr(selection, "engine", lambda: engine)
@@ -328,6 +327,7 @@ print("synchronized")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on", ["1", "0"])
 def test_a_synchronized_batch_norm_over_two_replicas_is_that_of_the_whole_batch(on):
     environment = {**os.environ, kernels.VARIABLE: on}
@@ -337,6 +337,7 @@ def test_a_synchronized_batch_norm_over_two_replicas_is_that_of_the_whole_batch(
     assert done.stdout.strip().endswith("synchronized"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_switch_is_the_variable_or_the_function():
     code = (
         "from keras_resnet.blocks import kernels; print(kernels.enabled()); kernels.use(True); print(kernels.enabled())"
@@ -353,6 +354,7 @@ def test_the_switch_is_the_variable_or_the_function():
         kernels.use("no")
 
 
+@pytest.mark.slow
 def test_a_variable_that_is_no_switch_is_refused():
     code = "from keras_resnet.blocks import kernels; kernels.enabled()"
     done = subprocess.run(
@@ -424,6 +426,7 @@ print("well")
 """
 
 
+@pytest.mark.slow
 def test_narrow_networks_and_batches_of_one_or_three_do_not_corrupt_the_memory():
     # TensorFlow 2.21's gradient of strided 1x1 convolutions with oneDNN does; a process of its own, that may end.
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}

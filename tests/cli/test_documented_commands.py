@@ -41,7 +41,9 @@ def commands(page):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     words = {"model.width": 4, "train.epochs": 1}
-    return training.fit("quick", out=tmp_path_factory.mktemp("documented") / "run", overrides=words, verbose=0).path
+    return training.fit(
+        "quick", model="resnet10", out=tmp_path_factory.mktemp("documented") / "run", overrides=words, verbose=0
+    ).path
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_in_their_order(page, workplace, digits, capsys):
     for words in commands(page):

@@ -17,6 +17,7 @@ def save(path):
     Image.fromarray(pixels).save(path)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf_8_is_printed_escaped_whatever_the_terminal(tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.png"
     save(path)
@@ -27,6 +28,7 @@ def test_a_name_that_is_no_utf_8_is_printed_escaped_whatever_the_terminal(tmp_pa
     assert "caf\\udce9.png" in done.stdout
 
 
+@pytest.mark.slow
 def test_folders_of_such_names_are_trained_on_and_a_damaged_file_is_named(tmp_path):
     for name in (b"a", b"b"):
         folder = os.fsencode(tmp_path) + b"/photos/" + name
@@ -34,7 +36,14 @@ def test_folders_of_such_names_are_trained_on_and_a_damaged_file_is_named(tmp_pa
         for index in range(12):
             save(folder + b"/\xe9%d.png" % index)
     words = {"data.image_size": 16, "model.width": 2, "train.epochs": 1, "train.batch_size": 4}
-    run = training.fit("quick", data=f"folder:{tmp_path / 'photos'}", out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick",
+        model="resnet10",
+        data=f"folder:{tmp_path / 'photos'}",
+        out=tmp_path / "run",
+        overrides=words,
+        verbose=0,
+    )
     assert evaluation.evaluate(run.path)["examples"] > 0
     with open(os.fsencode(tmp_path) + b"/photos/a/\xe9.png", "wb") as file:
         file.write(b"no image")

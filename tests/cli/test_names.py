@@ -95,6 +95,7 @@ def test_a_backend_that_is_not_there_is_named(tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "backend 'nonsense'" in done.stderr
 
 
+@pytest.mark.slow
 def test_rooms_that_need_tensorflow_say_so_where_it_is_missing(tmp_path):
     # A stand-in that hides the package: where it is missing, `find_spec` returns None.
     code = """

@@ -34,10 +34,9 @@ AGAIN = ("info", "lr-find", "preview", "report", "compare", "explain", "inspect-
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(digits_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("overwriting")
-    words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 64}
-    training.fit("quick", out=folder / "run", overrides=words, verbose=0)
+    shutil.copytree(digits_run.path, folder / "run")
     shutil.copytree(folder / "run", folder / "copy")
     (folder / "photo.png").write_bytes(image_files.ODD["palette.png"][0]())
     return folder
@@ -70,6 +69,7 @@ def test_a_file_of_the_users_stays_as_it_was(run, folder, tmp_path, command, nam
         assert [path for path in tmp_path.rglob("*") if path.is_file()] == [precious]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", AGAIN)
 def test_what_the_package_wrote_is_replaced_by_a_second_call(run, folder, tmp_path, command):
     for _ in range(2):

@@ -60,6 +60,7 @@ def test_help_shows_the_commands(tmp_path):
     assert "keras-resnet train --out" in out
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_command_leaves_nothing_on_stderr(tmp_path):
     status, out, err = run("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path)
@@ -67,6 +68,7 @@ def test_a_command_leaves_nothing_on_stderr(tmp_path):
     assert out.startswith("resnet18, input 32x32x3\n")
 
 
+@pytest.mark.slow
 def test_the_start_up_lines_of_tensorflow_show_where_the_user_asks_for_them(tmp_path):
     status, _, err = run("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path, TF_CPP_MIN_LOG_LEVEL="0")
     assert status == 0
@@ -80,6 +82,7 @@ def test_a_mistake_is_one_message_and_status_2(tmp_path):
     assert err.startswith("keras-resnet info: MODEL='resnet19' is not known.") and err.count("\n") == 1
 
 
+@pytest.mark.slow
 @QUIET
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     process = start("info", "resnet18", "--input-shape", "32,32,3", cwd=tmp_path)
@@ -89,6 +92,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert (process.returncode, err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_bug_shows_its_traceback(tmp_path):
     # A file of the package is shadowed by one that fails in a way that nobody foresaw.
     code = (

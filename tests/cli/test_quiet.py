@@ -30,6 +30,7 @@ def test_training_on_volumes_writes_nothing_to_standard_error(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_cut_jpeg_is_one_sentence(tmp_path):
     for name in "ab":
         (tmp_path / "photos" / name).mkdir(parents=True)

@@ -55,7 +55,13 @@ def test_names_of_files_and_classes_cannot_steer_a_terminal(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", ["| head -1", ">&-", ">/dev/full", ">&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        *("| head -1", ">/dev/full"),
+        *(pytest.param(stream, marks=pytest.mark.exhaustive) for stream in (">&-", ">&- 2>&-", "2>/dev/full")),
+    ],
+)
 def test_a_training_ends_whoever_reads_what_it_prints(tmp_path, stream):
     done = shell(f"set -o pipefail; {quoted(*TRAIN, '--out', 'run')} {stream}", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -64,7 +70,7 @@ def test_a_training_ends_whoever_reads_what_it_prints(tmp_path, stream):
     assert saved["status"] == "complete" and saved["epochs_trained"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_other_commands_say_that_nothing_can_be_written(tmp_path):
     for words in (["info", "resnet18"], ["list"]):
         full = shell(f"{quoted(*words)} >/dev/full", tmp_path)

@@ -157,6 +157,7 @@ def test_an_image_that_is_none_is_named(trained, run, tmp_path):
     assert "text.png" in err
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_exits_with_130_and_can_be_resumed(tmp_path, run):
     folder = tmp_path / "run"
     many = [*SMALL[:-4], "--epochs", "300", "--seed", "5"]
@@ -184,6 +185,7 @@ def test_a_run_that_is_interrupted_exits_with_130_and_can_be_resumed(tmp_path, r
     assert keras.saving.load_model(folder / "best.keras").output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_calibrate_and_robustness_print_what_they_find(run, tmp_path):
     out = tmp_path / "run"
     status, *_ = run("train", "--out", out, "--epochs", "1", "--set", "model.width=4", "--batch-size", "128")

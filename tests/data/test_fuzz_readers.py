@@ -53,7 +53,7 @@ def test_pictures_with_changed_bytes_are_pixels_or_one_line(tmp_path):
     assert tried > 200 and slowest < 3
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_arrays_and_recipes_with_changed_bytes_are_read_or_one_line(tmp_path):
     rng, begun, tried = np.random.default_rng(1), time.monotonic(), 0
     np.savez(tmp_path / "good.npz", x=np.zeros((12, 8, 8, 3), "uint8"), y=np.arange(12) % 3)

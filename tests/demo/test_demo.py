@@ -21,15 +21,13 @@ from PIL import Image
 
 pytest.importorskip("uvicorn", reason="the extra 'demo' is not installed")
 
-from keras_resnet import demo, evaluation, training  # noqa: E402
+from keras_resnet import demo, evaluation  # noqa: E402
 from tests.report.conftest import Parser, browser  # noqa: E402, F401
-
-SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return training.fit("quick", out=tmp_path_factory.mktemp("demo") / "run", overrides=SMALL, verbose=0, score=())
+def run(digits_run):
+    return digits_run
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +121,7 @@ def test_what_is_no_image_a_bomb_and_what_is_cut_off_get_an_answer(server, digit
     assert predicted(server, digit)[0] == 200
 
 
+@pytest.mark.slow
 def test_fifty_at_once_are_all_answered(server, digit):
     contents = [digit if index % 5 else b"no image" for index in range(50)]
     with concurrent.futures.ThreadPoolExecutor(50) as pool:
@@ -167,7 +166,7 @@ def resident_mib(port):
     raise AssertionError("nobody listens")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_many_large_files_share_one_bound_and_silent_clients_are_sent_away(server, digit):
     predicted(server, digit)
     before, sizes = resident_mib(server), []
@@ -187,6 +186,7 @@ def test_many_large_files_share_one_bound_and_silent_clients_are_sent_away(serve
         client.close()
 
 
+@pytest.mark.slow
 def test_the_first_interrupt_ends_it_whoever_is_connected(run):
     process = subprocess.Popen(
         [sys.executable, "-m", "keras_resnet", "demo", str(run.path), "--port", "0"],

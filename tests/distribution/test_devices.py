@@ -77,9 +77,12 @@ def check_equal(one, several):
     ("kind", "count", "overrides"),
     [
         ("mirrored", 2, MIXED),
-        ("mirrored", 4, SHARP),
+        pytest.param("mirrored", 4, SHARP, marks=pytest.mark.exhaustive),
         ("data_parallel", 2, {"augment.augment_on": "device", "augment.mixup": 0.2, "optimizer.clip_norm": 1.0}),
-        ("data_parallel", 4, {**IN_THE_STEP, "optimizer.accumulation": 2, "data.progressive_from": 0.5}),
+        pytest.param(
+            *("data_parallel", 4, {**IN_THE_STEP, "optimizer.accumulation": 2, "data.progressive_from": 0.5}),
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_devices_give_the_run_of_one(tmp_path, kind, count, overrides):
@@ -93,7 +96,7 @@ def test_devices_give_the_run_of_one(tmp_path, kind, count, overrides):
     check_equal(one, several)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", BACKENDS)
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path, kind):
     if kind == "data_parallel":
@@ -184,7 +187,7 @@ print(json.dumps({"losses": Losses.found, "weights": size}))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_of_jax_train_a_network_as_one_does():
     """Plain `model.fit` with Keras's own distribution: the way that docs/distributed.md names."""
     pytest.importorskip("jax")

@@ -48,7 +48,7 @@ def check_equal(alone, together, rtol=1e-5):
         assert found["weights"] == together[0]["weights"]  # to the bit
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_give_the_run_of_one(alone, tmp_path):
     together = train(3, tmp_path / "run")  # three do not divide the validation split
     assert len(together[0]["losses"]) == 52 and together[0]["path"] == str(tmp_path / "run")
@@ -62,7 +62,7 @@ def command(out, *words):
     return ["-m", "keras_resnet", "train", "--recipe", "quick", *sets, *kind, "--out", str(out), *words]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(alone, tmp_path):
     out = tmp_path / "run"
     with started(2, command(out)) as processes:
@@ -75,7 +75,7 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(alone, tmp
     check_equal(alone, [found], rtol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 0)])
 def test_a_lost_process_ends_the_others_with_a_word(tmp_path, number, victim):
     out = tmp_path / "run"
@@ -90,7 +90,7 @@ def test_a_lost_process_ends_the_others_with_a_word(tmp_path, number, victim):
         assert f"Process {2 - victim} of 2" in err
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_of_one_command_train(tmp_path):
     sets = [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={str(value).lower()}")]
     words = ["train", "--recipe", "quick", *sets, "--processes", "2", "--epochs", "1", "--out", str(tmp_path / "run")]
@@ -131,6 +131,7 @@ with exit_message("Process 1 of 2", lambda: f"after {steps} steps"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["abort", "error", "end"])
 def test_a_process_that_ends_past_python_has_an_exit_message(how):
     done = subprocess.run([sys.executable, "-c", WORDS, how], capture_output=True, text=True, env={**os.environ})

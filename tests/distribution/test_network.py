@@ -12,7 +12,7 @@ from tests.distribution.processes import ended, started  # noqa: E402
 from tests.distribution.test_recipes import SMALL, command, wait_for_states  # noqa: E402
 
 MISSING = why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
 
 
 def test_a_short_break_is_waited_for_and_a_cut_is_named_and_all_go_on(tmp_path):

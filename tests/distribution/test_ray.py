@@ -55,7 +55,7 @@ def started_on_ray(*words, kill_after=()):
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_search_loses_a_node_and_finds_what_one_machine_finds(tmp_path):
     out = tmp_path / "there"
     words = [
@@ -91,7 +91,7 @@ def test_a_search_loses_a_node_and_finds_what_one_machine_finds(tmp_path):
     assert (out / "best.toml").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_training_loses_a_node_and_goes_on(tmp_path):
     out = tmp_path / "run"
     sets = [f"--set={name}={str(value).lower()}" for name, value in SMALL.items()]
@@ -120,6 +120,7 @@ def test_files_of_a_run_travel_whole_and_stay_in_their_folder(tmp_path):
     assert not (tmp_path / "run.json").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_is_named_only_where_one_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match="given without engine='ray'"):
         tuning.search(out=tmp_path / "search", address="127.0.0.1:6379")

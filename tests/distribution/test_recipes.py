@@ -97,7 +97,11 @@ def check_equal(alone, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "overrides"), [(2, MIXED), (4, SHARP)], ids=["mixed", "in the step"])
+@pytest.mark.parametrize(
+    ("count", "overrides"),
+    [(2, MIXED), pytest.param(4, SHARP, marks=pytest.mark.exhaustive)],
+    ids=["mixed", "in the step"],
+)
 def test_processes_give_the_run_of_one(tmp_path, count, overrides):
     overrides = {**overrides, "train.epochs": 2}
     (alone,) = train(1, tmp_path / "alone", overrides)
@@ -109,7 +113,7 @@ def test_processes_give_the_run_of_one(tmp_path, count, overrides):
     assert training.Run.load(tmp_path / "together").history["val_loss"] == together[0]["validation"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_weights_of_examples_count_in_every_process(tmp_path):
     digits, rng = data.load("digits"), np.random.default_rng(0)
     arrays = {}
@@ -136,7 +140,7 @@ def wait_for_states(out, processes, count=1):
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(alone, tmp_path):
     out = tmp_path / "run"
     with started(2, command(out)) as processes:
@@ -147,7 +151,7 @@ def test_a_signal_to_one_process_stops_all_and_another_number_goes_on(alone, tmp
     check_equal(alone, train(1, out, {}))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 0)])
 def test_a_lost_process_is_named_and_all_go_on(alone, tmp_path, number, victim):
     out = tmp_path / "run"
@@ -164,7 +168,7 @@ def test_a_lost_process_is_named_and_all_go_on(alone, tmp_path, number, victim):
         check_equal(alone, train(2, out, {}))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_processes_of_one_command_train_on_this_machine(alone, tmp_path):
     sets = [word for name, value in SMALL.items() for word in ("--set", f"{name}={str(value).lower()}")]
     command = [sys.executable, "-m", "keras_resnet", "train", "--recipe", "quick", *sets, "--processes", "2"]

@@ -42,7 +42,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 EPOCHS = 40  # Slurm looks at its clocks each half minute
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.skipif(not all(map(shutil.which, DAEMONS)), reason="Slurm is not installed (slurmctld, slurmd, munge)"),
     pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="Slurm's daemons run as root"),
 ]

@@ -47,7 +47,7 @@ def test_nothing_of_the_watch_is_left_behind_and_ctrl_c_is_pythons_again():
     assert signal.getsignal(signal.SIGINT) is before and _children() <= others
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_process_that_begins_30_s_late_is_named_after_10_and_waited_for(number):
     with started(2, ["-c", JOIN], lambda index: ["30" if index == number else "0"]) as processes:
@@ -58,6 +58,7 @@ def test_a_process_that_begins_30_s_late_is_named_after_10_and_waited_for(number
     assert "has waited" not in answers[number][1]
 
 
+@pytest.mark.slow
 def test_the_watch_ends_with_a_process_that_is_killed():
     wait = (
         "import os, time; from keras_resnet.distribution import waiting\n"
@@ -69,7 +70,7 @@ def test_the_watch_ends_with_a_process_that_is_killed():
         process.communicate(timeout=8)  # to the end of the last writer; the first line would come after 10 s
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ctrl_c_ends_a_process_that_waits_for_another():
     with started(2, ["-c", JOIN], lambda index: ["600" if index else "0"]) as (waits, _):
         while "has waited" not in waits.stderr.readline():

@@ -89,12 +89,12 @@ def test_the_bins_hold_every_example_and_sum_up_to_the_calibration_error():
     assert [bin for bin in evaluation.reliability([0.95], [True]) if not bin.examples][0].accuracy is None
 
 
-def test_calibration_divides_the_logits_and_is_saved_with_the_model(digits_run):
-    done = evaluation.calibrate(digits_run)
-    facts = json.loads((digits_run.path / "calibration.json").read_text("utf-8"))
-    assert facts == done.facts and done.path == digits_run.path / "calibrated.keras"
-    images, _ = digits_run.dataset.arrays("test")
-    before = digits_run.model.predict(images, verbose=0)
+def test_calibration_divides_the_logits_and_is_saved_with_the_model(digits_copy):
+    done = evaluation.calibrate(digits_copy)
+    facts = json.loads((digits_copy.path / "calibration.json").read_text("utf-8"))
+    assert facts == done.facts and done.path == digits_copy.path / "calibrated.keras"
+    images, _ = digits_copy.dataset.arrays("test")
+    before = digits_copy.model.predict(images, verbose=0)
     after = keras.saving.load_model(done.path).predict(images, verbose=0)
     assert np.abs(after - before / facts["temperature"]).max() < 1e-5 * np.abs(after).max()
     assert abs(facts["temperature"] - 1) > 0.01  # or nothing was tested
@@ -102,7 +102,7 @@ def test_calibration_divides_the_logits_and_is_saved_with_the_model(digits_run):
     assert validation["after"]["loss"] < validation["before"]["loss"]
     seen = evaluation.evaluate(done.path, "digits")
     assert seen["loss"] == pytest.approx(facts["test"]["after"]["loss"], rel=1e-5)
-    assert seen["accuracy"] == digits_run.metrics["test"]["accuracy"]
+    assert seen["accuracy"] == digits_copy.metrics["test"]["accuracy"]
 
 
 def test_a_model_alone_is_calibrated_in_memory_and_stays_as_it_was(digits_run):

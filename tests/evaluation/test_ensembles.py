@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     overrides = {"train.epochs": 3, "model.width": 8}
     return [
-        training.fit("quick", out=folder / name, seed=seed, overrides=overrides, verbose=0)
+        training.fit("quick", model="resnet10", out=folder / name, seed=seed, overrides=overrides, verbose=0)
         for name, seed in (("one", 0), ("other", 1))
     ]
 
@@ -71,7 +71,7 @@ def test_predict_and_evaluate_average_views(runs, tmp_path, capsys):
 
 
 def test_models_that_do_not_answer_alike_have_no_mean(runs):
-    other = training.resolve("quick", overrides={"model.width": 4}).build_model()
+    other = training.resolve("quick", model="resnet10", overrides={"model.width": 4}).build_model()
     preprocessing.describe_outputs(other, [f"digit {index}" for index in range(10)])
     with pytest.raises(ValueError, match="One model has the classes"):
         evaluation.average_models([runs[0], other])
@@ -155,7 +155,12 @@ def test_other_data_or_classes_have_no_difference(runs, tmp_path):
     images, labels = runs[0].dataset.arrays("test")
     np.savez(tmp_path / "d.npz", x=images, y=labels, class_names=np.array(runs[0].class_names))
     again = training.fit(
-        "quick", data=spec, out=tmp_path / "r", overrides={"train.epochs": 1, "model.width": 4}, verbose=0
+        "quick",
+        model="resnet10",
+        data=spec,
+        out=tmp_path / "r",
+        overrides={"train.epochs": 1, "model.width": 4},
+        verbose=0,
     )
     with pytest.raises(ValueError, match="which are other data"):
         evaluation.paired_difference(runs[0], again)

@@ -30,6 +30,7 @@ def test_there_may_be_fewer_mistakes_than_asked_for(digits_run):
     assert len(evaluation.mistakes(digits_run, top=10_000)) == wrong
 
 
+@pytest.mark.slow
 def test_throughput_counts_examples_a_second(digits_run):
     found = evaluation.throughput(digits_run, batch_sizes=(1, 32))
     assert set(found) == {1, 32} and min(found.values()) > 1

@@ -47,7 +47,7 @@ def run(tmp_path_factory):
     np.savez(folder / "pairs.npz", x=images, y=labels, class_names=np.array(NAMES))
     overrides = {"loss.name": "multilabel_cross_entropy", "train.epochs": 10}
     data_spec = f"npz:{folder / 'pairs.npz'}"
-    return training.fit("quick", data=data_spec, out=folder / "run", overrides=overrides, verbose=0)
+    return training.fit("quick", model="resnet10", data=data_spec, out=folder / "run", overrides=overrides, verbose=0)
 
 
 @pytest.mark.parametrize("is_tied", [False, True])
@@ -201,11 +201,17 @@ def test_what_is_for_one_class_an_example_refuses_several(run):
     with pytest.raises(ValueError, match="several labels an example"):
         evaluation.mistakes(run.path)
     with pytest.raises(ValueError, match="one of"):
-        training.fit("quick", data=run.about.data, overrides={"loss.name": "asymmetric", "train.monitor": "recall:d1"})
+        training.fit(
+            "quick",
+            model="resnet10",
+            data=run.about.data,
+            overrides={"loss.name": "asymmetric", "train.monitor": "recall:d1"},
+        )
     with pytest.raises(ValueError, match="task='multilabel'"):
         data.load(run.about.data)
 
 
+@pytest.mark.slow
 def test_a_probe_gives_the_mean_area_of_the_classes(run, capsys):
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score

@@ -29,7 +29,9 @@ def photographs(folder, names, count, seed):
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("new")
     photographs(folder / "photos", NAMES, 30, seed=0)
-    return training.fit("quick", data=f"folder:{folder / 'photos'}", out=folder / "run", overrides=SMALL, verbose=0)
+    return training.fit(
+        "quick", model="resnet10", data=f"folder:{folder / 'photos'}", out=folder / "run", overrides=SMALL, verbose=0
+    )
 
 
 def by_hand(run, folder):

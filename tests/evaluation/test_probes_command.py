@@ -25,8 +25,11 @@ def test_the_command_prints_the_figures_of_frozen_features(tmp_path, capsys):
     assert "linear_accuracy         1.0000" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_is_probed_with_the_network_that_it_holds(tmp_path, capsys):
-    run = training.fit("quick", out=tmp_path / "run", overrides={"model.width": 4, "train.epochs": 1}, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", out=tmp_path / "run", overrides={"model.width": 4, "train.epochs": 1}, verbose=0
+    )
     assert not cli.main(["probe", "--data", "digits", "--weights", str(run.path), "--json"])
     assert json.loads(capsys.readouterr().out) == pytest.approx(evaluation.probe(run), abs=1e-6)
     assert cli.main(["probe", "--data", "digits", "--weights", str(run.path), "--model", "resnet18"]) == 2

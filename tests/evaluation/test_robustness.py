@@ -82,6 +82,7 @@ def test_contrast_keeps_the_means_and_compression_is_pillows(pictures):
     assert np.array_equal(corrupt(pictures[:1], "jpeg_compression", 5)[0], np.asarray(Image.open(buffer)))
 
 
+@pytest.mark.slow
 def test_the_accuracy_falls_with_noise_and_the_clean_one_is_that_of_evaluate(digits_run):
     found = evaluation.robustness(digits_run)
     assert found["examples"] == 360

@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_resnet import ResNet18, data, evaluation, preprocessing, training
 from keras_resnet.tasks.outputs import last_activation
+from tests import harness
 from tests.evaluation.test_evaluate import build
 
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16, "data.image_size": 24}
@@ -32,9 +33,10 @@ def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("same")
     photographs(folder / "photos", request.param)
     spec = f"folder:{folder / 'photos'}"
-    return training.fit("quick", data=spec, out=folder / "run", overrides=SMALL, verbose=0)
+    return training.fit("quick", model="resnet10", data=spec, out=folder / "run", overrides=SMALL, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_file_is_predicted_alike_with_its_run_and_with_its_model_alone(run):
     paths = sorted((run.path.parent / "photos" / "grey").iterdir())[:6]
     by_run = evaluation.predict(run.path, paths, top=3)
@@ -130,20 +132,28 @@ def test_a_run_is_evaluated_on_prepared_data_where_it_found_it(tmp_path, monkeyp
         images, labels = digits.arrays("train", 200)
         np.savez(tmp_path / f"{name}.npz", x_train=images, y_train=labels, x_test=images[:20], y_test=labels[:20])
     words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 32}
-    run = training.fit("quick", data="npz:one.npz", data_dir=tmp_path, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick",
+        model="resnet10",
+        data="npz:one.npz",
+        data_dir=tmp_path,
+        out=tmp_path / "run",
+        overrides=words,
+        verbose=0,
+    )
     monkeypatch.chdir("/")
     assert json.loads((run.path / "run.json").read_text())["data_dir"] == str(tmp_path)
     assert evaluation.evaluate(run.path, "npz:two.npz")["examples"] == 20
 
 
-@pytest.mark.parametrize("crop", ["auto", "none", "center", "random"])
+@pytest.mark.parametrize("crop", harness.tiers(["auto", "none", "center", "random"], ["center"], ["auto", "random"]))
 @pytest.mark.parametrize("sizes", [((40, 40), (64, 32)), ((40, 40),)], ids=["many sizes", "one size"])
 def test_evaluation_cuts_where_training_does(tmp_path, sizes, crop):
     """Images of one size were tested whole and stretched, whatever training saw; those of many sizes always cut."""
     photographs(tmp_path / "photos", sizes)
     words = {**SMALL, "data.crop": crop, "data.crop_fraction": 0.5, "data.interpolation": "bicubic"}
     spec = f"folder:{tmp_path / 'photos'}"
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
     is_cut = crop in ("center", "random") or (crop == "auto" and len(sizes) > 1)
     record = preprocessing.for_model(run.model)
     assert (record.crop_fraction, record.interpolation) == (0.5 if is_cut else None, "bicubic")
@@ -161,11 +171,12 @@ def test_evaluation_cuts_where_training_does(tmp_path, sizes, crop):
         assert next(iter(trained))[0].shape == (16, 24, 24, 3)
 
 
+@pytest.mark.slow
 def test_images_of_their_own_size_can_be_cut(tmp_path):
     photographs(tmp_path / "photos", ((24, 24),))
     words = {**SMALL, "data.crop": "random", "data.progressive_from": 0.5, "train.epochs": 2}
     spec = f"folder:{tmp_path / 'photos'}"
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
     assert preprocessing.for_model(run.model).crop_fraction == 0.875
     small = next(iter(training.Setup.of(run.recipe, run.dataset).training_batches(size=(12, 12))))[0]
     assert small.shape == (16, 12, 12, 3)

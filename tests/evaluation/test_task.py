@@ -11,6 +11,7 @@ import keras_resnet
 from keras_resnet import data, evaluation, explain, preprocessing, report, training
 from keras_resnet.demo.answers import Answers
 from keras_resnet.training.description import RunFile
+from tests import harness
 from tests.data import image_files
 
 tf = pytest.importorskip("tensorflow")
@@ -37,9 +38,12 @@ def told(classes):
 def run(tmp_path_factory):
     """Digits by one sigmoid per class, as the recipes of "ResNet strikes back" train."""
     words = {**SMALL, "loss.name": "sigmoid_cross_entropy"}
-    return training.fit("quick", out=tmp_path_factory.mktemp("sigmoid") / "run", overrides=words, verbose=0)
+    return training.fit(
+        "quick", model="resnet10", out=tmp_path_factory.mktemp("sigmoid") / "run", overrides=words, verbose=0
+    )
 
 
+@pytest.mark.slow
 def test_a_network_of_sigmoids_is_read_through_sigmoids(run, tmp_path):
     images, labels = run.dataset.arrays("test")
     expected = sigmoids(run.model.predict(images, verbose=0))
@@ -64,6 +68,7 @@ def test_a_network_of_sigmoids_is_read_through_sigmoids(run, tmp_path):
     assert f"{loss:.4f}" in (tmp_path / "page.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_sigmoids_are_calibrated_as_sigmoids(run):
     """The best temperature of a grid, by the loss of sigmoids over their sum."""
     done = evaluation.calibrate(run.model, "digits", split="test")
@@ -81,6 +86,7 @@ def test_sigmoids_are_calibrated_as_sigmoids(run):
     assert preprocessing.for_model(done.model).temperature == pytest.approx(done.facts["temperature"])
 
 
+@pytest.mark.slow
 def test_a_model_that_ends_in_several_sigmoids_is_predicted_and_served_alike(tmp_path):
     image = keras.Input((16, 16, 3))
     record = preprocessing.InputRecord(16, class_names=("a", "b", "c"))
@@ -99,6 +105,7 @@ def test_a_model_that_ends_in_several_sigmoids_is_predicted_and_served_alike(tmp
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_record_without_class_names_leaves_a_classifier_one(tmp_path):
     image = keras.Input((16, 16, 3))
     x = preprocessing.InputNormalization("unit", record=preprocessing.InputRecord(16))(image)
@@ -118,6 +125,7 @@ def new_head(run):
     return keras.Model(base.input, keras.layers.Dense(2, name="even_or_odd")(base.get_layer("head_pool").output))
 
 
+@pytest.mark.slow
 def test_nothing_answers_with_the_names_of_a_head_that_is_gone(new_head, tmp_path):
     file = png(tmp_path, np.zeros((8, 8), "uint8"))
     for use in (
@@ -136,12 +144,14 @@ def test_nothing_answers_with_the_names_of_a_head_that_is_gone(new_head, tmp_pat
     assert {best["name"] for best in found} == {"even", "odd"}
 
 
+@pytest.mark.slow
 def test_features_are_no_predictions(run):
     pooled = keras.Model(run.model.input, run.model.get_layer("head_pool").output)
     with pytest.raises(ValueError, match="gives features"):
         evaluation.evaluate(pooled, "digits")
 
 
+@pytest.mark.slow
 def test_a_task_may_be_given_and_must_not_contradict(run, tmp_path, caplog):
     plain = keras_resnet.ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=1, classifier_activation=None)
     file = png(tmp_path, np.zeros((8, 8), "uint8"))
@@ -175,9 +185,10 @@ def turned(tmp_path_factory):
 def upright_run(turned, tmp_path_factory):
     words = {**SMALL, "train.batch_size": 8, "data.image_size": 16, "augment.pad_and_crop": 0, "augment.flip": False}
     out = tmp_path_factory.mktemp("upright") / "run"
-    return training.fit("quick", data=f"folder:{turned}", out=out, overrides=words, verbose=0)
+    return training.fit("quick", model="resnet10", data=f"folder:{turned}", out=out, overrides=words, verbose=0)
 
 
+@pytest.mark.slow
 def test_photographs_are_upright_wherever_they_are_read(upright_run, turned, tmp_path):
     assert upright_run.metrics["test"]["accuracy"] == 1.0
     record = preprocessing.for_model(upright_run.model)
@@ -194,7 +205,7 @@ def test_photographs_are_upright_wherever_they_are_read(upright_run, turned, tmp
     np.testing.assert_allclose(answer, tf.nn.softmax(upright_run.model.predict(read, verbose=0)), atol=2e-3)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", harness.tiers(range(1, 9), [6], range(1, 9)))
 @pytest.mark.parametrize("order", ["II", "MM"])
 def test_the_served_graph_reads_the_orientation_that_the_header_has(orientation, order):
     from keras_resnet.data.images.decoding import exif_orientation
@@ -207,13 +218,14 @@ def test_the_served_graph_reads_the_orientation_that_the_header_has(orientation,
         assert int(read(contents[:end])) in (1, orientation)
 
 
+@pytest.mark.slow
 def test_stored_pixels_stay_what_a_run_of_an_earlier_version_sees(upright_run, tmp_path):
     description = json.loads((upright_run.path / "run.json").read_text("utf-8"))
     del description["recipe"]["data"]["apply_exif"]
     assert training.Run(upright_run.path, RunFile.from_dict(description)).recipe.data.apply_exif is False
 
 
-@pytest.fixture(scope="module", params=["uint8", "0..1", "-1..1"])
+@pytest.fixture(scope="module", params=harness.tiers(["uint8", "0..1", "-1..1"], [], ["0..1"]))
 def in_range(request, tmp_path_factory):
     """The digits in a range, and a run on them with everything that is made for [0, 255]."""
     folder = tmp_path_factory.mktemp("range")
@@ -225,7 +237,9 @@ def in_range(request, tmp_path_factory):
         arrays[f"x_{short}"] = scaled if request.param == "uint8" else scaled.astype("float32")
     np.savez(folder / "digits.npz", **arrays)
     words = {"train.epochs": 8, "model.width": 8, "augment.policy": "trivial_augment", "augment.erasing": 0.5}
-    run = training.fit("quick", data=f"npz:{folder / 'digits.npz'}", out=folder / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data=f"npz:{folder / 'digits.npz'}", out=folder / "run", overrides=words, verbose=0
+    )
     return request.param, run
 
 
@@ -255,6 +269,7 @@ def test_image_files_are_brought_to_the_range_of_the_training_data(in_range, tmp
             np.testing.assert_allclose(found, probabilities[index], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_pixels_in_no_usual_range_are_not_fed_from_files(tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(0, 4000, (40, 16, 16, 1)).astype("float32"), rng.integers(0, 2, 40)
@@ -262,17 +277,20 @@ def test_pixels_in_no_usual_range_are_not_fed_from_files(tmp_path):
     words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 20}
     with pytest.raises(ValueError, match=r"made for pixels in \[0, 255\], and pixel_range=None"):
         spec = f"npz:{tmp_path / 'scans.npz'}"
-        training.fit("quick", data=spec, overrides={**words, "augment.erasing": 0.5}, dry_run=True)
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+        training.fit("quick", model="resnet10", data=spec, overrides={**words, "augment.erasing": 0.5}, dry_run=True)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
     file = png(tmp_path, np.zeros((16, 16), "uint8"))
     with pytest.raises(ValueError, match="pixels are in none of the usual ranges"):
         evaluation.predict(run, file)
     exported = keras_resnet.export(run, out=tmp_path / "served")
     assert "serve_bytes" not in tf.saved_model.load(str(exported.path / "1")).signatures
-    given = training.fit("quick", data=spec, overrides={**words, "data.pixel_range": "0..255"}, dry_run=True)
+    given = training.fit(
+        "quick", model="resnet10", data=spec, overrides={**words, "data.pixel_range": "0..255"}, dry_run=True
+    )
     assert preprocessing.for_model(given.model).pixel_range == (0.0, 255.0)
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_data_as_they_were_loaded(turned, tmp_path):
     """Fractions, seed, EXIF and bad files of a loaded dataset were forgotten, and the folder could not be evaluated."""
     (turned.parent / "broken").mkdir(exist_ok=True)
@@ -280,7 +298,7 @@ def test_a_run_finds_its_data_as_they_were_loaded(turned, tmp_path):
     options |= {"on_bad_image": "skip", "max_skipped_fraction": 0.5}
     dataset = data.load(f"folder:{turned}", **options)
     words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 8, "data.image_size": 16}
-    run = training.fit("quick", data=dataset, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit("quick", model="resnet10", data=dataset, out=tmp_path / "run", overrides=words, verbose=0)
     again = training.Run.load(tmp_path / "run")
     assert again.dataset.fingerprint == dataset.fingerprint and again.dataset.sizes == dataset.sizes
     assert {name: getattr(again.recipe.data, name) for name in options} == options

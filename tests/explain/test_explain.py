@@ -8,6 +8,7 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import ResNet18, explain, preprocessing
 from keras_resnet.explain.methods import METHODS
+from tests import harness
 
 SIDE, PATCH = 24, 6
 # What is drawn on a grid of 12 x 12 is not finer than it.
@@ -63,8 +64,7 @@ def share_on_the_patch(maps, corners):
     return np.mean(hits)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", harness.tiers(METHODS, [], ["grad-cam"]))
 def test_a_map_follows_a_planted_patch_and_random_weights_destroy_it(trained, method):
     images, labels, corners = planted(40, seed=3)
     images, corners = images[labels == 1], corners[labels == 1]
@@ -79,7 +79,7 @@ def test_a_map_follows_a_planted_patch_and_random_weights_destroy_it(trained, me
 
 
 @pytest.mark.parametrize(("shape", "stem"), [((64, 2), "small"), ((24, 16, 3), "small"), ((8, 16, 8, 1), "small")])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", harness.tiers(METHODS, ["grad-cam"], METHODS))
 def test_every_method_draws_every_rank(shape, stem, method):
     model = ResNet18(input_shape=shape, stem=stem, width=4, classes=3, classifier_activation=None)
     images = np.random.default_rng(0).normal(size=(2, *shape)).astype("float32")
@@ -194,7 +194,7 @@ def two_class_networks():
     return one, two, probability
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", harness.tiers(METHODS, [], ["grad-cam"]))
 def test_two_classes_have_the_same_maps_with_one_output_and_with_two(method):
     """With one output every picture was titled with the first class, and had the map of the second."""
     one, two, probability = two_class_networks()

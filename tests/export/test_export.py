@@ -15,6 +15,7 @@ import keras_resnet  # noqa: E402
 from keras_resnet import ResNet18, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.export import checking, exporting, formats  # noqa: E402
+from tests import harness  # noqa: E402
 from tests.data import image_files  # noqa: E402
 
 SMALL = {"model.width": 4, "train.epochs": 6, "train.batch_size": 64}
@@ -23,8 +24,8 @@ SUFFIXES = {name: row.suffix for name, row in formats.FORMATS.items()}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return training.fit("quick", out=tmp_path_factory.mktemp("export") / "run", overrides=SMALL, verbose=0, score=())
+def run(digits_run):
+    return digits_run
 
 
 def pictures_model(**options):
@@ -120,7 +121,7 @@ def test_the_requests_of_the_documentation_fit_the_signatures(saved, name):
         assert np.asarray(instance[argument.name]).ndim == len(argument.shape) - 1
 
 
-@pytest.mark.parametrize("name", ["savedmodel", *PACKAGES])
+@pytest.mark.parametrize("name", harness.tiers(["savedmodel", *PACKAGES], [], ["savedmodel", "onnx"]))
 def test_grouped_convolutions_are_exported(name, tmp_path):
     """Through Keras's own layer they would be compiled with XLA, which no other runtime reads."""
     pytest.importorskip(PACKAGES.get(name, "tensorflow"))
@@ -131,7 +132,7 @@ def test_grouped_convolutions_are_exported(name, tmp_path):
     assert exported.facts["largest_difference"] < 1e-5
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", harness.tiers(PACKAGES, [], ["onnx", "litert"]))
 def test_every_other_format_answers_as_the_model(run, name, tmp_path):
     pytest.importorskip(PACKAGES[name])
     exported = keras_resnet.export(run.path, format=name, out=tmp_path / f"net{SUFFIXES[name]}")
@@ -145,7 +146,9 @@ def test_every_other_format_answers_as_the_model(run, name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize(
+    "name", [name if name == "onnx" else pytest.param(name, marks=pytest.mark.exhaustive) for name in PACKAGES]
+)
 def test_int8_keeps_the_accuracy(run, name, tmp_path):
     pytest.importorskip(PACKAGES[name])
     if name == "openvino":
@@ -158,7 +161,7 @@ def test_int8_keeps_the_accuracy(run, name, tmp_path):
     assert facts["accuracy"] >= facts["accuracy_before"] - 0.05
 
 
-@pytest.mark.parametrize("name", ["openvino", "litert"])
+@pytest.mark.parametrize("name", harness.tiers(["openvino", "litert"], [], ["litert"]))
 def test_float16_halves_the_file(run, name, tmp_path):
     pytest.importorskip(PACKAGES[name])
     exported = [
@@ -172,11 +175,11 @@ def test_float16_halves_the_file(run, name, tmp_path):
     assert half < most * whole
 
 
-@pytest.fixture(scope="module", params=["mixed_bfloat16", "mixed_float16"])
+@pytest.fixture(scope="module", params=harness.tiers(["mixed_bfloat16", "mixed_float16"], [], ["mixed_bfloat16"]))
 def half_run(request, tmp_path_factory):
     words = {**SMALL, "train.epochs": 2, "train.precision": request.param}
     out = tmp_path_factory.mktemp("half") / "run"
-    return training.fit("quick", out=out, overrides=words, verbose=0, score=())
+    return training.fit("quick", model="resnet10", out=out, overrides=words, verbose=0, score=())
 
 
 def test_a_loaded_model_still_says_in_which_dtype_it_computes(half_run):
@@ -189,12 +192,16 @@ def test_a_loaded_model_still_says_in_which_dtype_it_computes(half_run):
     assert all(np.array_equal(one, other) for one, other in zip(loaded.get_weights(), twin.get_weights(), strict=True))
 
 
+IN_CI = [("savedmodel", None), ("litert", "float16")]
 FORMS = [(name, quantize) for name, row in formats.FORMATS.items() for quantize in (None, *row.quantizations)]
 
 
 @pytest.mark.parametrize(
     ("name", "quantize"),
-    [pytest.param(*form, marks=[] if form in FORMS[:1] else pytest.mark.slow) for form in FORMS],
+    [
+        pytest.param(*form, marks=[pytest.mark.slow, *([] if form in IN_CI else [pytest.mark.exhaustive])])
+        for form in FORMS
+    ],
 )
 def test_a_run_trained_in_mixed_precision_is_exported_in_every_form(half_run, name, quantize, tmp_path):
     pytest.importorskip(PACKAGES.get(name, "tensorflow"))
@@ -230,7 +237,7 @@ export.export(sys.argv[1], format=sys.argv[2], out=sys.argv[3])
 """
 
 
-@pytest.mark.parametrize("name", ["savedmodel", "openvino"])
+@pytest.mark.parametrize("name", harness.tiers(["savedmodel", "openvino"], [], ["savedmodel"]))
 def test_a_kill_between_writing_and_checking_leaves_nothing_under_the_final_name(run, name, tmp_path):
     pytest.importorskip(PACKAGES.get(name, "tensorflow"))
     out = tmp_path / f"net{SUFFIXES[name]}"
@@ -248,11 +255,11 @@ def test_a_kill_between_writing_and_checking_leaves_nothing_under_the_final_name
 @pytest.mark.parametrize(
     "options",
     [
-        {"version": "v1"},
-        {"version": "v2"},
-        {"attention": "se", "shortcut": "pool"},
-        {"classifier_activation": "softmax"},
-        {"dtype": "mixed_bfloat16"},
+        {"version": "v2", "classifier_activation": "softmax"},
+        *(
+            pytest.param(options, marks=pytest.mark.exhaustive)
+            for options in ({"version": "v1"}, {"attention": "se", "shortcut": "pool"}, {"dtype": "mixed_bfloat16"})
+        ),
     ],
     ids=str,
 )
@@ -276,7 +283,7 @@ def test_signals_two_classes_and_regressions_are_exported(tmp_path):
     np.savez(tmp_path / "v.npz", x=images, y=images.mean(axis=(1, 2, 3)).astype("float32"))
     words = {"loss.name": "huber", "model.width": 4, "train.epochs": 1, "train.batch_size": 16}
     recipe = training.Recipe().replace(words)
-    run = training.fit(recipe, data=f"npz:{tmp_path / 'v.npz'}", out=tmp_path / "run", verbose=0)
+    run = training.fit(recipe, model="resnet10", data=f"npz:{tmp_path / 'v.npz'}", out=tmp_path / "run", verbose=0)
     exported = keras_resnet.export(run.path, format="savedmodel", out=tmp_path / "values")
     assert exported.facts["agreement"] is None and "difference" in str(exported)
     serve = tf.saved_model.load(str(exported.path / "1")).signatures["serving_default"]
@@ -338,7 +345,7 @@ def test_a_model_of_unknown_size_is_refused(tmp_path):
         keras_resnet.export(ResNet18(input_shape=(None, None, 3), width=4), out=tmp_path / "net")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_calibration_data_set_the_ranges_and_leave_the_test_split_to_the_run(run, tmp_path):
     pytest.importorskip("ai_edge_litert")
     rng = np.random.default_rng(0)

@@ -12,13 +12,13 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
-from keras_resnet import evaluation, training  # noqa: E402
+from keras_resnet import evaluation  # noqa: E402
 from keras_resnet.data.images.reading import read_for_network  # noqa: E402
 from keras_resnet.export import formats, predict_image  # noqa: E402
 from keras_resnet.preprocessing import InputRecord  # noqa: E402
+from tests import harness  # noqa: E402
 
 PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert"}
-SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 
 
 def picture(rng, height, width, mode):
@@ -64,11 +64,11 @@ def test_the_script_reads_the_pixels_that_predict_reads(pictures, monkeypatch, o
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return training.fit("quick", out=tmp_path_factory.mktemp("script") / "run", overrides=SMALL, verbose=0, score=())
+def run(digits_run):
+    return digits_run
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", harness.tiers(PACKAGES, [], ["onnx"]))
 def test_the_script_beside_an_export_answers_as_predict(run, pictures, name, tmp_path):
     pytest.importorskip(PACKAGES[name])
     out = tmp_path / f"net{formats.FORMATS[name].suffix}"
@@ -119,6 +119,7 @@ def test_whole_numbers_in_and_out_for_microcontrollers(run, pictures, tmp_path):
     assert total == pytest.approx(1, abs=0.05)  # in steps of 1/256
 
 
+@pytest.mark.slow
 def test_versions_of_a_served_model_lie_side_by_side(run, tmp_path):
     out = tmp_path / "digits"
     assert keras_resnet.export(run, out=out).path == out

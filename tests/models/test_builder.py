@@ -170,6 +170,7 @@ def test_the_loss_is_computed_in_float32_under_mixed_precision():
     assert set(seen) == {"float32"}
 
 
+@pytest.mark.slow
 def test_float16_gradients_are_scaled_without_a_global_policy():
     model = ResNet18(dtype="mixed_float16", input_shape=(16, 16, 3), **SMALL)
     model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
@@ -209,6 +210,7 @@ def test_channels_first_is_the_transposed_channels_last(rank, version):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_trains_with_plain_fit_and_learns():
     keras.utils.set_random_seed(0)
     images = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype("float32")

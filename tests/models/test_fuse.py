@@ -78,8 +78,10 @@ def norms_that_stay(model, version):
     return {f"{layer.name}/norm1" for layer in model.layers if layer.name.startswith("stage")} | {"head_norm"}
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize("variant", harness.VARIANTS)
+VERSIONS = ["v1", "v1.5", "v2"]
+
+
+@pytest.mark.parametrize(("variant", "version"), harness.paired(harness.VARIANTS, VERSIONS, mark="exhaustive"))
 def test_a_fused_model_computes_the_same_without_the_norms_behind_convolutions(variant, version):
     model = filled(variant, version=version)
     fused = keras_resnet.fuse(model)
@@ -89,29 +91,28 @@ def test_a_fused_model_computes_the_same_without_the_norms_behind_convolutions(v
 
 
 @pytest.mark.skipif("float64" not in harness.POLICIES, reason="float64 is off")
-@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize("variant", harness.VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "version"), harness.paired(("resnet18", "resnet50", "resnext50_32x4d"), VERSIONS, mark="exhaustive")
+)
 def test_folding_is_exact_but_for_rounding(variant, version):
     model = filled(variant, version=version, dtype="float64", attention="se")
     assert_same(model, keras_resnet.fuse(model), harness.random_images(2, *INPUTS[2]), EXACT)
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"stem": "conv7"},
-        {"stem": "deep", "shortcut": "pool"},
-        {"stem": "deep_strided", "shortcut": "pool", "attention": "se_quarter"},
-        {"attention": "se"},
-        {"drop_path_rate": 0.3, "dropout_rate": 0.4},
-        {"kernel_regularizer": keras.regularizers.L2(1e-4), "kernel_initializer": keras.initializers.HeUniform(seed=1)},
-    ],
-    ids=["conv7", "deep and pool", "resnet-rs", "attention", "drop path and dropout", "regularizer and seed"],
-)
+ARGUMENTS = [
+    {"stem": "conv7"},
+    {"stem": "deep", "shortcut": "pool"},
+    {"stem": "deep_strided", "shortcut": "pool", "attention": "se_quarter"},
+    {"attention": "se"},
+    {"drop_path_rate": 0.3, "dropout_rate": 0.4},
+    {"kernel_regularizer": keras.regularizers.L2(1e-4), "kernel_initializer": keras.initializers.HeUniform(seed=1)},
+]
+
+
+@pytest.mark.parametrize(("arguments", "version"), harness.paired(ARGUMENTS, VERSIONS, mark="exhaustive"))
 def test_every_argument_of_a_model_is_kept(arguments, version):
     shape = (33, 34, 3)
-    model = filled("resnet50", shape=shape, version=version, **arguments)
+    model = filled("resnet26", shape=shape, version=version, **arguments)
     fused = keras_resnet.fuse(model)
     assert_same(model, fused, harness.random_images(2, *shape))
     assert norms_of(fused) == norms_that_stay(model, version)
@@ -121,8 +122,7 @@ def test_every_argument_of_a_model_is_kept(arguments, version):
         assert copy.get_config() == {**config, **changed}
 
 
-@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
-@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize(("version", "rank"), harness.paired(VERSIONS, [1, 3]))
 def test_signals_and_volumes_fuse(rank, version):
     model = filled("resnet18", shape=INPUTS[rank], version=version)
     assert_same(model, keras_resnet.fuse(model), harness.random_images(2, *INPUTS[rank]))

@@ -61,7 +61,7 @@ def difference(theirs: keras.Model, ours: keras.Model, shape: tuple) -> float:
     return float(np.abs(outputs - expected).max() / np.abs(expected).max())
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ResNet101", "ResNet152")]
+SLOW = [pytest.param(name, marks=pytest.mark.exhaustive) for name in ("ResNet101", "ResNet152")]
 
 
 @pytest.mark.parametrize("name", ["ResNet50", *SLOW])

@@ -33,6 +33,7 @@ WIDER = {
     "resnext101_64x4d": 83_455_272,
 }
 TIMM = {
+    "resnet10": 5_418_792,  # timm.models.resnet.ResNet(BasicBlock, (1, 1, 1, 1))
     "resnet26": 15_995_176,
     "resnet_rs50": 35_691_912,
     "resnet_rs101": 63_618_696,
@@ -42,7 +43,11 @@ TIMM = {
     "resnet_rs350": 163_956_168,
     "resnet_rs420": 191_891_656,
 }
-DEEP = ("resnet_rs200", "resnet_rs270", "resnet_rs350", "resnet_rs420")
+# Whose graphs take longest to build.
+DEEP = (
+    *("resnet_rs101", "resnet_rs152", "resnet_rs200", "resnet_rs270", "resnet_rs350", "resnet_rs420"),
+    *("wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d"),
+)
 # As torchvision publishes them, in units of 1e9, and as timm does for resnet26.
 WIDER_MULTIPLY_ADDS = {
     **{"wide_resnet50_2": 11.40, "wide_resnet101_2": 22.75, "resnext50_32x4d": 4.23, "resnext101_32x8d": 16.41},
@@ -121,8 +126,7 @@ def test_v1_of_resnet50_has_the_multiply_adds_of_the_paper():
     assert round(keras_resnet.model_info("resnet50", version="v1").multiply_adds / 1e9, 2) == 3.86
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
-@pytest.mark.parametrize("version", ["v1", "v1.5", "v2"])
+@pytest.mark.parametrize(("name", "version"), harness.paired(list(TORCHVISION), ["v1", "v1.5", "v2"]))
 def test_stages_have_the_shapes_of_the_paper(name, version):
     info = keras_resnet.model_info(name, version=version, width=16, input_shape=(64, 64, 3))
     expansion = VARIANTS[name].block.branch[-1][1]

@@ -42,6 +42,7 @@ def test_an_unknown_name_is_an_attribute_error():
         keras_resnet.ResNet19  # noqa: B018
 
 
+@pytest.mark.slow
 def test_the_checkout_alone_imports_its_tuning(tmp_path):
     # Without the finder of an editable installation, which would map tuning/ by itself.
     code = (
@@ -73,6 +74,7 @@ def state():
 """
 
 
+@pytest.mark.slow
 def test_importing_the_package_changes_nothing_outside_itself(tmp_path):
     # Before Keras is loaded and after: two orders of two lines.
     code = f"{STATE}import keras; before = state(); import keras_resnet; print(before == state())"
@@ -83,6 +85,7 @@ def test_importing_the_package_changes_nothing_outside_itself(tmp_path):
     assert ours == run(code.replace("keras_resnet", "keras"), cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_nothing_but_the_package_can_be_imported_through_it(tmp_path):
     done = run("import keras_resnet.tests", cwd=tmp_path)
     assert "No module named 'keras_resnet.tests'" in done.stderr

@@ -100,6 +100,7 @@ def test_the_command_is_installed(wheel):
     assert dict(scripts["console_scripts"]) == {"keras-resnet": "keras_resnet_command:main"}
 
 
+@pytest.mark.slow
 def test_the_unpacked_wheel_imports_with_its_tuning(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -113,7 +114,7 @@ def test_the_unpacked_wheel_imports_with_its_tuning(wheel, tmp_path):
     assert name == "keras_resnet.tuning"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_wheel_trains_on_the_digits_in_an_empty_environment(wheel, tmp_path):
     """Installs from the package registry: the one test that needs a network."""
     venv.create(tmp_path / "env", with_pip=True)

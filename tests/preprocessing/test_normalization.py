@@ -194,6 +194,7 @@ def test_an_exported_model_leaks_no_training_mode(tmp_path):
     np.testing.assert_allclose(served, model(images, training=False), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["caffe", "dataset"])
 def test_a_model_reloads_in_a_fresh_process(tmp_path, scheme):
     model = keras.Sequential([keras.Input((6, 6, 3)), layer_of(scheme), keras.layers.Flatten()])

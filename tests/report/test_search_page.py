@@ -59,6 +59,7 @@ def test_what_came_from_elsewhere_is_text(page):
     assert "a search &amp; &lt;more&gt;" in text
 
 
+@pytest.mark.slow
 def test_the_command_writes_it(search, tmp_path, capsys):
     assert main(["report", str(search), "--out", str(tmp_path / "a.html")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "a.html")

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
+from tests import harness  # noqa: E402
 
 
 class Trail(keras.callbacks.Callback):
@@ -29,7 +30,7 @@ def trained(decay, accumulation=1, precision="float32"):
         "train.precision": precision,
     }
     recipe = training.Recipe.load("quick").replace(words)
-    planned = training.fit(recipe, dry_run=True)
+    planned = training.fit(recipe, model="resnet10", dry_run=True)
     model = planned.model
     model.compile(**recipe.compile_args(steps_per_epoch=12, from_logits=True))
     first = [keras.ops.convert_to_numpy(v).copy() for v in model.variables]
@@ -39,8 +40,7 @@ def trained(decay, accumulation=1, precision="float32"):
     return model, first, trail, average
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("decay", [0.25, 0.99])
+@pytest.mark.parametrize(("accumulation", "decay"), harness.paired([1, 4], [0.25, 0.99]))
 def test_the_average_is_the_formula_over_optimizer_steps(decay, accumulation):
     model, expected, trail, average = trained(decay, accumulation)
     assert trail.steps[-1] == 12 // accumulation
@@ -50,7 +50,7 @@ def test_the_average_is_the_formula_over_optimizer_steps(decay, accumulation):
         kept = min(decay, (1 + step) / (10 + step))  # tf.train.ExponentialMovingAverage with num_updates
         expected = [kept * old + (1 - kept) * new for old, new in zip(expected, trail.values[number], strict=True)]
     names = [variable.path for variable in model.variables]
-    assert sum("moving_" in name for name in names) == 40
+    assert sum("moving_" in name for name in names) == 24
     for name, wanted, found, put in zip(names, expected, average.variables, model.variables, strict=True):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(found), wanted, rtol=2e-5, atol=1e-6, err_msg=name)
         assert np.array_equal(found, put)  # the end of training puts them in
@@ -62,10 +62,11 @@ def test_a_step_that_the_loss_scale_skips_is_not_averaged():
     assert all(np.isfinite(np.asarray(v)).all() for v in average.variables)
 
 
+@pytest.mark.slow
 def test_early_averages_score_as_the_weights_do_and_not_as_chance(tmp_path):
     """With raw statistics an average of 0.998 over 290 steps scored 0.10 to 0.23, with averaged ones 0.9."""
     words = {"optimizer.ema_momentum": 0.998, "model.width": 8, "train.epochs": 15, "train.batch_size": 64}
-    run = training.fit("quick", out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)
     assert run.metrics["test"]["accuracy"] > 0.9
     saved = keras.saving.load_model(run.path / "final.keras")
     statistics = [v for v in saved.variables if "moving_variance" in v.path]
@@ -73,6 +74,7 @@ def test_early_averages_score_as_the_weights_do_and_not_as_chance(tmp_path):
     assert statistics and sum(row[0] == "moving_variance" for row in state["variables"]) == 2 * len(statistics)
 
 
+@pytest.mark.slow
 def test_hyperresnet_validates_the_averages_and_leaves_them_in_the_model(tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
     from keras_resnet import tuning

@@ -24,7 +24,9 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return training.fit("quick", out=tmp_path_factory.mktemp("fit") / "run", overrides=SMALL, verbose=0)
+    return training.fit(
+        "quick", model="resnet10", out=tmp_path_factory.mktemp("fit") / "run", overrides=SMALL, verbose=0
+    )
 
 
 def contents(folder):
@@ -42,7 +44,7 @@ def test_a_run_leaves_its_folder(run):
     assert about["status"] == "complete" and about["class_names"] == list("0123456789")
     assert about["fingerprint"] == data.load("digits").fingerprint
     assert about["optimizer_steps"] == 2 * about["steps_per_epoch"] == 20 and about["skipped_steps"] == 0
-    made_for = training.sections.Defaults(model="resnet18", data="digits")
+    made_for = training.sections.Defaults(model="resnet10", data="digits")
     assert training.Recipe.load(run.path / "recipe.toml") == dataclasses.replace(run.recipe, defaults=made_for)
 
 
@@ -69,7 +71,7 @@ def test_tensorboard_finds_losses_metrics_and_learning_rate(run):
 def test_the_saved_model_takes_pixels_and_returns_logits(run):
     model = keras.saving.load_model(run.path / "best.keras")
     assert preprocessing.for_model(model).normalization.scheme == "unit"
-    assert model.get_layer("stage3_block2") and not any("augment" in layer.name for layer in model.layers)
+    assert model.get_layer("stage3_block1") and not any("augment" in layer.name for layer in model.layers)
     images, labels = run.dataset.arrays("test")
     logits = model.predict(images, verbose=0)
     assert run.metrics["test"]["accuracy"] == pytest.approx((logits.argmax(axis=1) == labels).mean())
@@ -108,7 +110,7 @@ def test_saved_models_hold_the_averaged_weights(run):
 
 def test_a_finished_run_is_complete_and_stays_as_it_is(run, capsys):
     before = contents(run.path)
-    again = training.fit("quick", out=run.path, overrides=SMALL, resume=True)
+    again = training.fit("quick", model="resnet10", out=run.path, overrides=SMALL, resume=True)
     assert "already complete" in capsys.readouterr().out
     assert again.metrics == run.metrics and contents(run.path) == before
 
@@ -130,7 +132,7 @@ def test_saved_models_carry_no_optimizer(run):
 def test_a_folder_with_a_run_is_refused_without_resume(run):
     before = contents(run.path)
     with pytest.raises(ValueError, match=r"holds a run already \(complete\).*--resume"):
-        training.fit("quick", out=run.path, overrides=SMALL)
+        training.fit("quick", model="resnet10", out=run.path, overrides=SMALL)
     assert contents(run.path) == before
 
 
@@ -139,7 +141,7 @@ def test_a_resume_with_another_recipe_or_model_lists_what_differs(run):
         training.fit(
             "quick", model="resnet34", out=run.path, overrides={**SMALL, "model.width": 5}, seed=1, resume=True
         )
-    for part in ("recipe.model.width: 4 in the folder, 5 now", "recipe.train.seed: 0", "model: 'resnet18'"):
+    for part in ("recipe.model.width: 4 in the folder, 5 now", "recipe.train.seed: 0", "model: 'resnet10'"):
         assert part in str(caught.value)
 
 
@@ -147,7 +149,9 @@ def test_a_resume_with_other_data_is_refused(run, tmp_path):
     images, labels = run.dataset.arrays("train")
     np.savez(tmp_path / "other.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
     with pytest.raises(ValueError, match="fingerprint: .* in the folder"):
-        training.fit("quick", data=f"npz:{tmp_path / 'other.npz'}", out=run.path, overrides=SMALL, resume=True)
+        training.fit(
+            "quick", model="resnet10", data=f"npz:{tmp_path / 'other.npz'}", out=run.path, overrides=SMALL, resume=True
+        )
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
@@ -170,7 +174,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 
 def test_a_dry_run_plans_and_writes_nothing(tmp_path):
-    planned = training.fit("quick", out=tmp_path / "run", overrides=SMALL, dry_run=True)
+    planned = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, dry_run=True)
     assert planned.path is None and "planned only" in str(planned) and "1293 train" in str(planned)
     assert not list(tmp_path.iterdir())
 
@@ -195,13 +199,14 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, messa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_data_from_any_working_directory(tmp_path, monkeypatch):
     labels = np.arange(120) % 2
     images = np.random.default_rng(0).integers(0, 200, (120, 8, 8, 1), "uint8") + labels[:, None, None, None] * 50
     np.savez(tmp_path / "set.npz", x=images.astype("uint8"), y=labels)
     monkeypatch.chdir(tmp_path)
     overrides = {**SMALL, "train.epochs": 1, "train.batch_size": 32}
-    training.fit("quick", data="npz:set.npz", out="run", overrides=overrides, verbose=0)
+    training.fit("quick", model="resnet10", data="npz:set.npz", out="run", overrides=overrides, verbose=0)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert training.Run.load(tmp_path / "run").dataset.sizes["test"] > 0
@@ -216,9 +221,9 @@ def test_the_recipe_says_what_happens_to_bad_images(tmp_path):
     (tmp_path / "photos" / "cat" / "broken.png").write_bytes(b"")
     arguments = {"data": f"folder:{tmp_path / 'photos'}", "dry_run": True}
     with pytest.raises(data.BadImageError, match="broken.png.*--set data.on_bad_image=skip"):
-        training.fit("quick", overrides=SMALL, **arguments)
+        training.fit("quick", model="resnet10", overrides=SMALL, **arguments)
     planned = training.fit(
-        "quick", overrides={**SMALL, "train.batch_size": 8, "data.on_bad_image": "skip"}, **arguments
+        "quick", model="resnet10", overrides={**SMALL, "train.batch_size": 8, "data.on_bad_image": "skip"}, **arguments
     )
     assert sum(planned.dataset.sizes.values()) == 120
     assert any("broken.png" in line for line in planned.dataset.report)
@@ -227,9 +232,9 @@ def test_the_recipe_says_what_happens_to_bad_images(tmp_path):
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
-        training.fit("quick", out=tmp_path / "file" / "run", overrides=SMALL)
+        training.fit("quick", model="resnet10", out=tmp_path / "file" / "run", overrides=SMALL)
     with pytest.raises(ValueError, match="is a file"):
-        training.fit("quick", out=tmp_path / "file", overrides=SMALL)
+        training.fit("quick", model="resnet10", out=tmp_path / "file", overrides=SMALL)
 
 
 class At(keras.callbacks.Callback):
@@ -254,7 +259,9 @@ def poison(model):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_good_files(tmp_path):
     with pytest.raises(training.TrainingDiverged) as caught:
-        training.fit("quick", out=tmp_path / "run", overrides=SMALL, callbacks=[At(1, 3, poison)], verbose=0)
+        training.fit(
+            "quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, callbacks=[At(1, 3, poison)], verbose=0
+        )
     message = str(caught.value)
     assert "The loss is nan at optimizer step 14, learning rate" in message
     last = float(message.split("last finite mean loss of an epoch was ")[1].split(".  ")[0].split(". ")[0])
@@ -275,23 +282,28 @@ def values_of(folder):
     return [(tuple(row), value.tobytes()) for row, value in zip(description["variables"], values, strict=True)]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stood_and_ends_with_the_same_bits(run, tmp_path):
     with pytest.raises(training.Interrupted, match="after 1 of 2 epochs.* --resume"):
-        training.fit("quick", out=tmp_path / "run", overrides=SMALL, callbacks=[At(1, 3, interrupt)], verbose=0)
+        training.fit(
+            "quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, callbacks=[At(1, 3, interrupt)], verbose=0
+        )
     assert training.Run.load(tmp_path / "run").description["status"] == "running"
-    resumed = training.fit("quick", out=tmp_path / "run", overrides=SMALL, resume=True, verbose=0)
+    resumed = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, resume=True, verbose=0)
     assert values_of(resumed.path) == values_of(run.path)
     assert resumed.metrics == run.metrics
 
 
+@pytest.mark.slow
 def test_early_stopping_keeps_the_best(tmp_path):
     words = {**SMALL, "train.epochs": 9, "train.early_stopping_patience": 1, "optimizer.learning_rate": 1e-12}
-    stopped = training.fit("quick", out=tmp_path / "run", overrides=words, verbose=0)
+    stopped = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)
     assert stopped.description["epochs_trained"] < 9
     best = stopped.description["best_epoch"]
     assert stopped.history["val_loss"][best - 1] == min(stopped.history["val_loss"])
 
 
+@pytest.mark.slow
 def test_a_regression_is_trained_and_scored(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (96, 8, 8, 1), "uint8")
@@ -305,19 +317,22 @@ def test_a_regression_is_trained_and_scored(tmp_path):
         "optimizer.learning_rate": 0.001,
     }
     recipe = training.Recipe().replace(words)
-    got = training.fit(recipe, data=f"npz:{tmp_path / 'values.npz'}", out=tmp_path / "run", verbose=0)
+    got = training.fit(recipe, model="resnet10", data=f"npz:{tmp_path / 'values.npz'}", out=tmp_path / "run", verbose=0)
     assert set(got.metrics["test"]) == {"examples", "mse", "mae", "r2"}
     assert got.class_names == () and not (tmp_path / "run" / "confusion.png").exists()
     assert math.isfinite(got.history["val_mae"][-1])
     assert training.Run.load(got.path).dataset.fingerprint == got.dataset.fingerprint
 
 
+@pytest.mark.slow
 def test_two_classes_train_under_binary_cross_entropy(tmp_path):
     images, labels = data.load("digits").arrays("train")
     two = labels < 2
     np.savez(tmp_path / "two.npz", x_train=images[two], y_train=labels[two], x_test=images[two], y_test=labels[two])
     words = {**SMALL, "train.batch_size": 32, "train.epochs": 12, "loss.name": "binary_cross_entropy"}
-    got = training.fit("quick", data=f"npz:{tmp_path / 'two.npz'}", out=tmp_path / "run", overrides=words, verbose=0)
+    got = training.fit(
+        "quick", model="resnet10", data=f"npz:{tmp_path / 'two.npz'}", out=tmp_path / "run", overrides=words, verbose=0
+    )
     assert got.model.output_shape == (None, 1)
     assert got.metrics["test"]["accuracy"] > 0.9  # zeros and ones are easy to tell apart
 
@@ -329,5 +344,5 @@ def test_a_strategy_of_tensorflow_is_refused_before_the_first_step(tmp_path):
         tf.distribute.MirroredStrategy(["CPU:0"]).scope(),
         pytest.raises(ValueError, match="scope of a MirroredStrategy.*makes its own"),
     ):
-        training.fit("quick", out=tmp_path / "run", verbose=0)
+        training.fit("quick", model="resnet10", out=tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()

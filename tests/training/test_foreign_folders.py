@@ -25,7 +25,7 @@ SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 128}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("foreign") / "run"
-    training.fit("quick", out=path, overrides=SMALL, verbose=0, report=lambda epoch, figures: True)
+    training.fit("quick", model="resnet10", out=path, overrides=SMALL, verbose=0, report=lambda epoch, figures: True)
     return path
 
 
@@ -64,6 +64,7 @@ def test_a_trial_cannot_lie_outside_of_its_search(tmp_path):
     assert Ledger(tmp_path).folder_of("0001") == tmp_path / "trials" / "0001"
 
 
+@pytest.mark.slow
 def test_a_set_whose_description_names_a_module_is_not_opened(tmp_path):
     folder = tmp_path / "photos" / "1.0.0"
     folder.mkdir(parents=True)

@@ -119,6 +119,7 @@ def test_the_loss_of_grades_is_the_formula(decay, from_logits):
     assert training.OrdinalCrossEntropy.from_config(loss.get_config()).decay == decay
 
 
+@pytest.mark.slow
 def test_grades_make_a_run_whose_errors_are_near(tmp_path):
     """Pictures whose brightness is the grade: the loss trains, is saved and scored as any classifier's."""
     pytest.importorskip("tensorflow")
@@ -129,7 +130,9 @@ def test_grades_make_a_run_whose_errors_are_near(tmp_path):
     images = np.clip(rng.normal(60 + 30 * labels[:, None, None, None], 30, (400, 8, 8, 1)), 0, 255).astype("uint8")
     np.savez(tmp_path / "grades.npz", x=images, y=labels)
     words = {"loss.name": "ordinal", "model.width": 4, "train.epochs": 6, "train.batch_size": 32}
-    run = training.fit("quick", data=f"npz:{tmp_path}/grades.npz", out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data=f"npz:{tmp_path}/grades.npz", out=tmp_path / "run", overrides=words, verbose=0
+    )
     found = evaluation.evaluate(training.Run.load(run.path), intervals=True)
     assert found["quadratic_kappa"] > 0.8 and found["mean_distance"] < 0.5
 
@@ -214,7 +217,7 @@ def test_logit_adjustment_is_the_formula(strength):
 
 
 def test_logit_adjustment_takes_the_shares_of_the_training_labels():
-    setup = training.resolve("quick", overrides={"loss.logit_adjustment": 1.0, "model.width": 4})
+    setup = training.resolve("quick", model="resnet10", overrides={"loss.logit_adjustment": 1.0, "model.width": 4})
     counts = np.bincount(setup.dataset.split("train").labels)
     loss = setup.compile_args()["loss"]
     assert loss.shares == pytest.approx((counts / counts.sum()).tolist()) and loss.strength == 1.0

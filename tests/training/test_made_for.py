@@ -37,7 +37,7 @@ def test_the_recipe_of_a_run_trains_its_model_on_its_data(spec, tmp_path, capsys
     training.preview(recipe, out=tmp_path / "grid.png")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
     space = tuning.Space([tuning.Dimension("optimizer.learning_rate", low=0.01, high=0.1, scale="log")])
     words = {"recipe": training.Recipe.load("quick").replace(SMALL), "space": space, "verbose": False}
@@ -52,6 +52,7 @@ def test_the_winner_of_a_search_trains_what_was_searched(spec, tmp_path):
     assert (planned.model, planned.data) == ("resnet34", spec)
 
 
+@pytest.mark.slow
 def test_a_recipe_for_pretrained_weights_says_that_it_begins_without_them(tmp_path):
     with pytest.warns(UserWarning, match="finetune: this recipe is for pretrained weights, and none are at hand"):
         training.fit(

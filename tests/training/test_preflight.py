@@ -25,13 +25,15 @@ def test_a_step_that_cannot_fit_is_refused_with_what_to_lower(tmp_path, monkeypa
     fitting = int(str(caught.value).split("train.batch_size to ")[1].split()[0])
     training.fit("quick", overrides={**SMALL, "model.width": 24, "train.batch_size": fitting}, dry_run=True)
     training.fit(
-        "quick", overrides={**SMALL, "model.width": 24, "train.batch_size": 1024, "train.recompute": True}, dry_run=True
+        "quick",
+        overrides={**SMALL, "model.width": 24, "train.batch_size": 1024, "train.recompute": True},
+        dry_run=True,
     )
 
 
 def test_the_check_takes_no_time_and_refuses_nothing_that_fits():
     begun = time.process_time()
-    run = training.fit("quick", overrides=SMALL, dry_run=True)
+    run = training.fit("quick", model="resnet10", overrides=SMALL, dry_run=True)
     preflight.check_memory(run.model, 256, False)
     assert time.process_time() - begun < 30
 
@@ -39,9 +41,10 @@ def test_the_check_takes_no_time_and_refuses_nothing_that_fits():
 def test_a_limit_of_the_address_space_below_what_tensorflow_reserves_is_refused(monkeypatch):
     monkeypatch.setattr(preflight, "free_address_space", lambda: 900 * 2**20)
     with pytest.raises(ValueError, match=r"leaves 900.0 MiB. This training needs 1.0 GiB and more.*ulimit -v"):
-        training.fit("quick", overrides=SMALL, dry_run=True)
+        training.fit("quick", model="resnet10", overrides=SMALL, dry_run=True)
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_in_a_step_is_one_error_with_what_is_saved_and_how_to_go_on(tmp_path):
     def exhaust(epoch, logs):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[256,8]")
@@ -50,12 +53,12 @@ def test_memory_that_runs_out_in_a_step_is_one_error_with_what_is_saved_and_how_
     with pytest.raises(
         NoMemory, match="in epoch 2, after .* batches of 256 examples of 8x8x1: OOM when allocating"
     ) as told:
-        training.fit("quick", callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=exhaust)], **run)
+        training.fit("quick", model="resnet10", callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=exhaust)], **run)
     assert "--resume" in str(told.value) and "Lower train.batch_size" in str(told.value)
-    assert training.fit("quick", resume=True, **run).file.epochs_trained == 2
+    assert training.fit("quick", model="resnet10", resume=True, **run).file.epochs_trained == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits are set by prlimit of util-linux")
 @pytest.mark.parametrize("limit_mib", [2400, 2800, 3600])
 def test_under_a_limit_of_the_address_space_a_training_is_refused_or_ends(tmp_path, limit_mib):

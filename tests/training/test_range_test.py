@@ -10,6 +10,7 @@ from keras_resnet.cli import main
 SMALL = {"model.width": 4, "train.batch_size": 32}
 
 
+@pytest.mark.slow
 def test_the_range_test_rises_exponentially_and_finds_where_the_loss_falls(tmp_path):
     found = training.lr_find(out=tmp_path / "lr", overrides=SMALL, steps=80)
     with open(tmp_path / "lr" / "lr.csv", encoding="utf-8") as file:
@@ -26,6 +27,7 @@ def test_the_range_test_rises_exponentially_and_finds_where_the_loss_falls(tmp_p
     assert again.losses == found.losses
 
 
+@pytest.mark.slow
 def test_the_command_prints_its_files_and_a_suggestion(tmp_path, capsys):
     words = ["--set", "model.width=4", "--set", "train.batch_size=128"]
     assert main(["lr-find", "--out", str(tmp_path), *words]) == 0
@@ -77,6 +79,7 @@ def test_a_preview_refuses_what_is_no_picture(tmp_path):
         training.preview(out=tmp_path / "grid.jpg")
 
 
+@pytest.mark.slow
 def test_a_range_test_weighs_classes_as_training_does(tmp_path):
     images, labels = data.load("digits").arrays("train")
     chosen = np.concatenate([np.flatnonzero(labels == 0)[:100], np.flatnonzero(labels == 1)[:20]])
@@ -84,6 +87,7 @@ def test_a_range_test_weighs_classes_as_training_does(tmp_path):
     found = [
         training.lr_find(
             "quick",
+            model="resnet10",
             data=f"npz:{tmp_path / 'd.npz'}",
             out=tmp_path / balance,
             steps=10,

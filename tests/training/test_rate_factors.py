@@ -8,6 +8,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import ResNet18, training  # noqa: E402
 from keras_resnet.training.rate_factors import layer_factors  # noqa: E402
+from tests import harness  # noqa: E402
 from tests.training.test_optimizers import NAMES, optimizer_of  # noqa: E402
 
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 256}
@@ -41,7 +42,7 @@ def test_the_factors_are_those_of_timm():
         assert {value for path, value in found.items() if path.startswith(f"{name}/")} == {factor}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", harness.tiers(NAMES, ["sgd", "adamw"], NAMES))
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_a_step_and_its_decay_are_multiplied(name, accumulation):
     common = {"name": name, "weight_decay": 0.1, "accumulation": accumulation}
@@ -70,12 +71,14 @@ def test_the_classifier_learns_alone_at_first(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.exhaustive)])
 def test_a_training_resumes_to_the_same_bits(tmp_path, precision):
     words = {**SMALL, "optimizer.layer_decay": 0.7, "optimizer.head_epochs": 2, "train.precision": precision}
 
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
-    cut = training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, report=lambda *epoch: True)
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
+    cut = training.fit(
+        "quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, report=lambda *epoch: True
+    )
     assert cut.file.status == "stopped" and cut.file.epochs_trained == 1
     again = training.fit(out=tmp_path / "cut", resume=True, verbose=0)
     for one, other in zip(whole.model.weights, again.model.weights, strict=True):

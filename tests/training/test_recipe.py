@@ -120,6 +120,7 @@ def test_the_stem_follows_the_size_of_the_image(shape, stem):
     assert Model().arguments(shape).get("stem", "conv7") == stem
 
 
+@pytest.mark.slow
 def test_a_recipe_leaves_a_variant_its_own_defaults():
     rs = keras_resnet.ResNetRS50(input_shape=(64, 64, 3), classes=2)
     built = Model().build("resnet_rs50", (64, 64, 3), 2, InputNormalization(), "float32")

@@ -34,7 +34,9 @@ def arrays(tmp_path, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recipe_builds_compiles_and_steps_on_data_of_its_shape(name, tmp_path):
     small = {"model.width": 4, "train.epochs": 2, "train.batch_size": 12}
-    run = training.fit(name, data=arrays(tmp_path, name), out=tmp_path / "run", overrides=small, verbose=0, score=())
+    run = training.fit(
+        name, model="resnet10", data=arrays(tmp_path, name), out=tmp_path / "run", overrides=small, verbose=0, score=()
+    )
     assert len(run.history["loss"]) == 2 and np.isfinite(run.history["loss"]).all()
     assert run.recipe.name == name
 

@@ -24,6 +24,7 @@ def test_other_sizes_are_refused(written):
         training.Recipe().replace({"data.image_size": written})
 
 
+@pytest.mark.slow
 def test_rectangles_are_trained_evaluated_and_predicted(tmp_path):
     rng = np.random.default_rng(0)
     for name, level in (("dark", 60), ("light", 190)):
@@ -34,7 +35,7 @@ def test_rectangles_are_trained_evaluated_and_predicted(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{index}.png")
     words = {"data.image_size": "12x20", "model.width": 4, "train.epochs": 3, "train.batch_size": 8}
     spec = f"folder:{tmp_path / 'photos'}"
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
     assert run.model.input_shape == (None, 12, 20, 3)
     assert run.record.image_size == (12, 20) and run.recipe.data.image_size == (12, 20)
     scores = evaluation.evaluate(run.path)

@@ -9,7 +9,7 @@ tf = pytest.importorskip("tensorflow")
 import keras_resnet  # noqa: E402
 from keras_resnet import cli, evaluation, training  # noqa: E402
 
-WORDS = {"model.width": 4, "train.epochs": 6, "train.batch_size": 16}
+WORDS = {"model.width": 4, "train.epochs": 10, "train.batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +26,16 @@ def trained(folder, images, targets, **words):
     np.savez(folder / "d.npz", x=images, y=targets)
     overrides = {**WORDS, **words}
     return training.fit(
-        "regression", data=f"npz:{folder / 'd.npz'}", out=folder / "run", overrides=overrides, verbose=0
+        "regression",
+        model="resnet10",
+        data=f"npz:{folder / 'd.npz'}",
+        out=folder / "run",
+        overrides=overrides,
+        verbose=0,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "offset"), [(1000.0, 50_000.0), (1e-4, 0.0)])
 def test_prices_are_learned_as_fractions_are(examples, tmp_path, factor, offset):
     images, targets = examples
@@ -59,6 +65,7 @@ def test_the_loss_is_hubers_of_standardized_targets(examples, tmp_path):
     assert np.allclose(model.layers[-1].scale, scale) and np.allclose(model.layers[-1].offset, mean)
 
 
+@pytest.mark.slow
 def test_every_reader_answers_in_the_units_of_the_data(examples, tmp_path):
     images, targets = examples
     ages = targets[:, 0] * 70 + 20
@@ -72,6 +79,7 @@ def test_every_reader_answers_in_the_units_of_the_data(examples, tmp_path):
     assert np.abs(serve(images=tf.constant(held, tf.float32))["values"].numpy() - expected).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_target_that_never_changes_and_targets_as_they_are(examples, tmp_path):
     images, targets = examples
     constant = np.stack([targets[:, 0], np.full(200, 7.0)], axis=1)
@@ -111,7 +119,9 @@ def test_units_of_the_data_are_those_of_the_model(examples, tmp_path, capsys):
     path = tmp_path / "held.npz"
     np.savez(path, x=images, y=targets[:, 0], units=np.array(["years"]))
     overrides = {**WORDS, "train.epochs": 1}
-    run = training.fit("regression", data=f"npz:{path}", out=tmp_path / "run", overrides=overrides, verbose=0)
+    run = training.fit(
+        "regression", model="resnet10", data=f"npz:{path}", out=tmp_path / "run", overrides=overrides, verbose=0
+    )
     assert keras_resnet.preprocessing.for_model(run.model).units == ("years",)
     np.save(tmp_path / "one.npy", images[0])
     answer = evaluation.predict(run, tmp_path / "one.npy")[0]

@@ -98,8 +98,8 @@ def kill_and_resume(tmp_path, source, network, kills, number=signal.SIGKILL):
     ("source", "network", "kills"),
     [
         ("arrays", "small", 2),
-        ("executions", "small", 1),
-        ("function of the epoch", "keras.applications", 1),
+        pytest.param("executions", "small", 1, marks=pytest.mark.exhaustive),
+        pytest.param("function of the epoch", "keras.applications", 1, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_script_that_is_killed_and_run_again_ends_with_the_same_bits(tmp_path, source, network, kills):

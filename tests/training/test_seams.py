@@ -15,6 +15,7 @@ from keras_resnet.training.schedule import SCHEDULES
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128}
 
 
+@pytest.mark.slow
 def test_a_listener_hears_of_every_epoch_and_may_stop_the_run(tmp_path):
     heard = []
 
@@ -22,12 +23,12 @@ def test_a_listener_hears_of_every_epoch_and_may_stop_the_run(tmp_path):
         heard.append((epoch, figures["val_loss"]))
         return epoch == 2
 
-    stopped = training.fit("quick", out=tmp_path / "run", overrides=SMALL, report=listener, verbose=0)
+    stopped = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, report=listener, verbose=0)
     assert [epoch for epoch, _ in heard] == [1, 2]
     assert stopped.description["status"] == "stopped" and stopped.metrics == {}
     assert stopped.history["val_loss"] == [loss for _, loss in heard]
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=SMALL, verbose=0)
-    resumed = training.fit("quick", out=tmp_path / "run", overrides=SMALL, resume=True, verbose=0)
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=SMALL, verbose=0)
+    resumed = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, resume=True, verbose=0)
     assert resumed.history["val_loss"] == whole.history["val_loss"] and resumed.metrics == whole.metrics
 
 
@@ -64,9 +65,12 @@ class Accumulating(keras.Model):
         return self.get_metrics_result()
 
 
+@pytest.mark.slow
 def test_a_step_of_ones_own_takes_the_place_of_kerass(tmp_path):
     words = {**SMALL, "train.epochs": 2, "train.batch_size": 64}
-    run = training.fit("quick", out=tmp_path / "run", overrides=words, model_class=Accumulating, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", out=tmp_path / "run", overrides=words, model_class=Accumulating, verbose=0
+    )
     steps = data.load("digits").steps_per_epoch(64) * 2
     assert run.description["optimizer_steps"] == steps // 2
     assert type(run.model) is keras.Model or type(run.model).__name__ == "Functional"
@@ -83,7 +87,7 @@ class Skipping(Accumulating):
 
 def test_a_step_that_is_not_the_planned_one_is_a_bug_and_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="planned"):
-        training.fit("quick", out=tmp_path / "run", overrides=SMALL, model_class=Skipping, verbose=0)
+        training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, model_class=Skipping, verbose=0)
 
 
 def test_every_field_of_a_recipe_says_what_it_may_hold():

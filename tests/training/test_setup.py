@@ -1,9 +1,11 @@
-"""What a recipe says reaches whatever trains by it: `fit`, `lr_find`, `preview`, HyperModels and own scripts."""
+"""What a recipe says reaches whatever trains by it: `fit`, `lr_find`, `preview`, HyperModels and own scripts.
+
+All of them read one `Setup`, which is asserted once; then every field must change what the `Setup` makes.
+"""
 
 import dataclasses
 import hashlib
 import json
-import os
 import re
 
 import keras
@@ -22,7 +24,7 @@ from keras_resnet.tuning import Dimension, HyperResNet, Space
 BASE = {"model.width": 2, "train.epochs": 2, "train.batch_size": 64, "data.image_size": 12, "model.stem": "small"}
 # Another value of every field that may change a training; what it needs to be read stands beside it.
 OTHERS = {
-    "model.weights": ({"model.width": 64, "model.stem": "auto"}, "cifar10"),
+    "model.weights": ({"model.width": 16, "model.stem": "auto"}, "cifar10"),
     "model.stem": ({"data.image_size": 32}, "deep"),
     "model.width": 3,
     "model.version": "v2",
@@ -46,7 +48,6 @@ OTHERS = {
     "data.pixel_range": "0..1",
     "data.balance": "weights",
     "data.progressive_from": 0.5,
-    "data.progressive_until": ({"data.progressive_from": 0.5}, 1.0),
     "augment.flip": True,
     "augment.quarter_turns": True,
     "augment.pad_and_crop": 2,
@@ -99,19 +100,6 @@ OTHERS = {
     "train.seed": 7,
     "train.recompute": True,
 }
-# Fields of a section go the same way: some of each are tried, all of them with KERAS_RESNET_TEST_PART=all.
-WAYS = {
-    **{"model": ("weights", "stem", "dropout_rate", "l2"), "loss": ("name", "gamma")},
-    "augment": ("flip", "pad_and_crop", "policy_strength", "color_jitter", "erasing", "mixup", "repeats", "augment_on"),
-    "optimizer": ("name", "accumulation", "ema_momentum", "sam_radius", "head_epochs"),
-    "schedule": ("name", "patience", "milestones"),
-}
-TRIED = [
-    name
-    for name in OTHERS
-    for title, _, field in [name.partition(".")]
-    if os.environ.get("KERAS_RESNET_TEST_PART") == "all" or title not in WAYS or field in WAYS[title]
-]
 # What no training of a few steps can show, and why.
 UNSEEN = {
     "model.adapt_weights": "of other channels than those of the weights; tests of adaptation",
@@ -124,6 +112,7 @@ UNSEEN = {
     "data.validation_fold": "which examples validate; tests of folds",
     "data.fold": "which examples are left out of it; tests of folds",
     "data.group_pattern": "which examples stay together; tests of tables",
+    "data.progressive_until": "the sizes of later stages; tests of stages",
     "data.rank": "how an array is shaped; tests of arrays",
     "loss.delta": "of a regression",
     "loss.gamma_positive": "of several labels",
@@ -137,11 +126,6 @@ UNSEEN = {
     "train.save_every": "when states are written, not what is trained; tests of step resume",
     "train.early_stopping_patience": "after the epochs that are tested here",
     "train.monitor": "which epoch is kept",
-}
-# A range test has a rate of its own, one epoch and no validation.
-NOT_OF_A_RANGE_TEST = {
-    *(name for name in OTHERS if name.startswith("schedule.")),
-    *("optimizer.learning_rate", "optimizer.ema_momentum", "train.epochs", "data.progressive_until"),
 }
 
 
@@ -190,8 +174,11 @@ def seen_by(network, arguments):
     return {
         "network": config + str([weight.path for weight in network.trainable_weights]),
         "initializers": str({layer.name: layer.get_config() for layer in network.layers}),
-        "recompute": str([getattr(layer, "recompute", None) for layer in network.layers]),
-        "optimizer": json.dumps(keras.optimizers.serialize(network.optimizer), default=str),
+        "recompute": str([getattr(layer, "recomputed", None) for layer in network.layers]),
+        "optimizer": re.sub(r"_[0-9]+", "", json.dumps(keras.optimizers.serialize(network.optimizer), default=str)),
+        "factors": str(
+            [getattr(network.optimizer, name, None) for name in ("layer_decay", "body_factor", "head_steps")]
+        ),
         "loss": json.dumps(network.loss.get_config(), default=str) + network.loss.name,
         "step": str([kind.__name__ for kind in type(network).__mro__]) + str(getattr(network, "radius", None)),
         "batches": batches_of(network, arguments),
@@ -221,35 +208,29 @@ def captured(monkeypatch):
     return call
 
 
+def by_setup(recipe, spec, out):
+    # The weights in the box are those of a ResNet-18.
+    model = "resnet18" if recipe.model.weights else "resnet10"
+    setup = training.resolve(recipe, model=model, data=spec)
+    keras.utils.set_random_seed(setup.recipe.train.seed)
+    network = setup.build_model()
+    network.compile(**setup.compile_args())
+    average = setup.recipe.optimizer.weight_average()
+    setup.fit(network, callbacks=[] if average is None else [average], average=average)
+
+
 def by_fit(recipe, spec, out):
-    training.fit(recipe, data=spec, out=out / "run", verbose=0)
+    training.fit(recipe, model="resnet10", data=spec, out=out / "run", verbose=0)
 
 
 def by_lr_find(recipe, spec, out):
-    training.lr_find(recipe, data=spec, out=out / "lr", steps=10)
+    training.lr_find(recipe, model="resnet10", data=spec, out=out / "lr", steps=10)
 
 
 def by_hypermodel(recipe, spec, out):
     space = Space([Dimension("optimizer.learning_rate", low=0.001, high=1.0, scale="log")])
-    hypermodel, hp = HyperResNet(space, recipe, spec), keras_tuner.HyperParameters()
+    hypermodel, hp = HyperResNet(space, recipe, spec, model="resnet10"), keras_tuner.HyperParameters()
     hypermodel.fit(hp, hypermodel.build(hp), verbose=0)
-
-
-def recipes(name):
-    """The recipe with a field at its default or as another one needs it, and with another value."""
-    needed, value = OTHERS[name] if isinstance(OTHERS[name], tuple) else ({}, OTHERS[name])
-    before = training.Recipe.load("quick").replace({**BASE, **needed})
-    return before, before.replace({name: value})
-
-
-# What a recipe gives: most tests compare with the same one.
-SEEN = {}
-
-
-def once(key, see):
-    if key not in SEEN:
-        SEEN[key] = see()
-    return SEEN[key]
 
 
 def test_every_field_of_a_recipe_is_in_one_of_the_tables():
@@ -257,43 +238,60 @@ def test_every_field_of_a_recipe_is_in_one_of_the_tables():
     assert fields == {*OTHERS, *UNSEEN} and not set(OTHERS) & set(UNSEEN)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", TRIED)
-def test_a_field_that_changes_a_training_changes_it_for_all_who_train(
-    name, photographs, captured, tmp_path, monkeypatch
-):
-    found = {}
-    for train in (by_fit, by_lr_find, by_hypermodel):
-        before, after = (
-            once(
-                (train.__name__, recipe.to_toml()),
-                lambda recipe=recipe, part=part, train=train: captured(
-                    lambda: train(recipe, photographs, tmp_path / part)
-                ),
-            )
-            for part, recipe in zip(("before", "after"), recipes(name), strict=True)
-        )
-        found[train] = {part for part in before if before[part] != after[part]}
-    assert found[by_fit], "the value in the table changes nothing"
-    assert found[by_hypermodel] - {"initializers"} == found[by_fit] - {"initializers"}
-    if name not in NOT_OF_A_RANGE_TEST:
-        assert found[by_fit] - found[by_lr_find] <= {"validation", "average", "epochs", "optimizer"}
+# Many fields of every section at once, none at its default.
+RICH = {
+    **BASE,
+    **{"model.version": "v2", "model.dropout_rate": 0.2, "model.drop_path_rate": 0.1, "model.l2": 0.1},
+    **{"data.crop": "random", "data.validation_fraction": 0.3, "data.split_seed": 1, "data.progressive_from": 0.5},
+    **{"augment.flip": True, "augment.policy": "rand_augment", "augment.erasing": 1.0, "augment.mixup": 0.5},
+    **{"augment.repeats": 4, "loss.name": "focal", "loss.gamma": 5.0, "optimizer.clip_norm": 0.1},
+    **{"optimizer.accumulation": 2, "optimizer.ema_momentum": 0.9, "optimizer.sam_radius": 0.5},
+    **{"optimizer.layer_decay": 0.5, "schedule.name": "step", "schedule.milestones": [0.1], "train.seed": 7},
+}
+# A range test has a rate of its own, one epoch, and neither validation nor an average.
+OWN = {by_fit: set(), by_hypermodel: {"initializers"}, by_lr_find: {"validation", "average", "epochs", "optimizer"}}
+
+
+@pytest.mark.parametrize("augment_on", ["host", "device"])
+def test_whoever_trains_takes_everything_from_one_setup(photographs, captured, tmp_path, augment_on):
+    recipe = training.Recipe.load("quick").replace({**RICH, "augment.augment_on": augment_on})
+    expected = captured(lambda: by_setup(recipe, photographs, tmp_path))
+    for train, own in OWN.items():
+        found = captured(lambda train=train: train(recipe, photographs, tmp_path))
+        assert {part for part in expected if found[part] != expected[part]} <= own, train.__name__
+
+
+def test_a_preview_shows_the_first_batch_of_the_setup(photographs, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(contact_sheet, "draw_examples", lambda plain, images, *rest: shown.append(digest(images)))
+    monkeypatch.setattr(contact_sheet, "draw_examples", lambda plain, images, *rest: shown.append(images))
     monkeypatch.setattr(contact_sheet.files, "write_atomically", lambda path, write: write(path))
-
-    def previewed(recipe):
-        training.preview(recipe, data=photographs, out=tmp_path / "grid.png")
-        return shown.pop()
-
-    grids = [once(("preview", recipe.to_toml()), lambda recipe=recipe: previewed(recipe)) for recipe in recipes(name)]
-    assert ("batches" in found[by_fit]) <= (grids[0] != grids[1])
+    recipe = training.Recipe.load("quick").replace(RICH)
+    training.preview(recipe, data=photographs, out=tmp_path / "grid.png")
+    setup = training.resolve(recipe, data=photographs)
+    images, *_ = next(iter(setup.training_batches(size=setup.stages[0][1])))
+    np.testing.assert_array_equal(shown[0], images[: len(shown[0])])
 
 
+# What the recipes of the table give without the field: many are compared with the same one.
+SEEN = {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_field_changes_what_is_trained(name, photographs, captured, tmp_path):
+    needed, value = OTHERS[name] if isinstance(OTHERS[name], tuple) else ({}, OTHERS[name])
+    before = training.Recipe.load("quick").replace({**BASE, **needed})
+    for recipe in (before, before.replace({name: value})):
+        if recipe.to_toml() not in SEEN:
+            SEEN[recipe.to_toml()] = captured(lambda recipe=recipe: by_setup(recipe, photographs, tmp_path))
+    assert SEEN[before.to_toml()] != SEEN[before.replace({name: value}).to_toml()], "the value changes nothing"
+
+
+@pytest.mark.slow
 def test_a_script_of_ones_own_trains_as_fit_does(tmp_path):
     words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64, "data.progressive_from": 0.5}
-    run = training.fit("quick", out=tmp_path / "run", overrides=words, verbose=0)
-    setup = training.resolve("quick", overrides=words)
+    run = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)
+    setup = training.resolve("quick", model="resnet10", overrides=words)
     keras.utils.set_random_seed(setup.recipe.train.seed)
     network = setup.build_model()
     network.compile(**setup.compile_args())

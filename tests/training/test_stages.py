@@ -52,18 +52,23 @@ def test_training_batches_have_the_size_of_their_stage():
 
 @pytest.mark.slow
 def test_a_run_whose_images_grow_resumes_bit_for_bit_and_saves_its_own_size(tmp_path):
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=WORDS, verbose=0, score=("test",))
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=WORDS, verbose=0, score=("test",))
     assert whole.model.input_shape == (None, 8, 8, 1) and whole.description["optimizer_steps"] == 4 * 40
 
     def stop(epoch, figures):
         return epoch == 2
 
-    halted = training.fit("quick", out=tmp_path / "cut", overrides=WORDS, verbose=0, report=stop)
+    halted = training.fit("quick", model="resnet10", out=tmp_path / "cut", overrides=WORDS, verbose=0, report=stop)
     assert halted.description["status"] == "stopped" and len(halted.history["loss"]) == 2
     assert same(whole, training.fit(out=tmp_path / "cut", resume=True, verbose=0))
     # Other sizes are other training.
     still = training.fit(
-        "quick", out=tmp_path / "still", overrides=WORDS | {"data.progressive_from": 1.0}, verbose=0, score=()
+        "quick",
+        model="resnet10",
+        out=tmp_path / "still",
+        overrides=WORDS | {"data.progressive_from": 1.0},
+        verbose=0,
+        score=(),
     )
     assert not same(whole, still)
 
@@ -82,27 +87,38 @@ def test_a_network_takes_other_sizes_only_where_it_is_told_to():
 @pytest.mark.slow
 def test_changes_in_the_step_are_those_of_the_pipeline_and_resume_bit_for_bit(tmp_path):
     words = {"model.width": 4, "train.epochs": 3, **CHANGES}
-    host = training.fit("quick", out=tmp_path / "host", overrides=words, verbose=0, score=())
+    host = training.fit("quick", model="resnet10", out=tmp_path / "host", overrides=words, verbose=0, score=())
     words["augment.augment_on"] = "device"
-    device = training.fit("quick", out=tmp_path / "device", overrides=words, verbose=0, score=())
+    device = training.fit("quick", model="resnet10", out=tmp_path / "device", overrides=words, verbose=0, score=())
     assert np.allclose(host.history["loss"][0], device.history["loss"][0], atol=1e-3)
     plain = training.fit(
-        "quick", out=tmp_path / "plain", overrides={"model.width": 4, "train.epochs": 1}, verbose=0, score=()
+        "quick",
+        model="resnet10",
+        out=tmp_path / "plain",
+        overrides={"model.width": 4, "train.epochs": 1},
+        verbose=0,
+        score=(),
     )
     assert abs(host.history["loss"][0] - plain.history["loss"][0]) > 1e-2
 
     def stop(epoch, figures):
         return epoch == 1
 
-    training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, report=stop, score=())
+    training.fit("quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, report=stop, score=())
     assert same(device, training.fit(out=tmp_path / "cut", resume=True, verbose=0, score=()))
 
 
+@pytest.mark.slow
 def test_the_step_also_makes_changes_before_a_sharpness_aware_step(tmp_path):
     words = {"model.width": 4, "train.epochs": 1, "optimizer.sam_radius": 0.05, **CHANGES}
     losses = [
         training.fit(
-            "quick", out=tmp_path / place, overrides=words | {"augment.augment_on": place}, verbose=0, score=()
+            "quick",
+            model="resnet10",
+            out=tmp_path / place,
+            overrides=words | {"augment.augment_on": place},
+            verbose=0,
+            score=(),
         ).history["loss"][0]
         for place in ("host", "device")
     ]

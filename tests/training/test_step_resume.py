@@ -65,25 +65,46 @@ def same(one, other):
             assert np.array_equal(keras.ops.convert_to_numpy(weight), keras.ops.convert_to_numpy(twin)), weight.path
 
 
+# Each promise alone; the exhaustive tier has the other combinations.
+IN_CI = ("random on the host, growing", "random in the step", "averaged, in 16 bits")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in IN_CI else pytest.param(name, marks=pytest.mark.exhaustive) for name in CASES]
+)
 def test_a_signal_in_an_epoch_costs_nothing(tmp_path, name):
     words = {**SMALL, **CASES[name]}
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
     folder = tmp_path / "cut"
     for place in ((0, 2), (1, 5)) if name in TWICE else ((1, 5),):
         with pytest.raises(training.Interrupted, match=f"after {place[0]} of 2 epochs and \\d+ batches") as caught:
-            training.fit("quick", out=folder, overrides=words, verbose=0, resume=True, callbacks=[Signal(*place)])
+            training.fit(
+                "quick",
+                model="resnet10",
+                out=folder,
+                overrides=words,
+                verbose=0,
+                resume=True,
+                callbacks=[Signal(*place)],
+            )
         assert caught.value.status == 143
-    again = training.fit("quick", out=folder, overrides=words, verbose=0, resume=True)
+    again = training.fit("quick", model="resnet10", out=folder, overrides=words, verbose=0, resume=True)
     same(whole, again)
 
 
 def test_an_epoch_that_was_left_has_the_history_of_a_whole_one(tmp_path):
     words = {**SMALL, "train.epochs": 1}
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
     with pytest.raises(training.Interrupted, match="after 0 of 1 epochs and 4 batches.*--resume") as caught:
-        training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 3, signal.SIGINT)])
+        training.fit(
+            "quick",
+            model="resnet10",
+            out=tmp_path / "cut",
+            overrides=words,
+            verbose=0,
+            callbacks=[Signal(0, 3, signal.SIGINT)],
+        )
     assert caught.value.status == 130
     assert [path.name for path in (tmp_path / "cut" / "last").iterdir()] == ["epoch-000000-00000004.safetensors"]
     same(whole, training.fit(out=tmp_path / "cut", resume=True, verbose=0))
@@ -98,9 +119,9 @@ def test_states_are_saved_every_so_many_steps_and_killed_runs_go_on_from_them(tm
             if batch == 7:
                 raise RuntimeError("killed")
 
-    whole = training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0)
+    whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
     with pytest.raises(RuntimeError, match="killed"):
-        training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Kill()])
+        training.fit("quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Kill()])
     description, _ = checkpoint.read_newest(tmp_path / "cut" / "last")
     assert (description["epochs"], description["batches"]) == (0, 6)
     same(whole, training.fit(out=tmp_path / "cut", resume=True, verbose=0))
@@ -108,18 +129,20 @@ def test_states_are_saved_every_so_many_steps_and_killed_runs_go_on_from_them(tm
     assert len(list((tmp_path / "cut" / "last").iterdir())) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_damaged_state_inside_an_epoch_gives_way_to_the_one_before(tmp_path):
     words = {**SMALL, "train.save_every": "3"}
     with pytest.raises(training.Interrupted):
-        training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 6)])
+        training.fit(
+            "quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 6)]
+        )
     newest = state_file.newest_first(tmp_path / "cut" / "last")[0]
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     with pytest.warns(UserWarning, match="after epoch 0 and 6 batches"):
         again = training.fit(out=tmp_path / "cut", resume=True, verbose=0)
-    same(training.fit("quick", out=tmp_path / "whole", overrides=words, verbose=0), again)
+    same(training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0), again)
 
 
 @pytest.mark.parametrize(
@@ -140,23 +163,36 @@ def test_intervals(text, expected):
 @pytest.mark.parametrize("text", ["", "0", "-5", "5 m", "1.5h", "m", "٣", "5d", "9" * 30])
 def test_what_is_no_interval_is_refused_before_training(text, tmp_path):
     with pytest.raises(ValueError, match="train.save_every=.* is no interval"):
-        training.fit("quick", out=tmp_path / "run", overrides={"train.save_every": text}, verbose=0)
+        training.fit("quick", model="resnet10", out=tmp_path / "run", overrides={"train.save_every": text}, verbose=0)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_how_often_a_state_is_saved_may_change_when_a_run_goes_on(tmp_path):
     words = {**SMALL, "train.epochs": 1}
     with pytest.raises(training.Interrupted):
-        training.fit("quick", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 3)])
+        training.fit(
+            "quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 3)]
+        )
     again = training.fit(
-        "quick", out=tmp_path / "cut", overrides={**words, "train.save_every": "epoch"}, verbose=0, resume=True
+        "quick",
+        model="resnet10",
+        out=tmp_path / "cut",
+        overrides={**words, "train.save_every": "epoch"},
+        verbose=0,
+        resume=True,
     )
     assert again.file.status == "complete"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGTERM, 143),
+        *(pytest.param(*case, marks=pytest.mark.exhaustive) for case in ((signal.SIGUSR1, 143), (signal.SIGINT, 130))),
+    ],
+)
 def test_the_command_says_how_to_go_on_and_does(tmp_path, number, status):
     command = [sys.executable, "-m", "keras_resnet", "train", "--out", "a run", "--set=model.width=4", "--epochs=40"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -182,6 +218,6 @@ def test_an_interrupt_while_the_run_is_scored_says_how_to_go_on(tmp_path, monkey
     monkeypatch.setattr(scoring, "score", interrupted)
     told = "after 1 of 1 epochs, which are saved, and the scores are missing. To go on: .* --resume"
     with pytest.raises(training.Interrupted, match=told):
-        training.fit("quick", out=tmp_path / "run", overrides=words, verbose=0)
+        training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)
     monkeypatch.undo()
     assert "test" in training.fit(out=tmp_path / "run", resume=True, verbose=0).metrics

@@ -13,6 +13,7 @@ SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 def fitted(tmp_path, name="run", **overrides):
     return training.fit(
         "quick",
+        model="resnet10",
         out=tmp_path / name,
         overrides={**SMALL, **overrides},
         verbose=0,
@@ -41,6 +42,7 @@ def test_accumulated_gradients_make_the_step_of_the_larger_batch():
     assert all(np.allclose(one, two, atol=1e-6) for one, two in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_with_accumulation_counts_its_steps_and_resumes_bit_for_bit(tmp_path):
     whole = fitted(tmp_path, **{"optimizer.accumulation": 3})
     assert whole.description["optimizer_steps"] == 2 * 20 // 3
@@ -49,8 +51,10 @@ def test_a_run_with_accumulation_counts_its_steps_and_resumes_bit_for_bit(tmp_pa
         return epoch == 1
 
     words = {**SMALL, "optimizer.accumulation": 3}
-    training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
-    again = training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True)
+    training.fit("quick", model="resnet10", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
+    again = training.fit(
+        "quick", model="resnet10", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True
+    )
     assert all(np.array_equal(*pair) for pair in zip(weights_of(whole), weights_of(again), strict=True))
 
 
@@ -96,8 +100,10 @@ def test_a_sharpness_aware_run_trains_saves_a_plain_model_and_resumes_bit_for_bi
     assert type(keras.saving.load_model(whole.path / "best.keras")).__name__ == "Functional"
     words = {**SMALL, "optimizer.sam_radius": 0.05}
     stop = lambda epoch, figures: True  # noqa: E731
-    training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
-    again = training.fit("quick", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True)
+    training.fit("quick", model="resnet10", out=tmp_path / "two", overrides=words, verbose=0, score=(), report=stop)
+    again = training.fit(
+        "quick", model="resnet10", out=tmp_path / "two", overrides=words, verbose=0, score=(), resume=True
+    )
     assert all(np.array_equal(*pair) for pair in zip(weights_of(whole), weights_of(again), strict=True))
 
 
@@ -107,7 +113,9 @@ def test_two_steps_of_their_own_are_refused(tmp_path):
             return super().train_step(data)
 
     with pytest.raises(ValueError, match="Leave one of them out"):
-        training.fit("quick", overrides={**SMALL, "optimizer.sam_radius": 0.1}, model_class=Own, dry_run=True)
+        training.fit(
+            "quick", model="resnet10", overrides={**SMALL, "optimizer.sam_radius": 0.1}, model_class=Own, dry_run=True
+        )
 
 
 def unbalanced(tmp_path):
@@ -118,6 +126,7 @@ def unbalanced(tmp_path):
     return f"npz:{tmp_path / 'u.npz'}"
 
 
+@pytest.mark.slow
 def test_weights_make_rare_classes_count_alike(tmp_path):
     spec = unbalanced(tmp_path)
     chances = {}
@@ -125,6 +134,7 @@ def test_weights_make_rare_classes_count_alike(tmp_path):
         words = {"model.width": 4, "train.epochs": 6, "train.batch_size": 32, "optimizer.learning_rate": 0.02}
         run = training.fit(
             "quick",
+            model="resnet10",
             data=spec,
             out=tmp_path / balance,
             overrides={**words, "data.balance": balance, "loss.label_smoothing": 0.0},
@@ -157,7 +167,7 @@ def test_what_does_not_go_together_is_refused_before_a_folder_is_made(overrides,
         np.savez(tmp_path / "r.npz", x_train=np.zeros((99, 8, 8, 1), "uint8"), y_train=np.linspace(0, 1, 99))
         spec = f"npz:{tmp_path / 'r.npz'}"
     with pytest.raises(ValueError, match=message):
-        training.fit(recipe, data=spec, out=tmp_path / "run", verbose=0)
+        training.fit(recipe, model="resnet10", data=spec, out=tmp_path / "run", verbose=0)
     assert not (tmp_path / "run").exists()
 
 

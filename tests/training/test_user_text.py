@@ -21,9 +21,10 @@ def spec(tmp_path_factory):
     return f"npz:{path}"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font")
 def test_class_names_that_look_like_markup_are_drawn_and_written_as_they_stand(spec, tmp_path, capsys):
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
     assert run.metrics["test"]["examples"] == 12
     assert (run.path / "confusion.png").read_bytes().startswith(b"\x89PNG")
     training.preview("quick", data=spec, out=tmp_path / "grid.png", overrides=WORDS)
@@ -40,7 +41,7 @@ def test_names_that_would_move_a_terminals_cursor_are_refused(tmp_path):
     names = np.array(["plain", "red\x1b[31m"])
     np.savez(tmp_path / "n.npz", x=np.zeros((20, 8, 8, 1), "uint8"), y=np.arange(20) % 2, class_names=names)
     with pytest.raises(ValueError, match=r"unprintable characters: \['red\\x1b\[31m'\]"):
-        training.fit("quick", data=f"npz:{tmp_path / 'n.npz'}", out=tmp_path / "run")
+        training.fit("quick", model="resnet10", data=f"npz:{tmp_path / 'n.npz'}", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -51,7 +52,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch
     monkeypatch.setattr(callbacks, "draw_curves", fail)
     monkeypatch.setattr(loop, "draw_confusion", fail)
     with pytest.warns(UserWarning, match=r"could not be drawn \(RuntimeError\('no font'\)\)") as warned:
-        run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
+        run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
     drawn = {str(one.message).split()[0] for one in warned if "drawn" in str(one.message)}
     assert drawn == {"curves.png", "confusion.png"}
     assert run.metrics["test"]["examples"] == 12 and not (run.path / "curves.png").exists()

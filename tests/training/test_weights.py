@@ -11,6 +11,7 @@ from keras_resnet import data, evaluation, training  # noqa: E402
 from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
 from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
+from tests import harness  # noqa: E402
 
 SMALL = {
     "model.width": 4,
@@ -47,6 +48,7 @@ def overrides_for(task, **more):
 def test_figures_are_those_of_scikit_learn(tmp_path, weighted, task):
     run = training.fit(
         "quick",
+        model="resnet10",
         data=f"npz:{weighted}/{task}.npz",
         out=tmp_path / "run",
         overrides=overrides_for(task, **{"train.epochs": 1}),
@@ -143,7 +145,10 @@ def test_whole_weights_are_repeated_examples():
     )
 
 
-@pytest.mark.parametrize("kind", ["plain", "accumulated", "sharpness-aware", "in the step"])
+KINDS = ["plain", "accumulated", "sharpness-aware", "in the step"]
+
+
+@pytest.mark.parametrize("kind", harness.tiers(KINDS, KINDS[:1], KINDS))
 def test_a_step_is_that_of_the_weighted_loss(weighted, kind):
     more = {
         "accumulated": {"optimizer.accumulation": 2},
@@ -152,7 +157,9 @@ def test_a_step_is_that_of_the_weighted_loss(weighted, kind):
     }.get(kind, {})
     plain = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.nesterov": False}
     more = {**more, **plain, "optimizer.weight_decay": 0.0, "loss.label_smoothing": 0.0}
-    setup = training.resolve("quick", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **more))
+    setup = training.resolve(
+        "quick", model="resnet10", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **more)
+    )
     keras.utils.set_random_seed(0)
     network = setup.build_model()
     network.compile(**setup.compile_args())
@@ -227,13 +234,23 @@ def test_a_users_own_batches_may_have_weights():
 )
 def test_what_weights_exclude_is_refused(weighted, overrides, message):
     with pytest.raises(ValueError, match=message):
-        training.resolve("quick", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **overrides))
+        training.resolve(
+            "quick",
+            model="resnet10",
+            data=f"npz:{weighted}/classes.npz",
+            overrides=overrides_for("classes", **overrides),
+        )
 
 
 def test_balanced_sampling_goes_with_weights(weighted, tmp_path):
     overrides = overrides_for("classes", **{"data.balance": "sampling", "train.epochs": 1})
     run = training.fit(
-        "quick", data=f"npz:{weighted}/classes.npz", out=tmp_path / "run", overrides=overrides, verbose=0
+        "quick",
+        model="resnet10",
+        data=f"npz:{weighted}/classes.npz",
+        out=tmp_path / "run",
+        overrides=overrides,
+        verbose=0,
     )
     assert np.isfinite(run.history["loss"][0])
 

@@ -27,7 +27,7 @@ def test_the_network_is_that_of_the_point():
     assert {entry.name for entry in hp.space} == set(SPACE.names)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_kerastuners_own_tuner_searches_it(tmp_path):
     hypermodel = HyperResNet(SPACE.without("variant"), RECIPE, data.load("digits"))
     tuner = keras_tuner.RandomSearch(hypermodel, objective="val_accuracy", max_trials=2, seed=1, directory=tmp_path)

@@ -110,7 +110,7 @@ def test_hyperband_promotes_the_best_and_names_the_trial_to_go_on_from(tmp_path)
     assert {trial.id for trial in best} == {t.parent for t in promoted if t.values["tuner/initial_epoch"] == 1}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_bayesian_search_comes_nearer_to_the_best_than_chance(tmp_path):
     def nearest(algorithm, seed):
         trials, _ = run_all(ledger_of(tmp_path / f"{algorithm}{seed}", algorithm, trials=15, seed=seed))
@@ -200,6 +200,7 @@ def test_a_missing_record_is_that_before_it_and_none_at_all_is_an_error(tmp_path
         Ledger(tmp_path).record.read()
 
 
+@pytest.mark.slow
 def test_random_kills_while_the_record_is_written_leave_it_whole(tmp_path):
     import os
     import signal

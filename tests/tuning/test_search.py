@@ -21,7 +21,7 @@ from keras_resnet.tuning.ledger import Ledger
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPACE = Space([Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
 SMALL = {"model.width": 4, "train.batch_size": 128, "search.prune_trials": False}
-ASKED = {"space": SPACE, "trials": 2, "epochs": 2, "overrides": SMALL, "seed": 3, "verbose": False}
+ASKED = {"model": "resnet10", "space": SPACE, "trials": 2, "epochs": 2, "overrides": SMALL, "seed": 3, "verbose": False}
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,7 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, messa
     assert not (tmp_path / "search").exists()
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_used_end_the_search_with_their_message(tmp_path):
     with pytest.raises(tuning.SearchStopped, match="nowhere"):
         tuning.search(data="folder:" + str(tmp_path / "nowhere"), out=tmp_path / "search", **ASKED)
@@ -156,7 +157,7 @@ def test_a_trial_that_fails_says_why_and_the_next_one_runs(tmp_path, fault, what
     assert not (got.path / "trials" / "0" / "best.keras").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_trial_that_stands_still_is_ended_and_the_search_goes_on(tmp_path, fault):
     fault("stall:0")
     got = tuning.search(out=tmp_path / "search", **{**ASKED, "overrides": {**SMALL, "search.stall_minutes": 0.2}})
@@ -174,7 +175,7 @@ def test_a_standstill_is_judged_by_the_usual_step():
     assert "stall_minutes=1" in Sign("0", now - 90, 0.0).standstill(1, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_trial_that_failed_for_want_of_memory_is_tried_again(found, tmp_path, fault):
     fault("memoryonce:0")
     got = tuning.search(out=tmp_path / "search", **ASKED)
@@ -192,7 +193,7 @@ def test_three_failures_in_a_row_stop_the_search_for_every_worker(tmp_path, faul
     assert 3 <= len(Ledger(tmp_path / "search").trials) <= 4
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_models_over_a_limit_are_not_trained(tmp_path):
     space = Space([Dimension("model.width", choices=(4, 64))])
     words = {"train.batch_size": 128, "search.max_parameters": 100_000, "search.prune_trials": False}
@@ -205,7 +206,7 @@ def test_models_over_a_limit_are_not_trained(tmp_path):
     assert got.best.parameters <= 100_000
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_trial_may_be_judged_by_folds(tmp_path):
     words = {**SMALL, "search.folds": 3, "search.keep": "all"}
     got = tuning.search(out=tmp_path / "search", **{**ASKED, "overrides": words})
@@ -238,7 +239,7 @@ def test_folds_of_a_search_that_cannot_be_are_refused(tmp_path):
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hyperband_goes_on_from_the_checkpoint_of_the_shorter_trial(tmp_path):
     words = {**SMALL, "search.keep": "all", "search.factor": 2}
     asked = {**ASKED, "trials": 3, "overrides": words, "algorithm": "hyperband"}
@@ -301,7 +302,7 @@ def running(out, trial):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_search_that_is_interrupted_or_killed_goes_on_with_each_trial_counted_once(found, tmp_path, how):
     out = tmp_path / "search"
@@ -320,7 +321,7 @@ def test_a_search_that_is_interrupted_or_killed_goes_on_with_each_trial_counted_
     assert got.metrics == found.metrics
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_second_search_in_a_folder_in_use_is_refused_and_another_machine_may_join(tmp_path, monkeypatch):
     out = tmp_path / "search"
     process = start(out, faulty=True, FAULT="slow:0")
@@ -376,7 +377,7 @@ def test_pruned_is_worse_than_the_median_of_what_others_had_reached():
     assert not is_to_prune([0.2, 0.25], [[0.5, 0.4], [0.5, 0.3], [0.5, 0.2]], "min")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_search_is_extended_by_more_trials_as_if_they_had_been_asked_for_at_once(tmp_path, capsys):
     asked = {**ASKED, "epochs": 1}
     whole = tuning.search(out=tmp_path / "whole", **{**asked, "trials": 3})

@@ -55,7 +55,7 @@ print(f"{tries} tried, {refused} refused, slowest {slowest:.2f} s, grown by {res
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", [0, 1])
 def test_changed_bytes_end_in_weights_or_in_one_error(tmp_path, seed):
     command = [sys.executable, "-c", SCRIPT, tmp_path, str(TRIES), str(seed)]

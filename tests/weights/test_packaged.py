@@ -55,6 +55,7 @@ def test_commands_take_the_model_by_name_and_tag(picture, capsys, tmp_path):
     assert "Did you mean 'cifar10'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_is_exported_with_its_preprocessing(picture, tmp_path):
     tf = pytest.importorskip("tensorflow")
     assert main(["export", "resnet18:cifar10", "--format", "savedmodel", "--out", str(tmp_path / "net")]) == 0
@@ -64,6 +65,7 @@ def test_it_is_exported_with_its_preprocessing(picture, tmp_path):
     assert answer["class"].numpy()[0].decode() == best["name"]
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_of_a_network(tmp_path):
     code = """
 import socket

@@ -10,6 +10,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import models, weights
+from tests import harness
 from tests.weights.golden import FOLDER, NETWORKS, tensor_of
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -27,7 +28,10 @@ def difference(got, expected):
     return float(np.abs(got.astype("float64") - expected).max() / np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SMALLEST = ["resnet18", "resnet50", "seresnet50", "resnext50_32x4d"]
+
+
+@pytest.mark.parametrize("name", harness.tiers(NETWORKS, SMALLEST, NETWORKS))
 def test_a_file_of_timm_gives_the_logits_and_features_of_timm(name, tmp_path):
     expected, shapes = golden(name)
     tensors = {key: tensor_of(key, tuple(shape)) for key, shape in shapes.items()}
@@ -54,19 +58,12 @@ def published(model, path):
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
 
 
+PUBLISHED = [(name, True) for name in ("ResNet50", "ResNet50V2", "ResNet101", "ResNet101V2", "ResNet152")]
+HEADLESS = [("ResNet50", False), ("ResNet50V2", False)]
+
+
+@pytest.mark.parametrize(("name", "include_top"), harness.tiers([*PUBLISHED, *HEADLESS], PUBLISHED[:2], HEADLESS))
 @pytest.mark.skipif(keras.config.image_data_format() != "channels_last", reason="keras.applications is compared so")
-@pytest.mark.parametrize(
-    ("name", "include_top"),
-    [
-        ("ResNet50", True),
-        ("ResNet50", False),
-        ("ResNet50V2", True),
-        ("ResNet50V2", False),
-        pytest.param("ResNet101V2", True, marks=pytest.mark.slow),
-        pytest.param("ResNet101", True, marks=pytest.mark.slow),
-        pytest.param("ResNet152", True, marks=pytest.mark.slow),
-    ],
-)
 def test_a_file_of_keras_applications_gives_its_logits(name, include_top, tmp_path):
     keras.utils.set_random_seed(0)
     theirs = getattr(keras.applications, name)(weights=None, include_top=include_top, input_shape=(64, 48, 3))

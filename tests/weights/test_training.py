@@ -21,14 +21,14 @@ STILL |= {"augment.rotation": 0.0, "augment.zoom": 0.0, "augment.translation": 0
 def first(tmp_path_factory):
     """A run on the digits, and its weights in a file."""
     folder = tmp_path_factory.mktemp("weights")
-    run = training.fit("quick", out=folder / "run", overrides=SMALL, verbose=0)
+    run = training.fit("quick", model="resnet10", out=folder / "run", overrides=SMALL, verbose=0)
     assert main(["convert", str(run.path), "--out", str(folder / "digits.safetensors")]) == 0
     return run, folder / "digits.safetensors"
 
 
 def test_the_same_classes_go_on_where_the_weights_ended(first, tmp_path):
     run, path = first
-    again = training.fit("quick", out=tmp_path / "run", weights=path, overrides=STILL, verbose=0)
+    again = training.fit("quick", model="resnet10", out=tmp_path / "run", weights=path, overrides=STILL, verbose=0)
     assert again.model.get_layer("stem").filters == 8  # follows from the weights
     assert again.recipe.model.weights == str(path)
     layer = preprocessing.for_model(again.model).normalization
@@ -45,7 +45,9 @@ def test_other_classes_have_a_new_head(first, tmp_path, caplog):
     names = np.array([f"digit {number}" for number in range(10)])
     np.savez(tmp_path / "named.npz", **given, class_names=names)
     spec = f"npz:{tmp_path / 'named.npz'}"
-    run = training.fit("quick", data=spec, out=tmp_path / "run", weights=first[1], overrides=STILL, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data=spec, out=tmp_path / "run", weights=first[1], overrides=STILL, verbose=0
+    )
     assert "10 others were asked for: the head 'predictions' is new" in caplog.text
     assert run.record.class_names == tuple(names)
     stem, old = (one.get_layer("stem").weights[0] for one in (run.model, first[0].model))
@@ -62,23 +64,32 @@ def test_pixels_of_another_range_are_normalized_alike(first, tmp_path):
     held = {key: array.astype("float32" if key[0] == "x" else "int32") for key, array in given.items()}
     np.savez(tmp_path / "unit.npz", **held)
     words = {"data": f"npz:{tmp_path / 'unit.npz'}", "overrides": {**STILL, "data.pixel_range": "0..1"}}
-    again = training.fit("quick", out=tmp_path / "run", weights=path, verbose=0, **words)
+    again = training.fit("quick", model="resnet10", out=tmp_path / "run", weights=path, verbose=0, **words)
     accuracy = again.metrics["test"]["accuracy"]
     assert accuracy == pytest.approx(run.metrics["test"]["accuracy"], abs=0.02)
 
 
 def test_what_the_recipe_says_of_the_network_gives_way_and_its_normalization_stays(first, caplog):
     words = {**STILL, "model.width": 4, "data.normalization": "tf"}
-    planned = training.fit("quick", weights=first[1], overrides=words, dry_run=True, verbose=0)
+    planned = training.fit("quick", model="resnet10", weights=first[1], overrides=words, dry_run=True, verbose=0)
     assert "model.width=4 gives way to 8" in caplog.text and planned.recipe.model.width == 8
     assert preprocessing.for_model(planned.model).normalization.scheme == "tf"
 
 
+@pytest.mark.slow
 def test_a_run_from_weights_is_resumed_without_them(first, tmp_path):
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(first[1].read_bytes())
     words = {**STILL, "train.epochs": 2}
-    training.fit("quick", out=tmp_path / "run", weights=copy, overrides=words, verbose=0, report=lambda *_: True)
+    training.fit(
+        "quick",
+        model="resnet10",
+        out=tmp_path / "run",
+        weights=copy,
+        overrides=words,
+        verbose=0,
+        report=lambda *_: True,
+    )
     done = training.fit(out=tmp_path / "run", resume=True, verbose=0)
     assert len(done.history["loss"]) == 2 and done.recipe.model.weights == str(copy)
 
@@ -92,12 +103,12 @@ def test_one_file_serves_every_backend(first):
 def test_weights_are_converted_on_the_command_line(first, tmp_path, capsys):
     file = first[1]
     out = tmp_path / "timm.safetensors"
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(tmp_path / "again.safetensors")]) == 0
+    assert main(["convert", str(file), "--model", "resnet10", "--out", str(tmp_path / "again.safetensors")]) == 0
     again = weights.open_tensors(tmp_path / "again.safetensors")
     assert again.metadata == weights.open_tensors(file).metadata
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(out), "--names", "timm"]) == 2
+    assert main(["convert", str(file), "--model", "resnet10", "--out", str(out), "--names", "timm"]) == 2
     assert "Networks of timm have version 'v1.5' and a stem" in capsys.readouterr().err
-    assert main(["convert", str(file), "--model", "resnet18", "--out", str(file)]) == 2
+    assert main(["convert", str(file), "--model", "resnet10", "--out", str(file)]) == 2
     assert main(["convert", str(file), "--out", str(out)]) == 2
     assert "which model it is for" in capsys.readouterr().err
 

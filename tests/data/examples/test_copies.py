@@ -131,7 +131,7 @@ def test_a_recipe_says_the_rank(tmp_path):
 
     np.savez(tmp_path / "d.npz", x=np.zeros((20, 8, 8), "uint8"), y=np.arange(20) % 2)
     words = {"data.rank": "2", "model.width": 2, "train.batch_size": 4}
-    planned = training.fit("quick", data=f"npz:{tmp_path / 'd.npz'}", overrides=words, dry_run=True)
+    planned = training.fit("quick", model="resnet10", data=f"npz:{tmp_path / 'd.npz'}", overrides=words, dry_run=True)
     assert planned.model.input_shape == (None, 8, 8, 1)
     with pytest.raises(ValueError, match="rank=3 was given with spec='digits'.*Allowed is 2"):
-        training.fit("quick", overrides={"data.rank": 3}, dry_run=True)
+        training.fit("quick", model="resnet10", overrides={"data.rank": 3}, dry_run=True)

@@ -65,7 +65,7 @@ def test_the_orders_of_a_thousand_epochs_are_those_of_random_permutations(size):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [20_000, 100_000])
+@pytest.mark.parametrize("size", [20_000, pytest.param(100_000, marks=pytest.mark.exhaustive)])
 def test_so_are_those_of_large_sets(size):
     check_like_random(orders(size))
 

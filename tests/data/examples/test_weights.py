@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data, preprocessing  # noqa: E402
+from tests import harness  # noqa: E402
 
 COUNT = 60
 
@@ -70,7 +71,7 @@ def check(dataset, images, weights):
 
 
 @pytest.mark.parametrize("limit", [2**30, 1], ids=["held", "as files"])
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", harness.tiers(SOURCES, ["arrays"], ["table", "folder"]))
 def test_every_batch_has_the_weights_of_its_examples(pictures, source, limit):
     dataset = data.load(SOURCES[source](pictures), in_memory_limit=limit)
     assert any(line.startswith("weights: ") and "from 0.5 to 59.5" in line for line in dataset.report)

@@ -53,9 +53,12 @@ def test_a_window_is_cut_from_the_same_values(mode):
     assert np.abs(whole - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_training_prediction_and_serving_see_the_same_sixteen_bits(folder, tmp_path):
     words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 8, "data.normalization": "dataset"}
-    run = training.fit("quick", data=f"folder:{folder}", out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data=f"folder:{folder}", out=tmp_path / "run", overrides=words, verbose=0
+    )
     paths = sorted((folder / "bright").iterdir())[:3]
     told = evaluation.predict(run, paths)
     exact = np.stack([np.asarray(Image.open(path)) for path in paths])[..., None] / np.full(3, 257.0)

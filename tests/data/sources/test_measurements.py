@@ -125,6 +125,7 @@ def test_what_is_none_is_one_error(tmp_path, name, content):
         read_measurement(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_run_on_scans_predicts_them_as_it_was_trained(tmp_path):
     rng = np.random.default_rng(0)
     with open(tmp_path / "scans.csv", "w", newline="") as file:
@@ -137,7 +138,7 @@ def test_a_run_on_scans_predicts_them_as_it_was_trained(tmp_path):
             writer.writerow([f"{index}.dcm", "bone" if label else "water", f"p{index // 2}"])
     spec = f"csv:{tmp_path / 'scans.csv'}"
     overrides = {"train.epochs": 8, "train.batch_size": 8, "model.width": 4, "data.normalization": "dataset"}
-    run = training.fit("quick", data=spec, out=tmp_path / "run", overrides=overrides, verbose=0)
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=overrides, verbose=0)
     assert run.dataset.image_shape == (12, 12, 1) and run.metrics["test"]["accuracy"] == 1.0
     found = evaluation.predict(run.path, [tmp_path / "0.dcm", tmp_path / "2.dcm"])
     assert [answer["classes"][0]["name"] for answer in found] == ["water", "bone"]

@@ -242,11 +242,14 @@ def test_divided_groups_are_whole_whatever_their_sizes():
         assert sorted([*staying, *leaving]) == list(range(80)) and len(leaving)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_table_keeps_its_columns_and_groups(patients):
     root, rows = patients
     write_table(root / "t.csv", ("path", "animal", "who"), rows)
     overrides = {"data.columns": "label=animal,group=who", "model.width": 4, "train.epochs": 1, "train.batch_size": 16}
-    run = training.fit("quick", data=f"csv:{root}/t.csv", out=root / "run", overrides=overrides, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data=f"csv:{root}/t.csv", out=root / "run", overrides=overrides, verbose=0
+    )
     again = training.Run.load(root / "run")
     assert subjects(again.dataset, "test") == subjects(run.dataset, "test") and len(again.class_names) == 3
     scores = evaluation.evaluate(root / "run", intervals=True)

@@ -121,6 +121,7 @@ def test_every_example_is_read_once_however_it_is_held(prepared, how):
     assert sorted(seen) == list(range(84))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", LIMITS)
 def test_array_records_give_the_batches_of_the_same_set_in_tfrecords(prepared, tmp_path, how):
     to_array_records(shutil.copytree(prepared / "tiny_colours", tmp_path / "tiny_colours") / "1.2.0")
@@ -134,6 +135,7 @@ def test_array_records_give_the_batches_of_the_same_set_in_tfrecords(prepared, t
     np.testing.assert_array_equal(part[0], flat(same.training_batches(8, seed=3, start_step=5).take(1))[0][4:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", LIMITS)
 def test_training_goes_on_bit_identically_from_any_step(prepared, how):
     dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
@@ -280,6 +282,7 @@ def test_the_real_cifar_10_is_read(real_data):
     np.testing.assert_allclose(images.mean(axis=(0, 1, 2)) / 255, [0.494, 0.485, 0.450], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", LIMITS)
 def test_the_epochs_of_a_set_are_in_random_orders_however_it_is_held(prepared, how):
     """The former order kept half of the neighbors of such sets together in some epochs; here by chance two do."""
@@ -370,10 +373,13 @@ def test_the_label_is_the_default_the_only_one_or_the_one_that_is_named(tmp_path
         data.load("digits", label_key="shape")
 
 
+@pytest.mark.slow
 def test_a_run_remembers_which_label_it_learned(tmp_path):
     prepare(tmp_path, "two", (8, 8, 1), lambda number: np.full((8, 8, 1), number, "uint8"), ("color", "shape"), None)
     words = {"data.label_key": "shape", "model.width": 2, "train.epochs": 1, "train.batch_size": 8}
-    run = training.fit("quick", data="tfds:two", data_dir=tmp_path, out=tmp_path / "run", overrides=words, verbose=0)
+    run = training.fit(
+        "quick", model="resnet10", data="tfds:two", data_dir=tmp_path, out=tmp_path / "run", overrides=words, verbose=0
+    )
     assert evaluation.evaluate(run.path)["examples"] == 24
     loaded = data.load("tfds:two", data_dir=tmp_path, label_key="shape")
     assert training.Run.load(run.path).recipe.data.label_key == "shape" and loaded.fingerprint == run.about.fingerprint

@@ -1,0 +1,808 @@
+"""Deliberate faults, each one replacement of text in the package, and whether the tests find them.
+
+    python tests/mutants.py                  # every mutant: `make test` first, the slow tier where that finds nothing
+    python tests/mutants.py --tier default   # the default tier alone
+    python tests/mutants.py conformal crop   # those whose name holds one of these words
+
+A mutant is applied to the working tree, the tests that should find it run until the first one fails, and the file is
+restored. A mutant that no tier finds is a missing test. The exit status is 1 where a mutant survives.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TIERS = {"default": "not slow and not exhaustive and not data", "slow": "slow and not data"}
+TEST_FAILED, NO_TESTS = 1, 5
+
+
+class Mutant(NamedTuple):
+    """A fault.
+
+    Attributes:
+        name: the promise that it breaks.
+        file: relative to `keras_resnet/`, or to `tuning/` as "tuning/...".
+        before: text that the file holds once.
+        after: what replaces it.
+        tests: files below tests/ that should find it.
+    """
+
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str
+
+
+MUTANTS = [
+    # States and resume.
+    Mutant(
+        "state: seed generators are not saved",
+        "training/checkpoint.py",
+        "if id(variable) not in of_metrics]",
+        'if id(variable) not in of_metrics and "seed" not in variable.name]',
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: optimizer slots are not saved",
+        "training/checkpoint.py",
+        "return variables + [variable for variable in model.optimizer.variables if id(variable) not in seen]",
+        "return variables + [v for v in model.optimizer.variables if id(v) not in seen and 'momentum' not in v.path]",
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: the best epoch is forgotten on resume",
+        "training/checkpoint.py",
+        'for name, value in state["best"].items():',
+        "for name, value in ():",
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: the average of the weights is not saved",
+        "training/loop.py",
+        "self.averages = [] if self.average is None else self.average.variables",
+        "self.averages = []",
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: sha256 is not compared",
+        "training/state_file.py",
+        "if found.hexdigest().encode() != content[place : place + len(_ZEROS)]:",
+        "if not found.hexdigest():",
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: the oldest is taken instead of the newest",
+        "training/state_file.py",
+        "reverse=True)",
+        "reverse=False)",
+        "training/test_resume.py",
+    ),
+    Mutant(
+        "state: values that are not finite are saved",
+        "training/state_file.py",
+        'if value.dtype.kind == "f" and not np.isfinite(value).all():',
+        'if value.dtype.kind == "?" and not np.isfinite(value).all():',
+        "training/test_divergence.py training/test_fit.py training/test_resume.py",
+    ),
+    Mutant(
+        "state: one state stays instead of two",
+        "training/saving.py",
+        "newest_first(self.folder)[self.kept :]",
+        "newest_first(self.folder)[1:]",
+        "training/test_fit.py training/test_step_resume.py",
+    ),
+    Mutant(
+        "resume inside an epoch: the data begin at the epoch's first batch",
+        "training/setup.py",
+        "first = start_epoch * self.steps_per_epoch + start_batch",
+        "first = start_epoch * self.steps_per_epoch",
+        "training/test_step_resume.py",
+    ),
+    Mutant(
+        "resume inside an epoch: metrics begin at zero",
+        "training/saving.py",
+        "zip(self.model.metrics_variables, self.metrics, strict=True):\n                variable.assign(value)",
+        "zip(self.model.metrics_variables, self.metrics, strict=True):\n                variable.assign(value * 0)",
+        "training/test_step_resume.py",
+    ),
+    Mutant(
+        "resume: other data are accepted",
+        "training/description.py",
+        'IDENTITY = ("recipe", "model", "data", "fingerprint")',
+        'IDENTITY = ("recipe", "model", "data")',
+        "training/test_fit.py training/test_resume.py training/test_run_file.py",
+    ),
+    Mutant(
+        "Resume callback: the optimizer may change",
+        "training/resume.py",
+        '"optimizer": _unnamed(keras.saving.serialize_keras_object(model.optimizer)),',
+        '"optimizer": "any",',
+        "training/test_resume_callback.py",
+    ),
+    Mutant(
+        "Resume callback: passed batches are trained again",
+        "training/resume.py",
+        "if calls == passed // each:",
+        "if calls == 0:",
+        "training/test_resume_callback.py",
+    ),
+    Mutant(
+        "signal: SIGTERM is not heard",
+        "training/interruption.py",
+        'SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")',
+        'SIGNALS = ("SIGINT", "SIGUSR1", "SIGHUP")',
+        "training/test_step_resume.py training/test_resume_callback.py",
+    ),
+    Mutant(
+        "signal: every exit status is that of Ctrl-C",
+        "training/interruption.py",
+        "INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM",
+        "INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGINT",
+        "training/test_step_resume.py",
+    ),
+    Mutant(
+        "NaN: a loss that is not finite goes on",
+        "training/divergence.py",
+        "if math.isfinite(loss):\n            self.last_finite = loss",
+        "if loss is not None:\n            self.last_finite = loss",
+        "training/test_divergence.py training/test_fit.py",
+    ),
+    Mutant(
+        "lock: two processes share a run folder",
+        "training/folder.py",
+        'lock = locks.acquire(folder / ".lock", timeout=0)',
+        'lock = locks.acquire(folder / f".lock-{id(note)}", timeout=0)',
+        "training/test_fit.py",
+    ),
+    # Files.
+    Mutant(
+        "files: written in place, without a rename",
+        "files.py",
+        "temporary = pathlib.Path(name)",
+        "temporary = path",
+        "test_files.py",
+    ),
+    Mutant(
+        "files: a user's file is overwritten",
+        "files.py",
+        "return any(mark in head for mark in _MARKS)",
+        "return True or any(mark in head for mark in _MARKS)",
+        "test_files.py cli/test_overwriting.py",
+    ),
+    Mutant(
+        "files: a planted link is written through",
+        "files.py",
+        "if path.is_symlink():",
+        "if path.is_symlink() and path.is_socket():",
+        "test_files.py training/test_foreign_folders.py",
+    ),
+    # Order of the examples, splits, folds, groups.
+    Mutant(
+        "order: every epoch has the same",
+        "data/examples/plan.py",
+        "else permutation(size, epoch, self.seed)",
+        "else permutation(size, epoch * 0, self.seed)",
+        "data/examples/test_order.py data/examples/test_batches.py",
+    ),
+    Mutant(
+        "order: each process makes the first part of a batch",
+        "data/examples/plan.py",
+        "mine = slice(self.first_of_shard, self.first_of_shard + self.shard_size)",
+        "mine = slice(0, self.shard_size)",
+        "data/examples/test_batches.py data/examples/test_order.py",
+    ),
+    Mutant(
+        "order: repeated augmentation repeats nothing",
+        "data/examples/plan.py",
+        "places // self.repeats)))",
+        "places)))",
+        "data/examples/test_batches.py data/examples/test_order.py training/test_setup.py",
+    ),
+    Mutant(
+        "split: the seed is ignored",
+        "data/examples/splits.py",
+        "leaving.append(members[order[:share]])",
+        "leaving.append(members[:share])",
+        "data/examples/test_labels_and_splits.py",
+    ),
+    Mutant(
+        "split: classes lose their last example",
+        "data/examples/splits.py",
+        "if shares[index] < sizes[index] - 1]",
+        "if shares[index] < sizes[index]]",
+        "data/examples/test_labels_and_splits.py",
+    ),
+    Mutant(
+        "split: a group is divided",
+        "data/examples/splits.py",
+        "staying, leaving = split_off_groups(labels, subjects, fraction, seed=seed, argument=argument)",
+        "staying, leaving = split_off_groups(labels, np.arange(len(train)), fraction, seed=seed, argument=argument)",
+        "data/sources/test_table.py data/examples/test_labels_and_splits.py",
+    ),
+    Mutant(
+        "folds: a model sees the examples that it is judged on",
+        "data/examples/splits.py",
+        '{"train": train.take(staying), name: left_out, **held}',
+        '{"train": train, name: left_out, **held}',
+        "training/test_folds.py",
+    ),
+    Mutant(
+        "folder: class numbers are turned round",
+        "data/sources/folder.py",
+        "label_of = {name: label for label, name in enumerate(names)}",
+        "label_of = {name: len(names) - 1 - label for label, name in enumerate(names)}",
+        "data/sources/test_folder.py",
+    ),
+    Mutant(
+        "labels: one beyond the classes is accepted",
+        "tasks/labels.py",
+        "largest = LARGEST_LABEL if num_classes is None else num_classes - 1",
+        "largest = LARGEST_LABEL if num_classes is None else num_classes",
+        "data/examples/test_labels_and_splits.py data/sources/test_npz.py",
+    ),
+    Mutant(
+        "balance: common classes are drawn more often",
+        "data/class_balance.py",
+        "weights = 1.0 / counts[places] ** power",
+        "weights = counts[places] ** power * 1.0",
+        "data/examples/test_order.py data/examples/test_batches.py data/examples/test_labels_and_splits.py",
+    ),
+    Mutant(
+        "balance: class weights ignore the power",
+        "data/class_balance.py",
+        "float(len(labels) / (total * count**power))",
+        "float(len(labels) / (total * count))",
+        "data/examples/test_labels_and_splits.py data/examples/test_batches.py training/test_weights.py "
+        "training/test_monitor.py",
+    ),
+    Mutant(
+        "example weights: not relative to the training split",
+        "data/example_weights.py",
+        "(values / mean).astype",
+        "(values * mean).astype",
+        "data/examples/test_weights.py training/test_weights.py",
+    ),
+    # Pixels.
+    Mutant(
+        "pixels: evaluation forgets the center crop",
+        "data/examples/plan.py",
+        'if self.crop == "center":',
+        'if self.crop == "centre":',
+        "data/examples/test_batches.py data/images/test_resizing.py evaluation/test_same_pixels.py",
+    ),
+    Mutant(
+        "pixels: served bytes are not cropped",
+        "export/serving.py",
+        "self.record.crop_fraction, self.record.interpolation",
+        "1.0, self.record.interpolation",
+        "export/test_export.py",
+    ),
+    Mutant(
+        "pixels: evaluation resizes without antialiasing",
+        "data/images/resizing.py",
+        "method=interpolation, antialias=True)",
+        "method=interpolation, antialias=False)",
+        "data/images/test_resizing.py",
+    ),
+    Mutant(
+        "pixels: random crops are never small",
+        "data/images/resizing.py",
+        "SCALE = (0.08, 1.0)",
+        "SCALE = (0.5, 1.0)",
+        "data/images/test_resizing.py",
+    ),
+    Mutant(
+        "pixels: EXIF orientations 6 and 8 are exchanged",
+        "data/images/decoding.py",
+        "one_of(2, 3, 6, 7)",
+        "one_of(2, 3, 8, 7)",
+        "data/images/test_bad_images.py evaluation/test_task.py evaluation/test_same_pixels.py",
+    ),
+    Mutant(
+        "pixels: a bomb is decoded",
+        "data/images/decoding.py",
+        "if pixels > max_pixels:",
+        "if pixels > max_pixels * max_pixels:",
+        "data/images/test_bad_images.py data/test_bombs.py",
+    ),
+    Mutant(
+        "pixels: range of the training data is shifted",
+        "preprocessing/record.py",
+        "images * ((white - black) / BYTES[1]) + black",
+        "images * ((white - black) / BYTES[1])",
+        "preprocessing/test_record.py evaluation/test_task.py",
+    ),
+    Mutant(
+        "normalization: a wrong digit of ImageNet's constants",
+        "preprocessing/normalization.py",
+        "0.229 * 255",
+        "0.292 * 255",
+        "preprocessing/test_normalization.py",
+    ),
+    Mutant(
+        "normalization: caffe keeps RGB",
+        "preprocessing/normalization.py",
+        "3, axis=axis)[::-1], axis=axis)",
+        "3, axis=axis), axis=axis)",
+        "preprocessing/test_normalization.py",
+    ),
+    Mutant(
+        "augmentation: mixed images keep their own labels",
+        "preprocessing/mixing.py",
+        "keras.ops.take(rows, partners, axis=0)",
+        "rows",
+        "preprocessing/test_mixing.py",
+    ),
+    Mutant(
+        "augmentation: CutMix gives the label of the larger part to the smaller",
+        "preprocessing/mixing.py",
+        "keras.ops.where(inside, others, images), 1 - replaced",
+        "keras.ops.where(inside, others, images), replaced",
+        "preprocessing/test_mixing.py",
+    ),
+    Mutant(
+        "augmentation: in the step every batch has the same draws",
+        "preprocessing/batch_transforms.py",
+        "self.next_step.assign(step + 1)",
+        "self.next_step.assign(step)",
+        "preprocessing/test_batch_transforms.py training/test_stages.py",
+    ),
+    # Layers, kernels, networks.
+    Mutant(
+        "kernels: phases of a strided gradient in the wrong order",
+        "blocks/kernels/gradients.py",
+        "order = sorted(offsets)",
+        "order = sorted(offsets, reverse=True)",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "kernels: the kernel is not flipped",
+        "blocks/kernels/gradients.py",
+        "flipped = tf.reverse(_transpose(kernel, geometry.rank), list(range(geometry.rank)))",
+        "flipped = _transpose(kernel, geometry.rank)",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "kernels: strided pixels begin one place late",
+        "blocks/kernels/gradients.py",
+        "[0, stride - 1], [0, 0]",
+        "[stride - 1, 0], [0, 0]",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "kernels: taps of the window read the same pixels",
+        "blocks/kernels/gradients.py",
+        "start + stride * tf.range(count)",
+        "stride * tf.range(count)",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "kernels: moving variance with Bessel's correction",
+        "blocks/kernels/normalization.py",
+        "variance * ((count - 1.0) / count)",
+        "variance",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "network: v1.5 strides in the first 1x1",
+        "blocks/versions.py",
+        '"v1.5": Version(preactivation=False, bottleneck_stride=1',
+        '"v1.5": Version(preactivation=False, bottleneck_stride=0',
+        "models/test_builder.py weights/test_parity.py models/test_zoo.py",
+    ),
+    Mutant(
+        "network: epsilon of keras.applications in v1.5",
+        "blocks/versions.py",
+        'bias="none", norm_epsilon=1e-5',
+        'bias="none", norm_epsilon=1.001e-4',
+        "weights/test_parity.py models/test_parity.py blocks/test_residual.py",
+    ),
+    Mutant(
+        "network: a residual branch begins at full strength",
+        "blocks/residual.py",
+        "zero_init=last and self.zero_init_residual and not conventions.preactivation",
+        "zero_init=False",
+        "blocks/test_residual.py models/test_builder.py",
+    ),
+    Mutant(
+        "network: drop path draws for whole batches",
+        "blocks/residual.py",
+        "noise_shape=(None,) + (1,) * (num_axes - 1)",
+        "noise_shape=(1,) * num_axes",
+        "blocks/test_residual.py",
+    ),
+    Mutant(
+        "fuse: epsilon is forgotten",
+        "blocks/folding.py",
+        "np.sqrt(_values(norm.moving_variance) + norm.epsilon)",
+        "np.sqrt(_values(norm.moving_variance))",
+        "models/test_fuse.py",
+    ),
+    Mutant(
+        "freeze: the last stage goes on training",
+        "models/freezing.py",
+        "for layer in model.layers[: last + 1]:",
+        "for layer in model.layers[:last]:",
+        "models/test_freezing.py",
+    ),
+    # Weights.
+    Mutant(
+        "weights: kernels of PyTorch are read mirrored",
+        "weights/naming.py",
+        "np.transpose(array, (*range(2, array.ndim), 1, 0))",
+        "np.transpose(array, (*reversed(range(2, array.ndim)), 1, 0))",
+        "weights/test_parity.py",
+    ),
+    Mutant(
+        "weights: mean and variance are exchanged",
+        "weights/naming.py",
+        '"moving_mean": "running_mean", "moving_variance": "running_var"',
+        '"moving_mean": "running_var", "moving_variance": "running_mean"',
+        "weights/test_parity.py",
+    ),
+    Mutant(
+        "weights: kernels for volumes are not divided by their depth",
+        "weights/adaptation.py",
+        "axis=0) / np.float32(wanted[0])",
+        "axis=0)",
+        "weights/test_adaptation.py",
+    ),
+    Mutant(
+        "weights: a download is not compared with its hash",
+        "weights/download.py",
+        'return sha256.startswith(words[-1]) if kind == "sha256" else True',
+        "return True",
+        "weights/test_download.py",
+    ),
+    Mutant(
+        "weights: a cut download takes its name",
+        "weights/download.py",
+        "if total is not None and part.stat().st_size != total:",
+        "if total is not None and part.stat().st_size > total:",
+        "weights/test_download.py",
+    ),
+    Mutant(
+        "hostile: a pickle runs code",
+        "weights/checkpoints.py",
+        'raise _Refused(f"{module}.{name}")',
+        "return super().find_class(module, name)",
+        "weights/test_hostile_files.py weights/test_loading.py",
+    ),
+    Mutant(
+        "hostile: links in HDF5 are followed",
+        "weights/files.py",
+        "if not isinstance(link, h5py.HardLink) or depth > 8:",
+        "if depth > 8:",
+        "weights/test_hostile_files.py",
+    ),
+    Mutant(
+        "hostile: NaN in a model file is loaded",
+        "weights/model_file.py",
+        "if not np.isfinite(values).all():",
+        "if not values.size:",
+        "weights/test_model_file.py weights/test_hostile_files.py",
+    ),
+    Mutant(
+        "hostile: a trial's folder leads elsewhere",
+        "tuning/ledger.py",
+        r're.fullmatch(r"[\w-]{1,64}", trial_id, re.ASCII)',
+        're.fullmatch(r".{1,64}", trial_id, re.ASCII)',
+        "tuning/test_ledger.py training/test_foreign_folders.py tuning/test_search.py",
+    ),
+    Mutant(
+        "hostile: a file name steers the terminal",
+        "terminal.py",
+        "return _NOT_IN_A_NAME.sub(lambda found: _escaped(found[0]), str(text))",
+        "return str(text)",
+        "cli/test_names.py cli/test_terminal.py cli/test_messages.py",
+    ),
+    Mutant(
+        "hostile: the demo answers other pages",
+        "demo/limits.py",
+        'if origin is not None and origin != b"http://" + host:',
+        'if origin is not None and origin == b"null":',
+        "demo/test_demo.py",
+    ),
+    # Losses, optimizers, schedules, averages.
+    Mutant(
+        "loss: smoothing takes and gives nothing back",
+        "training/cross_entropies.py",
+        "* (1 - self.label_smoothing) + self.label_smoothing / y_pred.shape[-1]",
+        "* (1 - self.label_smoothing)",
+        "training/test_losses.py",
+    ),
+    Mutant(
+        "loss: focal ignores gamma",
+        "training/cross_entropies.py",
+        "keras.ops.power(left, self.gamma)",
+        "keras.ops.power(left, 1.0)",
+        "training/test_losses.py",
+    ),
+    Mutant(
+        "loss: logit adjustment with the wrong sign",
+        "training/cross_entropies.py",
+        "self.strength * math.log(share)",
+        "-self.strength * math.log(share)",
+        "training/test_losses.py",
+    ),
+    Mutant(
+        "loss: an unknown label counts as nothing",
+        "training/cross_entropies.py",
+        "dtype=y_pred.dtype), math.nan)",
+        "dtype=y_pred.dtype), 0.0)",
+        "training/test_losses.py training/test_fit.py",
+    ),
+    Mutant(
+        "optimizer: scales of norms decay",
+        "training/optimizer.py",
+        'r"(^|/)(bias|gamma|beta)(:\\d+)?$"',
+        'r"(^|/)(bias|beta)(:\\d+)?$"',
+        "training/test_optimizers.py",
+    ),
+    Mutant(
+        "average: statistics of batch norms are left out",
+        "training/averaging.py",
+        "if id(variable) not in of_metrics and keras.backend.is_float_dtype(variable.dtype)",
+        "if id(variable) not in of_metrics and variable.trainable",
+        "training/test_averaging.py",
+    ),
+    Mutant(
+        "schedule: the peak of one cycle is a step late",
+        "training/schedule.py",
+        "rise = max(self.peak_at * self.steps - 1, 0.5)",
+        "rise = max(self.peak_at * self.steps, 0.5)",
+        "training/test_schedules.py",
+    ),
+    Mutant(
+        "schedule: warmup begins at zero",
+        "training/schedule.py",
+        '(keras.ops.cast(step, "float32") + 1) / self.steps',
+        'keras.ops.cast(step, "float32") / self.steps',
+        "training/test_schedules.py training/test_recipes.py",
+    ),
+    Mutant(
+        "rates: the stem learns fastest",
+        "training/rate_factors.py",
+        "len(body) - place for place",
+        "place + 1 for place",
+        "training/test_rate_factors.py",
+    ),
+    Mutant(
+        "monitor: the worst accuracy is kept",
+        "training/monitor.py",
+        'value < best if self.direction == "min" else value > best',
+        "value < best",
+        "training/test_monitor.py",
+    ),
+    Mutant(
+        "monitor: weights do not count in balanced accuracy",
+        "training/monitor.py",
+        "if sample_weight is not None:",
+        "if sample_weight is None and self.label == -1:",
+        "training/test_monitor.py training/test_weights.py",
+    ),
+    # What judges.
+    Mutant(
+        "scores: weights of examples do not count in accuracy",
+        "tasks/scores.py",
+        '"accuracy": float(np.average(right, weights=counted)),',
+        '"accuracy": float(np.average(right)),',
+        "evaluation/test_scores.py evaluation/test_evaluate.py training/test_weights.py data/examples/test_weights.py",
+    ),
+    Mutant(
+        "scores: weights of examples do not count in the mean of r2",
+        "tasks/scores.py",
+        "mean = np.average(targets, axis=0, weights=counted[:, 0])",
+        "mean = targets.mean(axis=0)",
+        "evaluation/test_scores.py training/test_weights.py",
+    ),
+    Mutant(
+        "scores: a class is counted by its row instead of its name",
+        "evaluation/trained.py",
+        "return places[checked_labels(np.asarray(labels).reshape(-1), len(places))], names",
+        "return checked_labels(np.asarray(labels).reshape(-1), len(places)), names",
+        "evaluation/test_new_data.py evaluation/test_evaluate.py",
+    ),
+    Mutant(
+        "scores: thresholds of several labels are ignored",
+        "tasks/multilabel.py",
+        "guesses = probabilities >= cuts",
+        "guesses = probabilities >= 0.5",
+        "evaluation/test_multilabel.py",
+    ),
+    Mutant(
+        "predict: thresholds of several labels are ignored",
+        "tasks/multilabel.py",
+        "for i in order if row[i] >= cuts[i]]",
+        "for i in order if row[i] >= 0.5]",
+        "evaluation/test_multilabel.py",
+    ),
+    Mutant(
+        "calibration: the temperature is applied twice",
+        "evaluation/calibration.py",
+        "[weight / temperature for weight in head.get_weights()]",
+        "[weight / temperature**2 for weight in head.get_weights()]",
+        "evaluation/test_calibration.py",
+    ),
+    Mutant(
+        "calibration: weights of examples do not count",
+        "evaluation/calibration.py",
+        "counted = counts_of(weights, len(labels))\n    counted = counted / counted.mean()",
+        "counted = np.ones(len(labels))",
+        "evaluation/test_calibration.py",
+    ),
+    Mutant(
+        "conformal: the rank forgets the new example",
+        "evaluation/conformal.py",
+        "(len(true) + 1) * coverage",
+        "len(true) * coverage",
+        "evaluation/test_ensembles.py evaluation/test_calibration.py",
+    ),
+    Mutant(
+        "intervals: groups are drawn one example at a time",
+        "evaluation/intervals.py",
+        "if groups is not None:\n        unit",
+        "if groups is not None and not examples:\n        unit",
+        "evaluation/test_intervals.py",
+    ),
+    Mutant(
+        "intervals: kappa without the squares",
+        "evaluation/intervals.py",
+        "missed = (confusion * apart**2)",
+        "missed = (confusion * apart)",
+        "evaluation/test_intervals.py",
+    ),
+    Mutant(
+        "paired: the first minus the second",
+        "evaluation/paired.py",
+        "differences = theirs[name] - mine[name]",
+        "differences = mine[name] - theirs[name]",
+        "evaluation/test_ensembles.py evaluation/test_intervals.py",
+    ),
+    Mutant(
+        "views: the mirror image is upside down",
+        "training/mean_model.py",
+        "return keras.ops.flip(images, axis=-2)",
+        "return keras.ops.flip(images, axis=1)",
+        "evaluation/test_ensembles.py",
+    ),
+    Mutant(
+        "label issues: the least doubtful are called wrong",
+        "evaluation/label_issues.py",
+        "& (counted != labels)",
+        "& (counted == labels)",
+        "evaluation/test_label_issues.py",
+    ),
+    # Exports, search, messages.
+    Mutant(
+        "export: answers are not compared with the model's",
+        "export/checking.py",
+        "if not difference <= allowed:",
+        "if difference < 0:",
+        "export/test_export.py",
+    ),
+    Mutant(
+        "search: a trial that kills its process is tried for ever",
+        "tuning/ledger.py",
+        'if row["attempts"] >= most:',
+        'if row["attempts"] < 0:',
+        "tuning/test_ledger.py tuning/test_search.py",
+    ),
+    Mutant(
+        "search: the highest loss wins",
+        "tuning/outcome.py",
+        'sign = 1 if definition.direction == "max" else -1',
+        "sign = 1",
+        "tuning/test_search.py tuning/test_ledger.py",
+    ),
+    Mutant(
+        "search: a search goes on with other data",
+        "tuning/ledger.py",
+        'return training.differences(record["facts"], facts)',
+        "return []",
+        "tuning/test_search.py tuning/test_ledger.py",
+    ),
+    Mutant(
+        "message: another argument is named",
+        "arguments.py",
+        'raise BadValue(f"{argument} must be {allowed}, got {value!r}. Pass a value in that range.")',
+        'raise BadValue(f"value must be {allowed}, got {value!r}. Pass a value in that range.")',
+        "test_arguments.py models/test_bad_calls.py cli/test_messages.py",
+    ),
+    Mutant(
+        "message: the closest name is not proposed",
+        "arguments.py",
+        "is not known. {suggestion(value, names)}Use one of",
+        "is not known. Use one of",
+        "test_arguments.py models/test_bad_calls.py cli/test_messages.py",
+    ),
+    Mutant(
+        "command line: a user's mistake exits with 1",
+        "cli/__init__.py",
+        "DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130",
+        "DONE, USERS_MISTAKE, INTERRUPTED = 0, 1, 130",
+        "cli/test_errors.py cli/test_messages.py",
+    ),
+    # Several processes.
+    Mutant(
+        "processes: moving averages are summed instead of averaged",
+        "distribution/step.py",
+        "(now.value - old) / group.count",
+        "(now.value - old)",
+        "distribution/test_recipes.py",
+    ),
+    Mutant(
+        "processes: all draw the same dropout",
+        "distribution/step.py",
+        "with own_draws(group.index):",
+        "with own_draws(0):",
+        "distribution/test_recipes.py distribution/test_devices.py",
+    ),
+]
+
+
+def _path_of(mutant: Mutant) -> pathlib.Path:
+    return ROOT / mutant.file if mutant.file.startswith("tuning/") else ROOT / "keras_resnet" / mutant.file
+
+
+def apply(mutant: Mutant) -> str:
+    """Writes the fault and returns the original text."""
+    path = _path_of(mutant)
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.before) != 1:
+        raise SystemExit(f"{mutant.name}: {path} holds the text {text.count(mutant.before)} times, not once.")
+    path.write_text(text.replace(mutant.before, mutant.after), encoding="utf-8")
+    return text
+
+
+def is_found(mutant: Mutant, tier: str) -> bool:
+    """Returns True if a test of the tier fails."""
+    tests = [path for path in (f"tests/{name}" for name in mutant.tests.split()) if (ROOT / path).exists()]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", TIERS[tier], "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    if done.returncode not in (0, TEST_FAILED, 2, NO_TESTS):  # 2: the fault stops the collection or the session
+        raise SystemExit(f"{mutant.name}: pytest ended with {done.returncode}.\n{done.stdout[-2000:]}")
+    return done.returncode in (TEST_FAILED, 2)
+
+
+def main() -> int:
+    """Runs the mutants and prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", help="parts of names; none for all")
+    parser.add_argument("--tier", choices=[*TIERS, "both"], default="both")
+    parser.add_argument("--json", type=pathlib.Path, help="write the results there")
+    parser.add_argument("--part", default="1/1", help="one of several parts, such as 2/2")
+    options = parser.parse_args()
+    number, count = map(int, options.part.split("/"))
+    chosen = [mutant for mutant in MUTANTS if not options.words or any(word in mutant.name for word in options.words)]
+    tiers = list(TIERS) if options.tier == "both" else [options.tier]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the file is restored
+    rows = []
+    for mutant in chosen[number - 1 :: count]:
+        started, original = time.monotonic(), apply(mutant)
+        try:
+            found = next((tier for tier in tiers if is_found(mutant, tier)), None)
+        finally:
+            _path_of(mutant).write_text(original, encoding="utf-8")
+        rows.append({"name": mutant.name, "found": found, "seconds": round(time.monotonic() - started)})
+        print(f"{found or 'SURVIVED':<9}{rows[-1]['seconds']:>5} s  {mutant.name}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    survived = sum(row["found"] is None for row in rows)
+    counts = [f"{sum(row['found'] == tier for row in rows)} by {tier}" for tier in tiers]
+    print(f"{len(rows)} mutants: {', '.join(counts)}, {survived} survived")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
