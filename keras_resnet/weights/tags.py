@@ -71,9 +71,10 @@ def weights_at_hand(variant: str, is_small: bool) -> str:
     Returns:
         A tag; empty where there are none.
     """
-    if any(row.publisher != "keras_resnet" for row in list_weights(variant)):
+    rows = [row for row in list_weights() if row.model == variant]  # of some variants there are none
+    if any(row.publisher != "keras_resnet" for row in rows):
         row = default_of(variant)
         if (cache_folder() / variant / row.tag / row.file).is_file():
             return IMAGENET
-    packaged = [row.tag for row in list_weights(variant) if row.publisher == "keras_resnet"]
+    packaged = [row.tag for row in rows if row.publisher == "keras_resnet"]
     return packaged[0] if packaged and is_small else ""

@@ -18,7 +18,7 @@ def run(*words, cwd):
     return subprocess.run([program, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_training_on_volumes_writes_nothing_to_standard_error(tmp_path):
     images = np.random.default_rng(0).normal(size=(40, 8, 8, 8, 1)).astype("float32")
     np.savez(tmp_path / "volumes.npz", x=images, y=np.arange(40) % 2)

@@ -78,7 +78,10 @@ def check_equal(one, several):
     [
         ("mirrored", 2, MIXED),
         pytest.param("mirrored", 4, SHARP, marks=pytest.mark.exhaustive),
-        ("data_parallel", 2, {"augment.augment_on": "device", "augment.mixup": 0.2, "optimizer.clip_norm": 1.0}),
+        pytest.param(
+            *("data_parallel", 2, {"augment.augment_on": "device", "augment.mixup": 0.2, "optimizer.clip_norm": 1.0}),
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(
             *("data_parallel", 4, {**IN_THE_STEP, "optimizer.accumulation": 2, "data.progressive_from": 0.5}),
             marks=pytest.mark.exhaustive,
@@ -218,7 +221,7 @@ def test_two_processes_of_jax_train_a_network_as_one_does():
     assert together[0]["weights"] == pytest.approx(alone["weights"], rel=1e-6)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_jax_cannot_do_is_refused_before_there_is_a_folder(tmp_path):
     pytest.importorskip("jax")
     script = """

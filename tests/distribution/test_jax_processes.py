@@ -98,7 +98,7 @@ def test_processes_of_one_command_train(tmp_path):
     assert done.returncode == 0 and "process 1 of 2" in done.stdout, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_process_that_begins_late_is_named_and_waited_for():
     late = "import sys, time; from keras_resnet import distribution; time.sleep(float(sys.argv[1])); "
     late += "print(distribution.join_jax().gather(__import__('numpy').arange(2) + 2**40).tolist())"

@@ -56,7 +56,7 @@ def train(count, network):
     return [json.loads(out.splitlines()[-1]) for out, _ in answers]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_give_the_losses_and_weights_of_one(network="synchronized"):
     (alone,) = train(1, network)
     together = train(2, network)

@@ -186,7 +186,7 @@ def test_processes_of_one_command_train_on_this_machine(alone, tmp_path):
     np.testing.assert_allclose(training.Run.load(out).history["val_loss"], alone["validation"], rtol=1e-2)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_does_not_fit_is_refused_in_every_process_before_the_first_step(tmp_path):
     def told(words_of, *words):
         with started(2, command(tmp_path / "run", *words), words_of) as processes:

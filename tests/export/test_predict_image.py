@@ -119,7 +119,7 @@ def test_whole_numbers_in_and_out_for_microcontrollers(run, pictures, tmp_path):
     assert total == pytest.approx(1, abs=0.05)  # in steps of 1/256
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_versions_of_a_served_model_lie_side_by_side(run, tmp_path):
     out = tmp_path / "digits"
     assert keras_resnet.export(run, out=out).path == out

@@ -54,7 +54,7 @@ def test_weights_files_carry_over_to_a_new_model(tmp_path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_saved_model_goes_on_training(tmp_path):
     model = NETS["everything"]()
     images, labels = harness.random_images(8, 32, 32, 3), np.arange(8) % 5

@@ -67,7 +67,7 @@ def trained_on(devices):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras has no distribution on PyTorch")
 def test_two_devices_train_as_one_does():
     one, two = trained_on(1), trained_on(2)

@@ -62,7 +62,7 @@ def test_a_step_that_the_loss_scale_skips_is_not_averaged():
     assert all(np.isfinite(np.asarray(v)).all() for v in average.variables)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_early_averages_score_as_the_weights_do_and_not_as_chance(tmp_path):
     """With raw statistics an average of 0.998 over 290 steps scored 0.10 to 0.23, with averaged ones 0.9."""
     words = {"optimizer.ema_momentum": 0.998, "model.width": 8, "train.epochs": 15, "train.batch_size": 64}

@@ -81,7 +81,7 @@ def test_before_the_first_state_it_begins_anew_and_three_times_are_the_most(tmp_
     assert [entry["rate_factor"] for entry in saved["setbacks"]] == [0.5, 0.25, 0.125]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_stopped_may_be_resumed_to_go_back(tmp_path):
     words = {**SMALL, "train.on_divergence": "stop"}
     with pytest.raises(training.TrainingDiverged, match="on_divergence='back'"):

@@ -82,7 +82,7 @@ def test_the_folder_is_the_mean_of_its_models(folds, arrays):
     assert scores["examples"] == 90 and {row["name"] for row in scores["per_class"]} == {"a", "b", "c"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_resume_makes_what_is_missing_and_ends_the_same(folds, arrays, tmp_path):
     found, out = folds
     copy = shutil.copytree(out, tmp_path / "cv")

@@ -19,7 +19,7 @@ def spec(tmp_path_factory):
     return f"npz:{path}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_recipe_of_a_run_trains_its_model_on_its_data(spec, tmp_path, capsys):
     run = training.fit("quick", model="resnet34", data=spec, out=tmp_path / "run", overrides=SMALL, verbose=0)
     recipe = tmp_path / "run" / "recipe.toml"

@@ -27,7 +27,7 @@ def test_the_range_test_rises_exponentially_and_finds_where_the_loss_falls(tmp_p
     assert again.losses == found.losses
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_prints_its_files_and_a_suggestion(tmp_path, capsys):
     words = ["--set", "model.width=4", "--set", "train.batch_size=128"]
     assert main(["lr-find", "--out", str(tmp_path), *words]) == 0

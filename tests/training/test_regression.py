@@ -36,7 +36,9 @@ def trained(folder, images, targets, **words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("factor", "offset"), [(1000.0, 50_000.0), (1e-4, 0.0)])
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1000.0, 50_000.0), pytest.param(1e-4, 0.0, marks=pytest.mark.exhaustive)]
+)
 def test_prices_are_learned_as_fractions_are(examples, tmp_path, factor, offset):
     images, targets = examples
     plain, scaled = (
@@ -91,7 +93,7 @@ def test_a_target_that_never_changes_and_targets_as_they_are(examples, tmp_path)
         training.Recipe().replace({"loss.scale_targets": False})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_range_test_and_hyperresnet_train_in_the_same_units(examples, tmp_path):
     keras_tuner = pytest.importorskip("keras_tuner")
     from keras_resnet import tuning

@@ -269,7 +269,7 @@ def test_a_run_is_extended_by_more_epochs(tmp_path, capsys):
     assert "already complete" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_an_extension_that_is_interrupted_goes_on_to_the_same_bits(tmp_path):
     words = {**LONGER, "train.epochs": 1}
     for name in ("whole", "parts"):

@@ -111,7 +111,7 @@ def test_a_script_that_is_killed_and_run_again_ends_with_the_same_bits(tmp_path,
         assert kill_and_resume(tmp_path, source, network, 0) == whole  # nothing is left to do
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_signal_saves_the_batch_and_says_so(tmp_path):
     whole = start(tmp_path, "whole", "arrays", "small", "0").communicate()[0]
     assert kill_and_resume(tmp_path, "arrays", "small", 1, signal.SIGTERM) == whole

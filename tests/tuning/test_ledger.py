@@ -57,7 +57,9 @@ def run_all(ledger):
     return ended, trial
 
 
-@pytest.mark.parametrize("algorithm", ["random", pytest.param("bayesian", marks=pytest.mark.slow), "hyperband", "grid"])
+@pytest.mark.parametrize(
+    "algorithm", ["random", pytest.param("bayesian", marks=pytest.mark.exhaustive), "hyperband", "grid"]
+)
 def test_the_same_seed_gives_the_same_trials_however_often_it_is_interrupted(tmp_path, algorithm):
     whole, last = run_all(ledger_of(tmp_path / "whole", algorithm))
     assert last == "final" and len(whole) == 8

@@ -145,7 +145,11 @@ def test_a_trial_that_kills_its_process_fails_after_its_retries_and_the_search_g
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "message"),
-    [("error:0", "nobody foresaw this"), ("memory:0", "out of memory"), ("nan:0", "is nan|is inf|not finite")],
+    [
+        ("error:0", "nobody foresaw this"),
+        pytest.param("memory:0", "out of memory", marks=pytest.mark.exhaustive),
+        pytest.param("nan:0", "is nan|is inf|not finite", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_trial_that_fails_says_why_and_the_next_one_runs(tmp_path, fault, what, message):
     import re
@@ -185,7 +189,7 @@ def test_a_trial_that_failed_for_want_of_memory_is_tried_again(found, tmp_path, 
     assert again.best.id == found.best.id and not again.trials[0].again
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_three_failures_in_a_row_stop_the_search_for_every_worker(tmp_path, fault):
     fault("error:all")
     with pytest.raises(tuning.SearchStopped, match="3 trials in a row failed.*nobody foresaw this"):
