@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -149,7 +150,26 @@ def load(
             f"Allowed is {len(dataset.image_shape) - 1} there. Leave it out."
         )
     dataset.options = options
+    dataset.report += similar_names(dataset.class_names)
     return dataset
+
+
+def similar_names(names: Sequence[str]) -> list[str]:
+    """Returns a warning for classes whose names differ by case, Unicode form or leading zeros alone.
+
+    Args:
+        names: of the classes.
+    """
+    plain: dict[str, list[str]] = {}
+    for name in names:
+        key = unicodedata.normalize("NFKC", name).casefold().strip()
+        plain.setdefault(str(int(key)) if key.isascii() and key.isdigit() else key, []).append(name)
+    return [
+        f"warning: the classes {', '.join(map(repr, alike))} differ by case, Unicode form or zeros alone; if they are "
+        "one class, write them alike"
+        for alike in plain.values()
+        if len(alike) > 1
+    ]
 
 
 def split_spec(spec: Any) -> tuple[str, str]:

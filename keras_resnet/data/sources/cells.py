@@ -8,6 +8,29 @@ from keras_resnet.errors import BadValue, MissingPackage
 
 NAMED_AT_MOST = 5
 DELIMITERS = (",", ";", "\t", "|")
+# What pandas reads as missing, beside the empty cell (`pandas.read_csv`, na_values).
+MISSING = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
 # Of a cell; a path or a label is shorter.
 csv.field_size_limit(2**17)
 
@@ -43,10 +66,15 @@ def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
-            delimiter = max(DELIMITERS, key=first.count)
-            file.seek(0)
+            # Excel says so what divides the cells.
+            is_said = first.lower().startswith("sep=") and len(first.strip()) == 5
+            delimiter = first[4] if is_said else max(DELIMITERS, key=first.count)
+            if not is_said:
+                file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            cells = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+            cells = [
+                (reader.line_num + is_said, [_cell(cell) for cell in row]) for row in reader if any(map(str.strip, row))
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BadValue(
             f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a CSV file in UTF-8. Save it so."
@@ -54,6 +82,10 @@ def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int
     if not cells:
         raise BadValue(f"{spec}: {str(path)!r} is empty. Allowed is a line of column names and a line an example.")
     (_, header), *rows = cells
+    if len(header) > 1 and not header[-1] and all(len(row) == len(header) and not row[-1] for _, row in rows):
+        header, rows = header[:-1], [(line, row[:-1]) for line, row in rows]  # every line ends in a comma
+    if not header[0] and all(row[0].isdigit() for _, row in rows):
+        header = ["Unnamed: 0", *header[1:]]  # the index that pandas writes, under the name by which it reads it
     for line, row in rows:
         if len(row) != len(header):
             raise BadValue(
@@ -61,6 +93,12 @@ def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int
                 f"same number, cells with {delimiter!r} in them in quotes. Correct the line."
             )
     return header, rows
+
+
+def _cell(text: str) -> str:
+    """Returns a cell without blanks around it; an empty one where it is missing."""
+    text = text.strip()
+    return "" if text in MISSING else text
 
 
 def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -76,7 +114,5 @@ def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.lib.ArrowException) as error:
         raise BadValue(f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a whole parquet file.") from error
-    columns = [
-        ["" if value is None else str(value).strip() for value in column.to_pylist()] for column in table.columns
-    ]
+    columns = [["" if value is None else _cell(str(value)) for value in column.to_pylist()] for column in table.columns]
     return list(table.column_names), [(number, list(row)) for number, row in enumerate(zip(*columns, strict=True), 1)]

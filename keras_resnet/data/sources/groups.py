@@ -10,7 +10,12 @@ import numpy as np
 from keras_resnet.errors import BadValue
 
 # What tells several pictures of one subject apart, at the end of a name.
-_VIEW = re.compile(r"[ _.-](left|right|l|r|od|os|front|back|top|bottom|side|a|b|c|\d{1,3})$", re.IGNORECASE)
+_COUNTED = "img|image|field|frame|slice|view|tile|patch|scan|f|s|v"
+_VIEW = re.compile(
+    rf"[ _.-](left|right|l|r|od|os|front|back|top|bottom|side|a|b|c|({_COUNTED})?\d{{1,3}})$", re.IGNORECASE
+)
+# Fewer groups than that may be the arms of a study, or its sites, and not its subjects.
+FEW_GROUPS = 10
 # So many names of a set must have a partner before it looks like subjects.
 FEWEST_SHARED = 0.5
 NAMED_AT_MOST = 3
@@ -64,7 +69,14 @@ def group_report(paths: Sequence[str], groups: np.ndarray | None) -> list[str]:
     """
     if groups is not None:
         sizes = list(collections.Counter(groups.tolist()).values())
-        return [f"{len(sizes)} groups of {min(sizes)} to {max(sizes)} examples, which no split divides"]
+        lines = [f"{len(sizes)} groups of {min(sizes)} to {max(sizes)} examples, which no split divides"]
+        if len(sizes) < FEW_GROUPS:
+            lines.append(
+                f"warning: there are {len(sizes)} groups alone. If they are the arms of a study or its sites, and not "
+                "its subjects, the splits are by these. Name the column of the subjects, or leave it out "
+                "(columns='group=none')"
+            )
+        return lines
     stems = [os.path.splitext(path.replace(os.sep, "/"))[0] for path in paths]
     subjects: dict[str, list[str]] = {}
     for stem in stems:

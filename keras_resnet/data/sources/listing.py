@@ -5,7 +5,8 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from keras_resnet.data.options import LoadOptions
@@ -16,7 +17,13 @@ AT_ONCE = 64  # files that a thread looks at before it takes the next ones
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp"})
 # How much the examples count, beside class folders: its columns are called path and weight.
 WEIGHTS_NAME = "weights.csv"
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+# Words that name a split, in any case: those of Hugging Face's `datasets`. Folders, shards, parquet files and tables
+# share them.
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
 
 
 @dataclasses.dataclass
@@ -56,36 +63,84 @@ class _Ignored:
         return lines
 
 
+def split_of(name: str) -> str | None:
+    """Returns the split that a name says by one of its words, as "Testing", "valid-0" and "seg_train" do.
+
+    Args:
+        name: of a file, a folder or a cell.
+
+    Returns:
+        "train", "validation" or "test"; None for a name that says none, or more than one.
+    """
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
 def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path]:
-    """Returns the folder of each split: of `train/`, `val/` or `validation/`, `test/`, or `root` itself as "train".
+    """Returns the folder of each split, such as `train/`, `Validation/` and `test_set/`, or `root` itself as "train".
 
     Raises:
-        ValueError: `root` is not a folder, or holds both `val/` and `validation/`.
+        ValueError: `root` is not a folder, two folders say the same split, or all folders hold the same folders and
+            none of them says which split it is.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise BadValue(
             f"folder:{root} {what}. Allowed is a folder that holds one folder per class. Check the path and --data-dir."
         )
-    names = [entry.name for entry in _visible(root) if entry.is_dir()]
+    inside = {
+        entry.name: {inner.name for inner in _visible(root / entry.name) if inner.is_dir()}
+        for entry in _visible(root)
+        if entry.is_dir()
+    }
     # A class may be called "train": as a split it holds class folders, as a class it holds pictures.
-    held = [name for name in names if name in SPLIT_FOLDERS and any(e.is_dir() for e in _visible(root / name))]
-    if len(names) == 1 == len(held) and "train" not in held:
-        report.append(f"{root} holds {held[0]}/ alone, which is read as the data")
-        return {"train": root / held[0]}
-    if "train" not in held:
+    named = {name: split for name, folders in inside.items() if folders and (split := split_of(name)) is not None}
+    if len(set(named.values())) < 2:  # a class may be called "train station" too
+        named = {name: split for name, split in named.items() if name.lower() in SPLIT_WORDS}
+    if len(inside) == 1 == len(named) and "train" not in named.values():
+        (name,) = named
+        report.append(f"{root} holds {name}/ alone, which is read as the data")
+        return {"train": root / name}
+    if "train" not in named.values():
+        _refuse_unnamed_splits(root, inside)
         return {"train": root}
     splits: dict[str, pathlib.Path] = {}
-    for name in sorted(names):
-        if name not in SPLIT_FOLDERS:
-            report.append(f"ignored folder {root / name}, which is not one of train, val, validation, test")
-        elif SPLIT_FOLDERS[name] in splits:
+    for name in sorted(inside):
+        if name not in named:
+            report.append(f"ignored folder {root / name}, whose name says no split ({', '.join(SPLIT_WORDS)})")
+        elif named[name] in splits:
+            other = splits[named[name]].name
             raise BadValue(
-                f"folder:{root} holds both 'val' and 'validation'. Allowed is one of them. Rename or merge them."
+                f"folder:{root} holds {other!r} and {name!r}, which both say the split {named[name]!r}. Allowed is one "
+                "folder per split. Rename or merge them."
             )
         else:
-            splits[SPLIT_FOLDERS[name]] = root / name
-    return splits
+            splits[named[name]] = root / name
+    return {split: _without_shell(folder, split) for split, folder in splits.items()}
+
+
+def _without_shell(folder: pathlib.Path, split: str) -> pathlib.Path:
+    """Returns the folder inside that holds the classes, where a split lies in another folder of its name."""
+    inner = [entry for entry in _visible(folder) if entry.is_dir()]
+    if (
+        len(inner) == 1
+        and split_of(inner[0].name) == split
+        and any(e.is_dir() for e in _visible(pathlib.Path(inner[0])))
+    ):
+        return pathlib.Path(inner[0])
+    return folder
+
+
+def _refuse_unnamed_splits(root: pathlib.Path, inside: Mapping[str, set[str]]) -> None:
+    """Raises ValueError where all folders hold the same folders: the inner ones are the classes."""
+    first, *others = inside.values() or [set()]
+    if len(first) > 1 and others and all(other == first for other in others):
+        raise BadValue(
+            f"folder:{root} holds the folders {sorted(inside)}, and each of them holds the folders {sorted(first)}: "
+            "class folders that each hold the same class folders. Splits are known by the words "
+            f"{', '.join(SPLIT_WORDS)} in their names. Rename the folders of the splits, or point to one of them."
+        )
 
 
 def list_classes(root: pathlib.Path, report: list[str], known: tuple[str, ...] | None = None) -> ClassFolders:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import tarfile
 from collections.abc import Sequence
 from typing import Any
@@ -13,13 +14,17 @@ from keras_resnet import files
 from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.sources.cells import MISSING
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.shards import find_shards, load_shards
 from keras_resnet.errors import BadValue, MissingPackage
 
 ROWS_AT_ONCE = 64
+LABEL_NAMES = ("label", "labels")
+# Columns that hold numbers beside the label.
+NUMBERED = re.compile(r".*id|.*index|idx|width|height|size|fold|split|year|.*count|.*number|.*path|.*name")
 # Of the layout below; another one is made anew.
-VERSION = 1
+VERSION = 2
 
 
 def load_parquet(spec: str, argument: str, options: LoadOptions) -> Dataset:
@@ -81,7 +86,7 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
                             raise BadValue(f"{spec}: row {row} of {path!r} has no label. Fill it in, or leave it out.")
                         suffix = pathlib.PurePath(name).suffix.lower()
                         kind = suffix if suffix in EXTENSIONS else ".jpg"
-                        for ending, data in ((kind, content), (".cls", str(value).encode())):
+                        for ending, data in ((kind, content), (".cls", _label(spec, path, row, value))):
                             member = tarfile.TarInfo(f"{row:08d}{ending}")
                             member.size = len(data)
                             tar.addfile(member, io.BytesIO(data))
@@ -89,6 +94,19 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
 
         files.write_atomically(place, write)
         return _names(schema, label)
+
+
+def _label(spec: str, path: str, row: int, value: Any) -> bytes:
+    """Returns a label as it is written: a word, or a number without a fraction of zero."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    if isinstance(value, (list, dict)) or not text or text in MISSING:
+        raise BadValue(
+            f"{spec}: row {row} of {path!r} has the label {value!r}. Allowed is a number or a word. Choose another "
+            "column as data.label_key, or write several labels into a table (csv:FILE)."
+        )
+    return text.encode()
 
 
 def _content(spec: str, path: str, row: int, picture: Any) -> tuple[bytes, str]:
@@ -116,13 +134,16 @@ def _columns(spec: str, path: str, schema: Any, label_key: str | None) -> tuple[
 
     images = [field.name for field in schema if is_image(field.type)]
     labels = [field.name for field in schema if is_label(field.type)]
+    # What is called so is the label, whatever its type.
+    named = next((name for name in LABEL_NAMES if name in schema.names and name not in images), None)
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    if label_key is not None and label_key not in labels:
+    if label_key is not None and label_key not in (*labels, named):
         raise BadValue(
             f"label_key={label_key!r} was given with {spec}. {suggestion(label_key, labels)}Its columns for a label "
             f"are {labels}. Choose one of them."
         )
-    label = label_key or ("label" if "label" in labels else labels[0] if len(labels) == 1 else None)
+    likely = [name for name in labels if not NUMBERED.fullmatch(name.lower())]
+    label = label_key or named or (labels[0] if len(labels) == len(likely) == 1 else None)
     if image is None or label is None:
         raise BadValue(
             f"{spec}: {path!r} has the columns {dict(zip(schema.names, map(str, schema.types), strict=True))}. Allowed "

@@ -20,18 +20,18 @@ from keras_resnet.data.images.decoding import inspect_part
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.images.spans import Part
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_FOLDERS
+from keras_resnet.data.sources.listing import EXTENSIONS, split_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION
 
 THREADS = 8
-# What follows the first dot of a member's name, for a label: a number or a name, or JSON that has one.
-LABELS = ("cls", "txt", "json")
+# What ends the name of a member that holds a label: a number or a name, or JSON that has one; the first that there is.
+# A text beside the others is a caption.
+LABELS = ("cls", "json", "txt")
 KEYS = ("label", "cls", "class")
 NAMES = ("classnames.txt", "classes.txt")
 LABEL_BYTES = 2**16
 MOST_SHARDS = 100_000
-_SPLIT = re.compile(r"(?:^|[^a-z])(train|val|validation|test)(?=[^a-z]|$)")
 
 
 @dataclasses.dataclass
@@ -131,11 +131,15 @@ def find_shards(spec: str, argument: str, options: LoadOptions, suffix: str = ".
 
 
 def _divided(spec: str, paths: Iterable[pathlib.Path]) -> dict[str, list[str]]:
-    """Returns the shards of each split, which their names say."""
+    """Returns the shards of each split, which their names say, or the folders in which they lie."""
     shards: dict[str, list[str]] = {}
-    for path in paths:
-        found = _SPLIT.search(path.name.lower())
-        shards.setdefault(SPLIT_FOLDERS[found[1]] if found else "train", []).append(str(path.absolute()))
+    whole = [path.absolute() for path in paths]
+    root = os.path.commonpath([path.parent for path in whole])
+    for path in whole:
+        # The nearest folder first; what all shards have in common says nothing.
+        names = [path.name, *reversed(path.parent.relative_to(root).parts)]
+        split = next((split for name in names if (split := split_of(name)) is not None), "train")
+        shards.setdefault(split, []).append(str(path))
     if "train" not in shards:
         if len(shards) > 1:
             raise BadValue(f"{spec}: the shards are of {', '.join(shards)}, and none of train. Name those too.")
@@ -159,7 +163,8 @@ def _expanded(spec: str, pattern: str) -> list[str]:
 def _pictures(spec: str, path: str, options: LoadOptions) -> list[Picture]:
     """Returns the images of a shard with their labels, in the order of the shard."""
     pictures: dict[str, Picture] = {}
-    labels: dict[str, str] = {}
+    labels: dict[str, dict[str, str]] = {}
+    further: set[str] = set()  # pictures whose names have more than one dot
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             whole = os.fstat(file.fileno()).st_size
@@ -169,7 +174,12 @@ def _pictures(spec: str, path: str, options: LoadOptions) -> list[Picture]:
                 if member.offset_data + member.size > whole:
                     raise tarfile.ReadError("the file ends within a member")
                 folder, _, base = member.name.rpartition("/")
+                if base.startswith("."):  # "._000001.jpg" of macOS
+                    continue
                 stem, _, suffix = base.partition(".")
+                if "." in suffix:  # as in "22.05.png"; a second picture of an example is "000001.mask.png"
+                    stem, _, suffix = base.rpartition(".")
+                    further.add(f"{folder}/{stem}")
                 key = f"{folder}/{stem}"
                 part = Part(file, member.offset_data, member.size)
                 if f".{suffix.lower()}" in EXTENSIONS:
@@ -178,14 +188,23 @@ def _pictures(spec: str, path: str, options: LoadOptions) -> list[Picture]:
                     header = inspect_part(part, member.size, options.max_pixels)  # type: ignore[arg-type]
                     pictures[key] = Picture(member.name, member.offset_data, member.size, header)
                 elif suffix.lower() in LABELS and member.size <= LABEL_BYTES and (found := _label(suffix, part.read())):
-                    labels.setdefault(key, found)
+                    labels.setdefault(key, {})[suffix.lower()] = found
     except (OSError, tarfile.TarError, ValueError) as error:
         raise BadValue(
             f"{spec}: {path!r} cannot be read ({error}). Allowed are whole, uncompressed tar files. Make it again."
         ) from error
     for key, picture in pictures.items():
-        picture.label = labels.get(key)
-    return list(pictures.values())
+        found_labels = labels.get(key, {})
+        picture.label = next((found_labels[kind] for kind in LABELS if kind in found_labels), None)
+    # A further picture of an example, which has its label under the name before its first dot.
+    beside = {key for key in further & set(pictures) if pictures[key].label is None and _first_name(key) in labels}
+    return [picture for key, picture in pictures.items() if key not in beside]
+
+
+def _first_name(key: str) -> str:
+    """Returns the name of a member without whatever follows its first dot."""
+    folder, slash, base = key.rpartition("/")
+    return f"{folder}{slash}{base.partition('.')[0]}"
 
 
 def _label(suffix: str, content: bytes) -> str | None:
@@ -230,7 +249,8 @@ def _class_names(spec: str, folder: pathlib.Path, pictures: Sequence[Picture], o
                 f"{spec}: {str(folder)!r} names {len(written)} classes, and a label says {count - 1}. Complete "
                 "the names."
             )
-        names = tuple(written or map(str, range(count)))
+        # Without names numbers stand for themselves: from 1, or with gaps, they make no classes that no picture has.
+        names = tuple(written or sorted(labels, key=lambda label: (int(label), label)))
     if len(names) < 2 or len(set(names)) < len(names):
         raise BadValue(f"{spec} has the classes {names[:10]}. Allowed are two or more different ones. Correct them.")
     return names

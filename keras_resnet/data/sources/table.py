@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,26 +19,38 @@ from keras_resnet.data.images.headers import Header
 from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.cells import first_of, read_cells
-from keras_resnet.data.sources.groups import check_groups, group_report, groups_of
+from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of
 from keras_resnet.data.sources.kept_headers import headers_of
-from keras_resnet.data.sources.listing import SPLIT_FOLDERS, resolve
+from keras_resnet.data.sources.listing import SPLIT_WORDS, resolve, split_of
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
-from keras_resnet.data.sources.table_labels import Row, are_yes_and_no, columns_of_yes_and_no, divider_of, read_labels
+from keras_resnet.data.sources.table_labels import (
+    YES_OR_NO,
+    Row,
+    are_lists,
+    are_yes_and_no,
+    columns_of_yes_and_no,
+    divider_of,
+    read_labels,
+)
 from keras_resnet.data.sources.weights import read_weight, weights_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.tasks.labels import class_counts
 
-# What a column is for -> the names by which it is found.
+# As fastai writes it: True for validation.
+IS_VALID = "isvalid"
+_SUBJECTS = ("patient", "subject", "participant", "case", "study", "series", "lesion")
+# What a column is for -> the names by which it is found, in lower case and without blanks and signs.
 ROLES = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
+    "path": ("path", "file", "filename", "filepath", "image", "imagepath"),
     "label": ("label", "labels", "class", "target", "y"),
-    "split": ("split",),
-    "group": ("group", "patient", "patient_id", "subject", "subject_id"),
-    "weight": ("weight", "sample_weight", "example_weight"),
+    "split": ("split", IS_VALID, "subset", "set", "phase"),
+    "group": ("group", "groupid", *(f"{name}{ending}" for name in _SUBJECTS for ending in ("", "id"))),
+    "weight": ("weight", "sampleweight", "exampleweight"),
 }
+# These mean something else too: they are read where every cell says a split.
+MAYBE_SPLIT = ("subset", "set", "phase")
 OPTIONAL = ("split", "group", "weight")
-SPLITS = {**SPLIT_FOLDERS, "training": "train", "valid": "validation", "dev": "validation", "testing": "test"}
 SPLIT_ORDER = ("train", "validation", "test")
 
 
@@ -51,8 +64,9 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     unread = [name for name in header if name not in {name for names in columns.values() for name in names}]
     if unread:
         report.append(f"columns of {path.name} that are not read: {', '.join(map(repr, unread))}")
+    report += _repeated(path, header, cells, unread) if "group" not in columns and options.group_pattern is None else []
     names, labels = read_labels(spec, rows, columns["label"], options)
-    if options.task is MULTILABEL and not are_yes_and_no(rows):
+    if options.task is MULTILABEL and not are_yes_and_no(rows) and not are_lists(rows):
         report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
     is_array = {_is_array(row.path) for row in rows}
     if len(is_array) > 1:
@@ -119,7 +133,7 @@ def _columns(
         raise BadValue(
             f"{spec} has the columns {header}. Allowed are different names, none empty. Correct the first line."
         )
-    lower = {name.lower(): name for name in header}
+    plain = {plain_name(name): name for name in reversed(header)}
     taken = {name for names in options.columns.values() for name in names}
     columns: dict[str, list[str]] = {}
     for role, names in ROLES.items():
@@ -135,7 +149,9 @@ def _columns(
                 )
             columns[role] = list(given)
             continue
-        found = [lower[name] for name in names if name in lower and lower[name] not in taken]
+        found = [plain[name] for name in names if name in plain and plain[name] not in taken]
+        if role == "split":
+            found = [name for name in found if _says_splits(name, [row[header.index(name)] for _, row in cells])]
         if len(found) > 1 and role in ("path", "label"):
             raise BadValue(
                 f"{spec} has the columns {', '.join(map(repr, found))}, any of which may be the {role}. Say which: "
@@ -159,6 +175,27 @@ def _columns(
     return columns
 
 
+def _repeated(
+    path: pathlib.Path, header: list[str], cells: list[tuple[int, list[str]]], unread: list[str]
+) -> list[str]:
+    """Returns a warning for each column that is not read and whose values repeat as those of subjects do."""
+    lines = []
+    for name in unread:
+        values = [row[header.index(name)] for _, row in cells if row[header.index(name)]]
+        times = len(values) / max(len(set(values)), 1)
+        if (
+            len(set(values)) > FEW_GROUPS
+            and times >= 1.5
+            and plain_name(name).endswith(("id", "name", "uid", "number", "no"))
+        ):
+            lines.append(
+                f"warning: the column {name!r} of {path.name} is not read, and its {len(set(values))} values repeat in "
+                f"{len(values)} lines: are these patients, machines or scenes? A split may divide them. Name it: "
+                f"columns='group={name}', in a recipe data.columns"
+            )
+    return lines
+
+
 def _is_array(path: str) -> bool:
     return measurement_kind(path) in (".npy", *MEASUREMENTS)
 
@@ -168,7 +205,30 @@ def _several(header: list[str], cells: list[tuple[int, list[str]]], options: Loa
     other = {name for names in options.columns.values() for name in names}
     usual = {name for names in ROLES.values() for name in names}
     found = columns_of_yes_and_no(header, cells)
-    return [name for name in found if name not in other and name.lower() not in usual]
+    return [name for name in found if name not in other and plain_name(name) not in usual]
+
+
+def plain_name(column: str) -> str:
+    """Returns the name of a column in lower case, without blanks, underscores and signs."""
+    return re.sub(r"[\W_]", "", column.lower())
+
+
+def read_split(column: str, cell: str) -> str | None:
+    """Returns the split that a cell says; None for none.
+
+    Args:
+        column: its name.
+        cell: as it is written.
+    """
+    if plain_name(column) != IS_VALID:
+        return split_of(cell)
+    is_valid = YES_OR_NO.get(cell.lower())
+    return None if is_valid is None else "validation" if is_valid else "train"
+
+
+def _says_splits(column: str, cells: Sequence[str]) -> bool:
+    """Returns True if a column is one of splits; one that is called so by a word of other meanings must say it."""
+    return plain_name(column) not in MAYBE_SPLIT or all(read_split(column, cell) for cell in cells)
 
 
 def _rows(
@@ -187,13 +247,14 @@ def _rows(
     for line, row in cells:
         value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
         (file,) = value["path"]
-        split = value.get("split", ("",))[0].lower()
+        (said,) = value.get("split", ("",))
+        split = read_split(columns["split"][0], said) if said else None
         if not file:
             faults.append(f"line {line} has no path")
         elif not all(value["label"]) and not may_be_empty:
             faults.append(f"line {line} has no label")
-        elif split and split not in SPLITS:
-            faults.append(f"line {line} has the split {split!r}")
+        elif said and split is None:
+            faults.append(f"line {line} has the split {said!r}")
         elif "group" in value and not value["group"][0]:
             faults.append(f"line {line} has no group")
         elif "weight" in value and (weight := read_weight(value["weight"][0])) is None:
@@ -203,12 +264,12 @@ def _rows(
             if full in seen:
                 faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
             seen[full] = line
-            rows.append(Row(line, full, value["label"], SPLITS.get(split), value.get("group", (None,))[0], weight))
+            rows.append(Row(line, full, value["label"], split, value.get("group", (None,))[0], weight))
     if faults:
         raise BadValue(
-            f"{spec}: {first_of(faults)}. Allowed is a path and a label in every line, each "
-            "file once, the splits train, validation and test, and weights that are numbers from 0 on. Correct the "
-            "lines."
+            f"{spec}: {first_of(faults)}. Allowed is a path and a label in every line (nan, NA, None and null are "
+            f"missing), each file once, splits by the words {', '.join(SPLIT_WORDS)}, and weights that are numbers "
+            "from 0 on. Correct the lines."
         )
     if not rows:
         raise BadValue(f"{spec}: {str(path)!r} has no line beside its column names. Add the examples.")

@@ -1,7 +1,9 @@
 """The labels of a table: a class, numbers, or several classes in columns of 0 and 1 or in a list in one cell."""
 
+import ast
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,8 +77,38 @@ def are_yes_and_no(rows: Sequence[Row]) -> bool:
 
 
 def divider_of(rows: Sequence[Row]) -> str:
-    """Returns what divides the labels of one cell: the first of the usual signs that any cell has."""
-    return next((sign for sign in SEPARATORS if any(sign in row.label[0] for row in rows)), SEPARATORS[0])
+    """Returns what divides the labels of one cell: the first of the usual signs that any cell has.
+
+    A blank divides names of one word, of which there are fewer than of different cells; else names have two words.
+    """
+    cells = {row.label[0] for row in rows if row.label[0]}
+    found = next((sign for sign in SEPARATORS if any(sign in cell for cell in cells)), SEPARATORS[0])
+    if found == " " and len({word for cell in cells for word in cell.split()}) >= len(cells):
+        return SEPARATORS[0]
+    return found
+
+
+def _is_list(text: str) -> bool:
+    return text.startswith("[") and text.endswith("]")
+
+
+def are_lists(rows: Sequence[Row]) -> bool:
+    """Returns True if the labels of each example are a list of Python or JSON in one cell."""
+    return any(row.label[0] for row in rows) and all(_is_list(row.label[0]) for row in rows if row.label[0])
+
+
+def _listed(spec: str, row: Row) -> list[str]:
+    """Returns the names of a cell that is a list of Python or JSON, such as "['cat', 'dog']"."""
+    try:
+        values = ast.literal_eval(row.label[0] or "[]")
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        values = None
+    if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
+        raise BadValue(
+            f"{spec}: line {row.line} has the labels {row.label[0]!r}. Allowed is a list of names such as "
+            "['cat', 'dog'], names divided by '|', or a column of 0 and 1 for each class. Write them so."
+        )
+    return [value.strip() for value in values]
 
 
 def _targets(spec: str, rows: Sequence[Row]) -> np.ndarray:
@@ -93,6 +125,13 @@ def _targets(spec: str, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _classes(spec: str, rows: Sequence[Row], options: LoadOptions) -> tuple[tuple[str, ...], np.ndarray]:
+    listed = next((row for row in rows if _is_list(row.label[0])), None)
+    if listed is not None and options.class_names is None:
+        raise BadValue(
+            f"{spec}: line {listed.line} has the label {listed.label[0]!r}, which is a list. Allowed is the name of "
+            "one class; lists are for task='multilabel' (in a recipe loss.name='multilabel_cross_entropy'). Use that, "
+            "or write a name."
+        )
     names = options.class_names or _sorted_names(spec, {row.label[0] for row in rows}, 2)
     number = {name: index for index, name in enumerate(names)}
     unknown = [row for row in rows if row.label[0] not in number]
@@ -106,8 +145,11 @@ def _several(
 ) -> tuple[tuple[str, ...], np.ndarray]:
     if are_yes_and_no(rows):
         return _from_columns(spec, rows, columns, options)
-    divider = divider_of(rows)
-    found = [[part.strip() for part in row.label[0].split(divider) if part.strip()] for row in rows]
+    if are_lists(rows):
+        found = [_listed(spec, row) for row in rows]
+    else:
+        divider = divider_of(rows)
+        found = [[part.strip() for part in row.label[0].split(divider) if part.strip()] for row in rows]
     names = options.class_names or _sorted_names(spec, {name for labels in found for name in labels}, 1)
     number = {name: index for index, name in enumerate(names)}
     labels = np.zeros((len(rows), len(names)), "float32")
@@ -144,8 +186,8 @@ def _from_columns(
 
 def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
     """Returns class names in their order: numbers by their value, words by the alphabet."""
-    are_numbers = all(text.isascii() and text.isdigit() and len(text) < 10 for text in written)
-    names = tuple(sorted(written, key=int)) if are_numbers else tuple(sorted(written))
+    are_numbers = all(re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", text, re.ASCII) for text in written)
+    names = tuple(sorted(written, key=lambda text: (float(text), text))) if are_numbers else tuple(sorted(written))
     if len(names) < fewest:
         told = f"one class, {names[0]!r}" if names else "no class in any line"
         raise BadValue(f"{spec} has {told}. Allowed are {fewest} or more classes. Check its column.")

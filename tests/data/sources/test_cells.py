@@ -1,0 +1,86 @@
+"""Cells as people write them: missing values, lists, grades, signs of spreadsheets."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from keras_resnet import data  # noqa: E402
+from keras_resnet.data.sources.cells import MISSING  # noqa: E402
+from tests.data.sources.test_shards import picture  # noqa: E402
+from tests.data.sources.test_table import write_table  # noqa: E402
+
+
+@pytest.fixture
+def root(tmp_path):
+    for index in range(24):
+        (tmp_path / f"{index:02d}.png").write_bytes(picture(index, "PNG", (8, 8)))
+    return tmp_path
+
+
+def load(root, labels, header=("path", "label"), **options):
+    rows = [(f"{index:02d}.png", labels[index % len(labels)]) for index in range(24)]
+    options = {"validation_fraction": 0, "test_fraction": 0, **options}
+    return data.load(f"csv:{write_table(root / 't.csv', header, rows)}", **options)
+
+
+def test_what_is_missing_is_what_pandas_reads_as_missing():
+    # pandas 2.2, `pandas.read_csv`, na_values.
+    pandas = {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"}
+    assert {*MISSING, ""} == pandas | {"N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"}
+
+
+@pytest.mark.parametrize("cell", ["nan", "NA", "N/A", "null", "None", "NaN"])
+def test_a_missing_label_is_no_class(root, cell):
+    with pytest.raises(ValueError, match=r"line 4 has no label.*\(nan, NA, None and null are missing\)"):
+        load(root, ("cat", "dog", cell))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (("10.0", "2.0", "0.0", "11.0"), ("0.0", "2.0", "10.0", "11.0")),
+        (("1", "-2", "0", "2"), ("-2", "0", "1", "2")),
+        (("b", "10", "a"), ("10", "a", "b")),
+    ],
+)
+def test_grades_stand_in_their_order(root, labels, names):
+    assert load(root, labels).class_names == names
+
+
+@pytest.mark.parametrize("form", ["['cat', 'dog']", '["cat", "dog"]'])
+def test_lists_are_several_labels_and_no_class(root, form):
+    found = load(root, (form, "['cat']", "[]"), task="multilabel")
+    assert found.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(found.split("train").labels[:3], [[1, 1], [1, 0], [0, 0]])
+    with pytest.raises(ValueError, match="which is a list. Allowed is the name of one class"):
+        load(root, (form, "['cat']"))
+    with pytest.raises(ValueError, match=r"line 2 has the labels '\[1 0 1\]'"):
+        load(root, ("[1 0 1]",), task="multilabel")
+
+
+def test_names_of_two_words_stay_whole_and_lists_of_words_are_divided(root):
+    assert load(root, ("hot dog", "cat", "hot dog"), task="multilabel").class_names == ("cat", "hot dog")
+    # As Planet's Amazon set writes them: few words in many combinations.
+    found = load(root, ("haze water", "clear water", "haze road", "clear road", "clear"), task="multilabel")
+    assert found.class_names == ("clear", "haze", "road", "water")
+
+
+def test_names_that_are_nearly_one_are_warned_of(root):
+    labels = ("Cat", "cat", "caf\u00e9", "cafe\u0301", "dog")
+    report = load(root, labels).report
+    assert sum("differ by case, Unicode form or zeros alone" in line for line in report) == 2
+    assert any("'01', '1'" in line for line in load(root, ("1", "01", "2")).report)
+    assert not any("differ by case" in line for line in load(root, ("cat", "dog")).report)
+
+
+def test_what_spreadsheets_and_pandas_write_is_read(root):
+    lines = [f"{index:02d}.png,{'cat' if index % 2 == 0 else 'dog'}" for index in range(24)]
+    # As DataFrame.to_csv(path) writes a frame with its index.
+    (root / "index.csv").write_text("\n".join([",path,label", *(f"{i},{line}" for i, line in enumerate(lines))]))
+    (root / "comma.csv").write_text("\n".join(f"{line}," for line in ["path,label", *lines]))
+    (root / "excel.csv").write_text("\n".join(["sep=;", *(line.replace(",", ";") for line in ["path,label", *lines])]))
+    expected = load(root, ("cat", "dog"))
+    for name in ("index", "comma", "excel"):
+        found = data.load(f"csv:{root}/{name}.csv", validation_fraction=0, test_fraction=0)
+        assert found.class_names == expected.class_names and found.sizes == expected.sizes
