@@ -189,7 +189,8 @@ def open_features(run_or_model: Any) -> Trained:
         run_or_model: as for `open_trained`.
     """
     if isinstance(run_or_model, keras.Model):
-        return Trained(run_or_model, preprocessing.for_model(run_or_model), None)
+        model = models.with_normalization(run_or_model)
+        return Trained(model, preprocessing.for_model(model), None)
     if isinstance(run_or_model, Run):
         return Trained(run_or_model.model, run_or_model.record, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
@@ -213,7 +214,7 @@ def open_features(run_or_model: Any) -> Trained:
             f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder, a .keras file and "
             "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
-    model = load_model_file(path)
+    model = models.with_normalization(load_model_file(path))
     return Trained(model, preprocessing.for_model(model), None)
 
 

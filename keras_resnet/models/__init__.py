@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.precision import to_float32 as to_float32
     from keras_resnet.models.pretrained import Pretrained as Pretrained
     from keras_resnet.models.pretrained import pretrained_model as pretrained_model
+    from keras_resnet.models.pretrained import with_normalization as with_normalization
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -41,7 +42,7 @@ HOMES = {
     "inside": ("activations",),
     "info": ("Cost", "ModelInfo", "model_info"),
     "memory": ("recompute",),
-    "pretrained": ("Pretrained", "pretrained_model"),
+    "pretrained": ("Pretrained", "pretrained_model", "with_normalization"),
     "precision": ("compute_dtype", "to_float32"),
 }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
+from keras_resnet.preprocessing.model_record import normalization_of_weights
 from keras_resnet.preprocessing.record import INPUTS, as_record
 from keras_resnet.weights.adaptation import adapt_normalization, check_input
 from keras_resnet.weights.architecture import architecture_of
@@ -185,6 +187,32 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
     image = keras.Input((*(found.record.image_size or (None, None)), found.channels), name="image", dtype="float32")
     scaled = InputNormalization(**found.preprocessing)(image)
     return found.build(build_resnet, variant, {"input_tensor": scaled, "classifier_activation": None})
+
+
+def with_normalization(model: keras.Model) -> keras.Model:
+    """Returns a network that takes pixels as files have them; the model itself if it does already.
+
+    A network of the constructors with weights takes what these were trained on, and carries how to make that of pixels.
+
+    Args:
+        model: a Keras model.
+    """
+    layer = normalization_of_weights(model)
+    if layer is None:
+        return model
+    image = keras.Input(model.input_shape[1:], name="image", dtype="float32")
+    x = layer(image)
+    if all(after.input is before.output for before, after in itertools.pairwise(model.layers)):
+        copy = keras.models.clone_model(model)
+        for child in copy.layers[1:]:
+            x = child(x)
+    else:
+        copy = model
+        x = model(x)
+    # Once more, so that every layer has been called once.
+    flat = keras.models.clone_model(keras.Model(image, x, name=model.name))
+    flat.set_weights(model.get_weights())
+    return flat
 
 
 def _of_ours(

@@ -173,6 +173,17 @@ def _of_weights(model: keras.Model) -> InputNormalization | None:
     return None
 
 
+def normalization_of_weights(model: keras.Model) -> InputNormalization | None:
+    """Returns the layer that a network with loaded weights needs before it and does not hold; None where none is missing.
+
+    Args:
+        model: a Keras model.
+    """
+    first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
+    # Whatever else stands before the stem takes its place.
+    return _of_weights(model) if isinstance(first, Stem) else None
+
+
 def _normalizations(model: keras.Model) -> Iterator[Any]:
     for layer in model.layers:
         if isinstance(layer, InputNormalization):

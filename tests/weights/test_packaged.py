@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import keras_resnet
 from keras_resnet import ResNet18, evaluation, list_weights, models, preprocessing
 from keras_resnet.cli import main
 
@@ -84,3 +86,26 @@ print(keras_resnet.ResNet18(weights="cifar10").count_params())
 def test_the_accuracy_is_that_of_the_card(real_data):
     scores = evaluation.evaluate("resnet18:cifar10", "tfds:cifar10", data_dir=real_data / "tfds", split="test")
     assert scores["examples"] == 10_000 and scores["accuracy"] == pytest.approx(0.8667, abs=0.002)
+
+
+def test_a_network_of_the_constructor_gets_the_pixels_that_its_weights_were_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), "uint8")).save(tmp_path / f"{index}.png")
+    pictures = sorted(tmp_path.glob("*.png"))
+    expected = evaluation.predict("resnet18:cifar10", pictures, top=10)
+    plain = keras_resnet.ResNet18(weights="cifar10", input_shape=(32, 32, 3))
+    plain.save(tmp_path / "plain.keras")
+    for source in (plain, tmp_path / "plain.keras"):
+        for found, wanted in zip(evaluation.predict(source, pictures, top=10), expected, strict=True):
+            probabilities = {row["name"]: row["probability"] for row in wanted["classes"]}
+            assert {row["name"]: row["probability"] for row in found["classes"]} == pytest.approx(
+                probabilities, abs=1e-5
+            )
+    # What stands before the network already takes pixels: nothing is done twice.
+    layer = preprocessing.for_model(plain).normalization
+    image = keras.Input((32, 32, 3))
+    scaled = keras.layers.Normalization(mean=layer.mean, variance=np.square(layer.std))(image)
+    own = keras_resnet.ResNet18(weights="cifar10", input_tensor=scaled)
+    found = evaluation.predict(own, pictures, top=1)
+    assert [row["classes"][0]["name"] for row in found] == [row["classes"][0]["name"] for row in expected]
