@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 from keras_resnet import models, weights
 from keras_resnet.arguments import choose
@@ -43,6 +44,10 @@ def convert(
     choose("model", model, models.VARIANTS)
     found = models.Pretrained.of(model, path)
     # Of any size: nothing that is stored follows from the size of the images.
-    given = {"include_top": found.classes is not None, "input_shape": (*(None,) * found.rank, found.channels)}
+    given: dict[str, Any] = {
+        "include_top": found.classes is not None,
+        "input_shape": (*(None,) * found.rank, found.channels),
+    }
+    given["classifier_activation"] = None
     network = found.build(build_resnet, model, given)
     return weights.save_weights(network, out, names=names, preprocessing=found.preprocessing)

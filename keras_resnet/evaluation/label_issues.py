@@ -123,7 +123,8 @@ def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.n
     ])  # fmt: skip
     confident = np.where(probabilities >= usual, probabilities, -np.inf)
     counted = confident.argmax(axis=1)
-    issues = np.isfinite(confident.max(axis=1)) & (counted != labels)
+    # As cleanlab does, none whose label is the most probable class.
+    issues = np.isfinite(confident.max(axis=1)) & (counted != labels) & (probabilities.argmax(axis=1) != labels)
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -np.inf
     return quality, np.where(issues, counted, others.argmax(axis=1)), issues

@@ -174,7 +174,7 @@ def _of_weights(model: keras.Model) -> InputNormalization | None:
 
 
 def normalization_of_weights(model: keras.Model) -> InputNormalization | None:
-    """Returns the layer that a network with loaded weights needs before it and does not hold; None where none is missing.
+    """Returns the layer that a network with loaded weights needs before it; None where it holds one, or needs none.
 
     Args:
         model: a Keras model.

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -264,6 +264,9 @@ class Recipe:
 
     def _refuse_without_effect(self, key: str) -> None:
         title, _, name = key.partition(".")
+        needed, is_there = NEEDED.get(key, ("", lambda recipe: True))
+        if getattr(getattr(self, title), name) != recipe_fields()[key].default and not is_there(self):
+            raise BadValue(f"{key} has no effect without {needed}. Leave it out, or set {needed}.")
         readers = TABLES[title].readers(name)
         chosen = getattr(getattr(self, title), "name", None)
         if readers is not None and chosen not in readers:
@@ -271,6 +274,17 @@ class Recipe:
                 f"{key} has no effect with {title}.name={chosen!r}. It is read with {', '.join(map(repr, readers))}. "
                 f"Leave it out, or set {title}.name."
             )
+
+
+# Fields that have an effect where another one is set -> that one, and whether it is.
+_POLICY: tuple[str, Callable[[Recipe], bool]] = ("augment.policy", lambda recipe: recipe.augment.policy != "none")
+NEEDED: dict[str, tuple[str, Callable[[Recipe], bool]]] = {
+    "model.adapt_weights": ("model.weights", lambda recipe: bool(recipe.model.weights)),
+    **dict.fromkeys(("augment.policy_strength", "augment.policy_ops", "augment.policy_std"), _POLICY),
+    "augment.mix_probability": ("augment.mixup or augment.cutmix", lambda recipe: recipe.augment.mixes),
+    "data.progressive_until": ("data.progressive_from", lambda recipe: recipe.data.progressive_from < 1.0),
+    "data.crop_fraction": ("data.crop", lambda recipe: recipe.data.crop != "none"),
+}
 
 
 def compare_recipes(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:

@@ -1,11 +1,13 @@
 """`Resume`: what a run of `training.fit` does against kills, for a plain `model.fit` of any Keras model."""
 
 import contextlib
+import hashlib
 import inspect
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -123,6 +125,14 @@ class Resume(keras.callbacks.Callback):
             )
         if not model.built:
             raise BadValue("The model has no weights yet. A state needs them. Give the model an Input, or call build.")
+        callbacks = self._arguments_of_fit().get("callbacks")
+        others = [*self.follow, *getattr(callbacks, "callbacks", callbacks or ())]
+        if any(getattr(callback, "restore_best_weights", False) for callback in others):
+            raise BadValue(
+                "A callback has restore_best_weights=True. The weights that it keeps are not saved, and a training "
+                "that goes on would end with others. Leave it out, and add keras.callbacks.ModelCheckpoint(path, "
+                "save_best_only=True) instead."
+            )
         held = _HELD.setdefault(os.path.realpath(self.folder), contextlib.ExitStack())
         held.close()
         held.enter_context(locked(self.folder))
@@ -149,7 +159,8 @@ class Resume(keras.callbacks.Callback):
             )
         if newest is not None:
             saved, values = newest
-            changed = differences(saved["identity"], identity)
+            known = {key: value for key, value in identity.items() if key not in LATER or key in saved["identity"]}
+            changed = differences(saved["identity"], known)
             if changed:
                 raise BadValue(
                     f"{os.fspath(self.folder)!r} holds the state of another training; differing: {'; '.join(changed)}. "
@@ -252,12 +263,20 @@ class Resume(keras.callbacks.Callback):
         model.train_function = train_function
 
     def _is_running(self, frame: Any) -> bool:
-        """Returns whether a frame is inside the `fit` of this model."""
+        return self._fit_around(frame) is not None
+
+    def _fit_around(self, frame: Any) -> Any:
+        """Returns the frame of this model's `fit` around another frame; None for none."""
         while frame is not None:
             if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self.model:
-                return True
+                return frame
             frame = frame.f_back
-        return False
+        return None
+
+    def _arguments_of_fit(self) -> dict[str, Any]:
+        """Returns what `fit` was given, which Keras tells no callback."""
+        frame = self._fit_around(sys._getframe())
+        return {} if frame is None else dict(frame.f_locals)
 
     def _counted(self) -> dict[str, Any]:
         """Returns the numbers of the callbacks that are followed, but for what they were made with."""
@@ -281,17 +300,69 @@ class Resume(keras.callbacks.Callback):
             if isinstance(loss, str)
             else getattr(loss, "name", getattr(loss, "__name__", str(type(loss)))),
             "precision": model.dtype_policy.name,
+            "layers": _layers_of(model),
+            "compile": _compile_config(model),
+            "data": _data_identity(self._arguments_of_fit()),
             "steps_per_epoch": self.params["steps"],
             "followed": [type(callback).__name__ for callback in self.follow],
         }
         return json.loads(json.dumps(told, default=lambda value: str(type(value))))
 
 
+# Parts of the identity that states of earlier versions lack.
+LATER = ("layers", "compile", "data")
+# Rows of an array that stand for it: a hash of all would take seconds.
+HASHED_ROWS = 256
+
+
 def _unnamed(config: Any) -> Any:
-    """Returns the configuration of an optimizer without names, in which Keras counts the objects of a process."""
+    """Returns a configuration without names and seeds, which differ from process to process."""
+    if isinstance(config, (list, tuple)):
+        return [_unnamed(value) for value in config]
     if not isinstance(config, dict):
         return config
-    return {key: _unnamed(value) for key, value in config.items() if key not in ("name", "shared_object_id")}
+    left_out = ("name", "shared_object_id", "seed", "inbound_nodes", "build_config")
+    return {key: _unnamed(value) for key, value in config.items() if key not in left_out}
+
+
+def _layers_of(model: keras.Model) -> dict[str, Any]:
+    """Returns the configuration of every layer, by its place and kind; nested models are entered."""
+    found: dict[str, Any] = {}
+    for number, layer in enumerate(getattr(model, "layers", ())):
+        if isinstance(layer, keras.Model):
+            found |= {f"{number}.{key}": config for key, config in _layers_of(layer).items()}
+            continue
+        try:
+            config = layer.get_config()
+        except Exception:  # of a layer of the user's own that has none
+            config = {}
+        found[f"{number} {type(layer).__name__}"] = _unnamed(config)
+    return found
+
+
+def _compile_config(model: keras.Model) -> Any:
+    """Returns losses, metrics and their weights as `compile` was given them."""
+    try:
+        config = model.get_compile_config() or {}
+    except Exception:  # of objects that Keras cannot serialize
+        return {}
+    return _unnamed({key: value for key, value in config.items() if key != "optimizer"})
+
+
+def _data_identity(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what tells the data of a `fit` from others: arrays by their first rows, datasets by their elements."""
+    weights = arguments.get("class_weight") or {}
+    found: dict[str, Any] = {"class_weight": {str(label): float(weight) for label, weight in weights.items()}}
+    for name in ("x", "y", "sample_weight"):
+        value = arguments.get(name)
+        spec = getattr(value, "element_spec", None)
+        if spec is not None:
+            found[name] = str(spec)
+        for number, array in enumerate(keras.tree.flatten(value)):
+            if isinstance(array, np.ndarray):
+                digest = hashlib.sha256(np.ascontiguousarray(array[:HASHED_ROWS]).tobytes()).hexdigest()[:16]
+                found[f"{name} {number}"] = f"{array.dtype} {array.shape}, rows {digest}"
+    return found
 
 
 def _place_of(saved: dict[str, Any]) -> tuple[int, int]:

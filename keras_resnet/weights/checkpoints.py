@@ -25,8 +25,9 @@ STORAGES = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
 }
-# Under which training scripts keep the weights: PyTorch's own examples, timm, torchvision's references, Lightning.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+# Under which training scripts keep the weights: timm, torchvision's references, PyTorch's own examples, Lightning.
+# Averaged weights come first, as timm loads them.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
 MOST_BYTES_OF_PICKLE = 64 * 2**20
 
 
@@ -109,7 +110,8 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
 
 def _state_dict(found: Any, where: str) -> dict[str, StoredTensor]:
     """Returns the tensors in the first dict that holds any, of those that training scripts write."""
-    for candidate in (found, *(found.get(key) for key in WRAPPERS if isinstance(found, dict))):
+    # The outer one last: beside the weights a tensor may stand in it, such as the best accuracy.
+    for candidate in (*(found.get(key) for key in WRAPPERS if isinstance(found, dict)), found):
         if isinstance(candidate, dict):
             tensors = {str(name): value for name, value in candidate.items() if isinstance(value, StoredTensor)}
             if tensors:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.preprocessing import InputNormalization
-from keras_resnet.weights.architecture import architecture_of
+from keras_resnet.weights.architecture import HEAD, architecture_of
 from keras_resnet.weights.checkpoints import read_checkpoint
 from keras_resnet.weights.model_file import load_model_file
 
@@ -177,7 +177,17 @@ def _open_keras(path: pathlib.Path) -> TensorFile:
     if layers and layers[0].record is not None:
         kept = ("scheme", "mean", "std", "record")
         metadata[RECORD] = json.dumps({name: layers[0].get_config()[name] for name in kept})
-    return TensorFile(path, shapes, dtypes, lambda name: keras.ops.convert_to_numpy(variables[name]), metadata)
+    last = model.layers[-1]
+
+    def read(name: str) -> np.ndarray:
+        values = keras.ops.convert_to_numpy(variables[name])
+        if not isinstance(last, keras.layers.Rescaling) or name.partition("/")[0] != HEAD:
+            return values
+        # The units of a regression's targets, which the network alone has in its head.
+        scaled = values * np.asarray(last.scale)
+        return np.asarray(scaled if name.endswith("kernel") else scaled + np.asarray(last.offset), values.dtype)
+
+    return TensorFile(path, shapes, dtypes, read, metadata)
 
 
 def _open_checkpoint(path: pathlib.Path) -> TensorFile:

@@ -69,7 +69,7 @@ def load_weights(
     """
     file = file if isinstance(file, TensorFile) else open_tensors(file)
     where = f"weights={os.fspath(file.path)!r}"
-    names = strip_prefix(name for name in file.shapes if not name.endswith(IGNORED_SUFFIXES))
+    names = strip_prefix(file.shapes)
     key = naming_of(names)
     naming, architecture = NAMINGS[key], architecture_of(model)
     check_architecture(where, architecture_in(file), architecture)

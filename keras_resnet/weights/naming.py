@@ -8,7 +8,7 @@ import numpy as np
 
 NORM_TO_TORCH = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 # What PyTorch counts and no network computes with.
-IGNORED_SUFFIXES = ("num_batches_tracked",)
+IGNORED_SUFFIXES = ("num_batches_tracked", "n_averaged")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ def strip_prefix(names: Iterable[str]) -> dict[str, str]:
 
     `torch.nn.DataParallel` writes "module.", Lightning "model.", `torch.compile` "_orig_mod."; all names must have it.
     """
-    found = {name: name for name in names}
+    found = {name: name for name in names if not name.endswith(IGNORED_SUFFIXES)}
     for prefix in ("module.", "_orig_mod.", "model.", "backbone.", "net.") * 2:
         if found and all(name.startswith(prefix) for name in found):
             found = {name[len(prefix) :]: original for name, original in found.items()}

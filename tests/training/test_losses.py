@@ -192,17 +192,24 @@ def test_the_asymmetric_loss_is_the_formula(powers):
         assert np.isfinite(float(value)) and np.isfinite(tape.gradient(value, logits).numpy()).all()
 
 
-def test_the_area_while_training_is_keras_own_and_scikit_learns():
+@pytest.mark.parametrize("shift", [0.0, -12.0], ids=["usual", "rare findings"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_area_while_training_is_that_of_scikit_learn(shift, weighted):
     metrics = pytest.importorskip("sklearn.metrics")
     from keras_resnet.training.label_losses import MeanRocAuc
 
     rng = np.random.default_rng(0)
-    truth = (rng.random((500, 3)) < 0.4).astype("float32")
-    logits = (rng.normal(size=truth.shape) + truth).astype("float32")
-    metric = MeanRocAuc(3)
+    truth = (rng.random((500, 4)) < (0.4, 0.4, 0.02, 0.0)).astype("float32")  # the last class is absent
+    logits = (rng.normal(size=truth.shape) + truth + shift).astype("float32")  # at -12 all probabilities are below 1e-4
+    weights = rng.uniform(0, 3, 500).astype("float32") if weighted else None
+    metric = MeanRocAuc(4)
     for start in range(0, 500, 100):
-        metric.update_state(truth[start : start + 100], logits[start : start + 100])
-    assert float(metric.result()) == pytest.approx(metrics.roc_auc_score(truth, logits), abs=5e-3)
+        rows = slice(start, start + 100)
+        metric.update_state(truth[rows], logits[rows], None if weights is None else weights[rows])
+    known = [metrics.roc_auc_score(truth[:, place], logits[:, place], sample_weight=weights) for place in range(3)]
+    assert float(metric.result()) == pytest.approx(np.mean(known), abs=1e-3)
+    metric.reset_state()
+    assert float(metric.result()) == 0.0
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])

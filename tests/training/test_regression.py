@@ -8,6 +8,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
 from keras_resnet import cli, evaluation, training  # noqa: E402
+from keras_resnet.evaluation.conversion import convert  # noqa: E402
 
 WORDS = {"model.width": 4, "train.epochs": 10, "train.batch_size": 16}
 
@@ -79,6 +80,20 @@ def test_every_reader_answers_in_the_units_of_the_data(examples, tmp_path):
     exported = keras_resnet.export(run, format="savedmodel", out=tmp_path / "net")
     serve = tf.saved_model.load(str(exported.path / "1")).signatures["serving_default"]
     assert np.abs(serve(images=tf.constant(held, tf.float32))["values"].numpy() - expected).max() < 1e-3
+
+
+def test_weights_of_a_regression_keep_its_units(examples, tmp_path):
+    images, targets = examples
+    run = trained(tmp_path, images, targets[:, 0] * 500 + 755, **{"train.epochs": 1})
+    expected = run.model.predict(images, verbose=0)
+    assert np.abs(expected).min() > 100
+    convert(run.path, tmp_path / "net.safetensors")
+    for weights in (run.path / "best.keras", tmp_path / "net.safetensors"):
+        plain = keras_resnet.ResNet10(
+            weights=weights, classes=1, classifier_activation=None, input_shape=images.shape[1:]
+        )
+        found = evaluation.open_trained(plain, task="regression").model.predict(images, verbose=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -229,6 +229,48 @@ def test_what_cannot_go_on_is_refused(tmp_path):
         network().fit(data, steps_per_epoch=8, epochs=3, callbacks=[stale], shuffle=False, verbose=0)
 
 
+def changed_network(dropout=0.5, activation=None, loss="mse", metrics=("mae",), rate=0.1):
+    keras.utils.set_random_seed(3)
+    dense = keras.layers.Dense(2, activation=activation)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(dropout, seed=0), dense])
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), loss, metrics=list(metrics))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "fit", "named"),
+    [
+        ({"dropout": 0.3}, {}, r"Dropout\.rate: 0\.5 in the folder, 0\.3 now"),
+        ({"activation": "relu"}, {}, r"Dense\.activation"),
+        ({"loss": "mae"}, {}, "loss: 'mse' in the folder, 'mae' now"),
+        ({"metrics": ("mse",)}, {}, r"compile\.metrics"),
+        ({"rate": 0.2}, {}, r"optimizer\.config\.learning_rate"),
+        ({}, {"y": X[:, 2:]}, r"data\.y 0"),
+        ({}, {"x": X[::-1].copy()}, r"data\.x 0"),
+        ({}, {"class_weight": {0: 2.0, 1: 1.0}}, r"data\.class_weight\.0"),
+        ({}, {"sample_weight": np.ones(16)}, r"data\.sample_weight 0"),
+        ({}, {"batch_size": 4}, "steps_per_epoch"),
+    ],
+    ids=["dropout", "activation", "loss", "metrics", "rate", "labels", "data", "classes", "weights", "batch"],
+)
+def test_a_training_that_is_another_one_is_refused_by_name(tmp_path, model, fit, named):
+    def train(model, epochs, x=X, y=X[:, :2], **words):
+        words = {**WORDS, "callbacks": [training.Resume(tmp_path)], **words}
+        return changed_network(**model).fit(x, y, epochs=epochs, **words)
+
+    train({}, 1)
+    with pytest.raises(ValueError, match=f"another training; differing: .*{named}"):
+        train(model, 2, **fit)
+    assert len(train({}, 2).history["loss"]) == 2  # and the same one goes on
+
+
+def test_a_callback_that_keeps_weights_of_its_own_is_refused(tmp_path):
+    early = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    for callbacks in ([early, training.Resume(tmp_path)], [early, training.Resume(tmp_path, follow=[early])]):
+        with pytest.raises(ValueError, match="restore_best_weights=True.*ModelCheckpoint"):
+            network().fit(X, X[:, :2], callbacks=callbacks, **WORDS)
+
+
 def test_two_fits_cannot_share_a_folder(tmp_path):
     held = training.folder.locked(tmp_path)
     with held, pytest.raises(ValueError, match="in use by process"):

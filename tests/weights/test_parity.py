@@ -138,6 +138,12 @@ def checkpoint(path, tensors, wrap=lambda found: found):
             archive.writestr(f"net/data/{number}", array.astype("float32").tobytes())
 
 
+def _others(found):
+    """Other weights of the same shapes: two layers of one shape are exchanged."""
+    names = [name for name in found if name.startswith("layer1.") and name.endswith("conv1.weight")]
+    return {**found, names[0]: found[names[1]], names[1]: found[names[0]]}
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -145,8 +151,23 @@ def checkpoint(path, tensors, wrap=lambda found: found):
         lambda found: {"epoch": 3, "state_dict": {f"module.{name}": one for name, one in found.items()}},
         lambda found: {"model": found, "optimizer": {"state": {}}},
         lambda found: {"state_dict": {f"model.{name}": one for name, one in found.items()}, "hyper_parameters": {}},
+        # The average is what timm loads, and what torchvision's references evaluate.
+        lambda found: {"state_dict": _others(found), "state_dict_ema": found},
+        lambda found: {
+            "model": _others(found),
+            "model_ema": {"n_averaged": found["bn1.bias"], **{f"module.{name}": one for name, one in found.items()}},
+        },
+        lambda found: {"best_acc1": found["bn1.bias"], "state_dict": {f"module.{n}": one for n, one in found.items()}},
     ],
-    ids=["state dict", "timm", "torchvision", "lightning"],
+    ids=[
+        "state dict",
+        "timm",
+        "torchvision",
+        "lightning",
+        "timm's average",
+        "torchvision's average",
+        "imagenet example",
+    ],
 )
 def test_a_checkpoint_of_ones_own_training_in_pytorch_is_read_without_it(tmp_path, wrap):
     expected, shapes = golden("resnet18")
