@@ -16,20 +16,19 @@ TEST_DATA := .test-data
 # A file goes to one worker, so that what its tests share is made once.
 SPREAD := -n $(WORKERS) --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(SPREAD)
+# What shows that another backend computes the same: Keras's own harness, recorded logits, weights of other libraries.
+BACKEND_TESTS := tests/test_keras_harness.py tests/models/test_zoo.py tests/weights/test_parity.py
+BACKEND_NAMES := test_a_layer or every_backend or test_a_file_of
+# Before a release: everything that runs without TensorFlow.
 CORE_TESTS := tests/blocks tests/models tests/preprocessing tests/explain/test_gradients.py tests/weights/test_loading.py \
-  tests/weights/test_parity.py tests/weights/test_adaptation.py
+  tests/weights/test_parity.py tests/weights/test_adaptation.py tests/test_keras_harness.py
 # What compiles every operation by itself takes minutes for these; other tests of the same kind stay.
 LEFT_OUT := --ignore tests/models/test_drawing.py --ignore tests/models/test_info.py \
-  --deselect tests/models/test_saving.py::test_a_saved_model_gives_bit_equal_outputs_in_a_fresh_process \
-  --deselect tests/models/test_fuse.py::test_the_dtype_policy_is_kept \
-  --deselect tests/models/test_fuse.py::test_every_argument_of_a_model_is_kept \
-  --deselect tests/models/test_fuse.py::test_resnet50_of_full_width_keeps_the_names_of_its_layers \
-  --deselect tests/models/test_zoo.py::test_other_rows_have_the_parameters_of_torchvision_and_timm \
-  --deselect tests/models/test_zoo.py::test_v1_and_v2_have_the_parameters_of_keras_applications
+  -k 'not (test_a_training_that_recomputes and (v2 or pool or drop_path_rate or input_shape))'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart sweep test test-slow test-all test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
+.PHONY: help quickstart sweep test test-slow test-all test-all-jax test-all-torch test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -93,14 +92,17 @@ test: .venv/complete-dev  ## the default tier, offline, 6 minutes on two cores
 test-slow: .venv/complete-dev  ## the slow tier
 	$(PYTEST) -m "slow and not exhaustive and not data"
 
-test-all: .venv/complete-dev  ## the exhaustive tier, before a release, an hour on two cores
+test-all: .venv/complete-dev  ## the exhaustive tier and whole folders on JAX and PyTorch, before a release
 	$(PYTEST) -m "exhaustive and not data"
+	$(MAKE) test-all-jax test-all-torch
 
-test-backends: test-jax test-torch  ## blocks, models and preprocessing on JAX and on PyTorch, without TensorFlow
+test-backends: test-jax test-torch  ## layers, networks and weights on JAX and on PyTorch, without TensorFlow
 
 test-jax test-torch: test-%: .venv-%/complete
-	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(SPREAD) $(CORE_TESTS) $(LEFT_OUT) \
-	  -k 'not (test_a_training_that_recomputes and (v2 or pool or drop_path_rate or input_shape))'
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(SPREAD) $(BACKEND_TESTS) -k "$(BACKEND_NAMES)"
+
+test-all-jax test-all-torch: test-all-%: .venv-%/complete
+	KERAS_BACKEND=$* .venv-$*/bin/python -m pytest $(SPREAD) $(CORE_TESTS) $(LEFT_OUT)
 
 # Warnings of other versions are those versions' own; errors and numbers are ours.
 test-oldest test-newest: test-%: .venv-%/complete  ## the default tier on the oldest and the newest versions allowed

@@ -26,6 +26,7 @@ def test_reading_counts_images_and_has_no_share():
     assert found.images_per_second > 8 and found.share_of_peak is None and "GFLOP" not in str(found)
 
 
+@pytest.mark.slow
 def test_the_command_prints_json(capsys):
     words = ["benchmark", "--model", "resnet18", "--mode", "infer", "--input-size", "16", "--batch-size", "1", "--json"]
     assert main(words) == 0

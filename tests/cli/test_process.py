@@ -106,6 +106,7 @@ def test_a_bug_shows_its_traceback(tmp_path):
     assert "Traceback" in done.stderr and "KeyError: 'missing'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_package_as_a_program_runs_the_same_commands(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "keras_resnet", "list"]

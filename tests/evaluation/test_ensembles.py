@@ -150,6 +150,7 @@ def test_mcnemar_is_the_exact_binomial_test_and_holds_its_level():
     assert np.mean(rejected) < 0.06
 
 
+@pytest.mark.slow
 def test_other_data_or_classes_have_no_difference(runs, tmp_path):
     spec = f"npz:{tmp_path / 'd.npz'}"
     images, labels = runs[0].dataset.arrays("test")

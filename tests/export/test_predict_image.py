@@ -106,6 +106,7 @@ def _record_in(path, name):
     return json.loads(bytes(model.buffers[entry.buffer].data))
 
 
+@pytest.mark.slow
 def test_whole_numbers_in_and_out_for_microcontrollers(run, pictures, tmp_path):
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     exported = keras_resnet.export(run, format="litert", quantize="int8-all", out=tmp_path / "net.tflite")

@@ -99,6 +99,7 @@ def test_signals_and_volumes_have_a_page_too(shape, tmp_path, parsed):
     assert len(parsed(text).links) == len(evaluation.mistakes(run, top=12)) > 0
 
 
+@pytest.mark.slow
 def test_a_regression_has_errors_and_a_diagonal_instead(tmp_path):
     spec = arrays(tmp_path, (8, 8, 1), "numbers", weights=np.arange(40) % 3)
     small = {**SMALL, "train.epochs": 1, "train.batch_size": 16, "loss.name": "mse"}

@@ -65,6 +65,7 @@ def test_the_command_writes_it(search, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "a.html")
 
 
+@pytest.mark.slow
 def test_a_mistake_is_named(search, tmp_path):
     with pytest.raises(ValueError, match="neither a run, a cross-validation nor a search"):
         report.write_report(tmp_path, tmp_path / "a.html")

@@ -54,6 +54,7 @@ def test_prices_are_learned_as_fractions_are(examples, tmp_path, factor, offset)
     assert scaled.history["mae"][0] == pytest.approx(factor * plain.history["mae"][0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_loss_is_hubers_of_standardized_targets(examples, tmp_path):
     images, targets = examples
     run = trained(tmp_path, images, targets * 70 + 20, **{"loss.delta": 0.5, "train.epochs": 1})

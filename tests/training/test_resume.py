@@ -189,6 +189,7 @@ def test_a_state_is_a_safetensors_file_that_needs_nothing_of_ours(whole):
     assert hashlib.sha256(content.replace(digest.encode(), b"0" * 64)).hexdigest() == digest
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_format_of_states_goes_on(whole, tmp_path):
     shutil.copytree(whole.path, tmp_path / "run")
     for path in state_file.newest_first(tmp_path / "run" / "last"):

@@ -85,6 +85,7 @@ class Skipping(Accumulating):
         return batches
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_the_planned_one_is_a_bug_and_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="planned"):
         training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=SMALL, model_class=Skipping, verbose=0)

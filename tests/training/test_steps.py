@@ -148,6 +148,7 @@ def test_weights_make_rare_classes_count_alike(tmp_path):
     assert chances["none"] < 0.3 < chances["weights"]
 
 
+@pytest.mark.slow
 def test_labels_that_are_mixed_train_and_validate(tmp_path):
     run = fitted(tmp_path, **{"augment.mixup": 0.2, "augment.cutmix": 1.0, "augment.repeats": 2})
     assert 0 < run.history["val_accuracy"][-1] <= 1 and np.isfinite(run.history["loss"]).all()

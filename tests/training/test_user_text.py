@@ -45,6 +45,7 @@ def test_names_that_would_move_a_terminals_cursor_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise RuntimeError("no font")

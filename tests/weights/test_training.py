@@ -26,6 +26,7 @@ def first(tmp_path_factory):
     return run, folder / "digits.safetensors"
 
 
+@pytest.mark.slow
 def test_the_same_classes_go_on_where_the_weights_ended(first, tmp_path):
     run, path = first
     again = training.fit("quick", model="resnet10", out=tmp_path / "run", weights=path, overrides=STILL, verbose=0)
@@ -118,6 +119,7 @@ def test_published_weights_are_listed(capsys):
     assert capsys.readouterr().out.count("\n") == len(weights.list_weights()) + 1
 
 
+@pytest.mark.slow
 def test_grey_data_begin_with_weights_of_colors(tmp_path):
     overrides = {"model.weights": "cifar10", "train.epochs": 1, "train.batch_size": 256}
     with pytest.raises(ValueError, match="pass adapt_weights=True"):
