@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-# Colours, which Keras's progress bar has, are let through; what moves the cursor, renames the window, fills the
-# clipboard or turns the direction of writing is not.
-_COLOUR = r"\x1b\[[0-9;]*m"
+# Colors, which Keras's progress bar has, are let through; what hides text, moves the cursor, renames the window, fills
+# the clipboard or turns the direction of writing is not.
+_SHOWN = "(?:0|1|2[2]?|3[1-79]|9[1-7])?"
+_COLOUR = rf"\x1b\[{_SHOWN}(?:;{_SHOWN})*m"
 _CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069"
 _STEERING = re.compile(rf"({_COLOUR})|[{_CONTROL}]")
 _NOT_IN_A_NAME = re.compile(rf"[{_CONTROL}\t\n]")

@@ -1,6 +1,7 @@
 """`train --folds K`: cross-validation, its table and its page."""
 
 import argparse
+import pathlib
 
 from keras_resnet.cli.words import given, training_overrides
 from keras_resnet.errors import BadValue
@@ -15,7 +16,7 @@ def train(options: argparse.Namespace) -> None:
     Args:
         options: of `train`.
     """
-    from keras_resnet import training
+    from keras_resnet import files, training
     from keras_resnet.report import write_folds
 
     if options.out is None:
@@ -25,6 +26,7 @@ def train(options: argparse.Namespace) -> None:
     for name, value in asked.items():
         if value is not None:
             raise BadValue(f"{name} was given with --folds. A fold is trained in one process. Leave it out.")
+    files.check_replaceable(pathlib.Path(options.out).expanduser() / PAGE)
     found = training.cross_validate(
         **given(options, "recipe", "model", "data"),
         folds=options.folds,

@@ -8,7 +8,7 @@ from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.reading import read_for_network, sizing
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.inspection import Inspection, inspect_data
-from keras_resnet.data.loading import load, split_spec
+from keras_resnet.data.loading import load, split_spec, with_source
 from keras_resnet.data.sources.manifest import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
 
@@ -27,5 +27,6 @@ __all__ = [
     "resize_for_evaluation",
     "sizing",
     "split_spec",
+    "with_source",
     "write_manifest",
 ]

@@ -51,6 +51,7 @@ def load(
     rank: int | None = None,
     class_names: Sequence[str] | None = None,
     label_key: str | None = None,
+    uncertain: str = "error",
     columns: str | None = None,
     group_pattern: str | None = None,
     fold: str | None = None,
@@ -85,6 +86,8 @@ def load(
             be fewer; another one is an error. None takes the classes that the source has.
         label_key: name of the feature of a "tfds:" set, or the column of an "hf:" one, that is the label; None for its
             default, or for the only one.
+        uncertain: what a blank or -1 means in a column of 0 and 1 of a table of several labels: "negative", "positive",
+            or "error", which refuses the table.
         columns: of a "csv:" table, such as "path=image,label=diagnosis,group=patient"; None finds them by usual names.
             Several targets of a regression are "label=age+height"; "weight=none" leaves a column out.
         group_pattern: a regular expression that finds in a path of "folder:" or "csv:" which patient, machine or scene
@@ -121,19 +124,14 @@ def load(
         rank=rank,
         class_names=class_names,
         label_key=label_key,
+        uncertain=uncertain,
         columns=columns,
         group_pattern=group_pattern,
         fold=fold,
         validation_fold=validation_fold,
     )
+    given, spec = spec, with_source(spec, options.data_dir)
     source, argument = split_spec(spec)
-    if source not in SOURCES and (found := pathlib.Path(spec).expanduser()).exists():
-        kinds = {".tar": "wds", ".parquet": "hf", ".csv": "csv"}
-        kind = "folder" if found.is_dir() else kinds.get(found.suffix, "npz")
-        raise BadValue(
-            f"spec={spec!r} names no source of data, and is a {'folder' if found.is_dir() else 'file'} that exists. "
-            f"Allowed are {ALLOWED}. Pass '{kind}:{spec}'."
-        )
     if label_key is not None and source in SOURCES and source not in ("tfds", "hf"):
         raise BadValue(
             f"label_key={label_key!r} was given with spec={spec!r}. Only 'tfds:' and 'hf:' have labels to choose from. "
@@ -150,6 +148,8 @@ def load(
             f"Allowed is {len(dataset.image_shape) - 1} there. Leave it out."
         )
     dataset.options = options
+    if spec != given:
+        dataset.report.insert(0, f"{given} is read as {spec}")
     dataset.report += similar_names(dataset.class_names)
     return dataset
 
@@ -170,6 +170,32 @@ def similar_names(names: Sequence[str]) -> list[str]:
         for alike in plain.values()
         if len(alike) > 1
     ]
+
+
+# Ending of a file -> its source.
+ENDINGS = {".tar": "wds", ".parquet": "hf", ".csv": "csv", ".tsv": "csv", ".npz": "npz"}
+
+
+def with_source(spec: Any, data_dir: str | os.PathLike | None = None) -> Any:
+    """Returns a spec with the name of its source, where a path stands alone: "photos/" is "folder:photos/".
+
+    Args:
+        spec: as the user gave it; one that has a source, or is no path, is returned as it is.
+        data_dir: the root of relative paths; None for the working directory.
+    """
+    if not isinstance(spec, str) or not spec or spec.partition(":")[0] in SOURCES:
+        return spec
+    path = pathlib.Path(spec).expanduser()
+    path = path if data_dir is None else pathlib.Path(data_dir).expanduser() / path
+    try:
+        if path.is_dir():
+            held = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
+            has_folders = any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir())
+            sharded = next((ENDINGS[ending] for ending in (".tar", ".parquet") if ending in held), "folder")
+            return f"{'folder' if has_folders else sharded}:{spec}"
+        return f"{ENDINGS[path.suffix.lower()]}:{spec}" if path.is_file() and path.suffix.lower() in ENDINGS else spec
+    except (OSError, ValueError):
+        return spec
 
 
 def split_spec(spec: Any) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tasks import TASKS, Task
 
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
+# What a blank or -1 in a column of 0 and 1 means: the label, or that the table is refused.
+UNCERTAIN: dict[str, float | None] = {"error": None, "negative": 0.0, "positive": 1.0}
 # More than the largest cameras of 35 mm film's format have; of a photograph of so many, 0.2 GB of bytes are decoded.
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30
@@ -37,6 +39,7 @@ class LoadOptions:
     rank: int | None = None
     class_names: tuple[str, ...] | None = None
     label_key: str | None = None
+    uncertain: str = "error"
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     group_pattern: str | None = None
     fold: tuple[int, int] | None = None
@@ -59,6 +62,7 @@ def check_options(
     rank: Any,
     class_names: Any,
     label_key: Any,
+    uncertain: Any,
     columns: Any,
     group_pattern: Any,
     fold: Any,
@@ -80,11 +84,17 @@ def check_options(
         rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
         class_names=None if class_names is None else tuple(class_names),
         label_key=_check_text("label_key", label_key, "a feature's name"),
+        uncertain=_check_key("uncertain", uncertain, UNCERTAIN),
         columns=_check_columns(_check_text("columns", columns, "such as 'label=diagnosis,group=patient'")),
         group_pattern=_check_text("group_pattern", group_pattern, "a regular expression"),
         fold=_check_fold("fold", fold),
         validation_fold=_check_fold("validation_fold", validation_fold),
     )
+
+
+def _check_key(argument: str, value: Any, table: Mapping[str, Any]) -> str:
+    choose(argument, value, table)
+    return str(value)
 
 
 def _check_fold(argument: str, value: Any) -> tuple[int, int] | None:

@@ -60,6 +60,7 @@ def absolute_spec(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, s
         spec: such as "digits" or "folder:photos".
         data_dir: the root of relative paths in the spec, or None for the working directory.
     """
+    spec = datasets.with_source(spec, data_dir)
     source, _, path = spec.partition(":")
     if data_dir is not None:
         return spec, os.path.abspath(os.path.expanduser(data_dir))

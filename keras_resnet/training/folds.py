@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,33 @@ from keras_resnet.training.trainer import fit
 
 FOLDS_FILE, MEAN_MODEL, PREDICTIONS = "folds.json", "mean.keras", "out_of_fold.csv"
 MOST_FOLDS = 100
+
+
+def _is_scores(path: pathlib.Path) -> bool:
+    try:
+        return {"folds", "out_of_fold"} <= set(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _is_predictions(path: pathlib.Path) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.readline().startswith("path,fold,")
+    except OSError:
+        return False
+
+
+def _is_mean(path: pathlib.Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return json.loads(archive.read("config.json"))["config"]["name"] == "mean"
+    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile):
+        return False
+
+
+# What a cross-validation writes beside its runs -> whether a file is one that it wrote.
+WRITTEN = {FOLDS_FILE: _is_scores, MEAN_MODEL: _is_mean, PREDICTIONS: _is_predictions}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +167,14 @@ def cross_validate(
         raise BadValue("data.fold was given for a cross-validation, which sets it. Leave it out.")
     folder = pathlib.Path(out).expanduser()
     names = [f"fold-{number + 1}" for number in range(folds)]
-    if not resume:
-        files.check_folder_free(folder, (*names, FOLDS_FILE, MEAN_MODEL, PREDICTIONS))
+    if not resume or not any((folder / name / "run.json").is_file() for name in names):
+        files.check_folder_free(folder, (*names, *WRITTEN))
+    for written, is_ours in WRITTEN.items():
+        if os.path.lexists(folder / written) and not is_ours(folder / written):
+            raise BadValue(
+                f"out={os.fspath(folder)!r} holds a {written!r} that no cross-validation wrote, and that would be "
+                "replaced. Move it away, or choose another folder."
+            )
     extra = folder / f"fold-{folds + 1}"
     if extra.exists():
         raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")

@@ -10,7 +10,7 @@ from keras_resnet import preprocessing
 from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
-from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS
+from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.normalization import SCHEMES
@@ -31,6 +31,7 @@ LOADING = (
     "apply_exif",
     "rank",
     "label_key",
+    "uncertain",
     "group_pattern",
 )
 FOLDS = ("fold", "validation_fold")  # of which "none" is none
@@ -58,9 +59,9 @@ class Data(fields.Section):
     `fold`, as "2/5", makes one of so many parts of the training split the test split, `validation_fold` the validation
     split.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
-    `in_memory_limit` (bytes) and `apply_exif` are those of `data.load`; a run trained on a loaded dataset has that
-    one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1", "-1..1", or
-    "other" for what is in none of these; "auto" looks at the training split.
+    `in_memory_limit` (bytes), `apply_exif` and `uncertain` are those of `data.load`; a run trained on a loaded dataset
+    has that one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1",
+    "-1..1", or "other" for what is in none of these; "auto" looks at the training split.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike; "sampling" draws them
     more often, with replacement. "sqrt_weights" and "sqrt_sampling" go half the way, by the square roots of the counts.
     Of several labels an example weights make yes and no count alike for each class, and sampling goes by the rarest
@@ -87,6 +88,7 @@ class Data(fields.Section):
     pixel_range: str = fields.choice("auto", {**PIXEL_RANGES, "other": None}, word="auto")
     rank: int | str = fields.integer_or("auto")
     label_key: str = fields.text("auto")
+    uncertain: str = fields.choice("error", UNCERTAIN)
     columns: str = fields.text("auto")
     group_pattern: str = fields.text("auto")
     fold: str = fields.text("none")

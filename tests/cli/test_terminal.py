@@ -81,3 +81,12 @@ def test_other_commands_say_that_nothing_can_be_written(tmp_path):
         assert head.returncode == 0 and not head.stderr and head.stdout.count("\n") == 1
         ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
         assert shell(quoted(*words), tmp_path, env=ascii_only).returncode == 0
+
+
+def test_colors_that_hide_text_are_escaped_and_those_of_progress_bars_are_not():
+    from keras_resnet.terminal import printable
+
+    for shown in ("\x1b[32m", "\x1b[1m", "\x1b[37m", "\x1b[0m", "\x1b[1;31m"):
+        assert printable(shown) == shown
+    for hiding in ("\x1b[8m", "\x1b[30m", "\x1b[38;5;0m", "\x1b[1;8m"):
+        assert "\x1b" not in printable(f"a{hiding}b")

@@ -131,6 +131,16 @@ def test_the_mean_of_other_heads_is_that_of_their_answers(tmp_path, loss):
         assert value(found) == pytest.approx(np.mean([value(member) for member in members]), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("name", ["mean.keras", "folds.json", "out_of_fold.csv"])
+def test_a_file_that_no_cross_validation_wrote_is_not_replaced(arrays, tmp_path, name, resume):
+    (tmp_path / name).write_text("mine")
+    options = {"data": f"npz:{arrays}", "overrides": SMALL, "verbose": 0, "resume": resume}
+    with pytest.raises(ValueError, match=f"holds '{name}' already|holds a '{name}' that no cross-validation wrote"):
+        training.cross_validate("quick", folds=2, out=tmp_path, **options)
+    assert {path.name for path in tmp_path.iterdir()} == {name} and (tmp_path / name).read_text() == "mine"
+
+
 def test_folds_leave_groups_whole(tmp_path):
     rows = ["path,label,patient"]
     for number in range(24):

@@ -107,6 +107,7 @@ UNSEEN = {
     "data.max_skipped_fraction": "how many of them; tests of the folder source",
     "data.max_pixels": "which files are refused",
     "data.in_memory_limit": "how examples are held, not which",
+    "data.uncertain": "what a blank in a table means; tests of that source",
     "data.label_key": "which feature of a TFDS set is the label; tests of that source",
     "data.columns": "what the columns of a table are; tests of that source",
     "data.validation_fold": "which examples validate; tests of folds",

@@ -21,6 +21,7 @@ from keras_resnet.data.sources.listing import (
     class_counts,
     find_splits,
     list_classes,
+    names_below,
     resolve,
 )
 from keras_resnet.data.sources.manifest import check_manifest
@@ -50,7 +51,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]
         check_manifest(options.manifest, root, paths)
     splits = _scan(spec, root, classes, names, options, report)
-    groups = _groups(spec, splits, options, report)
+    groups = _groups(spec, root, splits, options, report)
     splits = divided(splits, options, groups)
     report[counted] += division(splits, len(classes))
     return Dataset(
@@ -65,10 +66,13 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
 
 
 def _groups(
-    spec: str, splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]
+    spec: str, root: pathlib.Path, splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str]
 ) -> dict[str, np.ndarray | None]:
     """Returns the groups of the examples of each split, by `options.group_pattern`."""
-    paths = [examples.name_of(index) for examples in splits.values() for index in range(len(examples))]
+    # Below the root: where the data lie must not change the groups.
+    paths = names_below(
+        root, [examples.name_of(index) for examples in splits.values() for index in range(len(examples))]
+    )
     groups = groups_of(paths, [], options.group_pattern)
     report += group_report(paths, groups)
     ends = np.cumsum([len(examples) for examples in splits.values()])

@@ -21,7 +21,7 @@ from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.cells import first_of, read_cells
 from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of
 from keras_resnet.data.sources.kept_headers import headers_of
-from keras_resnet.data.sources.listing import SPLIT_WORDS, resolve, split_of
+from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_WORDS, names_below, resolve, split_of
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.data.sources.table_labels import (
     YES_OR_NO,
@@ -57,6 +57,9 @@ SPLIT_ORDER = ("train", "validation", "test")
 def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the examples that a table names."""
     path = resolve(argument, options)
+    beside = pathlib.Path(argument).expanduser()
+    if not path.exists() and beside.is_file():  # the pictures lie in data_dir, and the table where it was named
+        path = beside
     header, cells = read_cells(spec, path)
     columns = _columns(spec, header, cells, options)
     rows = _rows(spec, path, header, cells, columns, options)
@@ -75,7 +78,16 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
             f"{spec}: line {first.line} names an array, and others pictures. Allowed is one kind. Divide it."
         )
     examples, kept = (_arrays if True in is_array else _pictures)(spec, path, rows, labels, options, report)
-    splits, groups = _divided(spec, [rows[index] for index in kept], labels[kept], names, examples, options, report)
+    splits, groups = _divided(
+        spec,
+        options.data_dir or path.parent,
+        [rows[index] for index in kept],
+        labels[kept],
+        names,
+        examples,
+        options,
+        report,
+    )
     held = splits if True in is_array else hold(splits, options, report, groups)
     outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
     units = () if names else tuple(columns["label"])
@@ -93,6 +105,7 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
 
 def _divided(
     spec: str,
+    root: pathlib.Path,
     rows: Sequence[Row],
     labels: np.ndarray,
     names: Sequence[str],
@@ -101,7 +114,7 @@ def _divided(
     report: list[str],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the splits of the table, and those that it lacks, and their groups; none of them is divided."""
-    paths = [row.path for row in rows]
+    paths = names_below(root, [row.path for row in rows])
     groups = groups_of(paths, [row.group for row in rows], options.group_pattern)
     report += group_report(paths, groups)
     found: dict[str, list[int]] = {}
@@ -243,7 +256,7 @@ def _rows(
     place = {name: number for number, name in enumerate(header)}
     root = options.data_dir or path.parent
     rows, faults, seen, weight = [], list[str](), dict[str, int](), None
-    may_be_empty = options.task is MULTILABEL and len(columns["label"]) == 1  # a list of no labels
+    may_be_empty = options.task is MULTILABEL  # a list of no labels, or an answer that is not known
     for line, row in cells:
         value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
         (file,) = value["path"]
@@ -260,7 +273,7 @@ def _rows(
         elif "weight" in value and (weight := read_weight(value["weight"][0])) is None:
             faults.append(f"line {line} has the weight {value['weight'][0]!r}")
         else:
-            full = os.path.normpath(os.path.join(root, os.path.expanduser(file)))
+            full = _with_ending(os.path.normpath(os.path.join(root, os.path.expanduser(file))))
             if full in seen:
                 faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
             seen[full] = line
@@ -274,6 +287,15 @@ def _rows(
     if not rows:
         raise BadValue(f"{spec}: {str(path)!r} has no line beside its column names. Add the examples.")
     return rows
+
+
+def _with_ending(path: str) -> str:
+    """Returns the path of a picture whose ending the table leaves out, where one file alone has that name."""
+    if os.path.splitext(path)[1] or os.path.exists(path):
+        return path
+    endings = [*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS)]
+    found = [path + ending for ending in endings if os.path.isfile(path + ending)]
+    return found[0] if len(found) == 1 else path
 
 
 def _pictures(

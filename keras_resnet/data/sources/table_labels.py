@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import UNCERTAIN, LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import MULTILABEL
 
 # What divides the labels of one cell; the first of these that any cell has.
 SEPARATORS = ("|", ";", ",", " ")
+UNSURE = ("", "-1", "-1.0")
 YES_OR_NO = {"1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
@@ -60,15 +61,18 @@ def read_labels(
 
 
 def columns_of_yes_and_no(header: Sequence[str], cells: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
-    """Returns the columns whose every cell is 0 or 1, or yes or no.
+    """Returns the columns whose cells are 0 and 1, or yes and no, and may be blank or -1.
 
     Args:
         header: the names of the columns.
         cells: line and cells of each row.
     """
-    return [
-        name for place, name in enumerate(header) if cells and all(row[place].lower() in YES_OR_NO for _, row in cells)
-    ]
+    found = []
+    for place, name in enumerate(header):
+        values = {row[place].lower() for _, row in cells}
+        if values and values <= {*YES_OR_NO, *UNSURE} and values & {*YES_OR_NO}:
+            found.append(name)
+    return found
 
 
 def are_yes_and_no(rows: Sequence[Row]) -> bool:
@@ -165,8 +169,20 @@ def _from_columns(
     spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
 ) -> tuple[tuple[str, ...], np.ndarray]:
     labels = np.zeros((len(rows), len(columns)), "float32")
+    meant = UNCERTAIN[options.uncertain]
+    unsure = {name: sum(row.label[place] in UNSURE for row in rows) for place, name in enumerate(columns)}
+    if meant is None and any(unsure.values()):
+        told = ", ".join(f"{name!r} in {count}" for name, count in unsure.items() if count)
+        raise BadValue(
+            f"{spec} has blanks or -1 in columns of 0 and 1, of {len(rows)} lines: {told}. Say what they mean: "
+            "uncertain='negative' or 'positive', in a recipe data.uncertain; or name the columns of the labels without "
+            "these."
+        )
     for index, row in enumerate(rows):
         for place, text in enumerate(row.label):
+            if text in UNSURE and meant is not None:
+                labels[index, place] = meant
+                continue
             if text.lower() not in YES_OR_NO:
                 raise BadValue(
                     f"{spec}: line {row.line} has {text!r} in the column {columns[place]!r}. Allowed are 0 and 1. "

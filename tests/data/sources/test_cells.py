@@ -84,3 +84,57 @@ def test_what_spreadsheets_and_pandas_write_is_read(root):
     for name in ("index", "comma", "excel"):
         found = data.load(f"csv:{root}/{name}.csv", validation_fraction=0, test_fraction=0)
         assert found.class_names == expected.class_names and found.sizes == expected.sizes
+
+
+def findings(root, cells):
+    rows = [(f"{index:02d}.png", *cells[index % len(cells)]) for index in range(24)]
+    return f"csv:{write_table(root / 'f.csv', ('path', 'Edema', 'Effusion'), rows)}"
+
+
+@pytest.mark.parametrize(("uncertain", "expected"), [("negative", 0), ("positive", 1)])
+def test_blanks_and_minus_one_are_what_the_user_says(root, uncertain, expected):
+    """As CheXpert and MIMIC-CXR write findings."""
+    spec = findings(root, (("1.0", ""), ("0.0", "1.0"), ("-1.0", "0.0")))
+    options = {"task": "multilabel", "validation_fraction": 0, "test_fraction": 0}
+    with pytest.raises(ValueError, match=r"'Edema' in 8, 'Effusion' in 8\. Say what they mean: uncertain='negative'"):
+        data.load(spec, **options)
+    found = data.load(spec, **options, uncertain=uncertain)
+    assert found.class_names == ("Edema", "Effusion")
+    np.testing.assert_array_equal(found.split("train").labels[:3], [[1, expected], [0, 1], [expected, 0]])
+    with pytest.raises(ValueError, match="Did you mean 'negative'"):
+        data.load(spec, **options, uncertain="negativ")
+
+
+def test_a_table_without_endings_and_beside_its_pictures_is_read(root, monkeypatch):
+    (root / "pictures").mkdir()
+    for index in range(24):
+        (root / f"{index:02d}.png").rename(root / "pictures" / f"{index:02d}.png")
+    write_table(root / "t.csv", ("id_code", "label"), [(f"{index:02d}", "ab"[index % 2]) for index in range(24)])
+    monkeypatch.chdir(root)
+    found = data.load("csv:t.csv", data_dir="pictures", columns="path=id_code")
+    assert sum(found.sizes.values()) == 24
+
+
+def test_a_path_alone_is_what_its_ending_says(root):
+    load(root, ("cat", "dog"))
+    for index in range(24):
+        place = root / "photos" / "ab"[index % 2] / f"{index}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(picture(index, "PNG", (8, 8)))
+    for given, spec in ((f"{root}/photos/", "folder"), (f"{root}/t.csv", "csv")):
+        found = data.load(given)
+        assert found.spec == f"{spec}:{given}" and found.report[0] == f"{given} is read as {spec}:{given}"
+        assert found.fingerprint == data.load(f"{spec}:{given}").fingerprint
+    with pytest.raises(ValueError, match="data source='photoz' is not known"):
+        data.load("photoz")
+
+
+def test_groups_by_a_pattern_do_not_depend_on_where_the_data_lie(tmp_path):
+    for place in ("p1_study", "p2_copy"):
+        for index in range(40):
+            path = tmp_path / place / "ab"[index // 2 % 2] / f"p{index // 2}_{index % 2}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(picture(index, "PNG", (8, 8)))
+    found = [data.load(f"folder:{tmp_path}/{place}", group_pattern=r"p(\d+)_") for place in ("p1_study", "p2_copy")]
+    assert found[0].sizes == found[1].sizes
+    assert set(found[0].groups_of("test")) == set(found[1].groups_of("test")) != {"1"}

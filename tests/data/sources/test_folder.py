@@ -253,14 +253,6 @@ def test_real_photographs_load_from_folders(real_data):
     assert np.bincount(labels).tolist() == [500] * 10
 
 
-def test_a_path_without_its_source_is_suggested_with_it(tmp_path):
-    with pytest.raises(ValueError, match=f"Pass 'folder:{tmp_path}'"):
-        data.load(str(tmp_path))
-    (tmp_path / "a.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match=f"Pass 'npz:{tmp_path / 'a.npz'}'"):
-        data.load(str(tmp_path / "a.npz"))
-
-
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_of_several_labels_a_picture_has_those_of_all_folders_in_which_a_link_to_it_lies(tmp_path, link):
     class_folders(tmp_path / "train", per_class=10, classes=("crack", "dent", "rust"))

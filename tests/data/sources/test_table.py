@@ -221,7 +221,7 @@ def test_a_group_that_given_splits_divide_is_an_error(patients):
     [
         ("(", "no regular expression"),
         ("q[0-9]", "finds nothing in"),
-        ("pictures", "of 1 groups without dividing a group"),
+        ("png", "of 1 groups without dividing a group"),
     ],
 )
 def test_a_pattern_that_finds_no_groups_says_why(patients, pattern, message):
