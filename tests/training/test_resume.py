@@ -205,6 +205,15 @@ def test_a_run_of_the_first_format_of_states_goes_on(whole, tmp_path):
     check_same(training.fit(out=tmp_path / "run", resume=True, verbose=0), whole)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_never_saved(tmp_path, value):
+    variable = keras.Variable(np.array([1.0, value], "float32"), name="kernel")
+    path = tmp_path / "epoch-000001.safetensors"
+    with pytest.raises(training.CheckpointError, match="is not finite"):
+        state_file.write_state(path, state_file.copy_values([variable]), {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_where_no_state_is_whole_there_is_one_error(copied):
     for path in states(copied):
         path.write_bytes(path.read_bytes()[:100])
