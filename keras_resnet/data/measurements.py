@@ -20,7 +20,8 @@ def read_measurement(path: str | os.PathLike) -> np.ndarray:
     """Returns what a file holds as an array with an axis of channels, in the file's units.
 
     DICOM: pixels after the rescaling of the modality (Hounsfield units of a CT), float32, `(rows, columns, 1)`, or
-    `(frames, rows, columns, 1)`; MONOCHROME1, in which small is bright, is inverted; colors as they are. NIfTI: float32
+    `(frames, rows, columns, 1)`; MONOCHROME1, in which small is bright, is inverted; colors as
+    they are, of a palette those of its table. NIfTI: float32
     `(x, y, z, 1)` in the orientation nearest to right, anterior, superior; a fourth axis becomes that of the channels.
     Sound: a log-mel spectrogram, float32 `(frames, 64, 1)`, of its mean over channels, resampled to 16 kHz, by windows
     of 25 ms every 10 ms, 125 to 7,500 Hz. TIFF: its own type and range, `(height, width, channels)`; several pages are
@@ -51,19 +52,52 @@ def measurement_kind(path: str | os.PathLike) -> str:
 def _dicom(path: str | os.PathLike) -> np.ndarray:
     try:
         import pydicom
-        from pydicom.pixels import apply_rescale
+        from pydicom.pixels import apply_color_lut, apply_rescale
     except ImportError as error:
         raise _missing("pydicom", "medical", path) from error
     header = pydicom.dcmread(path, stop_before_pixels=True)
     frames = int(header.get("NumberOfFrames", 1) or 1)
     check_fits(int(header.Rows) * int(header.Columns) * frames * int(header.get("SamplesPerPixel", 1)) * 8)
     found = pydicom.dcmread(path)
-    pixels = found.pixel_array
+    pixels, kind = found.pixel_array, found.get("PhotometricInterpretation")
+    if kind == "PALETTE COLOR":  # the pixels are places in a table of colors
+        colored = apply_color_lut(pixels, found)
+        return colored if colored.dtype == np.uint8 else (colored / 257).astype("float32")
     colors = int(found.get("SamplesPerPixel", 1)) > 1
-    values = pixels if colors else np.asarray(apply_rescale(pixels, found))
-    if found.get("PhotometricInterpretation") == "MONOCHROME1":
-        values = values.max() + values.min() - values
+    if kind == "MONOCHROME1":
+        # The ends of the range that is stored, so that a bright marker in a corner changes nothing.
+        ends = -1 if int(found.get("PixelRepresentation", 0)) else 2 ** int(found.BitsStored) - 1
+        pixels = ends - pixels.astype("int64")
+    slopes = None if colors or "RescaleSlope" in found else _slopes_of_frames(found, frames)
+    if slopes is not None:
+        values = pixels * slopes[:, 0].reshape(-1, *[1] * 2) + slopes[:, 1].reshape(-1, *[1] * 2)
+        values = values if pixels.ndim == 3 else values[0]
+    else:
+        values = pixels if colors else np.asarray(apply_rescale(pixels, found))
     return values if colors and values.dtype == np.uint8 else _with_channels(values.astype("float32"), colors)
+
+
+def _slopes_of_frames(found: Any, frames: int) -> np.ndarray | None:
+    """Returns slope and intercept of each frame of an enhanced CT or MR image, `(frames, 2)`; None where it has none.
+
+    They stand in functional groups, shared by all frames or for each of them (DICOM PS3.3, C.7.6.16.2.9).
+    """
+
+    def slope_in(group: Any) -> tuple[float, float] | None:
+        transformations = group.get("PixelValueTransformationSequence")
+        if not transformations:
+            return None
+        return float(transformations[0].RescaleSlope), float(transformations[0].RescaleIntercept)
+
+    shared = found.get("SharedFunctionalGroupsSequence")
+    usual = slope_in(shared[0]) if shared else None
+    groups = found.get("PerFrameFunctionalGroupsSequence") or [{}] * frames
+    slopes = [slope_in(group) or usual for group in groups]
+    if not any(slopes):
+        return None
+    if len(slopes) != frames or not all(slopes):
+        raise Unfit(f"{sum(map(bool, slopes))} of its {frames} frames have a slope and an intercept")
+    return np.array(slopes, "float64")
 
 
 def _with_channels(values: np.ndarray, has_them: bool) -> np.ndarray:
@@ -121,17 +155,25 @@ def log_mel(wave: np.ndarray, rate_hz: int) -> np.ndarray:
 def _tiff(path: str | os.PathLike) -> np.ndarray:
     from PIL import Image, ImageSequence
 
-    with Image.open(path) as file:
+    # As a file: by its name Pillow 13 maps it into memory, and then turns rows of another length.
+    with open(path, "rb") as opened, Image.open(opened) as file:
         pages = getattr(file, "n_frames", 1)
         check_fits(file.width * file.height * pages * 16)
         if file.mode not in TIFF_MODES:
             raise Unfit(f"its mode is {file.mode!r}, and {', '.join(TIFF_MODES)} are allowed")
+        depths = file.tag_v2.get(BITS_PER_SAMPLE, (8,))  # type: ignore[attr-defined]
+        if file.mode == "RGB" and max(depths) > 8:
+            raise Unfit(f"it has {max(depths)} bits per channel in color, of which Pillow keeps 8. Save it as PNG")
+        is_inverted = file.mode.startswith("I;16") and file.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         stacked = np.stack([np.asarray(page) for page in ImageSequence.Iterator(file)])
+        if is_inverted:  # WhiteIsZero, which Pillow turns round for 8 bits alone
+            stacked = 65535 - stacked
     values = stacked[0] if pages == 1 else stacked
     values = values if values.dtype == np.uint8 else values.astype("float32")
     return _with_channels(values, values.ndim == (3 if pages == 1 else 4))
 
 
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF 6.0
 TIFF_MODES = ("L", "RGB", "I;16", "I;16B", "I", "F")
 
 

@@ -1,6 +1,7 @@
 """Medical images, sound and TIFF: the values of their libraries and definitions, in tables and predictions."""
 
 import csv
+import struct
 import wave
 
 import numpy as np
@@ -43,11 +44,54 @@ def test_dicom_is_read_in_the_units_of_its_modality(tmp_path):
     np.testing.assert_array_equal(read_measurement(tmp_path / "ct.dcm")[..., 0], pixels * 2.0 - 1024)
     write_dicom(tmp_path / "xray.dcm", pixels, kind="MONOCHROME1")
     inverted = read_measurement(tmp_path / "xray.dcm")[..., 0]
-    assert np.unravel_index(inverted.argmax(), (6, 5)) == np.unravel_index(pixels.argmin(), (6, 5))
-    assert set(np.unique(inverted + pixels)) == {pixels.max() + pixels.min()}
+    np.testing.assert_array_equal(inverted, 2**16 - 1 - pixels)  # whatever the brightest pixel is
     frames = np.random.default_rng(1).integers(0, 400, (4, 6, 5))
     write_dicom(tmp_path / "many.dcm", frames, frames=4)
     np.testing.assert_array_equal(read_measurement(tmp_path / "many.dcm")[..., 0], frames)
+
+
+def write_enhanced(path, frames, shared=None, each=None):
+    """A multi-frame image whose slopes stand in functional groups."""
+    import pydicom
+
+    write_dicom(path, frames, frames=len(frames))
+    found = pydicom.dcmread(path)
+    del found.RescaleSlope, found.RescaleIntercept
+
+    def group(slope):
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.RescaleSlope, inner.RescaleIntercept = slope
+        outer.PixelValueTransformationSequence = [inner]
+        return outer
+
+    if shared is not None:
+        found.SharedFunctionalGroupsSequence = [group(shared)]
+    if each is not None:
+        found.PerFrameFunctionalGroupsSequence = [group(slope) for slope in each]
+    found.save_as(path)
+
+
+def test_slopes_of_enhanced_images_stand_in_functional_groups(tmp_path):
+    pytest.importorskip("pydicom")
+    frames = np.random.default_rng(0).integers(0, 2000, (3, 4, 5))
+    write_enhanced(tmp_path / "ct.dcm", frames, shared=(1.0, -1024.0))
+    np.testing.assert_array_equal(read_measurement(tmp_path / "ct.dcm")[..., 0], frames - 1024.0)
+    write_enhanced(tmp_path / "mr.dcm", frames, each=[(0.5, 1.0), (1.0, 0.0), (2.0, -3.0)])
+    expected = [frames[0] * 0.5 + 1, frames[1], frames[2] * 2.0 - 3]
+    np.testing.assert_array_equal(read_measurement(tmp_path / "mr.dcm")[..., 0], expected)
+
+
+def test_a_palette_is_applied(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    write_dicom(tmp_path / "us.dcm", np.array([[0, 1], [2, 1]]), kind="PALETTE COLOR")
+    found = pydicom.dcmread(tmp_path / "us.dcm")
+    colors = np.array([[0, 0, 0], [65535, 257, 0], [0, 514, 65535]])
+    for place in range(3):  # red, green, blue
+        found.add_new(0x00281101 + place, "US", [3, 0, 16])  # the descriptor, and the table of the color
+        found.add_new(0x00281201 + place, "OW", colors[:, place].astype("<u2").tobytes())
+    found.save_as(tmp_path / "us.dcm")
+    values = read_measurement(tmp_path / "us.dcm")
+    np.testing.assert_allclose(values, (colors / 257)[[[0, 1], [2, 1]]])
 
 
 def test_a_scanner_s_own_file_is_read():
@@ -113,6 +157,43 @@ def test_tiff_keeps_its_range(tmp_path, mode, dtype):
         pages = [Image.fromarray(pixels), Image.fromarray(pixels[::-1].copy())]
         pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
         np.testing.assert_array_equal(read_measurement(tmp_path / "stack.tif")[..., 0], [pixels, pixels[::-1]])
+
+
+def write_tiff(path, pixels, photometric=1, orientation=1):
+    """An uncompressed little-endian TIFF of one strip (TIFF 6.0, section 2)."""
+    height, width, *channels = pixels.shape
+    depth, count = pixels.dtype.itemsize * 8, channels[0] if channels else 1
+    depths = struct.pack(f"<{count}H", *[depth] * count)
+    entries = [
+        *((256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 1), (262, 3, 1, photometric), (274, 3, 1, orientation)),
+        *((277, 3, 1, count), (278, 4, 1, height), (279, 4, 1, pixels.nbytes)),
+    ]
+    start = 8 + 2 + 12 * (len(entries) + 2) + 4
+    entries += [(258, 3, count, depth if count == 1 else start), (273, 4, 1, start + len(depths))]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in sorted(entries))
+    head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(entries)) + directory + bytes(4)
+    path.write_bytes(head + depths + pixels.astype(pixels.dtype.newbyteorder("<")).tobytes())
+
+
+def test_tiff_of_16_bits_is_read_whole_or_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    gray, color = (rng.integers(0, 65536, shape).astype("uint16") for shape in ((5, 7), (5, 7, 3)))
+    write_tiff(tmp_path / "black.tif", gray)
+    write_tiff(tmp_path / "white.tif", gray, photometric=0)
+    np.testing.assert_array_equal(read_measurement(tmp_path / "black.tif")[..., 0], gray)
+    np.testing.assert_array_equal(read_measurement(tmp_path / "white.tif")[..., 0], 65535 - gray)
+    write_tiff(tmp_path / "color.tif", color, photometric=2)
+    with pytest.raises(Unfit, match="16 bits per channel in color"):
+        read_measurement(tmp_path / "color.tif")
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_turned_tiff_is_not_scrambled(tmp_path, orientation):
+    pixels = np.arange(35, dtype="uint8").reshape(5, 7)
+    write_tiff(tmp_path / "x.tif", pixels, orientation=orientation)
+    found = read_measurement(tmp_path / "x.tif")[..., 0]
+    turned = {5: pixels.T, 6: np.rot90(pixels, -1), 7: np.rot90(pixels.T, 2), 8: np.rot90(pixels)}[orientation]
+    assert np.array_equal(found, turned) or np.array_equal(found, pixels)
 
 
 @pytest.mark.parametrize("name", ["x.dcm", "x.nii", "x.nii.gz", "x.wav", "x.tif"])
