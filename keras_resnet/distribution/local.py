@@ -17,6 +17,7 @@ from keras_resnet.errors import BadValue
 LAST_LINES = 20
 # With -P, what lies in the folder of the user is no module of ours.
 COMMAND = (sys.executable, "-P", "-m", "keras_resnet")
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 # What a scheduler sends to the process that it started; Ctrl-C reaches all processes of a terminal by itself.
 PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")
 
@@ -40,6 +41,13 @@ def module_paths() -> str:
     """Returns `PYTHONPATH` for a process that is to find this package where this process found it, from any folder."""
     root = pathlib.Path(__file__).resolve().parents[2]
     return os.pathsep.join(filter(None, [str(root), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
+
+
+def _end_with_parent() -> None:
+    """Asks the system to send this process SIGTERM when the one that started it ends, however it ends (prctl(2))."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def run_together(count: int, words: Sequence[str]) -> int:
@@ -75,6 +83,7 @@ def run_together(count: int, words: Sequence[str]) -> int:
                 env={**environment, "TF_CONFIG": json.dumps(task)},
                 stdout=None if index == 0 else subprocess.DEVNULL,
                 stderr=None if index == 0 else errors[index],
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
         )
 

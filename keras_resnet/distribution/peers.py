@@ -48,6 +48,13 @@ class Peers:
         return f"process {self.index + 1} of {self.count} at {self.addresses[self.index]}, by {self.source}"
 
 
+# TensorFlow binds its server to every address of the machine, and offers no way to say which (2.21).
+OPEN_SERVER = (
+    "distribution: TensorFlow's server of each process listens on every address of its machine, without a password; "
+    "whoever reaches its port can read and write files as you. Train on a network that you trust, or behind a firewall."
+)
+
+
 def find_peers(addresses: Sequence[str] | None = None, index: int | None = None) -> Peers:
     """Returns the processes of this training, without a word where the environment names them.
 
