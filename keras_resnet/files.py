@@ -170,6 +170,8 @@ def is_replaceable(path: str | os.PathLike) -> bool:
     """
     if not os.path.lexists(path):
         return True
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -253,14 +253,14 @@ MUTANTS = [
         "data/class_balance.py",
         "weights = 1.0 / counts[places] ** power",
         "weights = counts[places] ** power * 1.0",
-        "data/examples/test_order.py data/examples/test_batches.py data/examples/test_labels_and_splits.py",
+        "data/examples/test_order.py data/examples/test_batches.py data/examples/test_pipeline.py",
     ),
     Mutant(
         "balance: class weights ignore the power",
         "data/class_balance.py",
         "float(len(labels) / (total * count**power))",
         "float(len(labels) / (total * count))",
-        "data/examples/test_labels_and_splits.py data/examples/test_batches.py training/test_weights.py "
+        "data/examples/test_pipeline.py data/examples/test_batches.py training/test_weights.py "
         "training/test_monitor.py",
     ),
     Mutant(

@@ -112,7 +112,9 @@ def _of_tf_config(text: str) -> Peers:
         addresses = [*cluster.get("chief", []), *cluster.get("worker", [])]
         offset = 0 if task["type"] == "chief" else len(cluster.get("chief", []))
         index, kind = offset + int(task["index"]), task["type"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not all(isinstance(address, str) for address in addresses):
+            raise TypeError(f"addresses {addresses!r} are not strings")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadValue(
             f"TF_CONFIG={text[:80]!r} cannot be read ({type(error).__name__}: {error}). Allowed is JSON with `cluster` "
             "and `task`. Correct it, or unset it for one process."

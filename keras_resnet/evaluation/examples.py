@@ -90,7 +90,7 @@ def _read_array(path: str | os.PathLike) -> Any:
         check_regular(path)
         if measurement_kind(path) in MEASUREMENTS:
             return read_measurement(path)
-        if pathlib.Path(path).suffix.lower() == ".npy":
+        if pathlib.Path(path).suffix.lower() == ".npy" and not zipfile.is_zipfile(path):
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with open_npz(path) as arrays:
             keys = arrays.files

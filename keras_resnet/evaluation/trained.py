@@ -208,8 +208,8 @@ def open_features(run_or_model: Any) -> Trained:
     if path.is_dir():
         run = Run.load(path)
         return Trained(run.model, run.record, run)
-    if not zipfile.is_zipfile(path):
-        found = "a file, but not a Keras model" if path.exists() else "not there"
+    if not path.is_file() or not zipfile.is_zipfile(path):  # a pipe or a device would be read for ever
+        found = "not there" if not path.exists() else "a file, but not a Keras model"
         raise BadValue(
             f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder, a .keras file and "
             "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."

@@ -115,6 +115,8 @@ def export(
     choose("quantize", quantize, QUANTIZATIONS)
     path = pathlib.Path(out).expanduser()
     row = FORMATS[format]
+    if not row.suffix and model_version is None and path.name.isdigit() and path.parent.name:  # "served/2"
+        path, model_version = path.parent, int(path.name)
     version = _check_version(model_version, format)
     _check_path(path, row.suffix, version)
     if quantize and quantize not in row.quantizations:
@@ -196,6 +198,8 @@ def _move_openvino(made: pathlib.Path, path: pathlib.Path) -> None:
 def _check_path(path: pathlib.Path, suffix: str, version: str | None = None) -> None:
     if path.suffix != suffix and suffix:
         raise BadValue(f"out={os.fspath(path)!r} does not end in {suffix!r}, as files of this format do. Name it so.")
+    if not path.name:
+        raise BadValue(f"out={os.fspath(path)!r} is a folder that exists, without a name of its own. Name a new one.")
     written = [path if version is None else path / version, _facts_path(path, version)]
     written += [_script_path(path)] if suffix else []
     written += [path.with_suffix(".bin")] if suffix == ".xml" else []

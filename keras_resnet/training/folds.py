@@ -31,7 +31,7 @@ MOST_FOLDS = 100
 def _is_scores(path: pathlib.Path) -> bool:
     try:
         return {"folds", "out_of_fold"} <= set(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
 
 
@@ -84,7 +84,7 @@ class Folds:
             told = json.loads((path / FOLDS_FILE).read_text("utf-8"))
             first, *others = (dict(row) for row in told["folds"])
             return cls(path, [first, *others], dict(told["out_of_fold"]))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise BadValue(
                 f"{os.fspath(folder)!r} holds no whole {FOLDS_FILE} ({error}). Allowed is the folder of a "
                 "cross-validation that ended. Go on with --resume."

@@ -120,8 +120,12 @@ def _state_dict(found: Any, where: str) -> dict[str, StoredTensor]:
     raise BadValue(f"{where} holds no tensors: {keys}. Allowed is a state dict, alone or under {', '.join(WRAPPERS)}.")
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler that finds tensors, ordered dicts and nothing else."""
+class _Unpickler(pickle._Unpickler):
+    """An unpickler that finds tensors, ordered dicts and nothing else.
+
+    It is the one in Python: that in C makes a list as long as the largest number of a memo, which 247 bytes can set to
+    2**31.
+    """
 
     def __init__(self, file: Any, path: pathlib.Path, root: str, sizes: dict[str, int]) -> None:
         super().__init__(file)

@@ -20,6 +20,10 @@ ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
+# Far more than the largest network has: about 150 bytes for a tensor in a header of safetensors.
+MOST_TENSORS, MOST_HEADER_BYTES = 100_000, 16 * 2**20
+
+
 class TensorFile:
     """What a file holds, read tensor by tensor.
 
@@ -119,8 +123,11 @@ def _check_duplicates(path: pathlib.Path) -> None:
     """Raises ValueError if a name stands twice in the header, of which readers would take either."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(100_000_000, path.stat().st_size):
-            raise BadValue(f"weights={os.fspath(path)!r} has a header of {length} bytes. It is damaged.")
+        if length > min(MOST_HEADER_BYTES, path.stat().st_size):
+            raise BadValue(
+                f"weights={os.fspath(path)!r} has a header of {length} bytes. Allowed are {MOST_HEADER_BYTES} at most, "
+                "and no more than the file has. It is damaged."
+            )
         text = file.read(length)
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,8 +146,17 @@ def _open_h5(path: pathlib.Path) -> TensorFile:
     found: dict[str, str] = {}
     held = h5py.File(path, "r")
     root = held.get("model_weights", held)
+    seen: set[int] = set()
 
     def visit(group: Any, depth: int) -> None:
+        # Hard links let a file of some kilobytes hold more paths than a computer can walk.
+        place = h5py.h5o.get_info(group.id).addr
+        if place in seen or len(found) > MOST_TENSORS:
+            raise BadValue(
+                f"weights={os.fspath(path)!r} holds the group {group.name!r} twice, or more than {MOST_TENSORS} "
+                "tensors. Such a file is refused."
+            )
+        seen.add(place)
         for key in group:
             link = group.get(key, getlink=True)
             if not isinstance(link, h5py.HardLink) or depth > 8:

@@ -40,7 +40,8 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     if weights in packaged:
         return pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file)), None
     known = [*packaged, *([IMAGENET] if set(rows) - set(packaged) else []), *(f"{IMAGENET}.{tag}" for tag in rows)]
-    if name != IMAGENET or not rows or (tag and tag not in rows):
+    known = [word for word in known if word.removeprefix(f"{IMAGENET}.") not in packaged or word in packaged]
+    if name != IMAGENET or not rows or (tag and (tag not in rows or tag in packaged)):
         raise BadValue(
             f"weights={weights!r} is neither a tag nor a file of weights. {suggestion(weights, known)}For {variant!r} "
             f"the tags are {', '.join(known) or 'none'}; files end in {', '.join(READERS)}. Choose one of them."

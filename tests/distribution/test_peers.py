@@ -74,6 +74,8 @@ def test_a_mistake_is_told(words, error, message):
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"cluster": {"worker": ["a:1"]}}', "cannot be read"),
+        ("[" * 60_000, "TF_CONFIG='\\[\\[.{0,200}cannot be read.*recursion"),
+        ('{"cluster": {"worker": [["a:1"]]}, "task": {"type": "worker", "index": 0}}', "are not strings"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}', "calls this process 'ps'"),
         ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 4}}', "index must be"),
         ('{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}', "TF_CONFIG holds 'a'"),

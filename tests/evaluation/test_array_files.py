@@ -114,6 +114,16 @@ def test_files_that_the_model_cannot_take_are_named_and_may_be_skipped(tmp_path,
     assert "bad.npy" in told[0]["error"] and told[1]["classes"]
 
 
+def test_an_archive_that_is_named_npy_is_read_as_one(tmp_path):
+    examples = np.random.default_rng(0).uniform(0, 1, (2, *SHAPES["signal"]))
+    np.savez(tmp_path / "a.npz", examples)
+    (tmp_path / "a.npz").rename(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", examples)
+    model = network(SHAPES["signal"])
+    a, b = ([row["classes"] for row in evaluation.predict(model, tmp_path / f"{name}.npy")] for name in "ab")
+    assert a == b and len(a) == 2
+
+
 def test_an_archive_of_several_arrays_needs_a_name_that_is_known(tmp_path):
     np.savez(tmp_path / "a.npz", first=np.zeros((64, 2)), second=np.zeros((64, 2)))
     with pytest.raises(ValueError, match=r"holds the arrays \['first', 'second'\].*'x'"):

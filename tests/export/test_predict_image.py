@@ -128,7 +128,7 @@ def test_versions_of_a_served_model_lie_side_by_side(run, tmp_path):
         keras_resnet.export(run, out=out)
     with pytest.raises(ValueError, match="exists"):
         keras_resnet.export(run, out=out, model_version=1)
-    assert keras_resnet.export(run, out=out, model_version=12).path == out / "12"
+    assert keras_resnet.export(run, out=out / "12").path == out / "12"
     assert sorted(path.name for path in out.iterdir()) == ["1", "12"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits", "digits.12.json", "digits.json"]
     image = tf.zeros((1, 8, 8, 1))
@@ -143,6 +143,9 @@ def test_versions_of_a_served_model_lie_side_by_side(run, tmp_path):
     [
         ({"format": "onnx", "out": "net.onnx", "model_version": 2}, "model_version=2.*Only a SavedModel has versions"),
         ({"out": "served", "model_version": 0}, "model_version"),
+        ({"out": "served/0"}, "model_version must be"),
+        ({"out": "other/2"}, "holds 'notes.txt'.*folders named by numbers"),
+        ({"out": "."}, "without a name of its own"),
         ({"out": "other", "model_version": 2}, "holds 'notes.txt'.*folders named by numbers"),
     ],
 )

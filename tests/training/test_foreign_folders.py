@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow")
 
 import filelock  # noqa: E402
 
-from keras_resnet import data, locks, training, tuning  # noqa: E402
+from keras_resnet import data, files, locks, training, tuning  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.training import checkpoint, state_file  # noqa: E402
 from keras_resnet.tuning.ledger import Ledger  # noqa: E402
@@ -55,6 +55,36 @@ def test_a_description_that_names_a_pipe_does_not_hang(run, tmp_path, capsys):
     assert "not a regular file" in capsys.readouterr().err
     os.mkfifo(tmp_path / "recipe.toml")
     assert main(["train", "--recipe", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "x")]) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "pipe", "pipe"],
+        ["predict", "/dev/zero", "pipe"],
+        ["inspect-data", "wds:pipe.tar"],
+        ["inspect-data", "wds:."],
+        ["train", "--data", "csv:pipe", "--out", "x"],
+    ],
+)
+def test_a_pipe_or_a_device_that_is_given_does_not_hang(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipe", "pipe.tar"):
+        os.mkfifo(name)
+    assert main(words) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_pipe_in_the_place_of_a_page_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "page.html")
+    assert not files.is_replaceable(tmp_path / "page.html")
+
+
+@pytest.mark.parametrize("name", ["run.json", "folds.json"])
+def test_json_nested_without_end_is_refused(tmp_path, capsys, name):
+    (tmp_path / name).write_text("[" * 60_000)
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 2
+    assert "recursion" in capsys.readouterr().err
 
 
 def test_a_trial_cannot_lie_outside_of_its_search(tmp_path):

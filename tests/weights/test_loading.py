@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import keras
@@ -203,6 +204,38 @@ def test_links_out_of_an_hdf5_file_are_refused(make, tmp_path, monkeypatch):
         weights.open_tensors("net.h5")
 
 
+def test_an_hdf5_file_of_many_paths_to_one_group_is_refused(tmp_path):
+    """24 links to each group, eight levels deep, are 10**11 paths in 23 kB."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "net.h5", "w") as file:
+        group = file.create_group("0")
+        for depth in range(1, 8):
+            below = file.create_group(str(depth))
+            for index in range(24):
+                group[str(index)] = below
+            group = below
+    with pytest.raises(ValueError, match="twice"):
+        weights.open_tensors(tmp_path / "net.h5")
+
+
+def test_a_pickle_with_a_large_memo_index_takes_no_memory(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pth", "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02}r" + (2**27).to_bytes(4, "little") + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="holds no tensors"):
+            weights.open_tensors(tmp_path / "net.pth")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_header_of_safetensors_beyond_any_network_is_refused(tmp_path):
+    header(tmp_path / "net.safetensors", b"{" + b" " * 2**24 + b"}")
+    with pytest.raises(ValueError, match="has a header of 16777218 bytes. Allowed are 16777216"):
+        weights.open_tensors(tmp_path / "net.safetensors")
+
+
 def test_a_tensor_that_claims_more_than_its_storage_is_refused(tmp_path):
     checkpoint(tmp_path / "net.pth", {"a": np.zeros((2, 2), "float32")})
     with zipfile.ZipFile(tmp_path / "net.pth") as archive:
@@ -221,6 +254,9 @@ def test_tags_and_paths_that_are_not_there(tmp_path, monkeypatch):
         ResNet18(weights="imagenet.a1_in1")
     with pytest.raises(ValueError, match="resnet18-f37072fd.pth is not on this machine.*KERAS_RESNET_OFFLINE"):
         ResNet18(weights="imagenet.tv1")
+    with pytest.raises(ValueError, match="neither a tag nor a file") as told:
+        ResNet18(weights="imagenet.cifar10")
+    assert "imagenet.cifar10" not in str(told.value).partition("neither")[2]
     with pytest.raises(ValueError, match="is not a file"):
         ResNet18(weights=tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="does not name a repository"):

@@ -127,6 +127,9 @@ def find_shards(spec: str, argument: str, options: LoadOptions, suffix: str = ".
             f"{spec}: no shard matches in {str(root.absolute())!r}. Allowed are a folder with {suffix} files, a "
             f"pattern such as 'shards/*{suffix}', and a range such as 'train-{{0000..0146}}{suffix}'. Correct it."
         )
+    for path in paths:
+        if not path.is_file():  # a named pipe has no end
+            raise BadValue(f"{spec}: {str(path)!r} is not a regular file. Name {suffix} files.")
     return _divided(spec, dict.fromkeys(paths))
 
 
