@@ -197,7 +197,7 @@ MUTANTS = [
         "data/examples/plan.py",
         "mine = slice(self.first_of_shard, self.first_of_shard + self.shard_size)",
         "mine = slice(0, self.shard_size)",
-        "data/examples/test_batches.py data/examples/test_order.py",
+        "data/examples/test_batches.py data/examples/test_order.py data/examples/test_pipeline.py",
     ),
     Mutant(
         "order: repeated augmentation repeats nothing",
@@ -481,7 +481,7 @@ MUTANTS = [
         "weights/files.py",
         "if not isinstance(link, h5py.HardLink) or depth > 8:",
         "if depth > 8:",
-        "weights/test_hostile_files.py",
+        "weights/test_loading.py weights/test_hostile_files.py",
     ),
     Mutant(
         "hostile: NaN in a model file is loaded",

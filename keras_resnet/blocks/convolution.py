@@ -1,6 +1,7 @@
 """Convolution of any rank with symmetric padding, and the batch normalization that follows it."""
 
 import hashlib
+import random
 from typing import Any
 
 import keras
@@ -217,6 +218,15 @@ def reseed(initializer: Any, index: object) -> Any:
     if isinstance(config.get("seed"), int):
         config["seed"] = _mix_seed(config["seed"], str(index))
     return type(initializer).from_config(config)
+
+
+def draw_seed() -> int:
+    """Returns a seed that follows from `keras.utils.set_random_seed`.
+
+    A layer that keeps it in its configuration draws the same numbers when its model is loaded again. Keras draws one in
+    the same way where a layer has none, and forgets it: a `.keras` file does not hold the states of seed generators.
+    """
+    return random.randint(1, 10**9)
 
 
 def _mix_seed(seed: int, index: str) -> int:

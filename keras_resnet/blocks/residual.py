@@ -10,7 +10,7 @@ from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
 from keras_resnet.blocks.checkpointing import recomputed_call
 from keras_resnet.blocks.composite import CallLayer, Composite
-from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseed
+from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, draw_seed, reseed
 from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
 from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
@@ -223,6 +223,7 @@ class ResidualBlock(Composite):
     def _drop_path(self, num_axes: int) -> keras.layers.Dropout | None:
         if self.drop_path_rate == 0.0:
             return None
+        self.seed = draw_seed() if self.seed is None else self.seed
         # One draw per sample, kept branches scaled by 1 / (1 - rate): stochastic depth (Huang et al. 2016).
         return keras.layers.Dropout(
             self.drop_path_rate,

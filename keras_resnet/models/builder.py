@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_resnet.blocks import Stem
-from keras_resnet.blocks.convolution import batch_norm, reseed
+from keras_resnet.blocks.convolution import batch_norm, draw_seed, reseed
 from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadValue
 from keras_resnet.models import validation
@@ -167,7 +167,7 @@ def build_resnet(
     if include_top:
         x = _pool(x, "avg", data_format, policy)
         if dropout_rate:
-            x = keras.layers.Dropout(dropout_rate, name="head_dropout", dtype=_head_dtype(policy))(x)
+            x = keras.layers.Dropout(dropout_rate, seed=draw_seed(), name="head_dropout", dtype=_head_dtype(policy))(x)
         dense = keras.layers.Dense(
             classes, activation=classifier_activation, dtype=_head_dtype(policy), **layer_arguments(HEAD)
         )

@@ -79,7 +79,7 @@ def check_same(killed, whole):
     assert killed.description["best_epoch"] == whole.description["best_epoch"]
     for name in ("best.keras", "final.keras"):
         one, other = (keras.saving.load_model(run.path / name, compile=False) for run in (killed, whole))
-        assert all(np.array_equal(a, b) for a, b in zip(one.weights, other.weights, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(one.variables, other.variables, strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def seen_by(network, arguments):
     callbacks = [vars(c).get("decay") for c in arguments.get("callbacks", ()) if isinstance(c, training.WeightAverage)]
     validation = arguments.get("validation_data")
     shown = () if validation is None else [np.asarray(part) for part in next(iter(validation))]
-    config = re.sub(r"_[0-9]+", "", json.dumps(network.get_config(), default=str))
+    config = re.sub(r"_[0-9]+|\"seed\": [0-9]+", "", json.dumps(network.get_config(), default=str))
     return {
         "network": config + str([weight.path for weight in network.trainable_weights]),
         "initializers": str({layer.name: layer.get_config() for layer in network.layers}),
