@@ -1,27 +1,34 @@
 """Files of tensors, opened without running code of theirs: names and shapes are known before numbers are read."""
 
+import io
 import json
+import logging
 import os
 import pathlib
+import re
+import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import h5py
+import keras
 import numpy as np
 
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.weights.architecture import HEAD, architecture_of
 from keras_resnet.weights.checkpoints import read_checkpoint
-from keras_resnet.weights.model_file import load_model_file
+from keras_resnet.weights.model_file import CONFIG, WEIGHTS, load_model_file
 
 # Under which our own files keep what their network is, and what it takes.
 ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
 # The types of safetensors that weights come in; bfloat16 is widened to float32, which holds it exactly.
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-
-
 # Far more than the largest network has: about 150 bytes for a tensor in a header of safetensors.
 MOST_TENSORS, MOST_HEADER_BYTES = 100_000, 16 * 2**20
+
+
+LOGGER = logging.getLogger(__name__)
 
 
 class TensorFile:
@@ -76,8 +83,9 @@ def open_tensors(path: str | os.PathLike) -> TensorFile:
     """Opens a file of weights and reads what it says of its tensors.
 
     Args:
-        path: `.safetensors`; `.pth` or `.pt` that `torch.save` wrote since version 1.6; `.h5` of keras.applications;
-            or a `.keras` model.
+        path: `.safetensors`; `.pth` or `.pt` that `torch.save` wrote since version 1.6; a `.keras` model; or what
+            keras.applications publishes (`.h5`) and what Keras 3 saves of its ResNets (`.weights.h5`, `.keras`), alone
+            or below a head of the user's. A head is read where it is one dense layer.
 
     Raises:
         ValueError: the file is of another kind, damaged, or asks for code to be run.
@@ -86,11 +94,8 @@ def open_tensors(path: str | os.PathLike) -> TensorFile:
     if not file.is_file():
         raise BadValue(f"weights={os.fspath(path)!r} is not a file. Allowed is a file of weights. Check the path.")
     opened = READERS.get(file.suffix.lower())
-    if opened is None or file.name.endswith(".weights.h5"):
-        hint = " Build the model and call model.load_weights(path)." if file.name.endswith(".weights.h5") else ""
-        raise BadValue(
-            f"weights={os.fspath(path)!r} is of no kind that is known. Allowed are {', '.join(READERS)}.{hint}"
-        )
+    if opened is None:
+        raise BadValue(f"weights={os.fspath(path)!r} is of no kind that is known. Allowed are {', '.join(READERS)}.")
     try:
         return opened(file)
     except BadValue:
@@ -140,12 +145,66 @@ def _check_duplicates(path: pathlib.Path) -> None:
 
 
 def _open_h5(path: pathlib.Path) -> TensorFile:
-    """Opens the older HDF5 format of Keras, in which keras.applications publishes: "layer/layer/variable:0"."""
-    import h5py
-
-    found: dict[str, str] = {}
+    """Opens HDF5: the older format of Keras, in which keras.applications publishes, and that of Keras 3."""
+    if path.name.endswith(".weights.h5"):
+        return _open_saved(path, path)
     held = h5py.File(path, "r")
     root = held.get("model_weights", held)
+    found: dict[str, str] = {}
+    for name in _datasets(path, root):  # "layer/layer/variable:0"
+        layer, *_, variable = name.removeprefix(root.name).strip("/").split("/")
+        found[f"{layer}/{variable.partition(':')[0]}"] = name
+    return _tensors_in(path, held, found)
+
+
+def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
+    """Opens what Keras 3 saved of a network of keras.applications: "layers/CLASS/vars/NUMBER", the layer's name beside.
+
+    Args:
+        path: for messages.
+        source: the HDF5 file, or its content.
+    """
+    held = h5py.File(source, "r")
+    layers: dict[str, list[str]] = {}
+    for name in _datasets(path, held):
+        layers.setdefault(str(held[name].parent.attrs.get("name", "")), []).append(name)
+    if "conv1_conv" not in layers:
+        raise BadValue(
+            f"weights={os.fspath(path)!r} holds layers like {list(layers)[:3]}, and none named 'conv1_conv'. Allowed "
+            "are the ResNets of keras.applications. For another model build it, call model.load_weights(path), and "
+            "save it with keras_resnet.weights.save_weights."
+        )
+    network = {name: layers.pop(name) for name in list(layers) if re.fullmatch(r"conv\d_.*|post_bn", name)}
+    last = max((name for name in network if name.endswith("_conv")), key=lambda name: held[network[name][0]].shape[-1])
+    features = held[network[last][0]].shape[-1]
+    others = {name: places for name, places in layers.items() if any(held[place].dtype.kind == "f" for place in places)}
+    shapes = [held[places[0]].shape for places in others.values()]
+    if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == features:
+        network[HEAD] = others.popitem()[1]
+    if others:
+        LOGGER.warning("%s: layers that are no part of a ResNet are left out: %s.", path, ", ".join(sorted(others)))
+    variables = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 2: ("kernel", "bias"), 1: ("kernel",)}
+    found = {
+        f"{layer}/{variable}": place
+        for layer, places in network.items()
+        for variable, place in zip(variables.get(len(places), ()), sorted(places), strict=True)
+    }
+    return _tensors_in(path, held, found)
+
+
+def _tensors_in(path: pathlib.Path, held: Any, found: Mapping[str, str]) -> TensorFile:
+    shapes = {name: tuple(held[place].shape) for name, place in found.items()}
+    dtypes = {name: str(held[place].dtype) for name, place in found.items()}
+    return TensorFile(path, shapes, dtypes, lambda name: np.asarray(held[found[name]]))
+
+
+def _datasets(path: pathlib.Path, root: Any) -> list[str]:
+    """Returns the names of all tensors below a group of HDF5.
+
+    Raises:
+        ValueError: one of them lies elsewhere, or they are reached by more than one way.
+    """
+    found: list[str] = []
     seen: set[int] = set()
 
     def visit(group: Any, depth: int) -> None:
@@ -169,18 +228,16 @@ def _open_h5(path: pathlib.Path) -> TensorFile:
             elif not isinstance(entry, h5py.Dataset) or entry.is_virtual or entry.external:
                 raise BadValue(f"weights={os.fspath(path)!r} holds {entry.name}, which lies elsewhere. It is refused.")
             else:
-                layer = entry.name.removeprefix(root.name).strip("/").split("/")[0]
-                found[f"{layer}/{key.partition(':')[0]}"] = entry.name
+                found.append(entry.name)
 
     visit(root, 0)
-    shapes = {name: tuple(held[place].shape) for name, place in found.items()}
-    dtypes = {name: str(held[place].dtype) for name, place in found.items()}
-    return TensorFile(path, shapes, dtypes, lambda name: np.asarray(held[found[name]]))
+    return found
 
 
 def _open_keras(path: pathlib.Path) -> TensorFile:
-    import keras
-
+    saved = _saved_by_keras(path)
+    if saved is not None:
+        return _open_saved(path, io.BytesIO(saved))
     try:
         model = load_model_file(path)
     except BadValue as error:
@@ -204,6 +261,19 @@ def _open_keras(path: pathlib.Path) -> TensorFile:
         return np.asarray(scaled if name.endswith("kernel") else scaled + np.asarray(last.offset), values.dtype)
 
     return TensorFile(path, shapes, dtypes, read, metadata)
+
+
+def _saved_by_keras(path: pathlib.Path) -> bytes | None:
+    """Returns the weights in a `.keras` file of a network of keras.applications, None where it is another one."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        # Keras does not compress what it saves: a member is no larger than its file.
+        if not {CONFIG, WEIGHTS} <= set(sizes) or max(sizes.values()) > path.stat().st_size:
+            return None
+        config = archive.read(CONFIG)
+        return archive.read(WEIGHTS) if b'"conv1_conv"' in config and b"keras_resnet>" not in config else None
 
 
 def _open_checkpoint(path: pathlib.Path) -> TensorFile:

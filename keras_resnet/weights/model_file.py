@@ -16,7 +16,7 @@ from keras_resnet import blocks as blocks  # registers the layers that a saved m
 from keras_resnet import preprocessing as preprocessing
 from keras_resnet.errors import BadValue
 
-_WEIGHTS = "model.weights.h5"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 
 def is_whole_model(path: str | os.PathLike) -> bool:
@@ -29,7 +29,7 @@ def is_whole_model(path: str | os.PathLike) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None and _WEIGHTS in archive.namelist()
+            return archive.testzip() is None and WEIGHTS in archive.namelist()
     except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError, ValueError, EOFError):
         return False
 
@@ -80,7 +80,7 @@ def _unfit_weights(path: str | os.PathLike, model: Any) -> str:
         if isinstance(entry, h5py.Dataset):
             found[tuple(entry.shape), str(entry.dtype)] += 1
 
-    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(_WEIGHTS)), "r") as held:
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as held:
         held.visititems(count)
     for (shape, dtype), times in needed.items():
         if found[shape, dtype] < times:

@@ -49,6 +49,15 @@ def test_a_file_of_timm_gives_the_logits_and_features_of_timm(name, tmp_path):
     assert set(back) == set(tensors) and all(np.array_equal(back[key], tensors[key]) for key in tensors)
 
 
+def fill(model, draw):
+    """Draws what an initializer makes all alike."""
+    for variable in model.weights:
+        if "moving_variance" in variable.path or "gamma" in variable.path:
+            variable.assign(draw.uniform(0.5, 1.5, variable.shape))
+        elif len(variable.shape) == 1 and "seed" not in variable.path:
+            variable.assign(draw.normal(0, 0.1, variable.shape))
+
+
 def published(model, path):
     """Writes the weights of a model in the format in which keras.applications publishes them."""
     import h5py
@@ -68,11 +77,7 @@ def test_a_file_of_keras_applications_gives_its_logits(name, include_top, tmp_pa
     keras.utils.set_random_seed(0)
     theirs = getattr(keras.applications, name)(weights=None, include_top=include_top, input_shape=(64, 48, 3))
     draw = np.random.default_rng(0)
-    for variable in theirs.weights:
-        if "moving_variance" in variable.path or "gamma" in variable.path:
-            variable.assign(draw.uniform(0.5, 1.5, variable.shape))
-        elif len(variable.shape) == 1:
-            variable.assign(draw.normal(0, 0.1, variable.shape))
+    fill(theirs, draw)
     published(theirs, tmp_path / "net.h5")
     images = draw.normal(0, 60, (2, 64, 48, 3)).astype("float32")
     asked = {"input_shape": (64, 48, 3), **({} if include_top else {"include_top": False})}
@@ -83,6 +88,46 @@ def test_a_file_of_keras_applications_gives_its_logits(name, include_top, tmp_pa
         got, expected = (np.log(np.maximum(one.astype("float64"), 1e-30)) for one in (got, expected))
     assert difference(got, expected) < 1e-4
     assert ours.count_params() == theirs.count_params()
+
+
+def sequential(base):
+    return keras.Sequential([base, keras.layers.GlobalAveragePooling2D(), keras.layers.Dropout(0.2), dense(5)])
+
+
+def functional(base):
+    return keras.Model(base.input, dense(5)(keras.layers.GlobalAveragePooling2D()(base.output)))
+
+
+def hidden(base):
+    x = dense(16, "relu")(keras.layers.GlobalAveragePooling2D()(base.output))
+    return keras.Model(base.input, dense(5)(x))
+
+
+def dense(units, activation=None):
+    return keras.layers.Dense(units, activation)
+
+
+# Keras loads no file of the older format with such heads, and writes none.
+TUNED = [("ResNet50", sequential), ("ResNet50V2", functional), ("ResNet50", hidden), ("ResNet50", lambda base: base)]
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize(("name", "wrap"), harness.tiers(TUNED, TUNED[:1], TUNED[1:]))
+@pytest.mark.skipif(keras.config.image_data_format() != "channels_last", reason="keras.applications is compared so")
+def test_a_network_of_keras_applications_that_a_user_saved_gives_its_answers(name, wrap, suffix, tmp_path, caplog):
+    base = getattr(keras.applications, name)(weights=None, include_top=False, input_shape=(64, 48, 3))
+    theirs, draw = wrap(base), np.random.default_rng(0)
+    base.get_layer("conv4_block1_1_conv").trainable = False
+    fill(theirs, draw)
+    path = tmp_path / f"tuned{suffix}"
+    (theirs.save if suffix == ".keras" else theirs.save_weights)(path)
+    images = draw.normal(0, 60, (2, 64, 48, 3)).astype("float32")
+    has_head = wrap in (sequential, functional)
+    asked = {"classifier_activation": None} if has_head else {"include_top": False}
+    ours = models.build(name.lower().removesuffix("v2"), weights=path, input_shape=(64, 48, 3), **asked)
+    expected = (theirs if has_head else base)(images, training=False)
+    assert difference(ours(images, training=False), keras.ops.convert_to_numpy(expected)) < 1e-4
+    assert ("left out: dense" in caplog.text) == (wrap is hidden)
 
 
 def checkpoint(path, tensors, wrap=lambda found: found):
