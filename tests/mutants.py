@@ -665,7 +665,7 @@ MUTANTS = [
         "evaluation/paired.py",
         "differences = theirs[name] - mine[name]",
         "differences = mine[name] - theirs[name]",
-        "evaluation/test_ensembles.py evaluation/test_intervals.py",
+        "evaluation/test_ensembles.py",
     ),
     Mutant(
         "views: the mirror image is upside down",
@@ -729,7 +729,7 @@ MUTANTS = [
         "cli/__init__.py",
         "DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130",
         "DONE, USERS_MISTAKE, INTERRUPTED = 0, 1, 130",
-        "cli/test_errors.py cli/test_messages.py",
+        "cli/test_errors.py cli/test_messages.py cli/test_names.py",
     ),
     # Several processes.
     Mutant(

@@ -31,7 +31,7 @@ class Trial:
         status: "waiting", "running", "complete", "pruned" (stopped early), "failed" or "infeasible" (over a limit).
         attempts: how often it was begun.
         worker: who runs or ran it.
-        score: the objective where the validation loss was lowest, which is the model that is kept.
+        score: the objective in the best epoch by `train.monitor`, whose model is kept.
         epochs: that were trained, with those of the trial that it goes on from.
         parameters: of the model.
         curve: the objective after every epoch.

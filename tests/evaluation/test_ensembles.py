@@ -130,6 +130,9 @@ def test_a_paired_difference_has_the_figures_of_both_and_a_tighter_interval(runs
     for index, run in enumerate(runs):
         for name in ("accuracy", "loss"):
             assert found[name][index] == pytest.approx(run.metrics["test"][name], rel=1e-6)
+    for name in ("accuracy", "loss"):
+        assert found[f"{name}_difference"] == pytest.approx(found[name][1] - found[name][0], abs=1e-12)
+    assert found["loss_difference"]
     images, labels = runs[0].dataset.arrays("test")
     right = [chances(run.model, images).argmax(axis=1) == labels for run in runs]
     assert found["only_first_right"] == int((right[0] & ~right[1]).sum())

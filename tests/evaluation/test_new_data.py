@@ -12,7 +12,7 @@ from keras_resnet import data, evaluation, training
 from keras_resnet.cli import main
 
 NAMES = ("bright", "dark", "middle")
-SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 16, "data.image_size": 16, "augment.flip": False}
+SMALL = {"model.width": 4, "train.epochs": 6, "train.batch_size": 16, "data.image_size": 16, "augment.flip": False}
 
 
 def photographs(folder, names, count, seed):

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
 from keras_resnet.training import MeanRecall  # noqa: E402
+from keras_resnet.training.monitor import Monitor  # noqa: E402
 from tests import harness  # noqa: E402
 
 WORDS = {"model.width": 2, "train.epochs": 4, "train.batch_size": 16, "optimizer.learning_rate": 0.05}
@@ -56,6 +57,16 @@ def test_validation_weighs_classes_as_training_does(spec, tmp_path):
     assert run.history["val_loss"][-1] == pytest.approx((losses * weights).mean(), rel=1e-4)
     assert run.history["val_cross_entropy"][-1] == pytest.approx(losses.mean(), rel=1e-4)
     assert run.history["val_accuracy"][-1] == pytest.approx((logits.argmax(axis=1) == labels).mean())
+
+
+@pytest.mark.parametrize(("direction", "places"), [("min", [0, 1, 3]), ("max", [0, 2])])
+def test_a_figure_is_better_in_the_direction_of_its_monitor(direction, places):
+    monitor, best, found = Monitor("figure", direction), None, []
+    rows = [{"val_figure": value, "figure": 0.0} for value in (0.5, 0.4, 0.6, 0.3, 0.3, 0.6)]
+    for place, row in enumerate(rows):
+        if monitor.is_better(monitor.value(row), best):
+            best, found = monitor.value(row), [*found, place]
+    assert found == places and monitor.best_row(rows) is rows[places[-1]]
 
 
 MONITORS = [("auto", min), ("balanced_accuracy", max), ("recall:rare", max), ("accuracy", max)]

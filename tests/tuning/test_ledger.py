@@ -11,7 +11,8 @@ from keras_resnet import training
 from keras_resnet.tuning import Dimension, Settings, Space
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.ledger import Ledger
-from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE
+from keras_resnet.tuning.outcome import best_of
+from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE, PRUNED, Trial
 
 SPACE = Space(
     [
@@ -55,6 +56,19 @@ def run_all(ledger):
     while not isinstance(trial := run_one(ledger), str):
         ended.append(trial)
     return ended, trial
+
+
+@pytest.mark.parametrize(("objective", "best"), [("accuracy", "0002"), ("loss", "0001")])
+def test_the_best_trial_is_whole_and_best_by_its_objective(tmp_path, objective, best):
+    definition = ledger_of(tmp_path / "s", objective=f"val_{objective}").definition
+    rows = [(0.5, COMPLETE, 9), (0.2, COMPLETE, 9), (0.8, COMPLETE, 9), (0.8, COMPLETE, 9), (0.9, COMPLETE, 3)]
+    rows += [(0.1, PRUNED, 9), (None, FAILED, 9)]
+    trials = [
+        Trial(f"{index:04d}", {}, status=status, score=score, epochs=epochs)
+        for index, (score, status, epochs) in enumerate(rows)
+    ]
+    assert best_of(definition, trials).id == best
+    assert best_of(definition, trials[-1:]) is None
 
 
 @pytest.mark.parametrize(
