@@ -119,7 +119,8 @@ class Pretrained:
         names = record.class_names if record is not None else ()
         is_other = bool(class_names) and tuple(class_names) != tuple(names)
         is_new = has_head and (is_other or arguments.get("classes", 1000) != self.classes)
-        audit = load_weights(model, self.file, new_head=is_new or not has_head, adapt=adapt)
+        is_bgr = self.preprocessing is not None and self.preprocessing["scheme"] == "caffe"
+        audit = load_weights(model, self.file, new_head=is_new or not has_head, adapt=adapt, is_bgr=is_bgr)
         if is_new:
             LOGGER.warning(
                 "weights=%r have %s classes and %s%s were asked for: the head 'predictions' is new, and random.",

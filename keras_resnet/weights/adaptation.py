@@ -28,10 +28,11 @@ def can_adapt(given: tuple[int, ...], wanted: tuple[int, ...], *, is_first: bool
 def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     """Returns a kernel for another number of channels or axes of space, float32.
 
-    One channel sums those of the file: on grey pictures the answer is that of RGB pictures with equal channels. Other
-    numbers repeat the channels in their order, scaled so that the sum of the inputs keeps its size. For volumes a
-    kernel is repeated along depth and divided by its length: a volume whose slices are equal is answered as the slice.
-    For signals it is summed over height: a signal is answered as a picture whose rows all are the signal.
+    One channel sums those of the file: on grey values the answer is that of RGB with equal channels, behind the
+    normalization. Other numbers repeat the channels in their order, scaled so that the sum of the inputs keeps its
+    size. For volumes a kernel is repeated along depth and divided by its length: a volume whose slices are equal is
+    answered as the slice. For signals it is summed over height: a signal is answered as a picture whose rows all are
+    the signal.
 
     Args:
         kernel: `(*space, inputs, outputs)`.
@@ -75,6 +76,8 @@ def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dic
         return None
     layer = InputNormalization(**{name: value for name, value in stored.items() if name != "record"})
     mean, std = (np.asarray(values, "float64") for values in (layer._mean, layer._std))
+    if layer.scheme == "caffe":  # its constants are those of BGR
+        mean, std = mean[::-1], std[::-1]
     adapted = dict(stored)
     if len(mean) not in (1, channels):
         if channels == 1:

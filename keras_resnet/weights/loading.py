@@ -50,7 +50,12 @@ class Audit:
 
 
 def load_weights(
-    model: keras.Model, file: TensorFile | str | os.PathLike, *, new_head: bool = False, adapt: bool = False
+    model: keras.Model,
+    file: TensorFile | str | os.PathLike,
+    *,
+    new_head: bool = False,
+    adapt: bool = False,
+    is_bgr: bool = False,
 ) -> Audit:
     """Loads weights into a network; all of them or none.
 
@@ -59,6 +64,7 @@ def load_weights(
         file: from `open_tensors`, or a path for it.
         new_head: whether the classifier stays as it is, where that of the file has another number of classes, or none.
         adapt: whether kernels of pictures are made kernels for other channels, signals or volumes (`adapt_kernel`).
+        is_bgr: whether the first kernel of the file takes BGR; one that is adapted takes RGB.
 
     Returns:
         What became of every tensor.
@@ -95,7 +101,9 @@ def load_weights(
         array = naming.to_ours(np.asarray(file.read(name)), place)
         _check_values(where, name, place, array)
         shape = tuple(variables[place].shape)
-        arrays[place] = array if array.shape == shape else adapt_kernel(array, shape)
+        if array.shape != shape:
+            array = adapt_kernel(array[..., ::-1, :] if is_bgr and place == FIRST_KERNEL else array, shape)
+        arrays[place] = array
     for place, array in arrays.items():
         variables[place].assign(array)
     left = [name for name in file.shapes if name.endswith(IGNORED_SUFFIXES)]

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_resnet
 from keras_resnet import ResNet18, preprocessing, weights
 from keras_resnet.weights.adaptation import adapt_kernel, can_adapt
 
@@ -50,6 +51,17 @@ def test_six_channels_are_answered_as_the_three_that_they_repeat(rgb, file):
     six = ResNet18(weights=file, adapt_weights=True, input_shape=(12, 12, 6))
     pictures = images(4, 12, 12, 3)
     assert np.allclose(outputs(six, np.concatenate([pictures] * 2, axis=-1)), outputs(rgb, pictures), atol=1e-5)
+
+
+def test_weights_that_take_bgr_keep_their_colors_with_further_channels(rgb, tmp_path):
+    file = weights.save_weights(rgb, tmp_path / "bgr.safetensors", preprocessing={"scheme": "caffe", "record": RECORD})
+    six = ResNet18(weights=file, adapt_weights=True, input_shape=(12, 12, 6))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 12, 12, 3))
+    twice = np.concatenate([pixels] * 2, axis=-1).astype("float32")
+    expected = keras.applications.resnet.preprocess_input(pixels.astype("float32"))
+    normalized = keras.ops.convert_to_numpy(keras_resnet.preprocess_input(twice, six))
+    got, wanted = outputs(six, normalized, "stage2_block2"), outputs(rgb, expected, "stage2_block2")
+    assert np.abs(got - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
 def test_a_volume_of_equal_slices_is_answered_as_the_slice(rgb, file):
