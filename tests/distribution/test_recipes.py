@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras.src.trainers.trainer import model_supports_jit
 
-pytest.importorskip("tensorflow")
+tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training, tuning  # noqa: E402
 from keras_resnet.distribution import Devices, Group, Peers, in_group  # noqa: E402
@@ -267,6 +267,21 @@ def test_draws_of_processes_differ_and_seeds_move_on_alike():
     np.testing.assert_array_equal(drawn[0], alone)
     assert states[0] == states[1] == states[2]
     assert all(abs(np.corrcoef(one, other)[0, 1]) < 0.15 for one, other in [drawn[:2], drawn[1:], drawn[::2]])
+
+
+def test_the_step_of_a_process_has_dropout_of_its_own():
+    spec = tf.TensorSpec((None, 1000))
+    outputs = []
+    for index in range(2):
+        example = keras.Input((1000,))
+        model = in_group(keras.Model)(example, keras.layers.Dropout(0.5, seed=3)(keras.layers.Dense(1000)(example)))
+        model.layers[1].set_weights([np.eye(1000), np.zeros(1000)])
+        model.compile("sgd", "mean_squared_error")
+        model.group = Group(Peers(("a:1", "b:1"), index, "a list"), tf.distribute.MirroredStrategy(["CPU:0"]))
+        step = tf.function(model.gradients_of, input_signature=[(spec, spec)])
+        outputs.append(np.asarray(step((np.ones((1, 1000), "float32"), np.zeros((1, 1000), "float32"))).outputs)[0])
+    mine, theirs = (output > 0 for output in outputs)
+    assert 0.4 < mine.mean() < 0.6 and 0.4 < np.mean(mine == theirs) < 0.6
 
 
 def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from keras_resnet import training, tuning
@@ -117,6 +118,21 @@ def test_a_mistake_is_told_before_anything_is_written(tmp_path, arguments, messa
     with pytest.raises((ValueError, TypeError), match=message):
         tuning.search(out=tmp_path / "search", **arguments)
     assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.slow
+def test_a_search_whose_data_changed_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+
+    def go_on(shift, trials):
+        images = rng.integers(0, 200, (40, 8, 8, 1)) + shift
+        np.savez(tmp_path / "d.npz", x=images.astype("uint8"), y=np.arange(40) % 2)
+        words = {"data": f"npz:{tmp_path / 'd.npz'}", "model": "resnet10", "trials": trials, "epochs": 1}
+        tuning.search("quick", out=tmp_path / "search", **words, resume=True, verbose=False)
+
+    go_on(0, 1)
+    with pytest.raises(tuning.SearchStopped, match="fingerprint"):
+        go_on(50, 2)
 
 
 @pytest.mark.slow
