@@ -108,6 +108,21 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
 
 
+def plain_cell(text: str) -> str:
+    """Returns a text for a cell of a table, which programs for tables would otherwise compute: `=`, `@`, `+`, `-`.
+
+    Args:
+        text: a name of a file or a class, a message; numbers stay as they are.
+    """
+    if not text.startswith(("=", "@", "+", "-", "\t", "\r")):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def write_checked(path: str | os.PathLike, magic: bytes, payload: bytes) -> None:
     """Writes a file whose first line is `magic` and the sha256 of the rest, whole or not at all.
 

@@ -37,6 +37,16 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("text", ["cat.png", "-2", "+1.5", "1e3", ""])
+def test_names_and_numbers_stay_as_they_are_in_a_table(text):
+    assert files.plain_cell(text) == text
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(A1)", "-cmd", "+a", "\t=1", "=HYPERLINK(0)"])
+def test_what_a_program_for_tables_would_compute_is_a_text_there(text):
+    assert files.plain_cell(text) == "'" + text
+
+
 def test_the_temporary_file_keeps_the_suffix(tmp_path):
     with files.replacing(tmp_path / "model.keras") as temporary:
         assert temporary.suffix == ".keras"

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import statistics
 import time
 from typing import Any
 
 import keras
+
+from keras_resnet import files
 
 SECONDS = 1.0  # between two signs
 STEPS = 100  # of which the usual time is the median
@@ -46,9 +47,7 @@ class Sign:
         Args:
             path: of the file.
         """
-        half = path.with_suffix(".half")
-        half.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        os.replace(half, path)
+        files.write_text(path, json.dumps(dataclasses.asdict(self)))
 
     def standstill(self, minutes: float, factor: float) -> str:
         """Returns what to say of a trial that stands still; nothing where it does not.

@@ -111,13 +111,18 @@ class Search:
         extra = sorted({name for trial in self.trials for name in trial.values if name.startswith("tuner/")})
 
         def write_rows(path: pathlib.Path) -> None:
-            with open(path, "w", encoding="utf-8", newline="") as file:
+            # Messages name files as they are; what is no UTF-8 in them stands escaped.
+            with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow([*FIGURES, *names, *extra, "message"])
                 for trial in self.trials:
                     figures = [getattr(trial, name) for name in FIGURES]
                     writer.writerow(
-                        [*figures, *(trial.values.get(name, "") for name in (*names, *extra)), trial.message]
+                        [
+                            *figures,
+                            *(trial.values.get(name, "") for name in (*names, *extra)),
+                            files.plain_cell(trial.message),
+                        ]
                     )
 
         files.write_atomically(self.path / "trials.csv", write_rows)

@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import evaluation, models, training
+from keras_resnet import evaluation, files, models, training
 from keras_resnet.errors import BadValue, NodesLost, NoMemory, NoRoom, UserError
 from keras_resnet.memory import is_exhausted
 from keras_resnet.tuning import hparams
@@ -117,7 +117,7 @@ class Worker:
             trial.again = _is_of_machine(error)
             folder = self.ledger.folder_of(trial.id)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            files.write_text(folder / "error.txt", traceback.format_exc())
             trial.status, trial.message = FAILED, _reason(error)
         now = time.perf_counter()
         trial.seconds, self.since = now - self.since, now

@@ -220,17 +220,19 @@ def _write_predictions(
     task = TASKS[run.record.task or run.dataset.task]
     values = outputs if task.probabilities is None else task.probabilities(outputs)
     outputs_named = names or run.dataset.units or tuple(map(str, range(values.shape[1])))
-    targets = ["label"] if names else [f"target {name}" for name in outputs_named]
+    first = ["path", "fold", *(["label"] if names else [f"target {name}" for name in outputs_named])]
+    # A class may be called "label", or "=1".
+    shown = [f"class {name}" if name in first else files.plain_cell(name) for name in outputs_named]
 
     def write(half: pathlib.Path) -> None:
         with open(half, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["path", "fold", *targets, *outputs_named])
+            writer.writerow([*first, *shown])
             for (name, fold), label, row in zip(parts, labels, values, strict=True):
                 if np.ndim(label) and names:
-                    told: list[Any] = ["|".join(names[place] for place in np.flatnonzero(label))]
+                    told: list[Any] = ["|".join(shown[place] for place in np.flatnonzero(label))]
                 else:
-                    told = [names[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
-                writer.writerow([name, fold, *told, *(float(value) for value in row)])
+                    told = [shown[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
+                writer.writerow([files.plain_cell(name), fold, *told, *(float(value) for value in row)])
 
     files.write_atomically(path, write)

@@ -29,7 +29,7 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     """
     if weights.startswith(HUB):
         repository = weights.removeprefix(HUB)
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
             raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
         return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
     if pathlib.Path(weights).suffix.lower() in READERS or os.path.exists(weights):

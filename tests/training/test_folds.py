@@ -238,7 +238,7 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
     rng = np.random.default_rng(0)
     labels = (rng.random((90, 3)) < 0.4).astype("int64")
     images = (rng.normal(size=(90, 8, 8, 1)) + labels.sum(axis=1)[:, None, None, None]).astype("float32")
-    np.savez(tmp_path / "set.npz", x=images, y=labels, class_names=["a", "b", "c"])
+    np.savez(tmp_path / "set.npz", x=images, y=labels, class_names=["label", "b", "=c"])
     overrides = {**SMALL, "loss.name": "multilabel_cross_entropy"}
     spec = f"npz:{tmp_path / 'set.npz'}"
     found = training.cross_validate(
@@ -248,8 +248,10 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
     mean = evaluation.load_model(tmp_path / "cv")
     assert preprocessing.for_model(mean).thresholds == pytest.approx(np.mean(cuts, axis=0).tolist())
     with open(tmp_path / "cv" / "out_of_fold.csv", newline="") as file:
-        _, *rows = csv.reader(file)
-    written = np.array([[name in row[2].split("|") for name in "abc"] for row in rows])
+        header, *rows = csv.reader(file)
+    shown = ["class label", "b", "'=c"]  # each column once, and nothing that a program for tables would compute
+    assert header == ["path", "fold", "label", *shown]
+    written = np.array([[name in row[2].split("|") for name in shown] for row in rows])
     chances = np.array([row[3:] for row in rows], "float64")
     own = np.array([cuts[int(row[1]) - 1] for row in rows])
     expected = multilabel.score(np.log(chances) - np.log1p(-chances), written, "abc", own)
@@ -257,11 +259,14 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
     assert sorted(map(tuple, written.tolist())) == sorted(map(tuple, (labels > 0).tolist()))
     issues = evaluation.label_issues(tmp_path / "cv")
     assert len(issues) == 3 * len(rows) and all(issue.several for issue in issues)
-    place = {(row[0], name): (row, index) for row in rows for index, name in enumerate("abc")}
+    place = {(row[0], name): (row, index) for row in rows for index, name in enumerate(shown)}
     for issue in issues[:20]:
-        row, index = place[issue.path, issue.label[0]]
-        there = "abc"[index] in row[2].split("|")
-        assert issue.label == f"{'abc'[index]}: {'yes' if there else 'no'}" and issue.guess[:2] == issue.label[:2]
+        row, index = place[issue.path, issue.label.rpartition(":")[0]]
+        there = shown[index] in row[2].split("|")
+        assert (
+            issue.label == f"{shown[index]}: {'yes' if there else 'no'}"
+            and issue.guess.partition(":")[0] == issue.label.partition(":")[0]
+        )
         assert issue.quality == pytest.approx(
             chances[rows.index(row), index] if there else 1 - chances[rows.index(row), index]
         )

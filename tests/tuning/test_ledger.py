@@ -1,5 +1,6 @@
 """The record of a search without any training: what is taken, handed in, taken up again and read back."""
 
+import csv
 import json
 import random
 import warnings
@@ -10,8 +11,9 @@ import pytest
 from keras_resnet import training
 from keras_resnet.tuning import Dimension, Settings, Space
 from keras_resnet.tuning.definition import Definition
+from keras_resnet.tuning.heartbeat import Sign
 from keras_resnet.tuning.ledger import Ledger
-from keras_resnet.tuning.outcome import best_of
+from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE, PRUNED, Trial
 
 SPACE = Space(
@@ -69,6 +71,28 @@ def test_the_best_trial_is_whole_and_best_by_its_objective(tmp_path, objective, 
     ]
     assert best_of(definition, trials).id == best
     assert best_of(definition, trials[-1:]) is None
+
+
+def test_messages_that_name_files_of_any_bytes_are_written(tmp_path):
+    ledger = ledger_of(tmp_path / "s")
+    for message in ("caf\udce9.png is damaged", "=HYPERLINK(1)"):
+        _, trial, lock = ledger.take("w")
+        trial.status, trial.message = FAILED, message
+        ledger.end(trial)
+        lock.release()
+    Search.load(tmp_path / "s").write()
+    with open(tmp_path / "s" / "trials.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["message"] for row in rows] == [r"caf\udce9.png is damaged", "'=HYPERLINK(1)"]
+
+
+def test_a_sign_of_life_is_not_written_through_a_link(tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("precious")
+    for name in ("w.half", "w.beat"):
+        (tmp_path / name).symlink_to(mine)
+    Sign.now("0000", 1.0).write(tmp_path / "w.beat")
+    assert mine.read_text() == "precious" and not (tmp_path / "w.beat").is_symlink()
 
 
 @pytest.mark.parametrize(

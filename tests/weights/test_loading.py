@@ -261,6 +261,8 @@ def test_tags_and_paths_that_are_not_there(tmp_path, monkeypatch):
         ResNet18(weights=tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match="does not name a repository"):
         ResNet18(weights="hf://../../etc")
+    with pytest.raises(ValueError, match="does not name a repository"):
+        ResNet18(weights="hf://../..")
     with pytest.raises(TypeError, match="weights must be None, a tag or a path"):
         ResNet18(weights=3)
 
