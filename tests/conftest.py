@@ -7,9 +7,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pathlib
 import shutil
+import signal
 import socket
 
 import pytest
+
+# A shell ignores SIGINT for what it starts in the background, and the tests interrupt trainings.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

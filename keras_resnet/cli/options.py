@@ -265,7 +265,9 @@ class _Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line that names the help, without the whole usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. Run `{self.prog} --help`.\n")
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        hint = _closest(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        self.exit(2, f"{self.prog}: {message}. {hint}Run `{self.prog} --help`.\n")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -48,7 +48,7 @@ def decode_predictions(
 
     Args:
         predictions: probabilities `(batch, classes)`.
-        model: whose classes these are; None for the 1000 classes of ImageNet.
+        model: whose classes these are, numbers where it does not name them; None for the 1000 classes of ImageNet.
         top: classes for each example, the most probable first.
 
     Returns:
@@ -66,7 +66,10 @@ def decode_predictions(
     """
     check_int("top", top)
     found = np.asarray(keras.ops.convert_to_numpy(predictions))
-    names = (() if model is None else for_model(model).class_names) or imagenet_classes()
+    names = () if model is None else for_model(model).class_names
+    if not names:
+        given = model is not None and found.ndim == 2 and found.shape[1] != len(imagenet_classes())
+        names = tuple(map(str, range(found.shape[1]))) if given else imagenet_classes()
     if found.ndim != 2 or found.shape[1] != len(names):
         raise BadValue(
             f"predictions have the shape {found.shape}, and there are {len(names)} classes. Allowed is (batch, "

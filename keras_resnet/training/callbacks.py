@@ -2,6 +2,7 @@
 
 import csv
 import math
+import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_resnet import files
+from keras_resnet.errors import BadValue
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.checkpoint import Progress
 from keras_resnet.training.divergence import FiniteLoss, TrainingDiverged
@@ -25,6 +27,31 @@ class ModelChecks(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Checks the compiled model."""
         check_outputs(self.model)
+
+
+class SameFolder(keras.callbacks.Callback):
+    """Stops a run whose folder was moved or removed: what is written afterwards would make another one.
+
+    Args:
+        folder: of the run, which is there.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        super().__init__()
+        self.folder, self._identity = folder, files.identity_of(os.fspath(folder))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Comes before the callbacks that write."""
+        self.check()
+
+    def check(self) -> None:
+        """Raises ValueError where the path leads to another folder, or to none."""
+        if files.identity_of(os.fspath(self.folder)) != self._identity:
+            raise BadValue(
+                f"out={os.fspath(self.folder)!r} was moved or removed while the run wrote there. Its folder must stay "
+                "where it is. Go on from the last state in the folder's new place: keras-resnet train --out NEW "
+                "--resume."
+            )
 
 
 def save_model(model: keras.Model, path: pathlib.Path) -> None:

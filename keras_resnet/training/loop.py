@@ -19,7 +19,7 @@ from keras_resnet.memory import is_exhausted
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training import scoring
 from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
-from keras_resnet.training.callbacks import Report, recording_callbacks, save_model, write_history
+from keras_resnet.training.callbacks import Report, SameFolder, recording_callbacks, save_model, write_history
 from keras_resnet.training.checkpoint import Progress, read_newest, restore
 from keras_resnet.training.description import COMPLETE, RUNNING, STOPPED, RunFile, differences, with_defaults
 from keras_resnet.training.divergence import MOST_SETBACKS, TrainingDiverged, rate_factor_of, setback_of
@@ -173,6 +173,7 @@ class TrainingLoop:
     ) -> None:
         """Calls Keras's `fit` for what is left of the epochs."""
         recipe, progress = self.about.recipe, self.progress
+        held = SameFolder(self.folder)
         own = recording_callbacks(
             self.folder,
             batch_size=recipe.train.batch_size,
@@ -193,8 +194,9 @@ class TrainingLoop:
             recipe.train.keep_states,
             lambda: {"rate_factor": rate_factor_of(self.about.setbacks)},
             self.group,
+            held.check,
         )
-        own += [state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
+        own = [held, *own, state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
         if progress.epochs < recipe.train.epochs and not progress.stopped:
             try:
                 self.trained.fit(

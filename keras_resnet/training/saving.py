@@ -77,6 +77,7 @@ class SaveState(keras.callbacks.Callback):
         kept: how many of the newest stay, beside that of the best epoch.
         further_state: what a state holds beside that, made when it is saved.
         group: processes that save at the same steps, and stop together; None for one alone.
+        check: raises where nothing can be written; None for no check.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SaveState(keras.callbacks.Callback):
         kept: int = 2,
         further_state: Callable[[], dict[str, Any]] = dict,
         group: Group | None = None,
+        check: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.further = further
@@ -103,6 +105,7 @@ class SaveState(keras.callbacks.Callback):
         self.kept = kept
         self.further_state = further_state
         self.group = group
+        self.check = check
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._saved = self._agreed = time.perf_counter()
@@ -229,6 +232,8 @@ class SaveState(keras.callbacks.Callback):
         self._saved = started
 
     def _write(self, name: str, values: Values, state: dict[str, Any]) -> None:
+        if self.check is not None:
+            self.check()
         write_state(self.folder / name, values, state)
         best = name_of(self.progress.best_epoch or 0)
         for old in newest_first(self.folder)[self.kept :]:

@@ -90,6 +90,10 @@ def test_an_unknown_command_is_refused_with_the_closest(capsys):
     assert "no command 'trian'" in message and "Did you mean 'train'?" in message and "benchmark" in message
 
 
+def test_an_unknown_choice_is_refused_with_the_closest(capsys):
+    assert "Did you mean 'litert'?" in refused(capsys, "export", "run", "--format", "tflite")
+
+
 def test_an_unknown_option_is_refused_with_the_closest(capsys):
     message = refused(capsys, "train", "--epoch", "3")
     assert "train does not take '--epoch'" in message and "Did you mean '--epochs'?" in message

@@ -46,6 +46,22 @@ def test_a_link_in_a_run_folder_is_not_written_through(run, tmp_path, name):
     assert (sorted(mine.iterdir()) if mine.is_dir() else mine.read_bytes()) == before
 
 
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_a_run_whose_folder_goes_away_stops_and_makes_no_other(tmp_path, how):
+    out, new = tmp_path / "run", tmp_path / "new"
+    words = {**SMALL, "train.epochs": 3}
+
+    def go_away(epoch, figures):
+        shutil.move(out, new) if how == "moved" else shutil.rmtree(out)
+
+    with pytest.raises(ValueError, match="was moved or removed while the run wrote there"):
+        training.fit("quick", model="resnet10", out=out, overrides=words, verbose=0, report=go_away)
+    assert not out.exists()
+    if how == "moved":
+        done = training.fit(out=new, resume=True, verbose=0)
+        assert done.file.status == "complete" and len(done.history["loss"]) == 3
+
+
 def test_a_description_that_names_a_pipe_does_not_hang(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     os.mkfifo(tmp_path / "pipe.npz")

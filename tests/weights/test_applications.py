@@ -44,3 +44,5 @@ def test_classes_of_imagenet_and_of_a_model():
     assert keras_resnet.decode_predictions(np.eye(10)[3:4], model, top=1) == [[("3", "cat", 1.0)]]
     with pytest.raises(ValueError, match="there are 1000 classes"):
         keras_resnet.decode_predictions(np.eye(10))
+    nameless = ResNet18(**{**SMALL, "classes": 5})
+    assert keras_resnet.decode_predictions(np.eye(5)[3:4], nameless, top=1) == [[("3", "3", 1.0)]]

@@ -157,6 +157,8 @@ BRIGHT = 128
 KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
 # Two equal sides up to here may well be a length and its channels.
 LARGEST_CHANNELS_BY_CHANCE = 4
+# More than pictures of several bands and recordings of several leads commonly have.
+MOST_CHANNELS = 16
 # Signals have up to about so many channels, such as those of an electroencephalogram.
 MOST_LEADS_BY_CHANCE = 64
 
@@ -183,13 +185,6 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
                 f"{where} has shape {array.shape}, and rank={rank} was given, for {KINDS[rank]}. Allowed are "
                 f"{rank + 2} axes, or {rank + 1} without channels. Pass another rank, or reshape the array."
             )
-    elif array.ndim in (3, 4) and len(set(array.shape[1:])) == 1 and array.shape[-1] > LARGEST_CHANNELS_BY_CHANCE:
-        guess = array.ndim - 1
-        raise BadValue(
-            f"{where} has shape {array.shape}: {KINDS[guess]} without an axis for channels, or {KINDS[guess - 1]} with "
-            f"{array.shape[-1]} channels. Both are allowed. Pass rank={guess} for {KINDS[guess]} or rank={guess - 1} "
-            f"for {KINDS[guess - 1]} (in a recipe data.rank), or add the axis with array[..., None]."
-        )
     elif array.ndim in (3, 4, 5) and _looks_swapped(array.shape):
         space = " x ".join(map(str, array.shape[1:-1]))
         raise BadValue(
@@ -197,6 +192,13 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
             f"with {array.shape[1]} channels that stand before the other axes, as in PyTorch. The last axis is for the "
             f"channels. Pass numpy.moveaxis(array, 1, -1), or rank={array.ndim - 2} (in a recipe data.rank) where the "
             "shape is meant so."
+        )
+    elif array.ndim in (3, 4) and _may_lack_channels(array.shape):
+        guess = array.ndim - 1
+        raise BadValue(
+            f"{where} has shape {array.shape}: {KINDS[guess]} without an axis for channels, or {KINDS[guess - 1]} with "
+            f"{array.shape[-1]} channels. Both are allowed. Pass rank={guess} for {KINDS[guess]} or rank={guess - 1} "
+            f"for {KINDS[guess - 1]} (in a recipe data.rank), or add the axis with array[..., None]."
         )
     if array.dtype.kind not in "iufb":
         raise BadType(
@@ -224,6 +226,11 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
             "Allowed are finite numbers. Correct or drop these examples."
         )
     return array
+
+
+def _may_lack_channels(shape: tuple[int, ...]) -> bool:
+    """Returns whether the last axis may as well be one of space."""
+    return shape[-1] > MOST_CHANNELS or (len(set(shape[1:])) == 1 and shape[-1] > LARGEST_CHANNELS_BY_CHANCE)
 
 
 def _looks_swapped(shape: tuple[int, ...]) -> bool:
