@@ -74,7 +74,7 @@ def read_header(file: BinaryIO, size: int | None = None) -> Header:
 
 def _what_it_is(start: bytes) -> str:
     if start[:4] in (b"II*\0", b"MM\0*"):
-        return "a TIFF file, which TensorFlow cannot decode"
+        return "a TIFF file, which a table (csv:) may name and a class folder may not"
     if start[4:8] == b"ftyp":
         return "a HEIF or AVIF file, which TensorFlow cannot decode"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):

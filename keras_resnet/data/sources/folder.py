@@ -96,7 +96,7 @@ def _scan(
     headers = dict(zip(everything, headers_of(root, everything, options.max_pixels), strict=True))
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
     settle(bad, len(headers), options, report)
-    report_kinds(headers.values(), options, report)
+    report_kinds(headers.items(), options, report)
     is_deep = any(header.bits == 16 for header in headers.values() if isinstance(header, Header))
     weights = weights_beside(spec, root, report)
     if weights is not None:

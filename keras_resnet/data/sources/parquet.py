@@ -20,6 +20,8 @@ from keras_resnet.data.sources.shards import find_shards, load_shards
 from keras_resnet.errors import BadValue, MissingPackage
 
 ROWS_AT_ONCE = 64
+# Encoded images hardly shrink in parquet: a file that lays out more holds one image many times.
+MOST_TIMES, SPARE_BYTES = 20, 64 * 2**20
 LABEL_NAMES = ("label", "labels")
 # Columns that hold numbers beside the label.
 NUMBERED = re.compile(r".*id|.*index|idx|width|height|size|fold|split|year|.*count|.*number|.*path|.*name")
@@ -76,6 +78,8 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
         schema = table.schema_arrow
         image, label = _columns(spec, path, schema, label_key)
 
+        most = SPARE_BYTES + MOST_TIMES * os.path.getsize(path)
+
         def write(half: pathlib.Path) -> None:
             row = 0
             with tarfile.open(half, "w") as tar:
@@ -90,6 +94,12 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
                             member = tarfile.TarInfo(f"{row:08d}{ending}")
                             member.size = len(data)
                             tar.addfile(member, io.BytesIO(data))
+                        if tar.offset > most:
+                            raise BadValue(
+                                f"{spec}: {path!r} has {os.path.getsize(path):,} bytes, and its images more than "
+                                f"{tar.offset:,}. Allowed is {MOST_TIMES} times the file, which holds encoded images. "
+                                "Leave repeated images out."
+                            )
                         row += 1
 
         files.write_atomically(place, write)

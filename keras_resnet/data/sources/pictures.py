@@ -12,9 +12,13 @@ from keras_resnet.data.dataset import Examples
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
 from keras_resnet.data.examples.splits import Groups
 from keras_resnet.data.images.bad_images import settle
+from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import names_below
+
+# Files of 16 bits that are looked at, and the part of 255 below which they use little of their range: 14 bits.
+SAMPLE, NARROW = 16, 64
 
 
 def pictures(
@@ -89,18 +93,43 @@ def hold(
     return held
 
 
-def report_kinds(headers: Iterable[Header | str], options: LoadOptions, report: list[str]) -> None:
+def _narrow_range(paths: Sequence[str], options: LoadOptions) -> list[str]:
+    """Returns a warning for files of 16 bits that use a small part of their range, as detectors of 10 or 12 bits do."""
+    shown = [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))]
+    brightest = 0.0
+    for path in shown:
+        try:
+            brightest = max(brightest, float(np.quantile(read_image(path, max_pixels=options.max_pixels), 0.999)))
+        except ValueError:  # damaged, which is told where the data are read
+            continue
+    if not brightest or brightest > NARROW:
+        return []
+    return [
+        f"warning: of {len(shown)} files of 16 bits 99.9 % of the values are below {brightest * 257:.0f} of 65535, "
+        f"which is {brightest:.1f} of 255. data.normalization='dataset' learns the range; others leave it nearly black"
+    ]
+
+
+def report_kinds(found: Iterable[tuple[str, Header | str]], options: LoadOptions, report: list[str]) -> None:
     """Adds to a report what a user may not expect of these files.
 
     Args:
-        headers: of the files.
+        found: path and header of each file.
         options: of `load`.
         report: to add to.
     """
-    good = [header for header in headers if isinstance(header, Header)]
-    deep = sum(header.bits == 16 for header in good)
+    headers = {path: header for path, header in found if isinstance(header, Header)}
+    good = list(headers.values())
+    deep = [path for path, header in headers.items() if header.bits == 16]
     if deep:
-        report.append(f"{deep} files of 16 bits per channel keep them: 65535 is 255, and between are fractions")
+        report.append(f"{len(deep)} files of 16 bits per channel keep them: 65535 is 255, and between are fractions")
+        if len(deep) < len(headers):
+            report.append(
+                f"warning: {len(headers) - len(deep)} files have 8 bits per channel, and {len(deep)} have 16. White is "
+                "255 in the former and 65535 in the latter: where a detector of 12 bits made these, they are 16 times "
+                "darker, and how bright a file is tells its kind. Bring all to one range"
+            )
+        report += _narrow_range(deep, options)
     animated = sum(header.is_animated for header in good)
     if animated:
         report.append(f"{animated} animated files: their first frame is read")

@@ -310,7 +310,7 @@ def _pictures(
         if isinstance(header, str)
     ]
     settle(bad, len(rows), options, report)
-    report_kinds(headers, options, report)
+    report_kinds(((row.path, header) for row, header in zip(rows, headers, strict=True)), options, report)
     kept = [index for index, header in enumerate(headers) if isinstance(header, Header)]
     files = [(rows[index].path, header) for index, header in enumerate(headers) if isinstance(header, Header)]
     examples = pictures(root, files, labels[kept], options)

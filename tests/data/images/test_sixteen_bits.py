@@ -1,5 +1,7 @@
 """Files of 16 bits per channel keep them from the file to the network, in training, prediction and export alike."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,6 +41,20 @@ def test_every_value_of_a_scan_reaches_the_batches(folder):
     assert len(np.unique(found)) > 1500
     # An 8-bit file beside them has the values that it has alone.
     assert (images[labels == 1] == 7).all(axis=(1, 2, 3)).sum() == 1
+
+
+def test_a_narrow_range_and_mixed_depths_are_warned_of(folder, tmp_path):
+    report = " ".join(data.load(f"folder:{folder}").report)
+    brightest = max(np.asarray(Image.open(path)).max() for path in folder.glob("bright/*"))
+    told = int(re.search(r"99.9 % of the values are below (\d+) of 65535", report)[1])
+    assert 0.99 * brightest < told <= brightest
+    assert "warning: 1 files have 8 bits per channel, and 40 have 16" in report
+    for name in ("dark", "bright"):
+        (tmp_path / name).mkdir()
+        for path in sorted((folder / name).glob("?.png")):
+            Image.fromarray((np.asarray(Image.open(path)) * 16).astype("uint16")).save(tmp_path / name / path.name)
+    report = " ".join(data.load(f"folder:{tmp_path}").report)
+    assert "20 files of 16 bits" in report and "warning" not in report
 
 
 @pytest.mark.parametrize("mode", ["L16", "RGB"])

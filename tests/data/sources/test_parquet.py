@@ -10,6 +10,7 @@ pyarrow = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.parquet")
 
 from keras_resnet import data  # noqa: E402
+from keras_resnet.data.sources import parquet  # noqa: E402
 from tests.data.sources.test_shards import batches_of, picture  # noqa: E402
 
 NAMES = ("cat", "dog", "fox")
@@ -90,3 +91,13 @@ def test_what_is_wrong_with_a_parquet_file_is_named(tmp_path, home):
     with pytest.raises(ValueError, match=r"train-000000\.tar/00000003\.png .not a JPEG"):
         data.load(f"hf:{tmp_path}/bad.parquet")
     assert not [path for path in home.rglob("*") if path.is_file() and path.suffix not in (".tar", ".txt")]
+
+
+def test_an_image_that_is_repeated_without_end_is_refused(tmp_path, home, monkeypatch):
+    monkeypatch.setattr(parquet, "SPARE_BYTES", 2**20)
+    path = tmp_path / "bomb.parquet"
+    write(path, [picture(0, "PNG", (20, 24)) + bytes(2**14)] * 400, [row % 2 for row in range(400)])
+    assert path.stat().st_size < 2**18
+    with pytest.raises(ValueError, match="Allowed is 20 times the file"):
+        data.load("hf:bomb.parquet", data_dir=tmp_path)
+    assert not list(home.rglob("*.tar"))
