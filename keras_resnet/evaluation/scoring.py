@@ -89,6 +89,9 @@ def evaluate(
         probabilities = trained.task.probabilities(trained.read(outputs))
         groups, cuts = dataset.groups_of(split), trained.record.thresholds
         more = detailed_scores(probabilities, labels, names, groups, thresholds=cuts, weights=weights)
+        if trained.run is not None and trained.run.recipe.loss.name != "ordinal":
+            # Figures of grades, which say nothing of classes without an order.
+            more = {name: value for name, value in more.items() if not name.startswith(("quadratic_", "mean_dist"))}
         rows = [{**row, **told} for row, told in zip(found["per_class"], more["per_class"], strict=True)]
         found = {**found, **more, "per_class": rows}
     return {"split": split, **found}

@@ -33,7 +33,8 @@ class Source:
         interpolation: of the resizing; empty if it is not stated.
         mean: of each channel, as its publisher states it.
         std: of each channel, as its publisher states it.
-        top1: accuracy on ImageNet in percent, as its publisher states it; None if it is not stated.
+        top1: accuracy in percent, as its publisher states it, on ImageNet (in the package on CIFAR-10); None if it is
+            not stated.
         top5: the same for the five best.
         measured_at: side in px of these two.
     """

@@ -255,6 +255,7 @@ def test_a_run_on_a_table_keeps_its_columns_and_groups(patients):
     scores = evaluation.evaluate(root / "run", intervals=True)
     assert scores["examples"] == run.dataset.sizes["test"] and scores["resampled"] == "groups"
     assert set(again.dataset.groups_of("test")) == subjects(again.dataset, "test")
+    assert not {"quadratic_kappa", "mean_distance", "mean_distance_interval"} & set(scores)  # of grades alone
     low, high = scores["accuracy_interval"]
     assert low <= scores["accuracy"] <= high and 0 <= scores["roc_auc"] <= 1
     assert {"precision", "sensitivity", "specificity_interval"} <= set(scores["per_class"][0])
