@@ -119,7 +119,8 @@ def fit(
     with training_together(kind, dry_run) as group:
         found = find_together(group, partial(check_folder, folder, resume))
         setup = in_all(group, partial(plan, found=found, group=group))
-        check_all_same(group, describe_run(setup).identity())
+        about = describe_run(setup)
+        check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
         setbacks = () if found is None else found.about.setbacks
         if found is not None and folder is not None:

@@ -2,6 +2,7 @@
 
 import collections
 import io
+import json
 import os
 import pathlib
 import zipfile
@@ -17,6 +18,8 @@ from keras_resnet import preprocessing as preprocessing
 from keras_resnet.errors import BadValue
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+# Arguments of layers of which each has a weight at least.
+SIZES = ("units", "filters", "input_dim", "output_dim")
 
 
 def is_whole_model(path: str | os.PathLike) -> bool:
@@ -52,13 +55,32 @@ def load_model_file(path: str | os.PathLike) -> keras.Model:
     if not os.path.isfile(path):
         raise BadValue(f"{told}: it is not a file. {allowed}")
     try:
-        model = keras.saving.load_model(pathlib.Path(path), compile=False)
-        unfit = _unfit_weights(path, model)
+        unfit = _too_large(path)
+        if not unfit:
+            model = keras.saving.load_model(pathlib.Path(path), compile=False)
+            unfit = _unfit_weights(path, model)
     except Exception as error:  # whatever damaged bytes make Keras, h5py or zipfile raise
         raise BadValue(f"{told}: {' '.join(str(error).split()) or type(error).__name__} {allowed}") from error
     if unfit:
         raise BadValue(f"{told}: {unfit}. {allowed}")
     return model
+
+
+def _too_large(path: str | os.PathLike) -> str:
+    """Returns what a file would make larger than it is: Keras compresses nothing, and each unit has a weight in it."""
+    size = os.path.getsize(path)
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > size:
+                return f"its member {member.filename!r} is to have {member.file_size:,} bytes in a file of {size:,}"
+        found = [json.loads(archive.read(CONFIG))]
+    while found:
+        entry = found.pop()
+        found += entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+        for name in SIZES if isinstance(entry, dict) else ():
+            if isinstance(entry.get(name), int) and entry[name] > size:
+                return f"a layer has {name}={entry[name]:,} in a file of {size:,} bytes"
+    return ""
 
 
 def _unfit_weights(path: str | os.PathLike, model: Any) -> str:

@@ -46,6 +46,14 @@ told = {"losses": Losses.found, "weights": whole.hexdigest(), "validation": run.
 told["accuracy"] = run.history["val_accuracy"]
 print(json.dumps({**told, "test": run.metrics["test"], "path": str(run.path)}))
 """
+# A process whose Keras says that it is of the version that the last word names.
+VERSIONS = """
+import sys
+import keras
+keras.__version__ = sys.argv.pop()
+from keras_resnet.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 SMALL = {
     "model.width": 4,
     "train.epochs": 4,
@@ -195,6 +203,10 @@ def test_what_does_not_fit_is_refused_in_every_process_before_the_first_step(tmp
     first, other = told(lambda index: ("--seed", str(index)))
     assert first == other and "recipe.train.seed: 0 in the first, 1 in this one" in first
     assert all("cannot be divided among 2 processes" in line for line in told(lambda index: (), "--batch-size", "47"))
+    other_versions = ["-c", VERSIONS, *command(tmp_path / "run")[2:]]
+    with started(2, other_versions, lambda index: (f"3.{index}",)) as processes:
+        lines = [err.splitlines()[-1] for _, err in ended(processes, 2)]
+    assert all("versions.keras: '3.0' in the first, '3.1' in this one" in line for line in lines)
     assert not (tmp_path / "run" / "run.json").exists()
     with training.folder.locked(tmp_path / "run"):
         first, other = told(lambda index: ())

@@ -57,6 +57,22 @@ def test_weights_that_no_training_wrote_are_refused(saved, tmp_path, change, tol
         keras_resnet.ResNet18(input_shape=(32, 32, 3), classes=4, width=2, weights=path)
 
 
+def test_a_small_file_of_huge_layers_is_refused_before_they_are_made(saved, tmp_path):
+    for name, change, told in (
+        ("units", {"compression": zipfile.ZIP_STORED, "units": 400_000_000}, "units=400,000,000 in a file of"),
+        ("padded", {"compression": zipfile.ZIP_DEFLATED, "padding": 2**22}, "is to have [0-9,]+ bytes in a file of"),
+    ):
+        path = tmp_path / f"{name}.keras"
+        with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, "w", change["compression"]) as new:
+            for member in old.namelist():
+                content = old.read(member)
+                if member == "config.json":
+                    content = content.replace(b'"units": 4,', f'"units": {change.get("units", 4)},'.encode())
+                new.writestr(member, content + bytes(change.get("padding", 0)))
+        with pytest.raises(ValueError, match=told):
+            load_model_file(path)
+
+
 def test_every_flipped_byte_and_every_cut_is_found(saved, tmp_path):
     assert is_whole_model(saved) and load_model_file(saved).name == "resnet18"
     content, rng = saved.read_bytes(), np.random.default_rng(0)
