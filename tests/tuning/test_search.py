@@ -133,6 +133,8 @@ def test_a_search_whose_data_changed_is_refused(tmp_path):
     go_on(0, 1)
     with pytest.raises(tuning.SearchStopped, match="fingerprint"):
         go_on(50, 2)
+    # No trial was made on them.
+    assert [trial.status for trial in tuning.Search.load(tmp_path / "search").trials] == ["complete"]
 
 
 @pytest.mark.slow
