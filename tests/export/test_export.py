@@ -213,8 +213,10 @@ def test_a_run_trained_in_mixed_precision_is_exported_in_every_form(half_run, na
     facts = json.loads(out.with_name(f"{out.name}.json").read_text("utf-8"))
     dtype = half_run.recipe.train.precision.removeprefix("mixed_")
     assert facts["compute_dtype"] == (dtype if name == "savedmodel" else "float32")
-    most = {None: checking.TOLERANCES[facts["compute_dtype"]], "float16": 1e-2, "int8": 0.5, "int8-all": 0.5}[quantize]
-    assert facts["largest_difference"] < most
+    most = {None: checking.TOLERANCES[facts["compute_dtype"]], "float16": 1e-2, "int8": 0.6, "int8-all": 0.6}[quantize]
+    assert facts["largest_difference"] < most  # of one probability; in 8 bits the accuracy is what stays
+    if most == 0.6:
+        assert facts["accuracy"] > facts["accuracy_before"] - 0.1
     if quantize is None:
         # The weights are those of the run: against the model itself, in its own precision.
         images = checking.images_of(half_run.dataset, evaluation.open_trained(half_run.path), 32, "test")

@@ -274,9 +274,8 @@ def test_hyperband_goes_on_from_the_checkpoint_of_the_shorter_trial(tmp_path):
         {"model.width": 4, "train.batch_size": 128, "train.epochs": 2, "train.seed": 3}
     )
     recipe = recipe.replace({"optimizer.learning_rate": promoted.values["optimizer.learning_rate"]})
-    at_once = training.fit(
-        recipe, out=tmp_path / "once", verbose=0, score=(), report=lambda epoch, _: epoch >= promoted.epochs
-    )
+    words = {"verbose": 0, "score": (), "report": lambda epoch, _: epoch >= promoted.epochs}
+    at_once = training.fit(recipe, model="resnet10", out=tmp_path / "once", **words)
     assert at_once.history["val_accuracy"] == promoted.curve
 
 
