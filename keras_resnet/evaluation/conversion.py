@@ -47,7 +47,7 @@ def convert(
     given: dict[str, Any] = {
         "include_top": found.classes is not None,
         "input_shape": (*(None,) * found.rank, found.channels),
+        "classifier_activation": None,
     }
-    given["classifier_activation"] = None
     network = found.build(build_resnet, model, given)
     return weights.save_weights(network, out, names=names, preprocessing=found.preprocessing)
