@@ -39,10 +39,20 @@ def open_npz(path: str | os.PathLike) -> Any:
             with archive.open(member) as file:
                 size = _check_array(member.filename, file, member.file_size)
             total, packed = total + size, packed + member.compress_size
+    check_unpacked(total, packed)
+    return np.load(path, allow_pickle=False)
+
+
+def check_unpacked(total: int, packed: int) -> None:
+    """Raises Unfit for a file that unpacks to far more than real data do, or to more than the memory takes.
+
+    Args:
+        total: bytes when unpacked.
+        packed: bytes in the file.
+    """
     if total > SURELY_FINE and total > MOST_PACKED * packed:
         raise Unfit(f"its {in_words(packed)} unpack to {in_words(total)}, more than {MOST_PACKED} times as much")
     check_fits(total)
-    return np.load(path, allow_pickle=False)
 
 
 def check_regular(path: str | os.PathLike) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,7 @@ def _dicom(path: str | os.PathLike) -> np.ndarray:
         from pydicom.pixels import apply_color_lut, apply_rescale
     except ImportError as error:
         raise _missing("pydicom", "medical", path) from error
+    _check_deflated(path)
     header = pydicom.dcmread(path, stop_before_pixels=True)
     frames = int(header.get("NumberOfFrames", 1) or 1)
     check_fits(int(header.Rows) * int(header.Columns) * frames * int(header.get("SamplesPerPixel", 1)) * 8)
@@ -75,6 +77,23 @@ def _dicom(path: str | os.PathLike) -> np.ndarray:
     else:
         values = pixels if colors else np.asarray(apply_rescale(pixels, found))
     return values if colors and values.dtype == np.uint8 else _with_channels(values.astype("float32"), colors)
+
+
+def _check_deflated(path: str | os.PathLike) -> None:
+    """Refuses a file that is compressed as a whole and unpacks to more than the memory takes."""
+    from pydicom.filereader import read_file_meta_info
+
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DEFLATED:
+        return
+    unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open(path, "rb") as file:
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))  # preamble, the element of the length, the group
+        packed = file.read(CHUNK_BYTES)
+        while packed:
+            size += len(unpacker.decompress(packed, CHUNK_BYTES))
+            check_fits(3 * size)  # as bytes, as elements, and as pixels
+            packed = unpacker.unconsumed_tail or file.read(CHUNK_BYTES)
 
 
 def _slopes_of_frames(found: Any, frames: int) -> np.ndarray | None:
@@ -110,6 +129,8 @@ def _nifti(path: str | os.PathLike) -> np.ndarray:
     except ImportError as error:
         raise _missing("nibabel", "medical", path) from error
     image: Any = nibabel.load(path)
+    if image.dataobj.offset > MOST_OFFSET:
+        raise Unfit(f"its values begin at byte {image.dataobj.offset:,}, and {MOST_OFFSET:,} is the most allowed")
     check_fits(int(np.prod(image.shape, dtype="int64")) * 8)
     values = np.asarray(nibabel.as_closest_canonical(image).dataobj, "float32")
     if values.ndim not in (3, 4):
@@ -122,8 +143,14 @@ def _sound(path: str | os.PathLike) -> np.ndarray:
         import soundfile
     except ImportError as error:
         raise _missing("soundfile", "audio", path) from error
-    about = soundfile.info(os.fspath(path))
-    check_fits(about.frames * about.channels * 8)
+    header = soundfile.info(os.fspath(path))
+    if header.samplerate < 2 * LOWEST_HZ:
+        raise Unfit(
+            f"it has {header.samplerate} samples per second, and the spectrogram begins at {LOWEST_HZ:.0f} Hz, which "
+            f"takes {2 * LOWEST_HZ:.0f}"
+        )
+    resampled = header.frames / header.samplerate * SAMPLE_RATE_HZ
+    check_fits(int(header.frames * header.channels * 8 + resampled * SPECTRUM_BYTES))
     waves, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
     return log_mel(waves.mean(axis=1), rate)
 
@@ -165,6 +192,14 @@ def _tiff(path: str | os.PathLike) -> np.ndarray:
         if file.mode == "RGB" and max(depths) > 8:
             raise Unfit(f"it has {max(depths)} bits per channel in color, of which Pillow keeps 8. Save it as PNG")
         is_inverted = file.mode.startswith("I;16") and file.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+        for number in range(1, pages):
+            first = (file.size, file.mode)
+            file.seek(number)
+            if (file.size, file.mode) != first:
+                raise Unfit(
+                    f"its page {number + 1} has {file.width} x {file.height} pixels of mode {file.mode!r}, and the "
+                    f"pages before it {first[0][0]} x {first[0][1]} of mode {first[1]!r}; the pages of a volume match"
+                )
         stacked = np.stack([np.asarray(page) for page in ImageSequence.Iterator(file)])
         if is_inverted:  # WhiteIsZero, which Pillow turns round for 8 bits alone
             stacked = 65535 - stacked
@@ -173,6 +208,10 @@ def _tiff(path: str | os.PathLike) -> np.ndarray:
     return _with_channels(values, values.ndim == (3 if pages == 1 else 4))
 
 
+DEFLATED = "1.2.840.10008.1.2.1.99"  # Deflated Explicit VR Little Endian
+CHUNK_BYTES = 2**22
+MOST_OFFSET = 2**26  # bytes of a NIfTI header with its extensions
+SPECTRUM_BYTES = 32  # for each sample at 16 kHz: the samples, their complex spectrum every 160, and its absolute values
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF 6.0
 TIFF_MODES = ("L", "RGB", "I;16", "I;16B", "I", "F")
 

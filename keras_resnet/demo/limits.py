@@ -1,12 +1,15 @@
 """What the server of the page allows: how long a client may be silent, how many send at once, and from which page."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 # Until a connection has sent the head of a request, and until a request has sent its body.
 HEAD_SECONDS, BODY_SECONDS = 10.0, 60.0
-# Bodies in memory at a time, each of at most `serving.MOST_BYTES`; the others wait in the network.
-MOST_BODIES = 4
+# Of all bodies in memory together; at most this many are answered at a time.
+BODY_BYTES = 256 * 2**20
+MOST_ANSWERS = 4
 CONNECTIONS = 500
 
 
@@ -71,25 +74,42 @@ class OwnPage:
 
 
 class Bodies:
-    """Reads the bodies of requests, a few at a time."""
+    """Reads the bodies of requests into a bounded amount of memory, so that slow senders do not hold up the others."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Semaphore(MOST_BODIES)
+        self.turn = asyncio.Semaphore(MOST_ANSWERS)
+        self._sizes: dict[asyncio.Timeout, int] = {}
+        self._last_parts: dict[asyncio.Timeout, float] = {}
 
-    async def read(self, request: Any, most: int) -> bytes | None:
-        """Returns the body of a request; None for one that is larger.
+    @contextlib.asynccontextmanager
+    async def read(self, request: Any, most: int) -> AsyncIterator[bytes | None]:
+        """Yields the body of a request; None for one that is larger. It counts until the block ends.
 
         Args:
             request: of Starlette.
             most: bytes.
 
         Raises:
-            TimeoutError: it does not arrive.
+            TimeoutError: it does not arrive, or it is the slowest of more bodies than fit into memory.
         """
-        content = bytearray()
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                content += part
-                if len(content) > most:
-                    return None
-        return bytes(content)
+        clock = asyncio.get_running_loop().time
+        limit = asyncio.timeout(BODY_SECONDS)
+        content: bytearray | None = bytearray()
+        try:
+            async with limit:
+                async for part in request.stream():
+                    content += part
+                    self._sizes[limit], self._last_parts[limit] = len(content), clock()
+                    if len(content) > most:
+                        content = None
+                        break
+                    if sum(self._sizes.values()) > BODY_BYTES:
+                        slowest = min(self._last_parts, key=self._last_parts.__getitem__)
+                        del self._sizes[slowest], self._last_parts[slowest]
+                        slowest.reschedule(clock())
+                        await asyncio.sleep(0)
+            self._last_parts.pop(limit, None)
+            yield None if content is None else bytes(content)
+        finally:
+            self._sizes.pop(limit, None)
+            self._last_parts.pop(limit, None)

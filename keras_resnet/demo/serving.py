@@ -119,18 +119,23 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
         def refused(told: str, status: int) -> Response:
             return JSONResponse({"error": told}, status, headers={**HEADERS, "connection": "close"})
 
-        async with bodies.turn:  # the answer too: a picture takes more memory than its file
-            try:
-                content = await bodies.read(request, MOST_BYTES)
-            except TimeoutError:
-                return refused("The file did not arrive in time. Send it again.", 408)
-            if content is None:
-                return refused(f"The file has more than {MOST_BYTES // 2**20} MiB. Make the picture smaller.", 413)
-            name = request.query_params.get("name", "the file")[:200]
-            try:
-                return JSONResponse(await run_in_threadpool(answers, name, content), headers=HEADERS)
-            except BadValue as error:
-                return JSONResponse({"error": str(error)}, 400, headers=HEADERS)
+        name = request.query_params.get("name", "the file")[:200]
+        try:
+            async with bodies.read(request, MOST_BYTES) as content:
+                if content is None:
+                    return refused(f"The file has more than {MOST_BYTES // 2**20} MiB. Make the picture smaller.", 413)
+                async with bodies.turn:  # the answer too: a picture takes more memory than its file
+                    answer, status = await run_in_threadpool(answered, name, content)
+        except TimeoutError:
+            return refused("The file did not arrive in time. Send it again.", 408)
+        return JSONResponse(answer, status, headers=HEADERS)
+
+    def answered(name: str, content: bytes) -> tuple[dict[str, Any], int]:
+        """Returns an answer and its status; an error that leaves the thread would keep the file in its traceback."""
+        try:
+            return answers(name, content), 200
+        except BadValue as error:
+            return {"error": str(error)}, 400
 
     # A page elsewhere that calls itself by another name for this address gets no answer.
     known = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnPage)]

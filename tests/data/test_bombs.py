@@ -1,22 +1,25 @@
 """Small files that would take much memory or time are refused by their headers."""
 
+import gzip
 import io
 import os
 import resource
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
-from keras_resnet.data import array_files  # noqa: E402
+from keras_resnet.data import array_files, measurements  # noqa: E402
 from keras_resnet.data.examples import encoded  # noqa: E402
 from keras_resnet.memory import available_bytes, in_words  # noqa: E402
 
@@ -98,6 +101,79 @@ def test_pipes_and_devices_are_no_files(tmp_path):
     for path in (tmp_path / "pipe.npz", "/dev/zero"):
         with pytest.raises(ValueError, match="not a regular file"):
             data.load(f"npz:{path}")
+
+
+def test_a_sound_of_one_sample_per_second_is_refused(tmp_path):
+    wave = struct.pack("<IHHIIHH", 16, 1, 1, 1, 2, 2, 16)
+    body = b"WAVEfmt " + wave + b"data" + struct.pack("<I", 200_000) + bytes(200_000)
+    pytest.importorskip("soundfile")
+    (tmp_path / "slow.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
+    with pytest.raises(array_files.Unfit, match="1 samples per second"):
+        measurements.read_measurement(tmp_path / "slow.wav")
+
+
+def test_the_pages_of_a_tiff_have_one_size(tmp_path):
+    pages = [Image.new("L", size) for size in ((8, 8), (8, 8), (20_000, 20_000))]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_deflate")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(array_files.Unfit, match="page 3 has 20000 x 20000"):
+        measurements.read_measurement(tmp_path / "a.tif")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
+
+
+def test_a_deflated_dicom_is_measured_before_it_is_unpacked(tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    examples = pydicom.dcmread(pydicom.examples.get_path("ct"))
+    examples.file_meta.TransferSyntaxUID = measurements.DEFLATED
+    examples.save_as(tmp_path / "good.dcm")
+    assert measurements.read_measurement(tmp_path / "good.dcm").shape == (128, 128, 1)
+    examples.add_new((0x0009, 0x0010), "LO", "bomb")
+    examples.add_new((0x0009, 0x1001), "OB", bytes(300 * 2**20))
+    examples.save_as(tmp_path / "bomb.dcm")
+    assert (tmp_path / "bomb.dcm").stat().st_size < 2**20
+    monkeypatch.setattr(array_files, "available_bytes", lambda: 400 * 2**20)
+    with pytest.raises(array_files.Unfit, match="are free"):
+        measurements.read_measurement(tmp_path / "bomb.dcm")
+
+
+def test_the_values_of_a_nifti_begin_near_its_header(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 4), "int16"), np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = struct.pack("<f", 2.0**40)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(array_files.Unfit, match="begin at byte"):
+        measurements.read_measurement(tmp_path / "a.nii.gz")
+
+
+def test_a_table_that_says_one_cell_many_times_is_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    label = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 20_000, "int32"), ["x" * 60_000])
+    table = pyarrow.table({"path": [f"{number}.png" for number in range(20_000)], "label": label})
+    parquet.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(ValueError, match="unpack to 1.1 GiB"):
+        data.load(f"csv:{tmp_path}/a.parquet")
+
+
+def test_shards_with_odd_sizes_are_refused(tmp_path):
+    negative = tarfile.TarInfo("a.jpg")
+    head = bytearray(negative.tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = b"\xff" * 10 + struct.pack(">h", -512)
+    head[148:156] = b"%06o\0 " % (sum(head[:148]) + 8 * 32 + sum(head[156:]))
+    (tmp_path / "train-0.tar").write_bytes(bytes(head) + bytes(1024))
+    with pytest.raises(ValueError, match="size -512"):
+        data.load(f"wds:{tmp_path}/train-0.tar")
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 6 * 2**30
+    with open(tmp_path / "train-0.tar", "wb") as file:
+        file.write(long.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(7 * 2**30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="a header of 6,442,450,944 bytes"):
+        data.load(f"wds:{tmp_path}/train-0.tar")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
 
 
 def test_arrays_that_do_not_fit_are_refused(tmp_path, monkeypatch):

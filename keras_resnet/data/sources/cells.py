@@ -3,7 +3,9 @@
 import csv
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
+from keras_resnet.data.array_files import Unfit, check_unpacked
 from keras_resnet.errors import BadValue, MissingPackage
 
 NAMED_AT_MOST = 5
@@ -31,6 +33,7 @@ MISSING = frozenset(
         "null",
     ]
 )
+CELL_BYTES = 64  # of a short text, as Python holds it
 # Of a cell; a path or a label is shorter.
 csv.field_size_limit(2**17)
 
@@ -111,8 +114,34 @@ def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple
             "'keras-resnet-zoo[hf]'"
         ) from error
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.lib.ArrowException) as error:
+        table = _laid_out(path)
+    except (OSError, Unfit, pyarrow.lib.ArrowException) as error:
         raise BadValue(f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a whole parquet file.") from error
     columns = [["" if value is None else _cell(str(value)) for value in column.to_pylist()] for column in table.columns]
     return list(table.column_names), [(number, list(row)) for number, row in enumerate(zip(*columns, strict=True), 1)]
+
+
+def _laid_out(path: pathlib.Path) -> Any:
+    """Returns the table of a parquet file, in which a text that repeats stands once; Unfit where its cells do not fit.
+
+    A few hundred bytes of parquet can say the same cell a thousand million times.
+    """
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    check_unpacked(CELL_BYTES * sum(chunk.num_values for chunk in chunks), path.stat().st_size)
+    texts = {chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"}
+    table = pyarrow.parquet.read_table(path, read_dictionary=sorted(texts))
+    size = 0
+    for array in (array for column in table.columns for array in column.chunks):
+        while pyarrow.types.is_nested(array.type) and hasattr(array, "values"):
+            array = array.values
+        if pyarrow.types.is_dictionary(array.type):
+            lengths = pyarrow.compute.binary_length(array.dictionary)
+            size += pyarrow.compute.sum(lengths.take(array.indices)).as_py() or 0
+    check_unpacked(size, path.stat().st_size)
+    return table

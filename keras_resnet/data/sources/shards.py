@@ -31,6 +31,7 @@ LABELS = ("cls", "json", "txt")
 KEYS = ("label", "cls", "class")
 NAMES = ("classnames.txt", "classes.txt")
 LABEL_BYTES = 2**16
+HEADER_BYTES = 2**20
 MOST_SHARDS = 100_000
 
 
@@ -163,15 +164,34 @@ def _expanded(spec: str, pattern: str) -> list[str]:
     return [done for number in numbers for done in _expanded(spec, pattern.replace(found[0], number, 1))]
 
 
+class _Headers:
+    """The headers of a tar file, which are small: a long name, a few attributes.
+
+    Args:
+        file: open, whose members are read elsewhere.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns the next bytes of a header."""
+        if not 0 <= size <= HEADER_BYTES:
+            raise tarfile.ReadError(f"it has a header of {size:,} bytes")
+        return self.file.read(size)
+
+
 def _pictures(spec: str, path: str, options: LoadOptions) -> list[Picture]:
     """Returns the images of a shard with their labels, in the order of the shard."""
     pictures: dict[str, Picture] = {}
     labels: dict[str, dict[str, str]] = {}
     further: set[str] = set()  # pictures whose names have more than one dot
     try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with open(path, "rb") as file, tarfile.open(fileobj=_Headers(file), mode="r:") as tar:
             whole = os.fstat(file.fileno()).st_size
             for member in tar:
+                if member.size < 0:
+                    raise tarfile.ReadError(f"{member.name!r} has the size {member.size}")
                 if not member.isreg() or member.issparse():
                     continue
                 if member.offset_data + member.size > whole:
