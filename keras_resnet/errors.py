@@ -33,3 +33,7 @@ class NoMemory(UserError, MemoryError):
 
 class NoRoom(UserError, OSError):
     """A file could not be written for want of space, of inodes, or because of a quota or a limit of sizes."""
+
+
+class NoLock(UserError, OSError):
+    """A lock could not be taken: the folder is not writable, or its disk answers with an error."""

@@ -73,6 +73,21 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         raise
 
 
+@contextlib.contextmanager
+def explaining_no_room(path: str | os.PathLike) -> Iterator[None]:
+    """Turns an error of a library that found the disk full into `NoRoom`.
+
+    Args:
+        path: what is written in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _is_no_room(error):
+            raise _no_room(pathlib.Path(path), 0) from error
+        raise
+
+
 # Libraries that write past Python, such as HDF5 and safetensors, tell the system's reason in their message.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ROOM_TEXTS = tuple(os.strerror(number) for number in _NO_ROOM)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import filelock
 
+from keras_resnet.errors import NoLock
+
 # What `flock` answers on network file systems that were mounted without locks. ENOSYS filelock knows itself.
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
@@ -26,16 +28,24 @@ def acquire(path: str | os.PathLike, timeout: float) -> filelock.BaseFileLock:
 
     Raises:
         filelock.Timeout: another process holds it.
-        OSError: the file cannot be made.
+        NoLock: the file cannot be made or locked; the message has the reason of the system.
     """
     lock: filelock.BaseFileLock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=timeout)
+        try:
+            lock.acquire(timeout=timeout)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise
+            lock = filelock.SoftFileLock(pathlib.Path(path).with_suffix(".held"))
+            lock.acquire(timeout=timeout)
+    except filelock.Timeout:  # an OSError too
+        raise
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
-        lock = filelock.SoftFileLock(pathlib.Path(path).with_suffix(".held"))
-        lock.acquire(timeout=timeout)
+        raise NoLock(
+            f"{os.fspath(path)!r} could not be locked: {error.strerror or error}. A folder is needed that can be "
+            "written, on a disk without errors. Check its permissions and the disk, or choose another folder."
+        ) from error
     return lock
 
 

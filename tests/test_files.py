@@ -1,9 +1,11 @@
+import errno
 import os
 import pathlib
 import re
 import stat
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -90,6 +92,37 @@ def test_no_room_says_what_was_written_and_what_is_free_and_keeps_the_earlier_fi
     done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)
     assert re.search(r"a.txt' could not be written: .* after 0.1 MiB. [\d.]+ MiB are free", done.stdout), done.stderr
     assert path.read_text() == "earlier" and os.listdir(tmp_path) == ["a.txt"]
+
+
+LOCKED = """
+import os, sys
+from keras_resnet import locks
+os.setgid(65534)
+os.setuid(65534)
+try:
+    locks.acquire(sys.argv[1], timeout=1)
+except locks.NoLock as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_folder_that_may_not_be_written_is_named_by_its_lock():
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", LOCKED, f"{folder}/.lock"], capture_output=True, text=True, cwd="/"
+        )
+    assert ".lock' could not be locked: Permission denied. A folder is needed" in done.stdout, done.stderr
+
+
+def test_a_disk_that_answers_with_an_error_is_named_by_its_lock(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with pytest.raises(locks.NoLock, match="could not be locked: Input/output error"):
+        locks.acquire(tmp_path / ".lock", timeout=0)
 
 
 def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path):

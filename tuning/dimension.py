@@ -101,6 +101,14 @@ class Dimension:
         section, _, field = self.name.partition(".")
         SECTIONS[section](**{field: int(value) if self.is_integer and float(value).is_integer() else value})
 
+    def check_within(self, value: Any) -> None:
+        """Raises TypeError or ValueError for a value that is not one of the choices, or outside low to high."""
+        self.check(value)
+        low, high = float(self.low or 0), float(self.high or 0)
+        rounding = 1e-9 * (high - low)
+        if value not in self.choices if self.choices else not low - rounding <= value <= high + rounding:
+            raise BadValue(f"{self.name}={value!r} is outside of its dimension.")
+
     def values(self, count: int = 10) -> list[Any]:
         """Returns the choices, or at most so many values from `low` to `high`, evenly on the scale."""
         if self.choices:

@@ -18,7 +18,7 @@ import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
 from keras_resnet import locks, training
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
 from keras_resnet.tuning.record import RecordFile
@@ -52,27 +52,42 @@ class Ledger:
                 }
             )
 
+    def read(self) -> tuple[dict[str, Any], Definition, list[Trial]]:
+        """Returns the record, checked, with the definition of the search and its trials in the order of their start.
+
+        Raises:
+            ValueError: it is not one that a search wrote.
+        """
+        record = self.record.read()
+        try:
+            definition = Definition.from_dict(record["definition"])
+            trials = [Trial(**row) for row in record["trials"]]
+            for trial in trials:
+                for dimension in definition.space:
+                    if dimension.name in trial.values:
+                        dimension.check_within(trial.values[dimension.name])
+            for final in [*record.get("earlier_finals", []), *filter(None, [record["final"]])]:
+                if not isinstance((final.get("test") or {"examples": 0})["examples"], int):
+                    raise BadType(f"a final score has {final['test']['examples']!r} examples.")
+            for name, kinds in {"facts": dict, "stopped": str, "oracle": dict}.items():
+                if not isinstance(record[name], (kinds, type(None))):
+                    raise BadType(f"its {name} are {record[name]!r}.")
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise BadValue(
+                f"The record in {os.fspath(self.path)!r} is not one that a search wrote ({type(error).__name__}: "
+                f"{error}). Take the folder from whom you trust, or begin another search."
+            ) from error
+        return record, definition, trials
+
     @property
     def definition(self) -> Definition:
         """What the search is."""
-        try:
-            return Definition.from_dict(self.record.read()["definition"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise self._foreign(error) from error
+        return self.read()[1]
 
     @property
     def trials(self) -> list[Trial]:
         """All trials, in the order of their start."""
-        try:
-            return [Trial(**row) for row in self.record.read()["trials"]]
-        except (KeyError, TypeError) as error:
-            raise self._foreign(error) from error
-
-    def _foreign(self, error: Exception) -> BadValue:
-        return BadValue(
-            f"The record in {os.fspath(self.path)!r} is none that a search wrote ({type(error).__name__}: {error}). "
-            "Allowed is the folder of a search. Take it from whom you trust, or begin another search."
-        )
+        return self.read()[2]
 
     def folder_of(self, trial_id: str) -> pathlib.Path:
         """Returns the run folder of a trial.

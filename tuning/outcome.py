@@ -72,15 +72,13 @@ class Search:
             ValueError: it holds none, or its record cannot be read.
         """
         folder = pathlib.Path(path).expanduser()
-        record = Ledger(folder).record.read()
-        definition = Definition.from_dict(record["definition"])
-        trials = tuple(Trial(**row) for row in record["trials"])
-        best = best_of(definition, list(trials))
+        record, definition, trials = Ledger(folder).read()
+        best = best_of(definition, trials)
         final = record["final"] or {}
         return cls(
             path=folder,
             definition=definition,
-            trials=trials,
+            trials=tuple(trials),
             best=best,
             recipe=None if best is None else _described(definition, best, folder),
             metrics=final.get("test"),

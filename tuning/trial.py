@@ -56,14 +56,18 @@ class Trial:
 
     def __post_init__(self) -> None:
         """Refuses what a search does not write."""
+
+        def are_numbers(*values: Any) -> bool:
+            return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
         fits = (
             isinstance(self.id, str)
             and isinstance(self.values, dict)
             and self.status in (WAITING, RUNNING, *ENDED)
-            and all(isinstance(count, int) for count in (self.attempts, self.epochs))
+            and all(isinstance(count, int) for count in (self.attempts, self.epochs, self.parameters or 0))
             and isinstance(self.curve, list)
             and all(isinstance(text, str) for text in (self.worker, self.message))
-            and (self.score is None or isinstance(self.score, (int, float)))
+            and are_numbers(*self.curve, self.seconds, self.training_seconds, 0 if self.score is None else self.score)
         )
         if not fits:
             raise BadType(f"{self!r} is no trial that a search wrote. Allowed is what its record holds. Restore it.")

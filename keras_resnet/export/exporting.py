@@ -140,7 +140,7 @@ def export(
     if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
         trained = dataclasses.replace(trained, model=to_float32(trained.model))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with locks.temporary_folder(path) as aside:
+    with files.explaining_no_room(path), locks.temporary_folder(path) as aside:
         served = Served(trained.model, trained.record, aside, about(trained))
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())

@@ -112,7 +112,10 @@ def lines(
         whole: whether ticks across are whole numbers, such as epochs.
         dots: a point on each line that is marked; none, or as many as there are lines.
     """
+    series = [(title, [point for point in line if math.isfinite(point[1])]) for title, line in series]
     points = [point for _, line in series for point in line]
+    if not points:
+        return "<p>None of the values is finite.</p>"
     across = min(x for x, _ in points), max(x for x, _ in points)
     place, axes = frame(across, y_range or (min(y for _, y in points), max(y for _, y in points)), x_label, whole)
     drawn, keys = [axes], []

@@ -1,5 +1,6 @@
 """The page of a search: best trials, curves, parallel coordinates, importance, and what was never tried."""
 
+import math
 from typing import Any
 
 from keras_resnet.report import chart
@@ -114,15 +115,16 @@ def _polyline(found: Search, trial: Trial, points: list[tuple[float, float]]) ->
 
 
 def _curves(found: Search) -> str:
-    drawn = [trial for trial in found.trials if trial.curve]
+    curves = {trial.id: [(n, y) for n, y in enumerate(trial.curve, 1) if math.isfinite(y)] for trial in found.trials}
+    drawn = [trial for trial in found.trials if curves[trial.id]]
     if not drawn:
         return "<p>No trial has finished an epoch yet.</p>"
-    values = [value for trial in drawn for value in trial.curve]
+    values = [value for trial in drawn for _, value in curves[trial.id]]
     epochs = max(len(trial.curve) for trial in drawn)
     place, axes = frame((1, epochs), (min(values), max(values)), "epoch")
     lines = []
     for trial in _best_last(found, drawn):
-        points = [place(epoch, value) for epoch, value in enumerate(trial.curve, start=1)]
+        points = [place(epoch, value) for epoch, value in curves[trial.id]]
         if len(points) == 1:
             points.append((points[0][0] + 3, points[0][1]))
         lines.append(_polyline(found, trial, points))

@@ -14,6 +14,7 @@ tf = pytest.importorskip("tensorflow")
 import keras_resnet  # noqa: E402
 from keras_resnet import ResNet18, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
+from keras_resnet.errors import NoRoom  # noqa: E402
 from keras_resnet.export import checking, exporting, formats  # noqa: E402
 from tests import harness  # noqa: E402
 from tests.data import image_files  # noqa: E402
@@ -337,7 +338,7 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device", str(tmp_path))
 
     monkeypatch.setattr(exporting.tf.saved_model, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(NoRoom, match="net' could not be written: there is no room for it"):
         keras_resnet.export(run.path, format="savedmodel", out=tmp_path / "net")
     assert os.listdir(tmp_path) == []
 

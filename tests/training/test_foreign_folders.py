@@ -1,7 +1,10 @@
 """Folders that a stranger made: nothing outside of them is written, no module of theirs is run, nothing hangs."""
 
+import dataclasses
 import errno
+import functools
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -14,10 +17,15 @@ pytest.importorskip("tensorflow")
 
 import filelock  # noqa: E402
 
-from keras_resnet import data, files, locks, training, tuning  # noqa: E402
+from keras_resnet import data, files, locks, report, training, tuning  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
+from keras_resnet.errors import BadValue  # noqa: E402
 from keras_resnet.training import checkpoint, state_file  # noqa: E402
+from keras_resnet.tuning import Dimension, Search, Settings, Space  # noqa: E402
+from keras_resnet.tuning import record as record_file  # noqa: E402
+from keras_resnet.tuning.definition import Definition  # noqa: E402
 from keras_resnet.tuning.ledger import Ledger  # noqa: E402
+from keras_resnet.tuning.trial import COMPLETE, Trial  # noqa: E402
 
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 128}
 
@@ -180,13 +188,36 @@ def test_a_description_of_a_state_that_no_training_wrote_is_not_used(run, tmp_pa
 
 
 def test_a_record_that_no_search_wrote_is_one_error(tmp_path):
+    space = Space([Dimension("train.batch_size", choices=(32, 64)), Dimension("model.l2", low=1e-6, high=0.1)])
+    recipe = training.Recipe.load("quick")
     ledger = Ledger(tmp_path)
-    good = {"trials": [{"id": "0", "values": {}}], "definition": {}, "final": None, "stopped": None, "facts": None}
-    ledger.record.write(dict(good))
-    assert ledger.trials[0].id == "0"
-    for row in ({"id": 3, "values": {}}, {"id": "0"}, {"id": "0", "values": {}, "evil": 1}, {"id": "0", "values": []}):
-        ledger.record.write({**good, "trials": [row]})
-        with pytest.raises((ValueError, TypeError), match="a search wrote"):
-            print(ledger.trials)
-    with pytest.raises(ValueError, match="none that a search wrote"):
-        print(ledger.definition)
+    ledger.create(Definition(recipe, "resnet10", "digits", None, "random", 3, 0, space, Settings()))
+    values = {"train.batch_size": 32, "model.l2": 0.01}
+    trial = Trial("0", values, COMPLETE, score=0.5, epochs=2, curve=[0.25, float("inf")])
+    final = {"trial": "0", "test": {"examples": 3, "accuracy": 0.5}}
+    good = {**ledger.record.read(), "trials": [dataclasses.asdict(trial)], "final": final}
+    ledger.record.write(good)
+    assert "0.5000" in str(Search.load(tmp_path))
+    assert "trial 0" in report.write_report(tmp_path, tmp_path / "a.html").read_text()
+
+    def places(value, place=()):
+        yield place
+        if isinstance(value, (dict, list)):
+            for key in value if isinstance(value, dict) else range(len(value)):
+                yield from places(value[key], (*place, key))
+
+    refused = 0
+    for place in places({key: value for key, value in good.items() if key not in ("definition", "oracle")}):
+        for strange in (*STRANGE, 10**30):
+            record = json.loads(json.dumps(good))
+            owner = functools.reduce(operator.getitem, place[:-1], record)
+            if place:
+                owner[place[-1]] = strange
+            for file in (ledger.record.file, ledger.record.previous):
+                files.write_checked(file, record_file.MAGIC, json.dumps(record if place else strange).encode())
+            try:
+                print(Search.load(tmp_path))
+                report.write_report(tmp_path, tmp_path / "a.html")
+            except BadValue as error:
+                refused += "not one that a search wrote" in str(error)
+    assert refused >= 80

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -164,7 +165,7 @@ def _expanded(spec: str, pattern: str) -> list[str]:
     return [done for number in numbers for done in _expanded(spec, pattern.replace(found[0], number, 1))]
 
 
-class _Headers:
+class _Headers(io.RawIOBase):
     """The headers of a tar file, which are small: a long name, a few attributes.
 
     Args:
@@ -172,7 +173,15 @@ class _Headers:
     """
 
     def __init__(self, file: Any) -> None:
-        self.file, self.seek, self.tell = file, file.seek, file.tell
+        self.file = file
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Moves to a place of the file."""
+        return self.file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Returns the place in the file."""
+        return self.file.tell()
 
     def read(self, size: int = -1) -> bytes:
         """Returns the next bytes of a header."""
