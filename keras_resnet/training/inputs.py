@@ -16,6 +16,7 @@ from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.record import INTERPOLATIONS, PIXEL_RANGES
 from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
@@ -35,6 +36,7 @@ LOADING = (
     "group_pattern",
 )
 FOLDS = ("fold", "validation_fold")  # of which "none" is none
+AUTO = "auto"
 TEXTS = ("label_key", "columns", "group_pattern")  # of which "auto" is none
 # How classes are balanced -> the power of their counts by which rare ones gain: 1 makes all alike, 1/2 is between.
 WEIGHTINGS = {"weights": 1.0, "sqrt_weights": 0.5}
@@ -54,8 +56,10 @@ class Data(fields.Section):
     take the center whose share of the shorter side is `crop_fraction`; where they are not, the whole image.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
     takes the last axis for the channels. `label_key` names the label: a feature of a TFDS set, or a column of a
-    parquet file. `columns` names those of a table, as "path=image,label=diagnosis,group=patient"; `group_pattern` is a
-    regular expression that finds the group of a path, which no split divides; "auto" for usual names, and no groups.
+    parquet file. `class_order` is the order of the classes, as "low,medium,high", for grades that are words; "auto"
+    takes that of the source. `columns` names those of a table, as "path=image,label=diagnosis,group=patient";
+    `group_pattern` is a regular expression that finds the group of a path, which no split divides; "auto" for usual
+    names, and no groups.
     `fold`, as "2/5", makes one of so many parts of the training split the test split, `validation_fold` the validation
     split.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
@@ -89,6 +93,7 @@ class Data(fields.Section):
     rank: int | str = fields.integer_or("auto")
     label_key: str = fields.text("auto")
     uncertain: str = fields.choice("error", UNCERTAIN)
+    class_order: str = fields.text(AUTO)
     columns: str = fields.text("auto")
     group_pattern: str = fields.text("auto")
     fold: str = fields.text("none")
@@ -99,14 +104,31 @@ class Data(fields.Section):
 
     def load(self, spec: str, data_dir: str | None, task: str) -> datasets.Dataset:
         """Returns the dataset as this section wants it; `task` is what the labels are for."""
-        return datasets.load(spec, data_dir=data_dir, task=task, **self.load_options())
+        options = self.load_options()
+        dataset = datasets.load(spec, data_dir=data_dir, task=task, **options)
+        self._check_order(dataset, options.get("class_names"))
+        return dataset
+
+    def _check_order(self, dataset: datasets.Dataset, names: tuple[str, ...] | None) -> None:
+        if names is None or not dataset.class_names:
+            return
+        labels = dataset.split("train").labels
+        counts = [1] * len(dataset.class_names) if labels is None else class_counts(labels, len(dataset.class_names))
+        used = [name for name, count in zip(dataset.class_names, counts, strict=True) if count]
+        if dataset.class_names != names or set(used) != set(names):
+            raise BadValue(
+                f"data.class_order={self.class_order!r} was given for {dataset.spec}, whose training examples have the "
+                f"classes {used}. Allowed is each of them once, divided by commas, for folders, tables, shards and "
+                "parquet files. Correct it, or leave it out for the order of names."
+            )
 
     def load_options(self) -> dict[str, Any]:
         """Returns the arguments of `data.load` that this section holds."""
         rank = None if self.rank == "auto" else int(self.rank)
         texts = {name: None if (text := getattr(self, name)) == "auto" else text for name in TEXTS}
         folds = {name: None if (text := getattr(self, name)) == "none" else text for name in FOLDS}
-        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, **folds, **texts}
+        order = {} if self.class_order == AUTO else {"class_names": tuple(map(str.strip, self.class_order.split(",")))}
+        return {**{name: getattr(self, name) for name in LOADING}, "rank": rank, **folds, **texts, **order}
 
     def loaded_as(self, dataset: datasets.Dataset) -> dict[str, Any]:
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
@@ -117,6 +139,8 @@ class Data(fields.Section):
             fold = getattr(dataset.options, name)
             found[f"data.{name}"] = "none" if fold is None else f"{fold[0]}/{fold[1]}"
         named = dataset.options.columns
+        names = dataset.options.class_names
+        found["data.class_order"] = None if names is None or any("," in name for name in names) else ",".join(names)
         found["data.columns"] = ",".join(f"{role}={'+'.join(names)}" for role, names in named.items()) or None
         return {name: "auto" if value is None else value for name, value in found.items()}
 

@@ -1,6 +1,7 @@
 """The loss of a run: its section of a recipe, its choices, its metrics, and the check that it fits the model."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -259,12 +260,20 @@ class Loss(fields.Section):
         built, metrics = self.choice.build(self, check_bool("from_logits", from_logits), facts)
         return (built if facts.targets is None else ScaledLoss(built, *facts.targets, name=built.name)), metrics
 
-    def outputs(self, spec: str, num_outputs: int) -> int:
+    def outputs(self, spec: str, num_outputs: int, class_names: Sequence[str] = ()) -> int:
         """Returns the outputs of a network for data with so many classes, or regression targets.
 
         Raises:
-            ValueError: the loss does not fit their number.
+            ValueError: the loss does not fit their number, or numbers that are grades are in another order.
         """
+        if self.name == "ordinal" and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in class_names):
+            by_value = sorted(class_names, key=float)
+            if list(class_names) != by_value:
+                raise BadValue(
+                    f"loss.name='ordinal' was given for data={spec!r}, whose classes are in the order "
+                    f"{', '.join(class_names)}, as words are. Grades are in the order of their values. Set "
+                    f"data.class_order={','.join(by_value)!r}."
+                )
         if not self.choice.task.has_classes:
             return num_outputs
         if self.choice.is_binary:

@@ -100,7 +100,7 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
                 found = _Unpickler(file, path, root, {name: entry.file_size for name, entry in sizes.items()}).load()
         except _Refused as error:
             raise BadValue(
-                f"{where} asks for {error}, which is not needed for weights, and nothing of it was run. Allowed are "
+                f"{where} asks for {str(error)!r}, which no weights need, and nothing of it was run. Allowed are "
                 "tensors in dicts. Save model.state_dict() alone."
             ) from None
         except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

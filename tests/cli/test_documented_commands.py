@@ -76,6 +76,8 @@ def test_the_commands_of_a_page_run_in_their_order(page, workplace, digits, caps
                 if not (workplace / name).exists() and "--out" not in words[max(0, words.index(name) - 1) :][:1]:
                     shutil.copytree(digits, workplace / name)
         more = [] if "--resume" in words else SHORTER.get(words[0], [])
+        if words[0] == "convert" and "resnet18" in words:  # the runs here are smaller
+            words[words.index("resnet18")] = "resnet10"
         if words[0] == "train" and "folder:photos" in words:
             more = [*more, "--set", "data.image_size=32"]
         if "--folds" in words:

@@ -230,3 +230,12 @@ def test_logit_adjustment_takes_the_shares_of_the_training_labels():
     assert loss.shares == pytest.approx((counts / counts.sum()).tolist()) and loss.strength == 1.0
     with pytest.raises(ValueError, match="logit_adjustment has no effect"):
         training.Recipe.load("quick").replace({"loss.name": "focal", "loss.logit_adjustment": 1.0})
+
+
+def test_grades_that_are_sorted_as_words_are_refused():
+    """`keras.utils.image_dataset_from_directory` and torchvision sort folders 0 to 10 as 0, 1, 10, 2."""
+    ordinal = training.Recipe.load("quick").replace({"loss.name": "ordinal"}).loss
+    with pytest.raises(ValueError, match="Set data.class_order='0,1,2,10'"):
+        ordinal.outputs("folder:x", 4, ("0", "1", "10", "2"))
+    assert ordinal.outputs("folder:x", 4, ("0", "1", "2", "10")) == 4
+    assert ordinal.outputs("folder:x", 3, ("low", "high", "10")) == 3

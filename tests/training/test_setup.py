@@ -108,6 +108,7 @@ UNSEEN = {
     "data.max_pixels": "which files are refused",
     "data.in_memory_limit": "how examples are held, not which",
     "data.uncertain": "what a blank in a table means; tests of that source",
+    "data.class_order": "the numbers of the classes; tests of tables",
     "data.label_key": "which feature of a TFDS set is the label; tests of that source",
     "data.columns": "what the columns of a table are; tests of that source",
     "data.validation_fold": "which examples validate; tests of folds",

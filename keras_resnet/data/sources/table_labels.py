@@ -215,6 +215,6 @@ def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
 
 def _refuse_class(spec: str, line: int, name: str, names: Sequence[str]) -> None:
     raise BadValue(
-        f"{spec}: line {line} has the class {name!r}, which the model does not know. Its classes are {list(names)}. "
+        f"{spec}: line {line} has the class {name!r}, which is not one of {list(names)}. "
         "Rename or leave out these lines."
     )

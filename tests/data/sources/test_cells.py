@@ -1,11 +1,13 @@
 """Cells as people write them: missing values, lists, grades, signs of spreadsheets."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet import data  # noqa: E402
+from keras_resnet import data, training  # noqa: E402
 from keras_resnet.data.sources.cells import MISSING  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 from tests.data.sources.test_table import write_table  # noqa: E402
@@ -46,6 +48,24 @@ def test_a_missing_label_is_no_class(root, cell):
 )
 def test_grades_stand_in_their_order(root, labels, names):
     assert load(root, labels).class_names == names
+
+
+def test_grades_that_are_words_stand_in_the_order_that_a_recipe_says(root):
+    load(root, ("low", "high", "medium"))  # writes the table
+    sections = training.Recipe.load("quick").replace({"data.class_order": "low, medium,high"}).data
+    found = sections.load(f"csv:{root / 't.csv'}", None, "classification")
+    assert found.class_names == ("low", "medium", "high")
+    first = [found.name_of("train", index) for index in range(3)]
+    words = {f"{index:02d}.png": ("low", "high", "medium")[index % 3] for index in range(24)}
+    labels = found.split("train").labels[:3]
+    assert [found.class_names[label] for label in labels] == [words[pathlib.Path(name).name] for name in first]
+    assert sections.loaded_as(found)["data.class_order"] == "low,medium,high"
+    for order in ("low,high", "low,medium,high,huge"):
+        wrong = training.Recipe.load("quick").replace({"data.class_order": order}).data
+        with pytest.raises(ValueError, match="class 'medium', which is not one of|training examples have the classes"):
+            wrong.load(f"csv:{root / 't.csv'}", None, "classification")
+    with pytest.raises(ValueError, match=r"data.class_order='low, medium,high' was given for digits"):
+        sections.load("digits", None, "classification")
 
 
 @pytest.mark.parametrize("form", ["['cat', 'dog']", '["cat", "dog"]'])

@@ -314,7 +314,7 @@ def test_faults_of_several_labels_are_told_with_their_line(folder):
     # Found by what they hold: the numbers are no column of labels.
     assert data.load(f"csv:{root}/wide.csv", task="multilabel").class_names == ("cat", "dog")
     write_table(root / "listed.csv", ("path", "label"), [(path, "cat|gnu") for path, _ in rows])
-    with pytest.raises(ValueError, match="line 2 has the class 'gnu', which the model does not know"):
+    with pytest.raises(ValueError, match="line 2 has the class 'gnu', which is not one of"):
         data.load(f"csv:{root}/listed.csv", task="multilabel", class_names=NAMES)
     with pytest.raises(ValueError, match="a column that is missing says nothing of its class"):
         data.load(f"csv:{root}/wide.csv", task="multilabel", columns="label=cat+dog", class_names=NAMES)
