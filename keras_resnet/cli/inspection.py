@@ -32,7 +32,10 @@ def inspect(options: argparse.Namespace) -> None:
             from keras_resnet.report import write_label_issues
 
             write_label_issues(folder, options.out)
-        _print_labels(evaluation.label_issues(folder), options.json)
+        issues = evaluation.label_issues(folder)
+        _print_labels(issues, options.json)
+        if not options.json:
+            print(evaluation.agreement(issues))
         return
     dataset = _load(options.spec, options)
     found = data.inspect_data(dataset)

@@ -20,6 +20,8 @@ ALIKE = 0.92
 ONE_COLOUR = 1.0
 FEW_EXAMPLES = 10
 ROWS_AT_ONCE = 256
+# Near copies per picture from which the measure says nothing, as of radiographs, which all look alike.
+MOST_COPIES = 3
 # Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
@@ -93,7 +95,19 @@ class Inspection:
             lines.append(f"\n{len(items)} {title}" + ":" * bool(items))
             lines += [f"  {item}" for item in items[:SHOWN]]
             lines += [f"  and {len(items) - SHOWN} more; --json has all"] * (len(items) > SHOWN)
+        lines += [] if self.are_all_alike is None else [f"warning: {self.are_all_alike}"]
         return "\n".join([*lines, "", *self.report])
+
+    @property
+    def are_all_alike(self) -> str | None:
+        """What is said where so many pictures look alike that pairs mean nothing; None elsewhere."""
+        examples = sum(sum(counts.values()) for counts in self.counts.values())
+        if len(self.near_copies) <= MOST_COPIES * examples:
+            return None
+        return (
+            f"{len(self.near_copies):,} near copies among {examples:,} pictures: these are too much alike for the "
+            "search, as radiographs of one view are, and its pairs mean nothing here"
+        )
 
 
 def inspect_data(dataset: Dataset) -> Inspection:

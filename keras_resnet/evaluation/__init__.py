@@ -19,6 +19,7 @@ from keras_resnet.evaluation.conformal import prediction_sets as prediction_sets
 from keras_resnet.evaluation.conformal import set_threshold as set_threshold
 from keras_resnet.evaluation.intervals import detailed_scores as detailed_scores
 from keras_resnet.evaluation.label_issues import LabelIssue as LabelIssue
+from keras_resnet.evaluation.label_issues import agreement as agreement
 from keras_resnet.evaluation.label_issues import label_issues as label_issues
 from keras_resnet.evaluation.paired import paired_difference as paired_difference
 from keras_resnet.evaluation.predictions import Mistake as Mistake

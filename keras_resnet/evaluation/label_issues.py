@@ -12,6 +12,9 @@ import numpy as np
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folds import PREDICTIONS
 
+# Of the labels with which models agree; below it what they doubt says more of them than of the labels.
+RELIABLE = 0.7
+
 
 @dataclasses.dataclass(frozen=True)
 class LabelIssue:
@@ -23,6 +26,7 @@ class LabelIssue:
         guess: the class that it more probably is of.
         quality: the probability of its label, by a model that had not seen it; the lower, the more doubtful.
         is_issue: whether confident learning counts it as wrong.
+        agrees: whether its label is the most probable class.
         several: whether examples have several labels, each with an issue of its own.
     """
 
@@ -31,6 +35,7 @@ class LabelIssue:
     guess: str
     quality: float
     is_issue: bool
+    agrees: bool = False
     several: bool = False
 
     def __str__(self) -> str:
@@ -86,11 +91,25 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     else:
         labels = np.array([names.index(label) for (label,) in told])
         quality, guesses, issues = ranked(probabilities, labels)
+        agrees = probabilities.argmax(axis=1) == labels
         found = [
-            LabelIssue(path, names[label], names[guess], float(sure), bool(wrong))
-            for path, label, guess, sure, wrong in zip(paths, labels, guesses, quality, issues, strict=True)
+            LabelIssue(path, names[label], names[guess], float(sure), bool(wrong), bool(same))
+            for path, label, guess, sure, wrong, same in zip(
+                paths, labels, guesses, quality, issues, agrees, strict=True
+            )
         ]
     return sorted(found, key=lambda issue: issue.quality)
+
+
+def agreement(issues: Sequence[LabelIssue]) -> str:
+    """Returns a sentence on how often the models agree with the labels, on which all that they doubt depends.
+
+    Args:
+        issues: of `label_issues`, all of them.
+    """
+    share = sum(issue.agrees for issue in issues) / len(issues)
+    caution = "; with so few, most of these are mistakes of the models" if share < RELIABLE else ""
+    return f"The models agree with {share:.0%} of the labels{caution}."
 
 
 def _of_answers(
@@ -103,7 +122,7 @@ def _of_answers(
         quality, guesses, issues = ranked(chances, truth[:, place])
         for path, label, guess, sure, wrong in zip(paths, truth[:, place], guesses, quality, issues, strict=True):
             said, probable = (f"{name}: {'yes' if answer else 'no'}" for answer in (label, guess))
-            found.append(LabelIssue(path, said, probable, float(sure), bool(wrong), several=True))
+            found.append(LabelIssue(path, said, probable, float(sure), bool(wrong), bool(sure >= 0.5), several=True))
     return found
 
 

@@ -16,6 +16,8 @@ from keras_resnet.training.sections import DESCRIPTIVE
 
 FIGURES = ("accuracy", "loss", "top5", "expected_calibration_error", "mse", "mae", "r2")
 
+OTHER_DATA = "the runs were scored on different examples; their figures do not say which model is better."
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -41,7 +43,13 @@ class Comparison:
         if self.differing:
             head = ["recipe", *self.names]
             tables.append([head, *([name, *map(_text, values)] for name, values in self.differing.items())])
-        return "\n\n".join("\n".join(_align(cells)) for cells in tables)
+        text = "\n\n".join("\n".join(_align(cells)) for cells in tables)
+        return text if self.is_of_one_test else f"{text}\n\nwarning: {OTHER_DATA}"
+
+    @property
+    def is_of_one_test(self) -> bool:
+        """Whether all runs were scored on the same examples, so that their figures can be compared."""
+        return len({(run.about.fingerprint, "test" in run.metrics) for run in self.runs}) == 1
 
     def write(self, out: str | os.PathLike) -> pathlib.Path:
         """Writes a page with the tables and the curves of all runs.
@@ -62,6 +70,7 @@ class Comparison:
         columns = list(self.rows[0])
         rows = [("", [row[column] for column in columns]) for row in self.rows]
         figures = table(columns, rows, sortable=True, stacked=True, winners=self._winners(columns))
+        figures += "" if self.is_of_one_test else f"<p>Warning: {OTHER_DATA}</p>"
         sections = [("Figures", figures)]
         if self.differing:
             rows = [("", [name, *map(_text, values)]) for name, values in self.differing.items()]
@@ -73,7 +82,7 @@ class Comparison:
 
     def _winners(self, columns: list[str]) -> set[tuple[int, int]]:
         """Returns the cells with the best of each figure, where the runs were scored on the same data."""
-        if len({(run.about.fingerprint, "test" in run.metrics) for run in self.runs}) > 1:
+        if not self.is_of_one_test:
             return set()
         found = set()
         for name in set(FIGURES) & set(columns):

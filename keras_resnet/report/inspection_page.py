@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.data import Dataset, Inspection
-from keras_resnet.evaluation.label_issues import LabelIssue, label_issues
+from keras_resnet.evaluation.label_issues import LabelIssue, agreement, label_issues
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, escape, page, page_path, table
 from keras_resnet.report.pictures import embed_picture
@@ -36,10 +36,11 @@ def write_inspection(found: Inspection, dataset: Dataset, out: str | os.PathLike
     pictures = _pictures_of(dataset, names)
     across = sum(pair.splits[0] != pair.splits[1] for pair in found.near_copies)
     few = ", ".join(map(escape, found.few)) or "none"
+    alike = "" if found.are_all_alike is None else f"<p>Warning: {escape(found.are_all_alike)}.</p>"
     sections = [
         ("Examples", _counts(found)),
         ("Classes with few training examples", f"<p>{few}</p>"),
-        (f"Near copies: {len(found.near_copies)}, {across} of them in two splits", _pairs(found, pictures)),
+        (f"Near copies: {len(found.near_copies)}, {across} of them in two splits", alike + _pairs(found, pictures)),
         (f"Pictures of one colour: {len(found.one_colour)}", _single(found.one_colour, pictures)),
         ("What loading the data said", f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in found.report)}</ul>"),
     ]
@@ -72,8 +73,8 @@ def write_label_issues(folder: str | os.PathLike, out: str | os.PathLike) -> pat
     told = (
         "<p>Models that had not seen an example disagree most with the labels of these. "
         f"{doubtful:,} of {len(found):,}{' (examples times classes)' * found[0].several} are counted as wrong by "
-        "confident learning (Northcutt et al. 2021). Look at them before you change a label: a model may be wrong "
-        "where it is sure.</p>"
+        f"confident learning (Northcutt et al. 2021). {agreement(found)} Look at them before you change a label: a "
+        "model may be wrong where it is sure.</p>"
     )
     listed = table(
         ["example", "label", "more probably", "probability of its label", "counted as wrong"], rows, sortable=True

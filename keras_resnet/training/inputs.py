@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.data.class_balance import LabelWeights
@@ -200,6 +202,24 @@ class Data(fields.Section):
             activation=activation,
             head=HEAD,
         )
+
+    def unit_warning(self, dataset: datasets.Dataset) -> list[str]:
+        """Returns a warning where values that are no pixels would be divided by 255.
+
+        Args:
+            dataset: whose first training examples are looked at.
+        """
+        if self.normalization == "dataset" or self.range_for(dataset) is not None:
+            return []
+        sizing = datasets.sizing(self.record_for(dataset), dataset.image_shape)
+        values = next(iter(dataset.batches("train", 16, **sizing).take(1)))[0].numpy()
+        low, high = float(values.min()), float(values.max())
+        if values.dtype == np.uint8 or (low >= 0 and 1.5 < high <= 255):
+            return []
+        return [
+            f"warning: values from {low:.4g} to {high:.4g} are divided by 255, as pixels are: data.normalization="
+            f"{self.normalization!r}. data.normalization='dataset' takes their mean and standard deviation instead"
+        ]
 
     def normalization_layer(
         self,

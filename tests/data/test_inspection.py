@@ -87,3 +87,16 @@ def test_a_file_of_a_picture_is_read_as_training_reads_it(tmp_path):
     (tmp_path / "test" / "a" / "0.jpg").write_bytes(file.getvalue())
     (pair,) = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0)).near_copies
     assert pair.correlation > 0.99 and "0.jpg" in str(pair)
+
+
+def test_where_all_pictures_look_alike_near_copies_mean_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    base = np.asarray(scene(0), "float32")
+    for index in range(12):
+        place = tmp_path / ("sick" if index % 2 else "well")
+        place.mkdir(exist_ok=True)
+        noise = rng.normal(0, 4, base.shape)
+        Image.fromarray((base + noise).clip(0, 255).astype("uint8")).save(place / f"{index}.png")
+    found = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0, test_fraction=0))
+    assert len(found.near_copies) == 66  # all pairs of 12
+    assert "66 near copies among 12 pictures" in found.are_all_alike and found.are_all_alike in str(found)

@@ -88,6 +88,9 @@ def test_the_folder_of_a_cross_validation_is_read_and_printed(tmp_path, capsys):
     assert found[0].label != found[0].guess and found[0].quality < 0.1
     assert not cli.main(["inspect-data", str(tmp_path)])
     told = capsys.readouterr().out
+    probabilities, labels = noisy()[:2]
+    share = np.mean(np.argmax(probabilities, axis=1) == labels)
+    assert f"The models agree with {share:.0%} of the labels." in told
     assert "40 examples, of which 4 have a label that is probably wrong" in told and "example 2: " in told
 
 

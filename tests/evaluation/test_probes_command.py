@@ -20,6 +20,7 @@ def test_the_command_prints_the_figures_of_frozen_features(tmp_path, capsys):
             Image.fromarray(noise.clip(0, 255).astype("uint8")).save(tmp_path / "photos" / name / f"{index}.png")
     assert not cli.main(["probe", "--data", f"folder:{tmp_path}/photos", "--json"])
     told = json.loads(capsys.readouterr().out)
+    assert told["guess_accuracy"] == 0.5  # 3 of 6 test examples have the commonest class
     assert told["linear_accuracy"] == 1.0 and told["features"] == 128 and told["test_examples"] == 6
     assert not cli.main(["probe", "--data", f"folder:{tmp_path}/photos"])
     assert "linear_accuracy         1.0000" in capsys.readouterr().out

@@ -85,3 +85,12 @@ def test_a_comparison_takes_two_runs(runs, tmp_path, capsys):
         report.compare([runs[0], tmp_path])
     assert main(["compare", str(runs[0].path), str(runs[1].path), "--out", "page.pdf"]) == 2
     assert "no HTML file" in capsys.readouterr().err
+
+
+def test_runs_on_different_examples_are_said_to_be_so(runs, tmp_path):
+    words = {**SMALL, "train.epochs": 1, "data.split_seed": 5}
+    other = training.fit("quick", model="resnet10", out=tmp_path / "other", overrides=words, verbose=0)
+    alike, different = report.compare(runs), report.compare([runs[0], other])
+    assert alike.is_of_one_test and "warning" not in str(alike)
+    assert not different.is_of_one_test and "warning: the runs were scored on different examples" in str(different)
+    assert "scored on different examples" in different.write(tmp_path / "a.html").read_text("utf-8")

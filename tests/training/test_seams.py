@@ -11,6 +11,7 @@ from keras_resnet import data, training
 from keras_resnet.training import fields
 from keras_resnet.training.loss import LOSSES, LossChoice
 from keras_resnet.training.schedule import SCHEDULES
+from keras_resnet.training.setup import Setup
 
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128}
 
@@ -140,3 +141,21 @@ def test_the_huber_loss_is_squared_near_zero_and_linear_beyond():
     assert math.isclose(float(loss(np.zeros((2, 1), "float32"), errors)), (0.125 + 2 * (3 - 1)) / 2, rel_tol=1e-6)
     with pytest.raises(ValueError, match=r"loss.delta has no effect with loss.name='cross_entropy'"):
         training.Recipe().replace({"loss.delta": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "is_told"), [(-1024, 3071, "float32", True), (0, 255, "uint8", False)]
+)
+def test_values_that_are_no_pixels_and_would_be_divided_by_255_are_told(tmp_path, low, high, dtype, is_told):
+    rng = np.random.default_rng(0)
+    values = rng.uniform(low, high, (64, 8, 8, 8, 1)).astype(dtype)
+    np.savez(tmp_path / "ct.npz", x=values, y=np.arange(64) % 2)
+    dataset = data.load(f"npz:{tmp_path}/ct.npz")
+    moved = ("augment.rotation", "augment.zoom", "augment.translation")
+    recipe = training.Recipe.load("quick").replace({"train.batch_size": 8, **dict.fromkeys(moved, 0.0)})
+    setup = Setup.of(recipe, dataset, "resnet10")
+    lines = [line for line in setup.dataset.report if "divided by 255" in line]
+    assert len(lines) == (dtype == "float32") and all("data.normalization='dataset'" in line for line in lines)
+    normalized = recipe.replace({"data.normalization": "dataset"})
+    fresh = data.load(f"npz:{tmp_path}/ct.npz")
+    assert not any("divided by 255" in line for line in Setup.of(normalized, fresh, "resnet10").dataset.report)

@@ -30,6 +30,7 @@ from keras_resnet.data.sources.table_labels import (
     are_yes_and_no,
     columns_of_yes_and_no,
     divider_of,
+    is_number,
     read_labels,
 )
 from keras_resnet.data.sources.weights import read_weight, weights_of
@@ -50,6 +51,8 @@ ROLES = {
 }
 # These mean something else too: they are read where every cell says a split.
 MAYBE_SPLIT = ("subset", "set", "phase")
+# Above it numbers are rather a quantity than classes.
+MANY_NUMBERS = 20
 OPTIONAL = ("split", "group", "weight")
 SPLIT_ORDER = ("train", "validation", "test")
 
@@ -69,6 +72,11 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
         report.append(f"columns of {path.name} that are not read: {', '.join(map(repr, unread))}")
     report += _repeated(path, header, cells, unread) if "group" not in columns and options.group_pattern is None else []
     names, labels = read_labels(spec, rows, columns["label"], options)
+    if options.task is CLASSIFICATION and len(names) > MANY_NUMBERS and all(map(is_number, names)):
+        report.append(
+            f"warning: the column {columns['label'][0]!r} has {len(names)} different numbers, and each is a class. "
+            "For a quantity, such as an age, train a regression: in a recipe loss.name='mean_squared_error'"
+        )
     if options.task is MULTILABEL and not are_yes_and_no(rows) and not are_lists(rows):
         report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
     is_array = {_is_array(row.path) for row in rows}
@@ -175,9 +183,14 @@ def _columns(
         elif role == "label" and options.task is MULTILABEL and (several := _several(header, cells, options)):
             columns[role] = several
         elif role in ("path", "label"):
+            several = _several(header, cells, options) if role == "label" else []
+            hint = (
+                f" The columns {', '.join(map(repr, several))} hold 0 and 1: several labels for each example are "
+                "task='multilabel', in a recipe loss.name='multilabel_cross_entropy'."
+            )
             raise BadValue(
                 f"{spec} has the columns {', '.join(map(repr, header))}, and none is called {role!r}. Say which it is: "
-                f"columns='{role}=NAME', in a recipe data.columns."
+                f"columns='{role}=NAME', in a recipe data.columns.{hint * (len(several) > 1)}"
             )
     if options.task is CLASSIFICATION and len(columns["label"]) > 1:
         raise BadValue(

@@ -137,11 +137,24 @@ def _classes(spec: str, rows: Sequence[Row], options: LoadOptions) -> tuple[tupl
             "or write a name."
         )
     names = options.class_names or _sorted_names(spec, {row.label[0] for row in rows}, 2)
+    joined = next((row for row in rows if options.class_names is None and _are_classes(row.label[0], names)), None)
+    if joined is not None:
+        raise BadValue(
+            f"{spec}: line {joined.line} has the label {joined.label[0]!r}, whose parts are classes of other lines. "
+            "Allowed is the name of one class; several are for task='multilabel' (in a recipe "
+            "loss.name='multilabel_cross_entropy'). Use that, or write one name."
+        )
     number = {name: index for index, name in enumerate(names)}
     unknown = [row for row in rows if row.label[0] not in number]
     if unknown:
         _refuse_class(spec, unknown[0].line, unknown[0].label[0], names)
     return names, np.array([number[row.label[0]] for row in rows], "int32")
+
+
+def _are_classes(label: str, names: Sequence[str]) -> bool:
+    """Returns True if a label is several names of classes with a sign between them."""
+    parts = ([part.strip() for part in label.split(sign)] for sign in SEPARATORS if sign in label and sign != " ")
+    return any(set(found) <= set(names) for found in parts)
 
 
 def _several(
@@ -200,9 +213,14 @@ def _from_columns(
     return names, labels[:, [list(columns).index(name) for name in names]]
 
 
+def is_number(text: str) -> bool:
+    """Returns True for a class that is a number, as grades are."""
+    return re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", text, re.ASCII) is not None
+
+
 def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
     """Returns class names in their order: numbers by their value, words by the alphabet."""
-    are_numbers = all(re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", text, re.ASCII) for text in written)
+    are_numbers = all(map(is_number, written))
     names = tuple(sorted(written, key=lambda text: (float(text), text))) if are_numbers else tuple(sorted(written))
     if len(names) < fewest:
         told = f"one class, {names[0]!r}" if names else "no class in any line"

@@ -158,3 +158,22 @@ def test_groups_by_a_pattern_do_not_depend_on_where_the_data_lie(tmp_path):
     found = [data.load(f"folder:{tmp_path}/{place}", group_pattern=r"p(\d+)_") for place in ("p1_study", "p2_copy")]
     assert found[0].sizes == found[1].sizes
     assert set(found[0].groups_of("test")) == set(found[1].groups_of("test")) != {"1"}
+
+
+def test_joined_names_of_classes_are_no_class_of_their_own(root):
+    with pytest.raises(ValueError, match=r"line 4 has the label 'scab\|rust', whose parts are classes of other lines"):
+        load(root, ("scab", "rust", "scab|rust"))
+    assert load(root, ("scab", "rust", "rust, old")).class_names == ("rust", "rust, old", "scab")
+
+
+def test_ages_are_said_to_be_a_quantity(root):
+    found = load(root, [str(age) for age in range(30, 54)])
+    assert any("has 24 different numbers" in line and "mean_squared_error" in line for line in found.report)
+    assert not any("different numbers" in line for line in load(root, ("0", "1", "2")).report)
+
+
+def test_findings_without_a_label_point_to_several_labels(root):
+    rows = [(f"{index:02d}.png", index % 2, index // 2 % 2) for index in range(24)]
+    spec = f"csv:{write_table(root / 't.csv', ('path', 'Edema', 'Effusion'), rows)}"
+    with pytest.raises(ValueError, match="The columns 'Edema', 'Effusion' hold 0 and 1.*multilabel_cross_entropy"):
+        data.load(spec)
