@@ -68,7 +68,7 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
     """
     noted = path.with_name(f"{path.name}.json")
     if path.is_file():
-        _check_noted(path, noted)
+        check_whole(path, f"sha256 {known}" if (known := _known(noted)) else digest)
         return path
     if is_offline():
         raise BadValue(
@@ -93,8 +93,8 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
 
 def _download(url: str, path: pathlib.Path, noted: pathlib.Path, digest: str, license: str) -> None:
     part, before = path.with_name(f"{path.name}.part"), _known(noted)
-    if not digest and not before:
-        part.unlink(missing_ok=True)  # what another process left cannot be told from another file
+    if part.is_symlink() or not digest and not before:
+        part.unlink(missing_ok=True)  # never through a link; and without a hash nothing says whose part it is
     print(f"Fetching {url}{f', licensed as {license}' if license else ''}", file=sys.stderr)
     failures: list[str] = []
     for attempt in range(ATTEMPTS):
@@ -196,11 +196,15 @@ def _known(noted: pathlib.Path) -> str:
         return ""
 
 
-def _check_noted(path: pathlib.Path, noted: pathlib.Path) -> None:
-    """Raises ValueError where a file of the cache is not what was downloaded; files put there by hand have no note."""
-    before = _known(noted)
-    if before and _hash(path, "sha256") != before:
+def check_whole(path: pathlib.Path, digest: str) -> None:
+    """Raises ValueError where a file is not the one that was published or fetched.
+
+    Args:
+        path: of a file of weights.
+        digest: as for `fetch`; empty where nothing is known.
+    """
+    if digest and not _agrees(path, _hash(path, "sha256"), digest):
         raise BadValue(
-            f"{os.fspath(path)!r} has changed since it was fetched: its sha256 is not {before}. Remove it, and it is "
-            "fetched again."
+            f"{os.fspath(path)!r} is not the file that was published, or has changed since: it has not the {digest}. "
+            "Remove it, so that it is fetched again, or install the package again."
         )

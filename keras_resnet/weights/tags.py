@@ -8,7 +8,7 @@ import re
 
 from keras_resnet.errors import BadValue
 from keras_resnet.suggestions import suggestion
-from keras_resnet.weights.download import cache_folder, fetch
+from keras_resnet.weights.download import cache_folder, check_whole, fetch
 from keras_resnet.weights.files import READERS
 from keras_resnet.weights.sources import HUB, Source, hub_url, list_weights
 
@@ -38,7 +38,9 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     name, _, tag = weights.partition(".")
     packaged = {row.tag: row for row in rows.values() if row.publisher == "keras_resnet"}
     if weights in packaged:
-        return pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file)), None
+        path = pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file))
+        check_whole(path, packaged[weights].hash)
+        return path, None
     known = [*packaged, *([IMAGENET] if set(rows) - set(packaged) else []), *(f"{IMAGENET}.{tag}" for tag in rows)]
     known = [word for word in known if word.removeprefix(f"{IMAGENET}.") not in packaged or word in packaged]
     if name != IMAGENET or not rows or (tag and (tag not in rows or tag in packaged)):

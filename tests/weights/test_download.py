@@ -156,8 +156,23 @@ def test_a_file_without_a_published_hash_must_stay_the_same(server, tmp_path):
     assert not path.exists()
     download.fetch(url_of(server, "whole"), path)
     path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(ValueError, match="has changed since it was fetched"):
+    with pytest.raises(ValueError, match="not the file that was published, or has changed since"):
         download.fetch(url_of(server, "whole"), path)
+
+
+def test_what_is_put_into_the_cache_by_hand_has_the_published_hash(server, tmp_path):
+    (tmp_path / "file").write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(ValueError, match=f"is not the file that was published.*{DIGEST}"):
+        download.fetch(url_of(server, "whole"), tmp_path / "file", DIGEST)
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert download.fetch(url_of(server, "whole"), tmp_path / "file", DIGEST) and not server.asked
+
+
+def test_a_link_in_the_cache_is_not_written_through(server, tmp_path):
+    (tmp_path / "mine").write_bytes(b"precious")
+    (tmp_path / "file.part").symlink_to(tmp_path / "mine")
+    download.fetch(url_of(server, "whole"), tmp_path / "file", DIGEST)
+    assert (tmp_path / "mine").read_bytes() == b"precious" and (tmp_path / "file").read_bytes() == CONTENT
 
 
 def test_offline_and_from_the_cache_nothing_is_asked(server, tmp_path, monkeypatch):

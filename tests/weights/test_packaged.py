@@ -29,6 +29,15 @@ def test_the_file_is_the_one_that_the_card_and_the_table_describe():
     assert re.search("resnet18_cifar10|safetensors", row.file)
 
 
+def test_a_packaged_file_that_was_changed_is_refused(tmp_path, monkeypatch):
+    content = bytearray((FOLDER / "resnet18_cifar10.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "resnet18_cifar10.safetensors").write_bytes(content)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
+    with pytest.raises(ValueError, match="is not the file that was published.*install the package again"):
+        ResNet18(weights="cifar10")
+
+
 def test_the_record_has_the_classes_of_cifar_10():
     model = ResNet18(weights="cifar10")
     record = preprocessing.for_model(model)
