@@ -40,7 +40,9 @@ def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, 
     return {label: float(len(labels) / (total * count**power)) for label, count in enumerate(counts)}
 
 
-def sampling_weights(spec: str, labels: np.ndarray | None, has_classes: bool, power: float) -> np.ndarray:
+def sampling_weights(
+    spec: str, labels: np.ndarray | None, has_classes: bool, power: float, weights: np.ndarray | None = None
+) -> np.ndarray:
     """Returns with which probability each example is drawn, inverse to a power of how many of its class there are.
 
     Args:
@@ -48,6 +50,7 @@ def sampling_weights(spec: str, labels: np.ndarray | None, has_classes: bool, po
         labels: of the training split; of several labels an example the rarest counts. None if they are streamed.
         has_classes: whether they name classes.
         power: 1 draws all classes as often, 1/2 goes half the way.
+        weights: of the examples; those of weight 0 are never drawn, and do not count for their class.
 
     Raises:
         ValueError: the labels are no classes, or stand in files that are streamed.
@@ -59,9 +62,10 @@ def sampling_weights(spec: str, labels: np.ndarray | None, has_classes: bool, po
             "(data.balance='none')."
         )
     strata = strata_of(labels)
-    _, places, counts = np.unique(strata, return_inverse=True, return_counts=True)
-    weights = 1.0 / counts[places] ** power
-    return weights / weights.sum()
+    _, places = np.unique(strata, return_inverse=True)
+    counted = np.ones(len(labels)) if weights is None else (weights > 0).astype("float64")
+    chances = counted / np.maximum(np.bincount(places, weights=counted)[places], 1) ** power
+    return chances / chances.sum()
 
 
 LabelWeights = tuple[tuple[float, ...], tuple[float, ...]]

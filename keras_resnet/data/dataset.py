@@ -117,13 +117,20 @@ class Dataset:
         return np.concatenate([self._groups[name] for name in names]) if set(names) <= set(self._groups) else None
 
     def weights_of(self, split: str) -> np.ndarray | None:
-        """Returns the weight of each example of a split, float32; None where all count alike.
+        """Returns the weight of each example of a split, float32, with a mean of 1; None where all count alike.
+
+        Keras divides a loss by the number of examples, and so by the sum of these weights.
 
         Args:
-            split: "train", whose weights have the mean 1, "validation" or "test"; "all" for one after the other.
+            split: "train", "validation" or "test"; "all" for one after the other.
         """
+        if not self._weights:
+            return None
         names = self._names(split)
-        return np.concatenate([self._weights[name] for name in names]) if self._weights else None
+        weights = np.concatenate([self._weights[name] for name in names])
+        if names == ["train"]:  # to which they are relative
+            return weights
+        return (weights / np.mean(weights, dtype="float64")).astype("float32")
 
     def _names(self, split: str) -> list[str]:
         return list(self.splits) if split == "all" else [choose("split", split, {name: name for name in self.splits})]
@@ -249,7 +256,27 @@ class Dataset:
     def _sampling_weights(self, power: float) -> np.ndarray | None:
         if not power:
             return None
-        return sampling_weights(self.spec, self.split("train").labels, bool(self.class_names), power)
+        weights = self.weights_of("train")
+        return sampling_weights(self.spec, self.split("train").labels, bool(self.class_names), power, weights)
+
+    def class_shares(self, balance: float = 0.0) -> np.ndarray | None:
+        """Returns the share of each class in what is trained on: drawn as `balance` says, counted by their weights.
+
+        Each example has one class.
+
+        Args:
+            balance: as for `training_batches`.
+
+        Returns:
+            `(classes,)`, with a sum of 1; None if the labels are streamed from files.
+        """
+        labels, weights = self.split("train").labels, self.weights_of("train")
+        if labels is None:
+            return None
+        counts = self._sampling_weights(balance) if balance else np.ones(len(labels))
+        counts = counts if weights is None else counts * weights
+        shares = np.bincount(labels, weights=counts, minlength=len(self.class_names))
+        return shares / shares.sum()
 
     def batches(
         self,
@@ -292,8 +319,10 @@ class Dataset:
                 "Use training_batches for random crops."
             )
         plan = Plan(batch_size, image_size=size, crop=crop, **check_fit(crop_fraction, interpolation))
-        weights = map(self._weights.get, self._names(split))
-        made = (finite_of(part, plan, shard, own) for part, own in zip(parts, weights, strict=True))
+        weights = self.weights_of(split)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        own = [None] * len(parts) if weights is None else np.split(weights, ends)
+        made = (finite_of(part, plan, shard, counts) for part, counts in zip(parts, own, strict=True))
         return set_pace(functools.reduce(tf.data.Dataset.concatenate, made))
 
     def _parts(self, split: str) -> list[Examples]:

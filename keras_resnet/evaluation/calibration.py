@@ -14,7 +14,7 @@ from keras_resnet import files, preprocessing
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.predictions import BATCH_SIZE, predictions_of
-from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
+from keras_resnet.evaluation.trained import Trained, check_not_trained_on, dataset_of, match_labels, open_classifier
 from keras_resnet.tasks import MULTILABEL, multilabel, scores
 from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of, sigmoid
 from keras_resnet.tasks.scores import counts_of
@@ -47,12 +47,13 @@ class Bin:
     accuracy: float | None
 
 
-def reliability(confidences: Any, right: Any) -> list[Bin]:
+def reliability(confidences: Any, right: Any, weights: Any = None) -> list[Bin]:
     """Returns the bins of a reliability diagram, those that `expected_calibration_error` sums up.
 
     Args:
         confidences: the probability of each guess, in [0, 1].
         right: whether each guess is right.
+        weights: how much each example counts; None for all alike.
 
     Source:
         Guo et al. 2017, "On Calibration of Modern Neural Networks", figure 1.
@@ -63,12 +64,15 @@ def reliability(confidences: Any, right: Any) -> list[Bin]:
         [(2, 0.5)]
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
-    numbers = scores.bins_of(confidences)
+    numbers, counts = scores.bins_of(confidences), counts_of(weights, len(right))
     found = []
     for number in range(scores.CALIBRATION_BINS):
         inside = numbers == number
-        counted = int(inside.sum())
-        mean, accuracy = (float(values[inside].mean()) if counted else None for values in (confidences, right))
+        counted = int(np.count_nonzero(counts[inside]))
+        mean, accuracy = (
+            float(np.average(values[inside], weights=counts[inside])) if counted else None
+            for values in (confidences, right)
+        )
         edges = number / scores.CALIBRATION_BINS, (number + 1) / scores.CALIBRATION_BINS
         found.append(Bin(*edges, counted, mean, accuracy))
     return found
@@ -208,7 +212,14 @@ def calibrate(
         Guo et al. 2017, section 4.2.
     """
     trained = open_classifier(run_or_model)
+    if trained.record.set_threshold is not None:
+        raise BadValue(
+            f"The model answers with prediction sets, whose threshold {trained.record.set_threshold:.4f} is one of its "
+            "probabilities as they are. A temperature would break their promise. Calibrate the model that the sets "
+            "were made from, and find the sets again."
+        )
     dataset, split = dataset_of(trained, data, data_dir, split)
+    check_not_trained_on(run_or_model, dataset)
     logits, labels, activation = _predicted(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")

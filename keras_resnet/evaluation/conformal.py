@@ -14,7 +14,8 @@ from keras_resnet.arguments import check_fraction
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.calibration import copy_of
 from keras_resnet.evaluation.predictions import predictions_of
-from keras_resnet.evaluation.trained import dataset_of, open_classifier
+from keras_resnet.evaluation.trained import check_not_trained_on, dataset_of, open_classifier
+from keras_resnet.tasks.scores import counts_of
 from keras_resnet.training.callbacks import save_model
 
 
@@ -35,7 +36,7 @@ class PredictionSets:
     facts: dict[str, Any]
 
 
-def set_threshold(probabilities: Any, labels: Any, coverage: float) -> float:
+def set_threshold(probabilities: Any, labels: Any, coverage: float, weights: Any = None) -> float:
     """Returns the probability from which on classes belong to a set, so that sets hold the true class often enough.
 
     It is the k-th largest probability of a true class, k = ceil((n + 1) * coverage) of n examples: for examples that
@@ -46,6 +47,7 @@ def set_threshold(probabilities: Any, labels: Any, coverage: float) -> float:
         probabilities: `(examples, classes)`, of a model that was not trained on them.
         labels: integers `(examples,)`.
         coverage: in (0, 1).
+        weights: how much each example counts, >= 0; a new one counts as much as their mean. None for all alike.
 
     Source:
         Sadinle, Lei and Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels"; Vovk,
@@ -58,10 +60,14 @@ def set_threshold(probabilities: Any, labels: Any, coverage: float) -> float:
     """
     check_fraction("coverage", coverage, zero_included=False)
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
-    true = np.sort(probabilities[np.arange(len(labels)), labels])[::-1]
+    counts = counts_of(weights, len(labels))
+    counted = np.flatnonzero(counts)
+    true = probabilities[np.arange(len(labels)), labels][counted]
+    order = np.argsort(-true, kind="stable")
+    reached = np.cumsum(counts[counted][order] / counts[counted].mean())
     # Rounded first: 10 * 0.9 is a little more than 9 in floating point.
-    rank = math.ceil(round((len(true) + 1) * coverage, 9))
-    return float(true[rank - 1]) if rank <= len(true) else 0.0
+    rank = int(np.searchsorted(np.round(reached, 9), round((len(true) + 1) * coverage, 9)))
+    return float(true[order][rank]) if rank < len(true) else 0.0
 
 
 def prediction_sets(
@@ -95,6 +101,7 @@ def prediction_sets(
     check_fraction("coverage", coverage, zero_included=False)
     trained = open_classifier(run_or_model)
     dataset, split = dataset_of(trained, data, data_dir, split)
+    check_not_trained_on(run_or_model, dataset)
     found = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as sets.keras. Name it so.")
@@ -107,7 +114,7 @@ def prediction_sets(
             f"coverage={coverage:g} was given for {len(found.labels)} examples of the split {split!r}. Allowed there "
             f"is at least {fewest}, of which sets say something. Use a lower coverage or more examples."
         )
-    threshold = set_threshold(found.probabilities, found.labels, coverage)
+    threshold = set_threshold(found.probabilities, found.labels, coverage, found.weights)
     model = copy_of(trained.model)
     layer = preprocessing.for_model(model).normalization
     if layer is None or layer.record is None:
@@ -121,8 +128,9 @@ def prediction_sets(
     if split != "test" and dataset.sizes.get("test"):
         tested = predictions_of(trained, dataset, "test")
         inside = tested.probabilities >= threshold
-        facts["test_coverage"] = float(inside[np.arange(len(tested.labels)), tested.labels].mean())
-        facts["mean_set_size"] = float(inside.sum(axis=1).mean())
+        holds = inside[np.arange(len(tested.labels)), tested.labels]
+        facts["test_coverage"] = float(np.average(holds, weights=tested.weights))
+        facts["mean_set_size"] = float(np.average(inside.sum(axis=1), weights=tested.weights))
     if path is None and trained.run is not None:
         path = trained.run.path / "sets.keras"
     if path is not None:

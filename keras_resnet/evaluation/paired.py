@@ -71,6 +71,7 @@ def paired_difference(
     result: dict[str, Any] = {"split": split, "examples": len(labels)}
     counts = counts_of(dataset.weights_of(split), len(labels))
     weights = counts * np.concatenate(list(resampled(len(labels), dataset.groups_of(split), resamples, seed)))
+    weights = weights[weights.any(axis=1)]  # a resample of examples that all weigh 0 says nothing
     for name in mine:
         differences = theirs[name] - mine[name]
         drawn = weights @ differences / weights.sum(axis=1)
@@ -80,8 +81,8 @@ def paired_difference(
     low, high = result[f"{next(iter(mine))}_difference_interval"]
     result["differs"] = bool(low > 0 or high < 0)
     if first.task is CLASSIFICATION:
-        only_first = int(((mine["accuracy"] == 1) & (theirs["accuracy"] == 0)).sum())
-        only_second = int(((mine["accuracy"] == 0) & (theirs["accuracy"] == 1)).sum())
+        first_right, second_right = (judged["accuracy"][counts > 0] == 1 for judged in (mine, theirs))
+        only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
         result |= {"only_first_right": only_first, "only_second_right": only_second}
         result["mcnemar_p"] = mcnemar(only_first, only_second)
     return result

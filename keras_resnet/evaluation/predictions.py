@@ -29,6 +29,7 @@ class Predictions:
         dataset: whose examples they are.
         split: of it.
         sizing: how its images were brought to the network, as `Dataset.batches` takes it.
+        weights: how much each example counts, `(examples,)`; None for all alike.
     """
 
     logits: np.ndarray
@@ -38,6 +39,7 @@ class Predictions:
     dataset: datasets.Dataset
     split: str
     sizing: dict[str, Any]
+    weights: np.ndarray | None
 
     @property
     def scores(self) -> np.ndarray:
@@ -113,7 +115,7 @@ def predictions_from(
     if not np.isfinite(logits).all():
         raise BadValue("The model's outputs are not finite. Confidences need numbers. Look for NaN in the weights.")
     labels, names = match_labels(trained, dataset, labels.astype("int64").reshape(-1))
-    return Predictions(logits, activation, labels, names, dataset, split, sizing)
+    return Predictions(logits, activation, labels, names, dataset, split, sizing, dataset.weights_of(split))
 
 
 @dataclasses.dataclass(frozen=True)

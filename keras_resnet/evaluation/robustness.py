@@ -205,13 +205,14 @@ def robustness(
             f"data={dataset.spec!r} has {trained.task.labels}. Robustness is the accuracy of a classifier. Use "
             "evaluate, which gives errors."
         )
-    images, labels = spread(trained, dataset, split, limit)
+    images, labels, weights = spread(trained, dataset, split, limit)
     labels, names = match_labels(trained, dataset, labels)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
         outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        return float(trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds)["accuracy"])
+        cuts = trained.record.thresholds
+        return float(trained.task.score(trained.read(outputs), labels, names, cuts, weights)["accuracy"])
 
     def corrupted(name: str, severity: int) -> np.ndarray:
         return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))
@@ -229,10 +230,13 @@ def robustness(
     return facts
 
 
-def spread(trained: Trained, dataset: datasets.Dataset, split: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns examples as a network takes them, float32, and their labels, spread evenly over a split."""
+def spread(
+    trained: Trained, dataset: datasets.Dataset, split: str, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns examples as a network takes them, float32, their labels and weights, spread evenly over a split."""
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
     step = -(-dataset.size_of(split) // limit)
     found = list(batches.shard(step, 0).as_numpy_iterator())
-    images, labels, *_ = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return images.astype("float32"), labels if labels.ndim == 2 else labels.astype("int64").reshape(-1)
+    images, labels, *own = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    labels = labels if labels.ndim == 2 else labels.astype("int64").reshape(-1)
+    return images.astype("float32"), labels, own[0] if own else None

@@ -128,6 +128,11 @@ def with_views(trained: Trained, views: str) -> Trained:
     """
     if views == "none":
         return trained
+    if trained.record.set_threshold is not None:
+        raise BadValue(
+            f"views={views!r} was given for a model that answers with prediction sets, whose threshold was found "
+            "without views and does not hold with them. Leave the views out, or use the model without sets."
+        )
     model = mean_of_models([trained.model], views)
     found = preprocessing.for_model(model)
     told = {name: getattr(found, name) for name in ("activation", "thresholds", "head")}
@@ -268,6 +273,27 @@ def dataset_of(
             split = "all"
     _check_agreement(trained, dataset)
     return dataset, split or "test"
+
+
+def check_not_trained_on(run_or_model: Any, dataset: datasets.Dataset) -> None:
+    """Raises ValueError where the members of a cross-validation were trained on the examples of a dataset.
+
+    Args:
+        run_or_model: as for `open_trained`.
+        dataset: on whose validation split something is to be found out.
+    """
+    if not isinstance(run_or_model, (str, os.PathLike)):
+        return
+    folder = pathlib.Path(run_or_model).expanduser()
+    folder = folder.parent if folder.name == MEAN_MODEL else folder
+    if not (folder / FOLDS_FILE).is_file():
+        return
+    member = Run.load(folder / "fold-1")
+    if absolute_spec(dataset.spec, None)[0] == member.about.data:
+        raise BadValue(
+            f"data={dataset.spec!r} was given for the mean of a cross-validation, whose members were trained on these "
+            "examples and answer them too well. Pass data that no fold has seen."
+        )
 
 
 def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:

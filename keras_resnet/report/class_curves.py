@@ -16,7 +16,11 @@ STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def class_curves(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str], thresholds: Sequence[float] = ()
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: Sequence[float] = (),
+    weights: np.ndarray | None = None,
 ) -> str:
     """Returns the curves of ROC and of precision and recall, a dot at each operating point, and a table of thresholds.
 
@@ -26,14 +30,18 @@ def class_curves(
             rows of 0 and 1 for several labels an example.
         class_names: one per class.
         thresholds: of the operating points, one per class; empty for 0.5.
+        weights: how much each example counts; None for all alike.
     """
+    counted = np.ones(len(labels), bool) if weights is None else weights > 0
+    probabilities, labels = probabilities[counted], labels[counted]
+    weights = None if weights is None else weights[counted]
     several = labels.ndim == 2
     truth = labels > 0 if several else np.eye(len(class_names))[labels.astype("int64")] > 0
     shown = [1] if len(class_names) == 2 and not several else list(range(len(class_names)))
     shown = [index for index in shown if 0 < truth[:, index].sum() < len(truth)]
     if not shown:
         return "<p>No class has examples both with it and without it.</p>"
-    points = {index: points_of(probabilities[:, index], truth[:, index]) for index in shown}
+    points = {index: points_of(probabilities[:, index], truth[:, index], weights) for index in shown}
     areas = {index: _area(found) for index, found in points.items()}
     cuts = thresholds_for(thresholds, len(class_names))
     drawn = sorted(shown, key=areas.__getitem__)[:MOST_LINES]

@@ -183,7 +183,7 @@ def _calibration(scored: Scored) -> str:
         f"calibrated classifier would end, the upright one the 95 % interval of the "
         f"accuracy (Wilson). Expected calibration error {error:.4f} over {scores.CALIBRATION_BINS} bins."
     )
-    drawn = chart.reliability_diagram(reliability(predicted.confidences, predicted.right), note)
+    drawn = chart.reliability_diagram(reliability(predicted.confidences, predicted.right, predicted.weights), note)
     stored = run.path / "calibration.json"
     if not stored.is_file():
         told = "keras_resnet.evaluation.calibrate calibrates the probabilities and keeps the classes."
@@ -225,7 +225,9 @@ def _curves_of_classes(scored: Scored) -> str:
     trained = scored.trained
     assert trained.task.probabilities is not None  # the tasks that name this section have them
     probabilities = trained.task.probabilities(trained.read(scored.outputs))
-    return class_curves(probabilities, scored.labels, scored.run.about.class_names, trained.record.thresholds)
+    run, cuts = scored.run, trained.record.thresholds
+    weights = run.dataset.weights_of(scored.split)
+    return class_curves(probabilities, scored.labels, run.about.class_names, cuts, weights)
 
 
 # What a row of the table of tasks may name.

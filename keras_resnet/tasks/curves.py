@@ -65,22 +65,24 @@ class Points:
         return float(self.sensitivity[index]), float(self.false_positives[index]), float(self.precision[index])
 
 
-def points_of(scores: np.ndarray, truth: np.ndarray) -> Points:
+def points_of(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Points:
     """Returns the points of the curves of ROC and of precision and recall, one for each score that occurs.
 
     Args:
         scores: of the examples, the higher the likelier.
         truth: whether each example is of the class; some are, and some are not.
+        weights: how much each example counts; None for all alike.
     """
+    counts = np.ones(len(truth), "int64") if weights is None else np.asarray(weights, "float64")
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])
-    hits = np.cumsum(truth[order])[ends]
-    taken = ends + 1
+    hits, taken = (np.cumsum(part[order])[ends] for part in (counts * truth, counts))
+    of_class, whole = counts @ truth, counts.sum()
     return Points(
         thresholds=scores[order][ends],
-        sensitivity=hits / truth.sum(),
-        false_positives=(taken - hits) / (len(truth) - truth.sum()),
-        precision=hits / taken,
+        sensitivity=hits / of_class,
+        false_positives=(taken - hits) / (whole - of_class),
+        precision=hits / np.maximum(taken, np.finfo("float64").tiny),
     )
 
 

@@ -188,7 +188,7 @@ def cross_validate(
         task = TASKS[run.record.task or run.dataset.task]
         outputs.append(task.read(run.model, found[0], run.record.activation))
         labels.append(found[1])
-        weights_of.append(run.dataset.weights_of("test"))
+        weights_of.append(run.dataset.split("test").weights)  # as the data have them: each fold has a mean of its own
         cuts.append(np.tile(run.record.thresholds, (len(found[1]), 1)) if run.record.thresholds else ())
         examples = run.dataset.split("test")
         parts += [(examples.name_of(index), number) for index in range(len(examples))]

@@ -244,7 +244,8 @@ class Data(fields.Section):
             return preprocessing.InputNormalization(self.normalization, **common)
         sizing = datasets.sizing(record, dataset.image_shape)
         batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
-        return preprocessing.InputNormalization.from_data(batches, **common)
+        counted = (images if not own else images[own[0] > 0] for images, _, *own in batches)  # 0 leaves an example out
+        return preprocessing.InputNormalization.from_data(counted, **common)
 
     def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
         """Returns a weight for each class, for `model.fit`; None where classes count as they come.
@@ -259,13 +260,15 @@ class Data(fields.Section):
         has_weights = dataset.weights_of("train") is not None
         if mixed and has_weights:
             raise mixed_weights("augment.mixup or augment.cutmix")
-        if self.balance not in WEIGHTINGS or dataset.task == MULTILABEL.name:
+        if self.balance not in WEIGHTINGS:
             return None
         if has_weights:
             raise BadValue(
                 f"data.balance={self.balance!r} was given with examples that have weights. Allowed is one of the two, "
                 "or data.balance='sampling' beside the weights. Set it, or multiply the weights of rare classes."
             )
+        if dataset.task == MULTILABEL.name:
+            return None
         if mixed:
             raise BadValue(
                 f"data.balance={self.balance!r} was given with augment.mixup or augment.cutmix, whose labels belong to "

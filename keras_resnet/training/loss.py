@@ -12,7 +12,6 @@ from keras_resnet.arguments import check_bool
 from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
-from keras_resnet.tasks.labels import class_counts
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
 from keras_resnet.training.cross_entropies import (
@@ -213,41 +212,42 @@ class Loss(fields.Section):
         """The row of the table."""
         return LOSSES[self.name]
 
-    def scale_of(self, targets: Any) -> TargetScale | None:
+    def scale_of(self, targets: Any, weights: Any = None) -> TargetScale | None:
         """Returns mean and standard deviation of each output's training targets; None if they are not scaled.
 
         A target that never changes has the scale 1.
 
         Args:
             targets: `(examples,)` or `(examples, outputs)`; None if they are streamed from files.
+            weights: how much each example counts; None for all alike.
         """
         if self.choice.task is not REGRESSION or not self.scale_targets or targets is None:
             return None
         values = np.asarray(targets, "float64").reshape(len(targets), -1)
-        spread = values.std(axis=0)
+        if weights is None:
+            mean, spread = values.mean(axis=0), values.std(axis=0)
+        else:
+            mean = np.average(values, axis=0, weights=weights)
+            spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
         scale = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, 1.0)
-        return tuple(values.mean(axis=0).tolist()), tuple(scale.tolist())
+        return tuple(mean.tolist()), tuple(scale.tolist())
 
-    def shares_of(self, labels: Any, num_classes: int) -> tuple[float, ...] | None:
-        """Returns the share of each class among training labels, where `logit_adjustment` asks for it; else None.
+    def check_shares(self, shares: Any) -> tuple[float, ...]:
+        """Returns the share of each class, which `logit_adjustment` needs.
 
         Args:
-            labels: integers `(examples,)`; None if they are streamed from files.
-            num_classes: how many classes there are.
+            shares: of what is trained on, `(classes,)`; None if the labels are streamed from files.
 
         Raises:
             ValueError: the labels are streamed, or a class has none.
         """
-        if not self.logit_adjustment:
-            return None
-        counts = np.zeros(num_classes) if labels is None else class_counts(labels, num_classes)
-        if not counts.all():
-            what = "labels in files that are streamed" if labels is None else "a class without training examples"
+        if shares is None or not np.all(shares):
+            what = "labels in files that are streamed" if shares is None else "a class without training examples"
             raise BadValue(
                 f"loss.logit_adjustment={self.logit_adjustment:g} was given for data with {what}. It needs the share "
                 "of every class. Set it to 0, or use data whose labels are at hand."
             )
-        return tuple((counts / counts.sum()).tolist())
+        return tuple(np.asarray(shares).tolist())
 
     def build(self, from_logits: bool, facts: LabelFacts | None = None) -> tuple[Any, list[Any]]:
         """Returns the loss and its metrics, for `model.compile`.

@@ -1,5 +1,6 @@
 """One network that answers with the mean of several networks, and of several views of an example."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from keras_resnet.arguments import choose
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
-from keras_resnet.tasks.outputs import last_activation
+from keras_resnet.tasks.outputs import SMALLEST, last_activation
 
 View = Callable[[Any], Any]
 
@@ -62,20 +63,23 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
     image = keras.Input(shape, name="image")
     # Of sigmoids each is an answer by itself: the one of two classes, or those of several labels an example.
     is_single = members[0].output_shape[-1] == 1 or record.task == MULTILABEL.name
-    answers: list[Any] = []
-    for member in members:
-        network = _under_a_name_of_its_own(member, f"member_{len(answers) + 1}")
-        answers += [_probabilities(network(view), network, record, is_single) for view in VIEWS[views](image)]
-    mean = keras.layers.Average(dtype="float32")(answers) if len(answers) > 1 else answers[0]
+    networks = [_under_a_name_of_its_own(member, f"member_{n}") for n, member in enumerate(members, start=1)]
+    views_of = VIEWS[views](image)
+    answers = [(network, network(view)) for network in networks for view in views_of]
     if record.activation is None:
+        values = [output for _, output in answers]
+        mean = keras.layers.Average(dtype="float32")(values) if len(values) > 1 else values[0]
         model = keras.Model(image, keras.layers.Activation("linear", dtype="float32")(mean), name="mean")
         if record.normalization is not None:  # which carries the record; other networks have none
             preprocessing.describe_outputs(model, task=record.task, units=record.units)
         return model
-    # Through logits, so that the last layer says what the outputs are.
-    logits = keras.ops.log(mean) - keras.ops.log(1 - mean) if is_single else keras.ops.log(mean)
+    # In logarithms, and of sigmoids to the end: 1 - 1e-9 is 1 in float32, of which no logit could be read back.
+    logits = _log_mean([_log_probabilities(output, network, record, is_single) for network, output in answers])
+    if is_single:
+        logits -= _log_mean([_log_probabilities(-output, network, record, True, 1.0) for network, output in answers])
     activation = "sigmoid" if is_single else "softmax"
-    model = keras.Model(image, keras.layers.Activation(activation, dtype="float32")(logits), name="mean")
+    ends_in = "linear" if is_single and record.normalization is not None else activation
+    model = keras.Model(image, keras.layers.Activation(ends_in, dtype="float32")(logits), name="mean")
     cuts = [other.thresholds for other in records]
     thresholds = tuple(np.mean(cuts, axis=0).tolist()) if all(cuts) else ()
     named: dict[str, Any] = {"task": record.task or CLASSIFICATION.name, "activation": activation}
@@ -92,12 +96,31 @@ def _under_a_name_of_its_own(member: keras.Model, name: str) -> keras.Model:
     return copy
 
 
-def _probabilities(output: Any, member: keras.Model, record: InputRecord, is_single: bool) -> Any:
-    if record.activation is None or last_activation(member) != "linear":
-        return output
-    if record.activation == "sigmoid" and not is_single:
-        output = keras.ops.log_sigmoid(output)  # sigmoids of labels that exclude each other share their sum
-    return keras.layers.Activation("sigmoid" if is_single else "softmax", dtype="float32")(output)
+def _log_mean(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return keras.ops.logsumexp(keras.ops.stack(parts), axis=0) - math.log(len(parts))
+
+
+def _log_probabilities(
+    output: Any, member: keras.Model, record: InputRecord, is_single: bool, whole: float = 0.0
+) -> Any:
+    """Returns the logarithms of the probabilities that an output stands for; of those of the opposite for `-output`.
+
+    Args:
+        output: of the member.
+        member: the network.
+        record: of it.
+        is_single: whether each output is an answer by itself.
+        whole: 1 for the opposite of an output that is a probability.
+    """
+    output = keras.ops.cast(output, "float32")
+    is_probability = last_activation(member) != "linear"
+    if is_probability:
+        output = keras.ops.log(keras.ops.maximum(output + whole, SMALLEST))
+    elif is_single or record.activation == "sigmoid":  # sigmoids of labels that exclude each other share their sum
+        output = keras.ops.log_sigmoid(output)
+    return output if is_single else keras.ops.log_softmax(output)
 
 
 def _check_alike(first: keras.Model, record: InputRecord, member: keras.Model, other: InputRecord) -> None:
@@ -109,6 +132,10 @@ def _check_alike(first: keras.Model, record: InputRecord, member: keras.Model, o
         "has the classes": (record.class_names, other.class_names),
         "reads through": (record.activation, other.activation),
         "wants pixels in": (record.pixel_range, other.pixel_range),
+        "cuts the share": (record.crop_fraction, other.crop_fraction),
+        "resizes by": (record.interpolation, other.interpolation),
+        "has the channels": (record.channel_order, other.channel_order),
+        "turns photographs upright:": (record.apply_exif, other.apply_exif),
     }
     for what, (one, two) in said.items():
         if one != two:

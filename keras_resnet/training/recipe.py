@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tomli_w
 
 from keras_resnet import files
@@ -214,14 +215,23 @@ class Recipe:
         Raises:
             ValueError: the loss asks for something that the labels do not have.
         """
-        labels = dataset.split("train").labels
+        labels, weights = dataset.split("train").labels, dataset.weights_of("train")
         return LabelFacts(
-            targets=self.loss.scale_of(labels),
-            class_shares=self.loss.shares_of(labels, dataset.num_outputs),
+            targets=self.loss.scale_of(labels, weights),
+            class_shares=self._class_shares(dataset) if self.loss.logit_adjustment else None,
             label_weights=self.data.label_weights(dataset),
             num_classes=dataset.num_outputs if self.loss.choice.task is MULTILABEL else 0,
-            are_weighted=dataset.weights_of("train") is not None,
+            are_weighted=weights is not None,
         )
+
+    def _class_shares(self, dataset: Any) -> tuple[float, ...]:
+        """Returns the share of each class in what is trained on, after sampling and weights."""
+        shares = dataset.class_shares(self.data.sampling_power)
+        of_classes = self.data.class_weights(dataset, self.augment.mixes)
+        if shares is not None and of_classes is not None:
+            shares = shares * np.array([of_classes[label] for label in range(len(shares))])
+            shares = shares / shares.sum()
+        return self.loss.check_shares(shares)
 
     def _classes_of(self, class_names: Sequence[str]) -> Sequence[str]:
         """Returns the classes of which an example has one, for metrics that count these."""

@@ -200,6 +200,22 @@ class Schedule(fields.Section):
     peak_at: float = fields.number(0.3, maximum=1.0, open_below=True, open_above=True)
     power: float = fields.number(1.0, open_below=True)
 
+    def cut_cycle(self) -> list[str]:
+        """Returns a warning where the run ends in the middle of a cycle of restarts, at a rate that is still high."""
+        if self.name != "cosine_restarts":
+            return []
+        length, begin, count = self.first_cycle, 0.0, 1
+        while begin + length < 1 - 1e-6:
+            begin, length, count = begin + length, length * self.cycle_growth, count + 1
+        done = (1 - begin) / length
+        if done > 1 - 1e-3:
+            return []
+        whole = sum(self.cycle_growth**cycle for cycle in range(count))
+        return [
+            f"warning: the last of {count} cosine cycles is cut at {done:.0%} of its length; "
+            f"schedule.first_cycle={1 / whole:.4g} ends with a whole one"
+        ]
+
     def build(self, peak: float, steps: int) -> Any:
         """Returns what a Keras optimizer takes as learning rate.
 

@@ -94,8 +94,8 @@ class Setup:
         recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.overrides_of(pretrained)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
-        if pretrained is None:
-            dataset.report += [line for line in recipe.data.unit_warning(dataset) if line not in dataset.report]
+        warnings = [*recipe.schedule.cut_cycle(), *([] if pretrained else recipe.data.unit_warning(dataset))]
+        dataset.report += [line for line in warnings if line not in dataset.report]
         # What the data cannot have is refused here, before a folder is made.
         recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
         recipe.augment.mixing(len(dataset.class_names), outputs)

@@ -1,5 +1,6 @@
 """Means of models and of views, sets of classes with a coverage, and two models on the same examples."""
 
+import dataclasses
 import json
 import shutil
 
@@ -14,6 +15,8 @@ from PIL import Image  # noqa: E402
 from keras_resnet import cli, data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
 from keras_resnet.evaluation.paired import mcnemar  # noqa: E402
+from keras_resnet.evaluation.trained import open_trained  # noqa: E402
+from keras_resnet.training.mean_model import mean_of_models  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +172,76 @@ def test_other_data_or_classes_have_no_difference(runs, tmp_path):
     with pytest.raises(ValueError, match="which are other data"):
         evaluation.paired_difference(runs[0], again)
     assert data.load(spec).class_names == runs[0].class_names
+
+
+def test_pairs_leave_out_what_weighs_nothing(runs, tmp_path):
+    """Of three examples that count a resample can hold none, which made the intervals NaN."""
+    images, labels = runs[0].dataset.arrays("test", 40)
+    counts = np.zeros(40)
+    counts[:3] = 1
+    np.savez(tmp_path / "a.npz", x=images, y=labels, w=counts)
+    dataset = data.load(f"npz:{tmp_path}/a.npz", validation_fraction=0, test_fraction=0)
+    found = evaluation.paired_difference(*runs, data=dataset, split="train")
+    assert np.isfinite(found["accuracy_difference_interval"]).all()
+    right = [chances(run.model, images[:3]).argmax(axis=1) == labels[:3] for run in runs]
+    assert found["only_first_right"] == int((right[0] & ~right[1]).sum())
+    assert found["only_second_right"] == int((right[1] & ~right[0]).sum())
+    assert found["accuracy"] == pytest.approx([part.mean() for part in right])
+
+
+def test_sets_count_examples_by_their_weights():
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), 30), rng.integers(0, 3, 30)
+    alike = evaluation.set_threshold(probabilities, labels, 0.8)
+    assert evaluation.set_threshold(probabilities, labels, 0.8, np.full(30, 2.5)) == alike
+    counts = np.ones(30)
+    counts[:10] = 0
+    assert evaluation.set_threshold(probabilities, labels, 0.8, counts) == evaluation.set_threshold(
+        probabilities[10:], labels[10:], 0.8
+    )
+    threshold = evaluation.set_threshold(probabilities, labels, 0.8, rng.uniform(0, 5, 30))
+    assert threshold in probabilities[np.arange(30), labels]
+
+
+def test_sets_hold_for_the_probabilities_that_they_were_found_on(runs, tmp_path):
+    evaluation.prediction_sets(runs[0], coverage=0.9, out=tmp_path / "sets.keras")
+    with pytest.raises(ValueError, match="A temperature would break their promise"):
+        evaluation.calibrate(tmp_path / "sets.keras", "digits", out=tmp_path / "b.keras")
+    images, _ = runs[0].dataset.arrays("test", 2)
+    Image.fromarray((images[0, ..., 0] * 15).astype("uint8")).save(tmp_path / "digit.png")
+    with pytest.raises(ValueError, match="whose threshold was found without views"):
+        evaluation.predict(tmp_path / "sets.keras", tmp_path / "digit.png", views="flip")
+
+
+def test_a_mean_is_of_models_that_see_the_same_pixels(runs):
+    other = training.resolve("quick", model="resnet10", overrides={"model.width": 4}).build_model()
+    for field, value in (("interpolation", "bicubic"), ("crop_fraction", 0.8), ("apply_exif", False)):
+        layer = preprocessing.for_model(other).normalization
+        before = layer.record
+        layer.record = dataclasses.replace(before, **{field: value})
+        with pytest.raises(ValueError, match="A mean is of models that take and give the same"):
+            evaluation.average_models([runs[0], other])
+        layer.record = before
+    assert evaluation.average_models([runs[0], other]) is not None
+
+
+@pytest.mark.parametrize("ends_in", ["linear", "sigmoid"])
+def test_the_logit_of_a_mean_of_sigmoids_survives(tmp_path, ends_in):
+    """A probability that rounds to 1 in float32 was read as a logit of 87."""
+
+    def member(bias):
+        image = keras.Input((4, 4, 1))
+        x = preprocessing.InputNormalization(record=preprocessing.InputRecord(channel_order="grey"))(image)
+        head = keras.layers.Dense(2, activation=ends_in, bias_initializer=keras.initializers.Constant(bias))
+        model = keras.Model(image, head(keras.layers.GlobalAveragePooling2D()(x * 0.0)))
+        preprocessing.describe_outputs(model, ["a", "b"], task="multilabel")
+        return model
+
+    biases = (18.0, 20.0) if ends_in == "linear" else (4.0, 6.0)
+    mean = mean_of_models([member(bias) for bias in biases])
+    keras.models.save_model(mean, tmp_path / "mean.keras")
+    trained = open_trained(tmp_path / "mean.keras")
+    logits = trained.read(np.asarray(trained.model.predict(np.zeros((1, 4, 4, 1)), verbose=0)))
+    # The logarithm of the mean odds, in float64: log(mean p / mean (1 - p)).
+    against = np.mean([1 / (1 + np.exp(bias)) for bias in biases])
+    np.testing.assert_allclose(logits, np.log((1 - against) / against), rtol=1e-4)

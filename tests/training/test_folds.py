@@ -82,6 +82,18 @@ def test_the_folder_is_the_mean_of_its_models(folds, arrays):
     assert scores["examples"] == 90 and {row["name"] for row in scores["per_class"]} == {"a", "b", "c"}
 
 
+def test_nothing_is_found_out_on_what_the_members_were_trained_on(folds, arrays, tmp_path):
+    _, out = folds
+    for find in (evaluation.prediction_sets, evaluation.calibrate):
+        for source in (out, out / "mean.keras"):
+            with pytest.raises(ValueError, match="whose members were trained on these examples"):
+                find(source, f"npz:{arrays}", out=tmp_path / "a.keras")
+    source = np.load(arrays)
+    np.savez(tmp_path / "other.npz", x=source["x"] + 0.1, y=source["y"], class_names=source["class_names"])
+    found = evaluation.prediction_sets(out, f"npz:{tmp_path}/other.npz", split="all", coverage=0.8)
+    assert found.facts["examples"] == 90
+
+
 @pytest.mark.exhaustive
 def test_a_resume_makes_what_is_missing_and_ends_the_same(folds, arrays, tmp_path):
     found, out = folds

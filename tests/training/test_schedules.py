@@ -1,10 +1,12 @@
 import math
+import re
 
 import keras
 import pytest
 
 from keras_resnet import training
 from keras_resnet.training.monitor import Monitor
+from keras_resnet.training.schedule import Schedule
 
 STEPS = 200
 PEAK = 0.4
@@ -109,3 +111,21 @@ def test_a_plateau_stops_at_its_floor_and_other_schedules_need_no_callback():
     (callback,) = schedule.callbacks(PEAK, Monitor("accuracy", "max"), False)
     assert callback.min_lr == pytest.approx(PEAK * 0.05) and callback.monitor == "accuracy" and callback.mode == "max"
     assert training.Recipe().schedule.callbacks(PEAK, Monitor(), True) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "growth", "fits"), [(0.3, 1.0, 0.25), (0.25, 1.0, None), (0.25, 2.0, 1 / 7), (1 / 7, 2.0, None)]
+)
+def test_a_cycle_that_the_run_cuts_is_told_with_one_that_fits(first, growth, fits):
+    schedule = Schedule(name="cosine_restarts", first_cycle=first, cycle_growth=growth)
+    lines = schedule.cut_cycle()
+    assert bool(lines) == (fits is not None)
+    # The rate at the last step, by Keras: at its lowest if the cycle is whole.
+    rate = float(schedule.build(1.0, 7000)(6999))
+    assert (rate > 0.01) == (fits is not None)
+    if fits is not None:
+        told = float(re.search(r"first_cycle=([\d.]+)", lines[0])[1])
+        assert told == pytest.approx(fits, rel=1e-3)
+        assert (
+            float(Schedule(name="cosine_restarts", first_cycle=fits, cycle_growth=growth).build(1.0, 7000)(6999)) < 0.01
+        )

@@ -1,5 +1,8 @@
 """Weights of examples: gradients, metrics and scores count by them, as scikit-learn's figures do."""
 
+import csv
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from sklearn import metrics
 
 tf = pytest.importorskip("tensorflow")
 
-from keras_resnet import data, evaluation, training  # noqa: E402
+from keras_resnet import data, evaluation, report, training  # noqa: E402
 from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
 from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
@@ -257,3 +260,141 @@ def test_balanced_sampling_goes_with_weights(weighted, tmp_path):
 
 def test_several_labels_read_metrics_by_weights(weighted):
     assert MULTILABEL.score([[1.0, -1.0], [1.0, 1.0]], [[1, 0], [0, 0]], ("a", "b"), (), [3.0, 1.0])["accuracy"] == 0.75
+
+
+def test_the_validation_loss_is_divided_by_the_weights_of_its_split(tmp_path):
+    """Weights of the validation split that are four times those of training made its loss four times as large."""
+    images, labels = data.load("digits").arrays("train", 400)
+    rng = np.random.default_rng(0)
+    counts = rng.uniform(1, 3, 400)
+    counts[300:] *= 4
+    arrays = {"x_train": images[:300], "y_train": labels[:300], "w_train": counts[:300]}
+    arrays |= {"x_val": images[300:], "y_val": labels[300:], "w_val": counts[300:]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    plain = {"loss.label_smoothing": 0.0, "model.l2": 0.0, "model.l1": 0.0}
+    overrides = overrides_for("classes", **plain)
+    run = training.fit(
+        "quick", model="resnet10", data=f"npz:{tmp_path}/a.npz", out=tmp_path / "run", overrides=overrides, verbose=0
+    )
+    assert run.history["val_loss"] == pytest.approx(run.history["val_cross_entropy"], rel=1e-4)
+    best = int(np.argmin(run.history["val_loss"]))
+    logits = run.model.predict(images[300:], verbose=0)
+    expected = metrics.log_loss(labels[300:], softmax(logits), sample_weight=counts[300:])
+    assert run.history["val_loss"][best] == pytest.approx(expected, rel=1e-4)
+
+
+def test_logit_adjustment_takes_the_shares_of_what_is_trained_on(tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    arrays = {"x_train": np.zeros((100, 8, 8, 1), "uint8") + np.arange(100, dtype="uint8")[:, None, None, None]}
+    arrays |= {"y_train": labels}
+    np.savez(tmp_path / "a.npz", **arrays, x_test=arrays["x_train"][:6], y_test=np.arange(6) % 3)
+    adjusted = {"loss.logit_adjustment": 1.0, "data.validation_fraction": 0.0}
+    for balance, expected in {
+        "none": (0.6, 0.3, 0.1),
+        "sampling": (1 / 3, 1 / 3, 1 / 3),
+        "weights": (1 / 3, 1 / 3, 1 / 3),
+        "sqrt_sampling": tuple(np.sqrt([60, 30, 10]) / np.sqrt([60, 30, 10]).sum()),
+        "sqrt_weights": tuple(np.sqrt([60, 30, 10]) / np.sqrt([60, 30, 10]).sum()),
+    }.items():
+        recipe = training.Recipe.load("quick").replace({**adjusted, "data.balance": balance})
+        dataset = recipe.data.load(f"npz:{tmp_path}/a.npz", None, "classification")
+        assert recipe.label_facts(dataset).class_shares == pytest.approx(expected), balance
+    counts = np.where(labels == 2, 9.0, 1.0)
+    np.savez(tmp_path / "b.npz", **arrays, w_train=counts, x_test=arrays["x_train"][:6], y_test=np.arange(6) % 3)
+    recipe = training.Recipe.load("quick").replace(adjusted)
+    dataset = recipe.data.load(f"npz:{tmp_path}/b.npz", None, "classification")
+    assert recipe.label_facts(dataset).class_shares == pytest.approx((1 / 3, 1 / 6, 1 / 2))
+
+
+def test_examples_of_weight_0_are_left_out_of_everything(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 100, (80, 8, 8, 1)).astype("uint8")
+    counts = np.ones(80)
+    counts[:20], images[:20] = 0, 255
+    targets = np.where(counts == 0, 1e6, rng.normal(5, 2, 80)).astype("float32")
+    np.savez(tmp_path / "numbers.npz", x=images, y=targets, w=counts)
+    whole = {"data.validation_fraction": 0.0, "data.test_fraction": 0.0}
+    recipe = training.Recipe.load("quick").replace({**whole, "loss.name": "mean_squared_error"})
+    dataset = recipe.data.load(f"npz:{tmp_path}/numbers.npz", None, "regression")
+    (mean,), (scale,) = recipe.label_facts(dataset).targets
+    assert (mean, scale) == pytest.approx((targets[20:].mean(), targets[20:].std()), rel=1e-5)
+    normalized = recipe.replace({"data.normalization": "dataset"}).data
+    layer = normalized.normalization_layer(dataset, normalized.record_for(dataset), None, "float32")
+    assert layer.mean[0] == pytest.approx(images[20:].mean(), rel=1e-5)
+    assert layer.std[0] == pytest.approx(images[20:].std(), rel=1e-5)
+    np.savez(tmp_path / "classes.npz", x=images, y=(np.arange(80) < 50).astype("int64"), w=counts)
+    balanced = data.load(f"npz:{tmp_path}/classes.npz", validation_fraction=0, test_fraction=0)
+    assert balanced.class_shares(1.0) == pytest.approx([0.5, 0.5])
+    drawn = np.concatenate([
+        np.asarray(images) for images, *_ in balanced.training_batches(16, seed=0, balance=1.0).take(20)
+    ])  # fmt: skip
+    assert drawn.max() < 255
+
+
+def test_several_labels_are_not_weighted_twice(weighted):
+    with pytest.raises(ValueError, match="data.balance='weights' was given with examples that have weights"):
+        training.resolve(
+            "quick",
+            model="resnet10",
+            data=f"npz:{weighted}/several.npz",
+            overrides=overrides_for("several", **{"data.balance": "weights"}),
+        )
+
+
+def test_folds_together_have_the_weighted_figures_of_scikit_learn(tmp_path):
+    """Each fold's weights were divided by the mean of its own training split."""
+    images, labels = data.load("digits").arrays("train", 90)
+    counts = np.random.default_rng(0).pareto(1.0, 90) + 0.1
+    np.savez(tmp_path / "a.npz", x=images, y=labels % 3, w=counts)
+    found = training.cross_validate(
+        "quick",
+        model="resnet10",
+        folds=3,
+        data=f"npz:{tmp_path}/a.npz",
+        out=tmp_path / "cv",
+        overrides={**SMALL, "train.epochs": 1, "loss.label_smoothing": 0.0},
+        verbose=0,
+    )
+    with open(tmp_path / "cv" / "out_of_fold.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    places = [int(row["path"].split()[1]) for row in rows]
+    guesses = [max("012", key=lambda name, row=row: float(row[name])) for row in rows]
+    truth = [row["label"] for row in rows]
+    expected = metrics.accuracy_score(truth, guesses, sample_weight=counts[places])
+    assert found.out_of_fold["accuracy"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_pages_robustness_and_pairs_count_by_weights(weighted, tmp_path):
+    run = training.fit(
+        "quick",
+        model="resnet10",
+        data=f"npz:{weighted}/classes.npz",
+        out=tmp_path / "run",
+        overrides={**overrides_for("classes", **{"train.epochs": 3}), "data.test_fraction": 0.3},
+        verbose=0,
+    )
+    dataset = run.dataset
+    counts, truth = dataset.weights_of("test"), dataset.split("test").labels
+    assert (counts == 0).any()
+    probabilities = softmax(run.model.predict(dataset.batches("test", 64), verbose=0).astype("float64"))
+    right = probabilities.argmax(axis=1) == truth
+    assert evaluation.robustness(run, limit=1000)["clean"] == pytest.approx(np.average(right, weights=counts))
+    text = report.write_report(run.path, tmp_path / "a.html").read_text("utf-8")
+    areas = [float(area) for area in re.findall(r">\d, area ([\d.]+)<", text)]
+    known = counts > 0
+    expected = [
+        metrics.roc_auc_score(truth[known] == label, probabilities[known, label], sample_weight=counts[known])
+        for label in range(10)
+        if 0 < (truth[known] == label).sum() < known.sum()
+    ]
+    assert areas and all(min(abs(area - value) for value in expected) < 6e-4 for area in areas)
+    bins = evaluation.reliability(probabilities.max(axis=1), right, counts)
+    total = sum(
+        abs(bin.confidence - bin.accuracy) * counts[_inside(probabilities, bin)].sum() for bin in bins if bin.examples
+    )
+    assert total / counts.sum() == pytest.approx(run.metrics["test"]["expected_calibration_error"], abs=1e-6)
+
+
+def _inside(probabilities, bin):
+    best = probabilities.max(axis=1)
+    return (best > bin.low) & (best <= bin.high)

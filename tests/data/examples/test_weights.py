@@ -60,10 +60,10 @@ def as_arrays(folder):
 SOURCES = {"table": as_table, "folder": as_folder, "arrays": as_arrays}
 
 
-def check(dataset, images, weights):
-    """Checks that each weight is that of the number in the picture, as a multiple of the training split's mean."""
-    own = dataset.weights_of("train")
-    numbers = [int(image.flat[0]) for images, *_ in dataset.batches("train", 64) for image in np.asarray(images)]
+def check(dataset, images, weights, split="train"):
+    """Checks that each weight is that of the number in the picture, as a multiple of the split's mean."""
+    own = dataset.weights_of(split)
+    numbers = [int(image.flat[0]) for images, *_ in dataset.batches(split, 64) for image in np.asarray(images)]
     mean = np.mean([weight_of(number) for number in numbers])
     assert own.mean() == pytest.approx(1.0, rel=1e-5)
     found = [int(round(float(np.asarray(image).flat[0]))) for image in np.asarray(images)]
@@ -83,7 +83,7 @@ def test_every_batch_has_the_weights_of_its_examples(pictures, source, limit):
         parts = list(dataset.batches(split, 7))
         images, _, weights = (np.concatenate(part) for part in zip(*parts, strict=True))
         assert len(images) == dataset.size_of(split)
-        check(dataset, images, weights)
+        check(dataset, images, weights, split)
         np.testing.assert_array_equal(weights, dataset.weights_of(split))
 
 
@@ -105,7 +105,7 @@ def test_folds_and_skipped_files_keep_the_weights(pictures):
     dataset = data.load(as_table(pictures), on_bad_image="skip", max_skipped_fraction=0.1, fold="2/3")
     assert dataset.size_of("all") == COUNT - 1
     for images, _, weights in dataset.batches("all", 64):
-        check(dataset, images, weights)
+        check(dataset, images, weights, "all")
 
 
 def test_a_file_that_does_not_decode_takes_its_weight_along(pictures):
@@ -115,7 +115,7 @@ def test_a_file_that_does_not_decode_takes_its_weight_along(pictures):
     dataset = data.load(as_folder(pictures), on_bad_image="skip", max_skipped_fraction=0.1)
     assert dataset.size_of("all") == COUNT - 1
     for images, _, weights in dataset.batches("all", 64):
-        check(dataset, images, weights)
+        check(dataset, images, weights, "all")
 
 
 def test_files_that_a_folder_does_not_weigh_count_as_one(pictures):
