@@ -10,12 +10,14 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet.data.array_files import check_regular, open_npz
+from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained
+from keras_resnet.training.inputs import AUTO
 
 ARRAYS = (".npy", ".npz", *MEASUREMENTS)
 # Of the arrays in an .npz file that may hold the examples, the first that is there.
@@ -73,7 +75,11 @@ def read_batches(
         yield [os.fspath(path)], image[None]
         return
     shape = tuple(trained.model.input_shape[1:])
-    array = _as_examples(_read_array(path), shape, path)
+    array = _read_array(path)
+    # Files of pictures are brought to the model; arrays are where training did so, and are otherwise a mistake.
+    if measurement_kind(path) in MEASUREMENTS or (trained.run and trained.run.recipe.data.image_size != AUTO):
+        array = _resized(array, trained)
+    array = _as_examples(array, shape, path)
     for first in range(0, len(array), BATCH_SIZE):
         part = np.asarray(array[first : first + BATCH_SIZE])
         names = [f"{os.fspath(path)}[{first + place}]" for place in range(len(part))]
@@ -108,6 +114,22 @@ def _read_array(path: str | os.PathLike) -> Any:
             f"{os.fspath(path)!r} cannot be read: {error}. Allowed are files that numpy.save and numpy.savez wrote, "
             f"without pickled objects, and {', '.join(MEASUREMENTS)}. Write it again."
         ) from None
+
+
+def _resized(array: Any, trained: Trained) -> Any:
+    """Returns pictures at the size that the model takes, as evaluation resizes them; other arrays as they are."""
+    record, (*space, channels) = trained.record, trained.model.input_shape[1:]
+    if len(space) != 2 or record.image_size is None or array.dtype.kind not in "iuf":
+        return array
+    pictures = array[..., None] if channels == 1 and array.shape[-1] != 1 and array.ndim in (2, 3) else array
+    pictures = pictures[None] if pictures.ndim == 3 else pictures
+    if pictures.ndim != 4 or pictures.shape[-1] != channels or pictures.shape[1:3] == tuple(space):
+        return array
+    pictures = np.asarray(pictures if pictures.dtype == np.uint8 else pictures.astype("float32"))
+    whole = ArrayExamples(pictures, np.zeros(len(pictures), "float32"))
+    dataset = datasets.Dataset("array", {"train": whole}, class_names=(), num_outputs=1, report=[])
+    batches = dataset.batches("train", BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))
+    return np.concatenate([np.asarray(images) for images, *_ in batches])
 
 
 def _as_examples(array: Any, shape: tuple[int | None, ...], path: str | os.PathLike) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_resnet
-from keras_resnet import evaluation, preprocessing
+from keras_resnet import data, evaluation, preprocessing, training
 from keras_resnet.cli import main
 from keras_resnet.demo.answers import Answers
 from keras_resnet.explain import explain_files
@@ -128,3 +128,30 @@ def test_an_archive_of_several_arrays_needs_a_name_that_is_known(tmp_path):
     np.savez(tmp_path / "a.npz", first=np.zeros((64, 2)), second=np.zeros((64, 2)))
     with pytest.raises(ValueError, match=r"holds the arrays \['first', 'second'\].*'x'"):
         evaluation.predict(network(SHAPES["signal"]), tmp_path / "a.npz")
+
+
+def test_pictures_in_arrays_are_resized_as_training_resized_them(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(24):
+        pixels = rng.uniform(0, 100, (20, 24, 1)) + 100 * (index % 2)
+        np.save(tmp_path / f"{index}.npy", pixels.astype("float32"))
+        rows.append(f"{index}.npy,{'ab'[index % 2]},{'test' if index > 17 else 'train'}")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *rows]))
+    words = {"data.image_size": 16, "model.width": 4, "train.epochs": 1, "train.batch_size": 8}
+    words |= {"data.validation_fraction": 0.0}
+    spec = f"csv:{tmp_path}/t.csv"
+    run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    sizing = data.sizing(run.record, run.dataset.image_shape)
+    images = np.concatenate([np.asarray(batch[0]) for batch in run.dataset.batches("test", 64, **sizing)])
+    expected = probabilities(run.model, images)
+    answers = evaluation.predict(run.path, [tmp_path / f"{index}.npy" for index in range(18, 24)], top=2)
+    found = [
+        [{row["name"]: row["probability"] for row in answer["classes"]}[name] for name in "ab"] for answer in answers
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert [mistake.name for mistake in evaluation.mistakes(run)] == [
+        str(tmp_path / f"{18 + index}.npy")
+        for index in np.argsort(-expected.max(axis=1))
+        if expected[index].argmax() != index % 2
+    ]

@@ -22,6 +22,7 @@ class ArrayExamples:
         images: `(examples, *space, channels)`, uint8 or float32.
         labels: int32 `(examples,)`, or float32 `(examples,)` or `(examples, outputs)` for regression.
         names: of the files that the images were read from; None where there were none.
+        are_decoded: whether the images were decoded from files of 8 or 16 bits, and are in [0, 255].
         weights: how much each counts, float32 `(examples,)`; None where all count alike.
 
     Attributes:
@@ -36,8 +37,10 @@ class ArrayExamples:
         labels: np.ndarray,
         names: Sequence[str] | None = None,
         weights: np.ndarray | None = None,
+        are_decoded: bool = False,
     ) -> None:
         self.labels = labels
+        self.are_decoded = are_decoded
         self.names = names
         self.weights = weights
         # On the CPU whatever else there is: a GPU's memory is for the model.
@@ -62,7 +65,7 @@ class ArrayExamples:
     @property
     def pixel_range(self) -> tuple[float, float] | None:
         """[0, 255] for uint8 and for decoded files; for other numbers the narrowest usual range that holds them all."""
-        if self.image_dtype == "uint8" or self.names is not None:
+        if self.image_dtype == "uint8" or self.are_decoded:
             return BYTES
         images = self._images.numpy()
         low, high = float(images.min()), float(images.max())
@@ -102,7 +105,7 @@ class ArrayExamples:
         """Returns the split that holds these examples, in this order."""
         names = None if self.names is None else [self.names[index] for index in indices]
         weights = None if self.weights is None else self.weights[indices]
-        return ArrayExamples(self._images.numpy()[indices], self.labels[indices], names, weights)
+        return ArrayExamples(self._images.numpy()[indices], self.labels[indices], names, weights, self.are_decoded)
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""

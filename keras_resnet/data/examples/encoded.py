@@ -107,7 +107,7 @@ class EncodedExamples:
             tf.errors.OpError: an image does not decode; `find_bad` says which.
         """
         names = [self.name_of(index) for index in range(len(self))]
-        return ArrayExamples(*self.arrays(None), names, self.weights)
+        return ArrayExamples(*self.arrays(None), names, self.weights, are_decoded=True)
 
     def arrays(self, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels, all or the first `limit`."""

@@ -361,4 +361,4 @@ def _arrays(
         arrays.append(array)
     stacked = as_images(np.stack(arrays), f"{spec}", options.rank)
     report.append(f"{len(rows)} arrays of shape {arrays[0].shape}")
-    return ArrayExamples(stacked, labels, weights=weights_of(rows)), list(range(len(rows)))
+    return ArrayExamples(stacked, labels, [row.path for row in rows], weights_of(rows)), list(range(len(rows)))
