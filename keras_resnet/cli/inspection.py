@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet.cli.words import overrides_of
@@ -37,7 +38,8 @@ def inspect(options: argparse.Namespace) -> None:
         if not options.json:
             print(evaluation.agreement(issues))
         return
-    dataset = _load(options.spec, options)
+    # Files that cannot be read are told with the rest.
+    dataset = _load(options.spec, options, {"data.on_bad_image": "skip", "data.max_skipped_fraction": 1.0})
     found = data.inspect_data(dataset)
     if options.out is not None:
         from keras_resnet.report import write_inspection
@@ -50,11 +52,11 @@ def inspect(options: argparse.Namespace) -> None:
         print(one_line(line))
 
 
-def _load(spec: str, options: argparse.Namespace) -> Any:
-    """Returns a dataset as `--task`, `--data-dir` and `--set data...` say."""
+def _load(spec: str, options: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Any:
+    """Returns a dataset as `--task`, `--data-dir` and `--set data...` say, and `defaults` where these say nothing."""
     from keras_resnet import training
 
-    recipe = training.Recipe.load("quick").replace(overrides_of(options.set))
+    recipe = training.Recipe.load("quick").replace({**(defaults or {}), **overrides_of(options.set)})
     return recipe.data.load(spec, options.data_dir, options.task or "classification")
 
 

@@ -15,6 +15,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.calibration import copy_of
 from keras_resnet.evaluation.predictions import predictions_of
 from keras_resnet.evaluation.trained import check_not_trained_on, dataset_of, open_classifier
+from keras_resnet.tasks import CLASSIFICATION
 from keras_resnet.tasks.scores import counts_of
 from keras_resnet.training.callbacks import save_model
 
@@ -100,6 +101,12 @@ def prediction_sets(
     """
     check_fraction("coverage", coverage, zero_included=False)
     trained = open_classifier(run_or_model)
+    if trained.task is not CLASSIFICATION:
+        raise BadValue(
+            f"coverage={coverage:g} was given for a model of {trained.task.labels}. Prediction sets are of one class "
+            "an example. Without a coverage, calibrate finds a temperature; of several labels each class has a "
+            "threshold of its own."
+        )
     dataset, split = dataset_of(trained, data, data_dir, split)
     check_not_trained_on(run_or_model, dataset)
     found = predictions_of(trained, dataset, split)

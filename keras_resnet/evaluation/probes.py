@@ -104,8 +104,14 @@ def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset
     if not task.has_classes or not dataset.sizes.get("test"):
         what = "no test split" if task.has_classes else task.labels
         raise BadValue(f"data={dataset.spec!r} has {what}. A probe needs classes, and a test split. Pass other data.")
-    check_channels(trained, dataset)
+    if not _is_gray(trained, dataset):
+        check_channels(trained, dataset)
     return dataset
+
+
+def _is_gray(trained: Trained, dataset: datasets.Dataset) -> bool:
+    """Returns True if pictures are gray and the network takes colors: each of the three is then the gray value."""
+    return trained.record.channel_order == "rgb" and len(dataset.image_shape) == 3 and dataset.image_shape[-1] == 1
 
 
 def _features(model: keras.Model) -> keras.Model:
@@ -121,6 +127,9 @@ def _features(model: keras.Model) -> keras.Model:
 
 def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
     sizing = datasets.sizing(trained.record, dataset.image_shape)
-    features, labels = predict_all(network, dataset.batches(split, BATCH_SIZE, **sizing))
+    batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)
+    if _is_gray(trained, dataset):
+        batches = ((np.repeat(images, 3, axis=-1), *rest) for images, *rest in batches)
+    features, labels = predict_all(network, batches)
     labels = labels.astype("int64")
     return features, labels if dataset.task == MULTILABEL.name else labels.reshape(-1)

@@ -12,6 +12,7 @@ from keras_resnet.arguments import choose
 from keras_resnet.data.examples.pipeline import transforms_of
 from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
+from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.batches import evaluation_batches, shrink_to
 from keras_resnet.training.loss import LabelFacts
@@ -94,7 +95,8 @@ class Setup:
         recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.overrides_of(pretrained)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
-        warnings = [*recipe.schedule.cut_cycle(), *([] if pretrained else recipe.data.unit_warning(dataset))]
+        absent = _absent_labels(dataset) if recipe.loss.choice.task is MULTILABEL else []
+        warnings = [*absent, *recipe.schedule.cut_cycle(), *([] if pretrained else recipe.data.unit_warning(dataset))]
         dataset.report += [line for line in warnings if line not in dataset.report]
         # What the data cannot have is refused here, before a folder is made.
         recipe.augment.build(len(dataset.image_shape) - 1, recipe.data.range_for(dataset))
@@ -330,3 +332,17 @@ class Setup:
         if average is not None and not average.takes_place:
             average.put()
         return history
+
+
+def _absent_labels(dataset: datasets.Dataset) -> list[str]:
+    """Returns a warning for classes of several labels that no validation example has."""
+    labels = dataset.split("validation").labels if dataset.sizes.get("validation") else None
+    if labels is None:
+        return []
+    absent = [name for name, count in zip(dataset.class_names, labels.sum(axis=0), strict=True) if not count]
+    if not absent:
+        return []
+    return [
+        f"warning: no validation example has {', '.join(map(repr, absent))}: the threshold of such a class stays 0.5, "
+        "and nothing is known of its area under ROC"
+    ]

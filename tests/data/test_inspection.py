@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -100,3 +101,14 @@ def test_where_all_pictures_look_alike_near_copies_mean_nothing(tmp_path):
     found = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0, test_fraction=0))
     assert len(found.near_copies) == 66  # all pairs of 12
     assert "66 near copies among 12 pictures" in found.are_all_alike and found.are_all_alike in str(found)
+
+
+def test_files_that_cannot_be_read_are_told_with_the_rest(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "set")
+    for name in ("300.png", "301.png"):
+        (tmp_path / "set" / "train" / "cat" / name).write_bytes(b"no picture")
+    words = ["inspect-data", str(tmp_path / "set"), "--set", "data.validation_fraction=0"]
+    assert not cli.main(words)
+    told = capsys.readouterr().out
+    assert "skipped 2 of 67 image files" in told and "300.png: " in told and "3 near copies" in told
+    assert cli.main([*words, "--set", "data.on_bad_image=error"]) == 2

@@ -51,9 +51,9 @@ def test_a_probe_ignores_the_classes_of_the_head_and_refuses_what_does_not_fit(d
     keras.utils.set_random_seed(0)
     other = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=7)
     assert 0 < evaluation.probe(other, "digits", neighbours=1)["knn_accuracy"] < 1
-    color = ResNet18(input_shape=(8, 8, 3), stem="small", width=4, classes=7)
-    with pytest.raises(ValueError, match="takes 3 channels"):
-        evaluation.probe(color, "digits")
+    maps = ResNet18(input_shape=(8, 8, 2), stem="small", width=4, classes=7)
+    with pytest.raises(ValueError, match="takes 2 channels"):
+        evaluation.probe(maps, "digits")
     without = keras.Model(other.input, other.get_layer("stage5_block2").output)
     with pytest.raises(ValueError, match="head_pool"):
         evaluation.probe(without, "digits")

@@ -35,3 +35,16 @@ def test_a_run_is_probed_with_the_network_that_it_holds(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out) == pytest.approx(evaluation.probe(run), abs=1e-6)
     assert cli.main(["probe", "--data", "digits", "--weights", str(run.path), "--model", "resnet18"]) == 2
     assert "knows its own" in capsys.readouterr().err
+
+
+def test_gray_pictures_are_probed_by_a_network_of_colors(tmp_path):
+    rng = np.random.default_rng(0)
+    for mode in ("L", "RGB"):
+        for index in range(24):
+            place = tmp_path / mode / ("dark" if index % 2 else "bright")
+            place.mkdir(parents=True, exist_ok=True)
+            gray = Image.fromarray((rng.integers(0, 60, (32, 32)) + 150 * (index % 2 == 0)).astype("uint8"))
+            gray.convert(mode).save(place / f"{index}.png")
+        rng = np.random.default_rng(0)
+    gray, color = (evaluation.probe("resnet18:cifar10", f"folder:{tmp_path}/{mode}") for mode in ("L", "RGB"))
+    assert gray == color and gray["linear_accuracy"] == 1.0

@@ -31,6 +31,8 @@ from keras_resnet.data.sources.table_labels import (
     columns_of_yes_and_no,
     divider_of,
     is_number,
+    is_one_hot,
+    is_yes,
     read_labels,
 )
 from keras_resnet.data.sources.weights import read_weight, weights_of
@@ -193,11 +195,15 @@ def _columns(
                 f"columns='{role}=NAME', in a recipe data.columns.{hint * (len(several) > 1)}"
             )
     if options.task is CLASSIFICATION and len(columns["label"]) > 1:
-        raise BadValue(
-            f"columns name {len(columns['label'])} labels, with task={options.task.name!r}. Allowed is one; several "
-            "are for a regression, or for task='multilabel' (in a recipe loss.name='multilabel_cross_entropy'). Name "
-            "one."
-        )
+        places = [header.index(name) for name in columns["label"]]
+        wrong = next((line for line, row in cells if not is_one_hot([row[place] for place in places])), None)
+        if wrong is not None:
+            raise BadValue(
+                f"columns name {len(columns['label'])} labels, with task={options.task.name!r}, and line {wrong} has "
+                "not a single 1 in them. Allowed is one column of names, or columns of 0 with a single 1; several "
+                "labels are for a regression, or for task='multilabel' (in a recipe "
+                "loss.name='multilabel_cross_entropy'). Name one."
+            )
     return columns
 
 
@@ -290,7 +296,10 @@ def _rows(
             if full in seen:
                 faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
             seen[full] = line
-            rows.append(Row(line, full, value["label"], split, value.get("group", (None,))[0], weight))
+            label = value["label"]
+            if options.task is CLASSIFICATION and len(label) > 1:  # one-hot: the name of the column that says yes
+                label = (next(name for name, cell in zip(columns["label"], label, strict=True) if is_yes(cell)),)
+            rows.append(Row(line, full, label, split, value.get("group", (None,))[0], weight))
     if faults:
         raise BadValue(
             f"{spec}: {first_of(faults)}. Allowed is a path and a label in every line (nan, NA, None and null are "

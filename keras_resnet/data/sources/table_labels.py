@@ -75,6 +75,16 @@ def columns_of_yes_and_no(header: Sequence[str], cells: Sequence[tuple[int, Sequ
     return found
 
 
+def is_yes(cell: str) -> bool:
+    """Returns True for a cell such as 1 or yes."""
+    return YES_OR_NO.get(cell.lower()) == 1.0
+
+
+def is_one_hot(cells: Sequence[str]) -> bool:
+    """Returns True for cells of 0 and 1, of which one is 1."""
+    return all(cell.lower() in YES_OR_NO for cell in cells) and sum(map(is_yes, cells)) == 1
+
+
 def are_yes_and_no(rows: Sequence[Row]) -> bool:
     """Returns whether labels are columns of 0 and 1, and not lists of classes."""
     return len(rows[0].label) > 1 or all(row.label[0].lower() in YES_OR_NO for row in rows)

@@ -9,6 +9,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
 from keras_resnet.data.sources.cells import MISSING  # noqa: E402
+from keras_resnet.training.setup import Setup  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 from tests.data.sources.test_table import write_table  # noqa: E402
 
@@ -177,3 +178,28 @@ def test_findings_without_a_label_point_to_several_labels(root):
     spec = f"csv:{write_table(root / 't.csv', ('path', 'Edema', 'Effusion'), rows)}"
     with pytest.raises(ValueError, match="The columns 'Edema', 'Effusion' hold 0 and 1.*multilabel_cross_entropy"):
         data.load(spec)
+
+
+def test_one_hot_columns_are_the_name_of_the_column_that_says_yes(root):
+    rows = [(f"{index:02d}.png", *(int(index % 3 == place) for place in range(3))) for index in range(24)]
+    spec = f"csv:{write_table(root / 't.csv', ('path', 'mel', 'nev', 'bkl'), rows)}"
+    options = {"columns": "label=mel+nev+bkl", "validation_fraction": 0, "test_fraction": 0}
+    found = data.load(spec, **options)
+    assert found.class_names == ("bkl", "mel", "nev")
+    labels = [found.class_names[label] for label in found.split("train").labels[:6]]
+    assert labels == ["mel", "nev", "bkl", "mel", "nev", "bkl"]
+    rows[4] = (rows[4][0], 1, 1, 0)
+    write_table(root / "t.csv", ("path", "mel", "nev", "bkl"), rows)
+    with pytest.raises(ValueError, match="line 6 has not a single 1 in them"):
+        data.load(spec, **options)
+
+
+def test_a_finding_without_a_validation_example_is_said(root):
+    rows = [(f"{index:02d}.png", index % 2, int(index == 0), "val" if index > 15 else "train") for index in range(24)]
+    spec = f"csv:{write_table(root / 't.csv', ('path', 'Edema', 'Hernia', 'split'), rows)}"
+    recipe = training.Recipe.load("quick").replace({
+        "loss.name": "multilabel_cross_entropy", "data.columns": "label=Edema+Hernia", "train.batch_size": 8
+    })  # fmt: skip
+    dataset = recipe.data.load(spec, None, "multilabel")
+    (line,) = [line for line in Setup.of(recipe, dataset, "resnet10").dataset.report if "no validation example" in line]
+    assert "'Hernia'" in line and "Edema" not in line
