@@ -17,9 +17,13 @@ HTML_MARK = '<meta name="generator" content="keras_resnet">'
 SVG_MARK = "<!-- keras_resnet -->"
 TOML_MARK = "# A recipe of keras_resnet"
 LR_CSV_HEADER = ("learning_rate", "loss", "smoothed_loss")
+# What a file of this package begins with, and the mark in its first bytes. A page that shows one of these in its text
+# is not one of them.
 _MARKS = (
-    b"Software\0keras_resnet",
-    *(mark.encode() for mark in (HTML_MARK, SVG_MARK, TOML_MARK, ",".join(LR_CSV_HEADER))),
+    (b"\x89PNG", b"Software\0keras_resnet"),
+    (b"<!DOCTYPE html>", HTML_MARK.encode()),
+    (b"<", SVG_MARK.encode()),
+    (",".join(LR_CSV_HEADER).encode(), b""),
 )
 _HEAD_BYTES = 4096
 
@@ -193,7 +197,7 @@ def is_replaceable(path: str | os.PathLike) -> bool:
     """Returns whether nothing of the user's is lost when `path` is written: it is free, or this package wrote it.
 
     What this package writes on request (pictures, pages, diagrams, recipes, range tests) carries a mark in its first
-    bytes. A folder, or a file that cannot be read, is not replaceable.
+    bytes. A folder, a file that cannot be read, and a recipe that was edited are not replaceable.
 
     Args:
         path: of the file.
@@ -205,9 +209,27 @@ def is_replaceable(path: str | os.PathLike) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
+            if head.startswith(TOML_MARK.encode()):
+                return _is_unedited(head + file.read())
     except OSError:
         return False
-    return any(mark in head for mark in _MARKS)
+    head = head.partition(b"<body")[0]
+    return any(head.startswith(begin) and mark in head for begin, mark in _MARKS)
+
+
+def with_toml_mark(body: str) -> str:
+    """Returns the text of a TOML file that says what wrote it, and by a hash whether it was edited since.
+
+    Args:
+        body: of the file.
+    """
+    return f"{TOML_MARK} {hashlib.sha256(body.encode()).hexdigest()[:16]}\n{body}"
+
+
+def _is_unedited(content: bytes) -> bool:
+    first, _, body = content.partition(b"\n")
+    digest = first.removeprefix(TOML_MARK.encode()).strip()
+    return not digest or digest == hashlib.sha256(body).hexdigest()[:16].encode()  # earlier versions wrote none
 
 
 def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
@@ -219,8 +241,8 @@ def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
     """
     if not is_replaceable(path):
         raise BadValue(
-            f"{argument}={os.fspath(path)!r} exists, and keras_resnet did not write it. Only files that keras_resnet "
-            "wrote are replaced. Choose another name, or move that file away."
+            f"{argument}={os.fspath(path)!r} exists, and keras_resnet did not write it, or it was edited since. Only "
+            "files that keras_resnet wrote are replaced. Choose another name, or move that file away."
         )
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from keras_resnet import files, locks
+from keras_resnet import files, locks, training
 from keras_resnet.errors import NoRoom
 
 
@@ -165,3 +165,30 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
     (tmp_path / ".other.txt.abcd1234.txt").write_text("of the user's")
     files.remove_unfinished(tmp_path, ("note.txt",))
     assert not (tmp_path / ".note.txt.abcd1234.txt").exists() and (tmp_path / ".other.txt.abcd1234.txt").exists()
+
+
+def test_a_file_that_quotes_a_mark_is_the_users(tmp_path):
+    for name, text in {
+        "a.html": f"<!DOCTYPE html>\n<html><head></head><body><pre>{files.HTML_MARK}</pre></body></html>",
+        "b.html": f"<!-- {files.HTML_MARK} -->",
+        "c.md": f"The page begins with {files.HTML_MARK}, the recipe with {files.TOML_MARK}.",
+        "d.svg": f"notes on {files.SVG_MARK}",
+        "e.csv": f"x,{','.join(files.LR_CSV_HEADER)}",
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert not files.is_replaceable(tmp_path / name), name
+        with pytest.raises(ValueError, match="keras_resnet did not write it, or it was edited since"):
+            files.check_replaceable(tmp_path / name)
+
+
+def test_a_recipe_that_was_edited_is_the_users(tmp_path):
+    recipe = training.Recipe.load("quick")
+    recipe.save(tmp_path / "a.toml")
+    recipe.save(tmp_path / "a.toml")
+    text = (tmp_path / "a.toml").read_text()
+    (tmp_path / "a.toml").write_text(text.replace("batch_size = 32", "batch_size = 16  # mine"))
+    assert (tmp_path / "a.toml").read_text() != text
+    with pytest.raises(ValueError, match="edited since"):
+        recipe.save(tmp_path / "a.toml")
+    (tmp_path / "b.toml").write_text(text.replace(text.splitlines()[0], files.TOML_MARK))  # as earlier versions wrote
+    recipe.save(tmp_path / "b.toml")

@@ -116,7 +116,9 @@ def search(
             f"out={os.fspath(out)!r} holds a search already. A new one needs a folder of its own. Choose another, or "
             "go on with it: resume=True, on the command line --resume."
         )
-    if not begun:
+    if begun:
+        files.check_replaceable(folder / "best.toml")  # which a user may have edited
+    else:
         files.check_folder_free(folder, SEARCH_FILES)
     known = ledger.definition if begun else None
     definition = define(known, recipe, space, asked, epochs, seed, overrides or {})

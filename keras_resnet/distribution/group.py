@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import keras
 import numpy as np
 
-from keras_resnet.distribution.peers import OPEN_SERVER, Peers, find_peers
+from keras_resnet.distribution.peers import Peers, announce_open_server, find_peers
 from keras_resnet.distribution.waiting import naming_late
 from keras_resnet.errors import BadValue, UserError
 
@@ -277,7 +277,7 @@ def join() -> Group:
 
     peers = find_peers()
     print(f"distribution: {peers}", flush=True)
-    print(OPEN_SERVER, flush=True)
+    announce_open_server()
     os.environ["TF_CONFIG"] = peers.tf_config()
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:

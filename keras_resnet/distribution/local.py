@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_resnet.errors import BadValue
+from keras_resnet.standard_error import CHATTER
 
 LAST_LINES = 20
 # With -P, what lies in the folder of the user is no module of ours.
@@ -65,7 +66,8 @@ def run_together(count: int, words: Sequence[str]) -> int:
     Raises:
         ValueError: this process has peers already.
     """
-    if os.environ.get("TF_CONFIG") or "SLURM_STEP_NODELIST" in os.environ:
+    in_step = "SLURM_STEP_NODELIST" in os.environ and os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+    if os.environ.get("TF_CONFIG") or in_step:  # the only task of a step has no peers
         raise BadValue(
             f"--processes {count} was given to a process that has peers already, by TF_CONFIG or Slurm. Allowed is one "
             "of both. Leave the option out."
@@ -105,7 +107,8 @@ def run_together(count: int, words: Sequence[str]) -> int:
     for index, status in enumerate(statuses):
         if status != statuses[0]:
             errors[index].seek(0)
-            tail = "".join(errors[index].readlines()[-LAST_LINES:])
+            lines = [line for line in errors[index] if not CHATTER.match(line)]
+            tail = "".join(lines[-LAST_LINES:])
             print(f"Process {index + 1} of {count} ended with status {status}. {tail}", file=sys.stderr, end="")
     failed = [status for status in statuses if status]
     return 0 if not failed else failed[0] if failed[0] > 0 else 128 - failed[0]

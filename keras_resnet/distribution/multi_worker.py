@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.distribution.peers import OPEN_SERVER, find_peers
+from keras_resnet.distribution.peers import announce_open_server, find_peers
 from keras_resnet.distribution.waiting import naming_late
 from keras_resnet.errors import BadValue
 
@@ -50,7 +50,7 @@ def multi_worker(addresses: Sequence[str] | None = None, index: int | None = Non
     print(f"distribution: {peers}", flush=True)
     if peers.count == 1:
         return tf.distribute.get_strategy()
-    print(OPEN_SERVER, flush=True)
+    announce_open_server()
     os.environ["TF_CONFIG"] = peers.tf_config()
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=tf.distribute.experimental.CommunicationImplementation.AUTO

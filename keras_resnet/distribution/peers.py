@@ -1,9 +1,11 @@
 """The processes that train one model together: from a list, `TF_CONFIG`, or the variables that Slurm sets."""
 
 import dataclasses
+import ipaddress
 import json
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 
 from keras_resnet.arguments import check_int
@@ -53,6 +55,35 @@ OPEN_SERVER = (
     "distribution: TensorFlow's server of each process listens on every address of its machine, without a password; "
     "whoever reaches its port can read and write files as you. Train on a network that you trust, or behind a firewall."
 )
+
+
+TRUST = "KERAS_RESNET_TRUST_NETWORK"
+
+
+def announce_open_server() -> None:
+    """Prints that TensorFlow's server is open, before it starts; on an address of the Internet it takes consent.
+
+    Raises:
+        ValueError: this machine has a public address, and `KERAS_RESNET_TRUST_NETWORK` is not 1.
+    """
+    address = own_address()
+    if address is not None and ipaddress.ip_address(address).is_global and os.environ.get(TRUST) != "1":
+        raise BadValue(
+            f"This machine has the public address {address}, and TensorFlow's server would listen there without a "
+            f"password: whoever reaches it could read and write files as you. Put the machine behind a firewall, and "
+            f"say so by {TRUST}=1."
+        )
+    print(OPEN_SERVER, flush=True)
+
+
+def own_address() -> str | None:
+    """Returns the address from which this machine would reach others; None where it has no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of RFC 5737, for documentation; nothing is sent
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def find_peers(addresses: Sequence[str] | None = None, index: int | None = None) -> Peers:

@@ -40,7 +40,7 @@ label { margin-right: 1rem; } select, button { font: inherit; }
 @media print { body { max-width: none; } .controls { display: none; } h2 { break-after: avoid; }
   figure, table { break-inside: avoid; } }
 figure { margin: 0; } figure.figure { max-width: 44rem; } figcaption { overflow-wrap: anywhere; }
-p.soft { overflow-wrap: anywhere; } p code { overflow-wrap: anywhere; }
+p.soft, p, li, h1, h2, td, th { overflow-wrap: anywhere; } p code { overflow-wrap: anywhere; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1rem; }
 table.answers { width: auto; max-width: 100%; } table.answers td.share { width: 12rem; }
 table.bars { table-layout: auto; } table.bars th { font-weight: 400; overflow-wrap: anywhere; width: 30%; }

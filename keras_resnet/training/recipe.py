@@ -127,7 +127,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """Returns the recipe as TOML, every field included."""
-        return f"{files.TOML_MARK}\n{tomli_w.dumps(self.to_dict())}"
+        return files.with_toml_mark(tomli_w.dumps(self.to_dict()))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the recipe as TOML, whole or not at all.

@@ -1,8 +1,10 @@
+import ipaddress
 import json
 
 import pytest
 
 from keras_resnet import distribution
+from keras_resnet.distribution import peers
 from keras_resnet.distribution.peers import expand_nodes
 
 CLUSTER = {"worker": ["a:1", "b:2"]}
@@ -85,3 +87,21 @@ def test_a_variable_that_cannot_be_read_is_told(monkeypatch, text, message):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match=message):
         distribution.find_peers()
+
+
+@pytest.mark.parametrize(
+    ("address", "is_public"), [("10.1.2.3", False), ("127.0.0.1", False), ("8.8.8.8", True), (None, False)]
+)
+def test_an_open_server_on_a_public_address_takes_consent(monkeypatch, capsys, address, is_public):
+    monkeypatch.setattr(peers, "own_address", lambda: address)
+    if is_public:
+        with pytest.raises(ValueError, match="public address 8.8.8.8.*KERAS_RESNET_TRUST_NETWORK=1"):
+            peers.announce_open_server()
+        monkeypatch.setenv("KERAS_RESNET_TRUST_NETWORK", "1")
+    peers.announce_open_server()
+    assert "without a password" in capsys.readouterr().out
+
+
+def test_the_address_of_this_machine_is_one():
+    found = peers.own_address()
+    assert found is None or ipaddress.ip_address(found)
