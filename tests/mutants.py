@@ -173,8 +173,8 @@ MUTANTS = [
     Mutant(
         "files: a user's file is overwritten",
         "files.py",
-        "return any(mark in head for mark in _MARKS)",
-        "return True or any(mark in head for mark in _MARKS)",
+        "return any(head.startswith(begin) and mark in head for begin, mark in _MARKS)",
+        "return True or any(head.startswith(begin) and mark in head for begin, mark in _MARKS)",
         "test_files.py cli/test_overwriting.py",
     ),
     Mutant(
