@@ -300,8 +300,8 @@ MUTANTS = [
     Mutant(
         "page: areas under ROC ignore the weights of examples",
         "report/class_curves.py",
-        "points_of(probabilities[:, index], truth[:, index], weights)",
-        "points_of(probabilities[:, index], truth[:, index])",
+        "points_of(probabilities[mine, index], truth[mine, index], None if weights is None else weights[mine])",
+        "points_of(probabilities[mine, index], truth[mine, index], None)",
         "training/test_weights.py",
     ),
     Mutant(
@@ -670,9 +670,23 @@ MUTANTS = [
     Mutant(
         "scores: thresholds of several labels are ignored",
         "tasks/multilabel.py",
-        "guesses = probabilities >= cuts",
-        "guesses = probabilities >= 0.5",
+        "guesses = (probabilities >= cuts) & known",
+        "guesses = (probabilities >= 0.5) & known",
         "evaluation/test_multilabel.py",
+    ),
+    Mutant(
+        "unknown labels: they are absent in the loss",
+        "training/label_losses.py",
+        "return keras.ops.where(is_known, rows, 0.0), keras.ops.cast(is_known, rows.dtype)",
+        "return keras.ops.where(is_known, rows, 0.0), keras.ops.ones_like(rows)",
+        "evaluation/test_unknown_labels.py",
+    ),
+    Mutant(
+        "unknown labels: they are absent in the scores",
+        "tasks/multilabel.py",
+        'return ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)',
+        "return np.ones(labels.shape, bool)",
+        "evaluation/test_unknown_labels.py",
     ),
     Mutant(
         "predict: thresholds of several labels are ignored",

@@ -87,12 +87,11 @@ def label_weights(spec: str, labels: np.ndarray | None, power: float) -> LabelWe
             f"data={spec!r} has no rows of several labels in memory. These weights are for such. Use class_weights(), "
             "or leave them out."
         )
-    yes = labels.sum(axis=0).astype("float64")
-    no = len(labels) - yes
+    yes, no = ((labels == answer).sum(axis=0).astype("float64") for answer in (1, 0))
     both = (yes > 0) & (no > 0)
     total = yes ** (1.0 - power) + no ** (1.0 - power)
     with_class, without = (
-        tuple(np.where(both, len(labels) / (total * np.maximum(counts, 1) ** power), 1.0).tolist())
+        tuple(np.where(both, (yes + no) / (total * np.maximum(counts, 1) ** power), 1.0).tolist())
         for counts in (yes, no)
     )
     return with_class, without

@@ -166,7 +166,7 @@ def _label_of(dataset: Dataset, label: Any) -> str:
     if label is None or not dataset.class_names:
         return ""
     if np.ndim(label):
-        return "|".join(dataset.class_names[place] for place in np.flatnonzero(label))
+        return "|".join(dataset.class_names[place] for place in np.flatnonzero(np.asarray(label) > 0))
     return dataset.class_names[int(label)]
 
 

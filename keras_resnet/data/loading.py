@@ -87,7 +87,8 @@ def load(
         label_key: name of the feature of a "tfds:" set, or the column of an "hf:" one, that is the label; None for its
             default, or for the only one.
         uncertain: what a blank or -1 means in a column of 0 and 1 of a table of several labels: "negative", "positive",
-            or "error", which refuses the table.
+            "ignore" (a label that is not known: it counts in no loss and no figure), or "error", which refuses the
+            table.
         columns: of a "csv:" table, such as "path=image,label=diagnosis,group=patient"; None finds them by usual names.
             Several targets of a regression are "label=age+height"; "weight=none" leaves a column out.
         group_pattern: a regular expression that finds in a path of "folder:" or "csv:" which patient, machine or scene

@@ -1,6 +1,7 @@
 """The options of `load`, checked once and handed to every source."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -12,8 +13,8 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tasks import TASKS, Task
 
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
-# What a blank or -1 in a column of 0 and 1 means: the label, or that the table is refused.
-UNCERTAIN: dict[str, float | None] = {"error": None, "negative": 0.0, "positive": 1.0}
+# What a blank or -1 in a column of 0 and 1 means: the label, NaN for an unknown one, None to refuse the table.
+UNCERTAIN: dict[str, float | None] = {"error": None, "negative": 0.0, "positive": 1.0, "ignore": math.nan}
 # More than the largest cameras of 35 mm film's format have; of a photograph of so many, 0.2 GB of bytes are decoded.
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30

@@ -9,7 +9,7 @@ from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks.curves import curve, mean_of_known
 from keras_resnet.tasks.labels import class_counts
-from keras_resnet.tasks.multilabel import thresholds_for
+from keras_resnet.tasks.multilabel import is_known, thresholds_for
 from keras_resnet.tasks.scores import counts_of
 
 RESAMPLES = 1000
@@ -62,7 +62,9 @@ def detailed_scores(
     Source:
         Efron 1979, "Bootstrap methods: another look at the jackknife"; Field and Welsh 2007 for whole groups.
     """
-    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels).astype("int64")
+    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
+    known = is_known(labels)
+    labels = np.where(known, labels, 0).astype("int64")
     check_int("resamples", resamples)
     check_int("seed", seed, minimum=0)
     if len(np.unique(labels)) < 2:
@@ -70,7 +72,7 @@ def detailed_scores(
     made: Any = (
         _Figures(probabilities, labels, len(class_names))
         if labels.ndim == 1
-        else _LabelFigures(probabilities, labels > 0, thresholds_for(thresholds, len(class_names)))
+        else _LabelFigures(probabilities, labels > 0, known, thresholds_for(thresholds, len(class_names)))
     )
     counted = counts_of(weights, len(labels)).astype("float64")
     point = made(counted[None])
@@ -185,6 +187,7 @@ class _LabelFigures:
     Args:
         probabilities: `(examples, classes)`.
         truth: which classes each example has.
+        known: of which of them it is known.
         thresholds: of the probabilities.
     """
 
@@ -194,12 +197,15 @@ class _LabelFigures:
     )
     by_class = _Figures.by_class
 
-    def __init__(self, probabilities: np.ndarray, truth: np.ndarray, thresholds: np.ndarray) -> None:
-        self.truth, self.classes = truth, truth.shape[1]
-        self.guesses = probabilities >= thresholds
-        self.squared = ((probabilities - truth) ** 2).sum(axis=1)
-        self.curves = [curve(probabilities[:, index], truth[:, index]) for index in range(self.classes)]
-        self.micro = curve(probabilities.reshape(-1), truth.reshape(-1))
+    def __init__(self, probabilities: np.ndarray, truth: np.ndarray, known: np.ndarray, thresholds: np.ndarray) -> None:
+        self.truth, self.known, self.classes = truth, known, truth.shape[1]
+        self.guesses = (probabilities >= thresholds) & known
+        self.squared = ((probabilities - truth) ** 2 * known).sum(axis=1)
+        self.curves = [
+            curve(probabilities[mine, index], truth[mine, index]) if mine.any() else None
+            for index, mine in enumerate(known.T)
+        ]
+        self.micro = curve(probabilities[known], truth[known])
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the figures.
@@ -207,11 +213,20 @@ class _LabelFigures:
         Args:
             weights: `(resamples, examples)`.
         """
-        areas = np.stack([np.stack(of(weights), axis=1) for of in self.curves], axis=2)  # (resamples, 2, classes)
-        main, micro = mean_of_known(areas), self.micro(np.repeat(weights, self.classes, axis=1))
+        unknown = np.full((len(weights), 2), np.nan)
+        areas = np.stack(  # (resamples, 2, classes)
+            [
+                unknown if of is None else np.stack(of(weights[:, mine]), axis=1)
+                for of, mine in zip(self.curves, self.known.T, strict=True)
+            ],
+            axis=2,
+        )
+        answers = np.repeat(weights, self.classes, axis=1)[:, self.known.reshape(-1)]
+        main, micro = mean_of_known(areas), self.micro(answers)
         right = self.guesses == self.truth
         hits, guessed, support = (weights @ part for part in (self.guesses & self.truth, self.guesses, self.truth))
-        total = weights.sum(axis=1, keepdims=True)
+        total = weights @ self.known
+        each, some = total.sum(axis=1), weights @ self.known.any(axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
             f1 = mean_of_known(2 * hits / (guessed + support))
             sensitivity, specificity = hits / support, (total - guessed - support + hits) / (total - support)
@@ -223,11 +238,11 @@ class _LabelFigures:
             "average_precision_micro": micro[1],
             "roc_auc_of": areas[:, 0],
             "average_precision_of": areas[:, 1],
-            "brier": weights @ self.squared / total[:, 0],
+            "brier": weights @ self.squared / some,
             "f1": f1,
             "f1_micro": f1_micro,
-            "accuracy": weights @ right.mean(axis=1) / total[:, 0],
-            "exact_match": weights @ right.all(axis=1) / total[:, 0],
+            "accuracy": weights @ (right & self.known).sum(axis=1) / each,
+            "exact_match": weights @ (right.all(axis=1) & self.known.any(axis=1)) / some,
             "sensitivity": sensitivity,
             "specificity": specificity,
         }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.errors import BadValue
-from keras_resnet.training.folds import PREDICTIONS
+from keras_resnet.training.folds import PREDICTIONS, UNKNOWN
 
 # Of the labels with which models agree; below it what they doubt says more of them than of the labels.
 RELIABLE = 0.7
@@ -77,6 +77,11 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     names = header[3:]
     are_several = [not row[2] or row[2] not in names for row in rows]
     told = [row[2].split("|") if row[2] else [] for row in rows] if any(are_several) else [[row[2]] for row in rows]
+    unknown = [{label.removeprefix(UNKNOWN) for label in labels if label not in names} & set(names) for labels in told]
+    told = [
+        [label for label in labels if label.removeprefix(UNKNOWN) not in lost]
+        for labels, lost in zip(told, unknown, strict=True)
+    ]
     strange = next((label for labels in told for label in labels if label not in names), None)
     if strange is not None:
         raise BadValue(
@@ -87,7 +92,8 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     paths = [row[0] for row in rows]
     if any(are_several) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
         truth = np.array([[name in labels for name in names] for labels in told])
-        found = _of_answers(paths, names, truth, probabilities)
+        known = np.array([[name not in lost for name in names] for lost in unknown])
+        found = _of_answers(paths, names, truth, probabilities, known)
     else:
         labels = np.array([names.index(label) for (label,) in told])
         quality, guesses, issues = ranked(probabilities, labels)
@@ -113,14 +119,19 @@ def agreement(issues: Sequence[LabelIssue]) -> str:
 
 
 def _of_answers(
-    paths: Sequence[str], names: Sequence[str], truth: np.ndarray, probabilities: np.ndarray
+    paths: Sequence[str], names: Sequence[str], truth: np.ndarray, probabilities: np.ndarray, known: np.ndarray
 ) -> list[LabelIssue]:
     """Returns an issue for every example and class, of several labels an example."""
     found = []
     for place, name in enumerate(names):
-        chances = np.stack([1 - probabilities[:, place], probabilities[:, place]], axis=1)
-        quality, guesses, issues = ranked(chances, truth[:, place])
-        for path, label, guess, sure, wrong in zip(paths, truth[:, place], guesses, quality, issues, strict=True):
+        rows = np.flatnonzero(known[:, place])
+        if not len(rows):
+            continue
+        chances = np.stack([1 - probabilities[rows, place], probabilities[rows, place]], axis=1)
+        labels = truth[rows, place]
+        quality, guesses, issues = ranked(chances, labels)
+        mine = [paths[row] for row in rows.tolist()]
+        for path, label, guess, sure, wrong in zip(mine, labels, guesses, quality, issues, strict=True):
             said, probable = (f"{name}: {'yes' if answer else 'no'}" for answer in (label, guess))
             found.append(LabelIssue(path, said, probable, float(sure), bool(wrong), bool(sure >= 0.5), several=True))
     return found

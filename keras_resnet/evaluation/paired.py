@@ -9,7 +9,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.intervals import PERCENT, resampled
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, scores
-from keras_resnet.tasks.multilabel import label_losses, thresholds_for
+from keras_resnet.tasks.multilabel import is_known, label_losses, thresholds_for
 from keras_resnet.tasks.scores import counts_of
 from keras_resnet.training.scoring import outputs_and_labels
 
@@ -66,17 +66,17 @@ def paired_difference(
             f"The second run was trained on data={second.run.about.data!r}, which are other data than the first one's, "
             "or divided otherwise. A difference is of the same examples. Name data that neither was trained on."
         )
-    mine, labels = _judge(first, dataset, split)
+    mine, known = _judge(first, dataset, split)
     theirs, _ = _judge(second, dataset_of(second, dataset, None, split)[0], split)
-    result: dict[str, Any] = {"split": split, "examples": len(labels)}
-    counts = counts_of(dataset.weights_of(split), len(labels))
-    weights = counts * np.concatenate(list(resampled(len(labels), dataset.groups_of(split), resamples, seed)))
-    weights = weights[weights.any(axis=1)]  # a resample of examples that all weigh 0 says nothing
+    result: dict[str, Any] = {"split": split, "examples": len(known)}
+    counts = counts_of(dataset.weights_of(split), len(known))
+    weights = counts * np.concatenate(list(resampled(len(known), dataset.groups_of(split), resamples, seed)))
+    weights = weights[weights @ known > 0]  # a resample of examples that all weigh 0 says nothing
     for name in mine:
         differences = theirs[name] - mine[name]
-        drawn = weights @ differences / weights.sum(axis=1)
-        result[name] = [float(np.average(judged[name], weights=counts)) for judged in (mine, theirs)]
-        result[f"{name}_difference"] = float(np.average(differences, weights=counts))
+        drawn = weights @ differences / (weights @ known)
+        result[name] = [float(counts @ judged[name] / (counts @ known)) for judged in (mine, theirs)]
+        result[f"{name}_difference"] = float(counts @ differences / (counts @ known))
         result[f"{name}_difference_interval"] = [float(end) for end in np.percentile(drawn, PERCENT)]
     low, high = result[f"{next(iter(mine))}_difference_interval"]
     result["differs"] = bool(low > 0 or high < 0)
@@ -102,18 +102,20 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def _judge(trained: Trained, dataset: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Returns figures of each example, whose means are those of `evaluate`, and the labels."""
+    """Returns figures of each example, and the share of its labels that are known, by whose sums they are divided."""
     outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, BATCH_SIZE)
     read = trained.read(outputs)
     if not trained.task.has_classes:
         errors = read - labels.reshape(len(labels), -1)
-        return {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}, labels
+        return {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}, np.ones(len(labels))
     labels, _ = match_labels(trained, dataset, labels)
     if trained.task is MULTILABEL:
         cuts = thresholds_for(trained.record.thresholds, read.shape[1])
         assert trained.task.probabilities is not None  # of classes there are some
         right = (trained.task.probabilities(read) >= cuts) == (labels > 0)
-        return {"accuracy": right.mean(axis=1), "loss": label_losses(read, labels).mean(axis=1)}, labels
+        known = is_known(labels)
+        losses = label_losses(read, labels).mean(axis=1)
+        return {"accuracy": (right & known).mean(axis=1), "loss": losses}, known.mean(axis=1)
     labels = labels.astype("int64").reshape(-1)
     right = read.argmax(axis=1) == labels
-    return {"accuracy": right.astype("float64"), "loss": scores.losses(read, labels)}, labels
+    return {"accuracy": right.astype("float64"), "loss": scores.losses(read, labels)}, np.ones(len(labels))

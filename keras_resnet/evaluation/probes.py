@@ -10,6 +10,7 @@ from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
 from keras_resnet.tasks import MULTILABEL, TASKS
+from keras_resnet.tasks.multilabel import is_known
 from keras_resnet.training.scoring import predict_all
 
 BATCH_SIZE = 256
@@ -83,9 +84,11 @@ def _mean_area(spec: str, classifier: Any, train: Any, labels: Any, test: Any, t
 
     areas = []
     for place in range(labels.shape[1]):
-        if all(0 < part[:, place].sum() < len(part) for part in (labels, truth)):
-            chances = classifier.fit(train, labels[:, place]).predict_proba(test)[:, 1]
-            areas.append(roc_auc_score(truth[:, place], chances))
+        own, judged = (is_known(part[:, place]) for part in (labels, truth))
+        answers, asked = labels[own, place], truth[judged, place]
+        if all(0 < part.sum() < len(part) for part in (answers, asked)):
+            chances = classifier.fit(train[own], answers).predict_proba(test[judged])[:, 1]
+            areas.append(roc_auc_score(asked, chances))
     if not areas:
         raise BadValue(
             f"data={spec!r} has no class that some examples of the training and the test split have and others lack. A "
@@ -131,5 +134,4 @@ def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, spl
     if _is_gray(trained, dataset):
         batches = ((np.repeat(images, 3, axis=-1), *rest) for images, *rest in batches)
     features, labels = predict_all(network, batches)
-    labels = labels.astype("int64")
-    return features, labels if dataset.task == MULTILABEL.name else labels.reshape(-1)
+    return features, labels if dataset.task == MULTILABEL.name else labels.astype("int64").reshape(-1)

@@ -7,7 +7,7 @@ import numpy as np
 from keras_resnet.report import chart
 from keras_resnet.report.page import escape, table
 from keras_resnet.tasks.curves import Points, points_of
-from keras_resnet.tasks.multilabel import THRESHOLD, thresholds_for
+from keras_resnet.tasks.multilabel import THRESHOLD, is_known, thresholds_for
 
 # Beyond so many classes lines cannot be told apart; those of the lowest areas are drawn.
 MOST_LINES = 6
@@ -38,10 +38,15 @@ def class_curves(
     several = labels.ndim == 2
     truth = labels > 0 if several else np.eye(len(class_names))[labels.astype("int64")] > 0
     shown = [1] if len(class_names) == 2 and not several else list(range(len(class_names)))
-    shown = [index for index in shown if 0 < truth[:, index].sum() < len(truth)]
+    known = is_known(labels) if several else np.ones(truth.shape, bool)
+    shown = [index for index in shown if 0 < truth[:, index].sum() < known[:, index].sum()]
     if not shown:
         return "<p>No class has examples both with it and without it.</p>"
-    points = {index: points_of(probabilities[:, index], truth[:, index], weights) for index in shown}
+    points = {
+        index: points_of(probabilities[mine, index], truth[mine, index], None if weights is None else weights[mine])
+        for index in shown
+        for mine in [known[:, index]]
+    }
     areas = {index: _area(found) for index, found in points.items()}
     cuts = thresholds_for(thresholds, len(class_names))
     drawn = sorted(shown, key=areas.__getitem__)[:MOST_LINES]

@@ -113,11 +113,11 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Returns how many examples have each class.
 
     Args:
-        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`.
+        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`, NaN where a label is not known.
         num_classes: how many classes there are.
     """
     if labels.ndim == 2:
-        return labels.sum(axis=0).astype("int64")
+        return (labels > 0).sum(axis=0)
     return np.bincount(labels, minlength=num_classes)
 
 
@@ -130,9 +130,9 @@ def strata_of(labels: np.ndarray) -> np.ndarray:
     """
     if labels.ndim == 1:
         return labels
-    counts = labels.sum(axis=0)
+    counts = (labels > 0).sum(axis=0)
     rarest = np.where(labels > 0, counts, np.inf).argmin(axis=1)
-    return np.where(labels.any(axis=1), rarest, labels.shape[1]).astype("int32")
+    return np.where((labels > 0).any(axis=1), rarest, labels.shape[1]).astype("int32")
 
 
 def count_classes(labels: np.ndarray, class_names: Sequence[str], where: str) -> int:

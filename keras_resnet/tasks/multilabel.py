@@ -44,7 +44,7 @@ def score(
 
     Args:
         logits: `(examples, classes)`.
-        labels: rows of 0 and 1, as many.
+        labels: rows of 0 and 1, as many; NaN for a label that is not known, which does not count.
         class_names: one per class.
         thresholds: of the probability from which on an example has a class, one per class; or `(examples, classes)`,
             as after folds, of which the mean is told; none for 0.5.
@@ -67,35 +67,40 @@ def score(
         >>> multilabel.score([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 0]], ("crack", "dent"))["accuracy"]
         0.75
     """
-    logits, truth = np.asarray(logits, "float64"), np.asarray(labels) > 0
+    logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
+    truth, known = labels > 0, is_known(labels)
     check_scored(logits, (len(truth), len(class_names)))
-    losses = label_losses(logits, truth)
+    losses = label_losses(logits, labels)
     probabilities = sigmoid(logits)
     cuts = thresholds_for(thresholds, len(class_names))
-    guesses = probabilities >= cuts
+    guesses = (probabilities >= cuts) & known
     counted = counts_of(weights, len(truth))
-    right = guesses == truth
+    right = guesses == truth  # where it is not known too, which counts nowhere
+    answers_known = counted[:, None] * known
+    some = counted * known.any(axis=1)
     hits, guessed, weighted = (counted @ part for part in (guesses & truth, guesses, truth))
     support = truth.sum(axis=0)
-    curves = [curve(logits[:, index], truth[:, index]) for index in range(len(class_names))]
-    areas = np.array([np.ravel(areas_for(counted[None].astype("float64"))) for areas_for in curves])
-    areas[support == len(truth)] = np.nan  # a class that is always there has no curve
+    areas = np.full((len(class_names), len(AREAS)), np.nan)
+    for index, mine in enumerate(known.T):
+        if mine.any() and support[index] < mine.sum():  # a class that is always there has no curve
+            areas_for = curve(logits[mine, index], truth[mine, index])
+            areas[index] = np.ravel(areas_for(counted[None, mine].astype("float64")))
     f1 = [ratio(2 * hits[index], guessed[index] + weighted[index]) for index in range(len(class_names))]
     occurs = (weighted > 0) | (guessed > 0)
     means = {name: float(value) for name, value in zip(AREAS, mean_of_known(areas.T), strict=True)}
     confident = np.where(probabilities >= THRESHOLD, probabilities, 1 - probabilities)
     return {
         "examples": len(truth),
-        "loss": float(np.average(losses.mean(axis=1), weights=counted)),
-        "accuracy": float(np.average(right.mean(axis=1), weights=counted)),
-        "exact_match": float(np.average(right.all(axis=1), weights=counted)),
+        "loss": float((losses * answers_known).sum() / answers_known.sum()),
+        "accuracy": float((right * answers_known).sum() / answers_known.sum()),
+        "exact_match": float(np.average(right.all(axis=1), weights=some)),
         "f1": float(np.mean(np.array(f1)[occurs])) if occurs.any() else 0.0,
         "f1_micro": ratio(2 * hits.sum(), guessed.sum() + weighted.sum()),
         **{name: None if np.isnan(value) else value for name, value in means.items()},
         "expected_calibration_error": calibration_error(
             confident.reshape(-1),
             ((probabilities >= THRESHOLD) == truth).reshape(-1),
-            np.repeat(counted, truth.shape[1]),
+            answers_known.reshape(-1),
         ),
         "per_class": [
             {
@@ -115,14 +120,19 @@ def score(
 AREAS = ("roc_auc", "average_precision")
 
 
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """Returns where labels are known: everywhere but for NaN."""
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)
+
+
 def label_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns the binary cross-entropy of each answer, `(examples, classes)`, in nats.
+    """Returns the binary cross-entropy of each answer, `(examples, classes)`, in nats; 0 where no label is known.
 
     Args:
         logits: `(examples, classes)`.
         labels: rows of 0 and 1, as many.
     """
-    return np.logaddexp(0.0, logits) - logits * labels
+    return np.where(is_known(labels), np.logaddexp(0.0, logits) - logits * np.nan_to_num(labels), 0.0)
 
 
 def answers(
@@ -156,10 +166,13 @@ def choose_thresholds(logits: np.ndarray, labels: np.ndarray, weights: Any = Non
         labels: rows of 0 and 1, as many.
         weights: how much each example counts, >= 0; None for all alike.
     """
-    probabilities, truth = sigmoid(np.asarray(logits, "float64")), np.asarray(labels) > 0
-    counted = counts_of(weights, len(truth))
-    probabilities, truth, counted = probabilities[counted > 0], truth[counted > 0], counted[counted > 0]
-    return tuple(
-        best_threshold(probabilities[:, index], truth[:, index], counted)[0] if truth[:, index].any() else THRESHOLD
-        for index in range(truth.shape[1])
-    )
+    probabilities, labels = sigmoid(np.asarray(logits, "float64")), np.asarray(labels)
+    counted = counts_of(weights, len(labels))
+    known = is_known(labels) & (counted > 0)[:, None]
+
+    def of_class(index: int) -> float:
+        mine = known[:, index]
+        truth = labels[mine, index] > 0
+        return best_threshold(probabilities[mine, index], truth, counted[mine])[0] if truth.any() else THRESHOLD
+
+    return tuple(map(of_class, range(labels.shape[1])))

@@ -8,7 +8,7 @@ import keras
 
 from keras_resnet.arguments import check_bool, check_float, check_fraction, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.training.label_losses import MultilabelCrossEntropy
+from keras_resnet.training.label_losses import MultilabelCrossEntropy, answer_weights
 
 
 def _are_rows(y_true: Any, y_pred: Any) -> bool:
@@ -322,6 +322,12 @@ class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
         super().__init__(choose("kind", kind, PLAIN_LOSSES)(from_logits), name=name, dtype=dtype)
         self.from_logits, self.kind = from_logits, kind
         self._direction = "down"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts a batch."""
+        if self.kind == "multilabel":
+            sample_weight = answer_weights(y_true, y_pred, sample_weight)
+        return super().update_state(y_true, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

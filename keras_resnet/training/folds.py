@@ -26,6 +26,7 @@ from keras_resnet.training.trainer import fit
 
 FOLDS_FILE, MEAN_MODEL, PREDICTIONS = "folds.json", "mean.keras", "out_of_fold.csv"
 MOST_FOLDS = 100
+UNKNOWN = "?"  # before a class in the cell of several labels, where it is not known whether the example has it
 
 
 def _is_scores(path: pathlib.Path) -> bool:
@@ -230,7 +231,10 @@ def _write_predictions(
             writer.writerow([*first, *shown])
             for (name, fold), label, row in zip(parts, labels, values, strict=True):
                 if np.ndim(label) and names:
-                    told: list[Any] = ["|".join(shown[place] for place in np.flatnonzero(label))]
+                    own = zip(shown, np.asarray(label), strict=True)
+                    told: list[Any] = [
+                        "|".join((UNKNOWN if np.isnan(yes) else "") + name for name, yes in own if yes != 0)
+                    ]
                 else:
                     told = [shown[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
                 writer.writerow([files.plain_cell(name), fold, *told, *(float(value) for value in row)])

@@ -21,7 +21,8 @@ class MultilabelCrossEntropy(keras.losses.Loss):
         **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
 
     Input shape:
-        Labels `(batch, classes)`, 0 and 1 or shares in [0, 1]; logits `(batch, classes)`.
+        Labels `(batch, classes)`, 0 and 1 or shares in [0, 1], NaN where a label is not known: it does not count;
+        logits `(batch, classes)`.
 
     Example:
         >>> import numpy as np
@@ -51,14 +52,15 @@ class MultilabelCrossEntropy(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Returns the loss of every example, `(batch,)`."""
-        targets = rows_of(y_true, y_pred) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        targets, known = known_rows(y_true, y_pred)
+        targets = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
         yes, no = self.answers(y_pred)
         if self.weights is not None:
             yes, no = (
                 part * keras.ops.convert_to_tensor(weight, y_pred.dtype)
                 for part, weight in zip((yes, no), self.weights, strict=True)
             )
-        return keras.ops.mean(targets * yes + (1 - targets) * no, axis=-1)
+        return mean_of_answers(targets * yes + (1 - targets) * no, known)
 
     def answers(self, logits: Any) -> tuple[Any, Any]:
         """Returns the loss of each class where an example has it, and where it has not, `(batch, classes)`."""
@@ -73,6 +75,35 @@ class MultilabelCrossEntropy(keras.losses.Loss):
 def rows_of(y_true: Any, y_pred: Any) -> Any:
     """Returns labels as `(batch, classes)` in the type of the logits."""
     return keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(y_pred)), y_pred.dtype)
+
+
+def known_rows(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Returns labels as `rows_of` with 0 for NaN, and 1 where a label is known, else 0."""
+    rows = rows_of(y_true, y_pred)
+    is_known = keras.ops.logical_not(keras.ops.isnan(rows))
+    return keras.ops.where(is_known, rows, 0.0), keras.ops.cast(is_known, rows.dtype)
+
+
+def mean_of_answers(values: Any, known: Any) -> Any:
+    """Returns the mean over the classes whose label is known, `(batch,)`; 0 where none is."""
+    share = keras.ops.mean(known, axis=-1)  # 1 where all are, by which nothing changes
+    return keras.ops.mean(values * known, axis=-1) / keras.ops.where(share > 0, share, 1.0)
+
+
+def answer_weights(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """Returns the weight of each example in a mean over answers: its own, times the share of its labels it has."""
+    ops = keras.ops
+    _, known = known_rows(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
+    share = ops.cast(ops.mean(known, axis=-1), "float32")
+    return share if sample_weight is None else share * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+
+
+class MeanOfAnswers(keras.metrics.MeanMetricWrapper):
+    """A mean over answers, of which an example has as many as known labels."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts a batch."""
+        return super().update_state(y_true, y_pred, sample_weight=answer_weights(y_true, y_pred, sample_weight))
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -136,7 +167,7 @@ class Asymmetric(MultilabelCrossEntropy):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class LabelAccuracy(keras.metrics.MeanMetricWrapper):
+class LabelAccuracy(MeanOfAnswers):
     """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on.
 
     Args:
@@ -157,8 +188,9 @@ class LabelAccuracy(keras.metrics.MeanMetricWrapper):
 
 
 def _right_answers(y_true: Any, y_pred: Any) -> Any:
-    right = (rows_of(y_true, y_pred) >= 0.5) == (y_pred >= 0)
-    return keras.ops.mean(keras.ops.cast(right, "float32"), axis=-1)
+    rows, known = known_rows(y_true, y_pred)
+    right = (rows >= 0.5) == (y_pred >= 0)
+    return mean_of_answers(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
 
 
 # Bins of a histogram of logits, by which areas are found: a bin is 0.00012 wide at 0, and wider farther away.
@@ -197,12 +229,12 @@ class MeanRocAuc(keras.metrics.Metric):
         """Counts a batch."""
         ops = keras.ops
         logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
-        truth = ops.cast(rows_of(ops.convert_to_tensor(y_true), logits) >= 0.5, "float32")
+        rows, counted = known_rows(ops.convert_to_tensor(y_true), logits)
+        truth = ops.cast(rows >= 0.5, "float32")
         # From -1 to 1, rising with the logit, and steepest at 0.
         place = logits / (1.0 + ops.abs(logits))
         bins = ops.cast(ops.clip((place + 1.0) * (AREA_BINS / 2), 0, AREA_BINS - 1), "int32")
         bins = ops.reshape(bins + AREA_BINS * ops.arange(self.num_classes), (-1,))
-        counted = ops.ones_like(truth)
         if sample_weight is not None:
             counted = counted * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
         for histogram, mine in ((self.present, truth), (self.absent, 1.0 - truth)):

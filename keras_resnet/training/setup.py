@@ -339,7 +339,7 @@ def _absent_labels(dataset: datasets.Dataset) -> list[str]:
     labels = dataset.split("validation").labels if dataset.sizes.get("validation") else None
     if labels is None:
         return []
-    absent = [name for name, count in zip(dataset.class_names, labels.sum(axis=0), strict=True) if not count]
+    absent = [name for name, count in zip(dataset.class_names, (labels > 0).sum(axis=0), strict=True) if not count]
     if not absent:
         return []
     return [

@@ -79,7 +79,7 @@ def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
 
 def _plain(label: Any) -> Hashable:
     """Returns a label that can be compared: an integer, or of several labels those that there are."""
-    return tuple(np.flatnonzero(label).tolist()) if np.ndim(label) else int(label)
+    return tuple(np.flatnonzero(np.asarray(label) > 0).tolist()) if np.ndim(label) else int(label)
 
 
 def _named(label: Any, class_names: Sequence[str]) -> str:

@@ -198,8 +198,8 @@ def _from_columns(
         told = ", ".join(f"{name!r} in {count}" for name, count in unsure.items() if count)
         raise BadValue(
             f"{spec} has blanks or -1 in columns of 0 and 1, of {len(rows)} lines: {told}. Say what they mean: "
-            "uncertain='negative' or 'positive', in a recipe data.uncertain; or name the columns of the labels without "
-            "these."
+            "uncertain='negative', 'positive' or 'ignore', in a recipe data.uncertain; or name the columns of the "
+            "labels without these."
         )
     for index, row in enumerate(rows):
         for place, text in enumerate(row.label):
