@@ -126,7 +126,8 @@ def _asymmetric(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any
 
 
 def _answer_metrics(facts: LabelFacts) -> list[Any]:
-    return [LabelAccuracy(), PlainCrossEntropy(True, "multilabel"), MeanRocAuc(max(facts.num_classes, 1))]
+    areas = [MeanRocAuc(facts.num_classes)] if facts.num_classes else []  # which needs a histogram for each class
+    return [LabelAccuracy(), PlainCrossEntropy(True, "multilabel"), *areas]
 
 
 def _mean_squared_error(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:

@@ -180,7 +180,8 @@ class Recipe:
         Args:
             steps_per_epoch: batches per epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
-            class_names: of the data, which metrics that `train.monitor` names need.
+            class_names: of the data, which metrics that `train.monitor` names need; of several labels an example the
+                area under ROC.
             facts: what the loss is told of the training labels; None for nothing.
             learning_rate: a number or a schedule in place of the recipe's.
 
@@ -196,6 +197,8 @@ class Recipe:
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
         if learning_rate is None:
             learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
+        if facts is None and self.loss.choice.task is MULTILABEL:
+            facts = LabelFacts(num_classes=len(class_names))
         loss, metrics = self.loss.build(from_logits, facts)
         _, further = monitor_of(self.train.monitor, metrics, self._classes_of(class_names))
         for metric in further:

@@ -1,6 +1,8 @@
 import dataclasses
 import tomllib
 
+import keras
+import numpy as np
 import pytest
 
 import keras_resnet
@@ -167,3 +169,14 @@ def test_a_recipe_that_cannot_be_extended_is_named(tmp_path, text, message):
     (tmp_path / "itself.toml").write_text(text)
     with pytest.raises((TypeError, ValueError), match=message):
         training.Recipe.load(tmp_path / "itself.toml")
+
+
+@pytest.mark.parametrize("names", [(), ("a", "b", "c")])
+def test_a_recipe_of_several_labels_compiles_a_users_own_model(names):
+    recipe = training.Recipe.load("quick").replace({"loss.name": "multilabel_cross_entropy"})
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(image)))
+    model.compile(**recipe.compile_args(steps_per_epoch=2, from_logits=True, class_names=names))
+    labels = np.tile([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], (4, 1))
+    history = model.fit(np.random.default_rng(0).normal(size=(8, 4, 4, 1)), labels, verbose=0).history
+    assert ("roc_auc" in history) == bool(names) and {"accuracy", "cross_entropy"} <= set(history)
