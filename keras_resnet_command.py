@@ -69,9 +69,12 @@ def _main() -> int:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
         if getattr(error, "name", None) != backend and "backend" not in str(error):
             raise
+        if backend in ("jax", "torch"):
+            advice = f"Run: pip install 'keras-resnet-zoo[{backend}]', or leave KERAS_BACKEND out."
+        else:
+            advice = "Run: pip install tensorflow. Allowed in KERAS_BACKEND are tensorflow, jax and torch."
         print(
-            f"keras-resnet {options.command}: Keras cannot load its backend {backend!r}: {error}. Commands need "
-            "TensorFlow: pip install tensorflow, and no other name in KERAS_BACKEND than tensorflow, jax or torch.",
+            f"keras-resnet {options.command}: Keras cannot load its backend {backend!r}: {error}. {advice}",
             file=sys.stderr,
         )
         return USERS_MISTAKE

@@ -1,5 +1,6 @@
 """Names that are not there are told without Keras, in the words of the library."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -93,6 +94,15 @@ def test_a_backend_that_is_not_there_is_named(tmp_path):
     environment = {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "nonsense", "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "backend 'nonsense'" in done.stderr
+
+
+def test_a_backend_that_is_not_installed_is_the_package_to_install(tmp_path):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'jax'\", name='jax')\n")
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "KERAS_BACKEND": "jax"}
+    command = [sys.executable, str(ROOT / "keras_resnet_command.py"), "info", "resnet18"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**environment, "HOME": str(tmp_path)})
+    assert done.returncode == 2 and "pip install 'keras-resnet-zoo[jax]', or leave KERAS_BACKEND out" in done.stderr
 
 
 @pytest.mark.slow
