@@ -8,6 +8,7 @@ import numpy as np
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import MissingPackage
+from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.tasks.labels import class_counts
 
 # Pictures are compared at this side.
@@ -25,6 +26,8 @@ MOST_COPIES = 3
 # Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
+# Pictures of which the range is taken, and the part of 255 below which they use little of it.
+SAMPLE, NARROW = 64, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,10 +173,25 @@ def _label_of(dataset: Dataset, label: Any) -> str:
     return dataset.class_names[int(label)]
 
 
+def _range_of(dataset: Dataset) -> tuple[float, float]:
+    """Returns the values of black and of white: of other numbers than bytes, those that nearly all values lie between.
+
+    Files of 16 bits may use little of their range, and measurements have units of their own.
+    """
+    low, high = dataset.pixel_range or BYTES
+    if dataset.pixel_range is not None and not dataset.splits["train"].is_deep:
+        return low, high
+    sample = min(SAMPLE, dataset.sizes["train"])
+    images = next(iter(dataset.batches("train", sample, image_size=SIDE_PX, crop="none").take(1)))[0].numpy()
+    found = np.percentile(images, (0.1, 99.9))
+    is_usual = dataset.pixel_range is not None and found[1] - found[0] >= NARROW * (high - low) / 255
+    return (low, high) if is_usual or found[0] == found[1] else (float(found[0]), float(found[1]))
+
+
 def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the grey values of every picture at a small side, and the largest standard deviation of a channel."""
     greys, spreads = [], []
-    low, high = dataset.pixel_range or (0.0, 255.0)
+    low, high = _range_of(dataset)
     for images, *_ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
         pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
         greys.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))

@@ -13,6 +13,7 @@ from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
+from keras_resnet.data.sources.pictures import NARROW
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.normalization import SCHEMES
@@ -203,6 +204,20 @@ class Data(fields.Section):
             head=HEAD,
         )
 
+    def normalization_for(self, dataset: datasets.Dataset) -> str:
+        """Returns the normalization: "dataset" where files of 16 bits use little of their range and none was chosen.
+
+        Args:
+            dataset: whose first training examples are looked at.
+        """
+        if not dataset.splits["train"].is_deep or self.normalization != type(self)().normalization:
+            return self.normalization
+        images = next(iter(dataset.batches("train", 16, **self._sizing(dataset)).take(1)))[0].numpy()
+        return "dataset" if np.percentile(images, 99.9) < NARROW else self.normalization
+
+    def _sizing(self, dataset: datasets.Dataset) -> dict[str, Any]:
+        return datasets.sizing(self.record_for(dataset), dataset.image_shape)
+
     def unit_warning(self, dataset: datasets.Dataset) -> list[str]:
         """Returns a warning where values that are no pixels would be divided by 255.
 
@@ -211,8 +226,7 @@ class Data(fields.Section):
         """
         if self.normalization == "dataset" or self.range_for(dataset) is not None:
             return []
-        sizing = datasets.sizing(self.record_for(dataset), dataset.image_shape)
-        values = next(iter(dataset.batches("train", 16, **sizing).take(1)))[0].numpy()
+        values = next(iter(dataset.batches("train", 16, **self._sizing(dataset)).take(1)))[0].numpy()
         low, high = float(values.min()), float(values.max())
         if values.dtype == np.uint8 or (low >= 0 and 1.5 < high <= 255):
             return []

@@ -93,6 +93,8 @@ class Setup:
         recipe = recipe.replace({"model.weights": recipe.model.weights_for(model, recipe.data.shape_for(dataset))})
         pretrained = models.Pretrained.of(model, recipe.model.weights) if recipe.model.weights else None
         recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.overrides_of(pretrained)})
+        if pretrained is None:
+            recipe = recipe.replace({"data.normalization": recipe.data.normalization_for(dataset)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
         absent = _absent_labels(dataset) if recipe.loss.choice.task is MULTILABEL else []

@@ -74,6 +74,11 @@ class ArrayExamples:
         divided = (PIXEL_RANGES["0..1"], PIXEL_RANGES["-1..1"])
         return next((ends for ends in divided if ends[0] <= low < high <= ends[1]), None)
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether the images were decoded from files of 16 bits."""
+        return self.are_decoded and self.image_dtype == "float32"
+
     def fingerprint(self) -> bytes:
         """Returns a sha256 over all pixels, labels and weights."""
         digest = hashlib.sha256(repr((self._images.shape.as_list(), self._images.dtype.name)).encode())

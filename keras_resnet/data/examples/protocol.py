@@ -32,6 +32,10 @@ class Examples(Protocol):
     def pixel_range(self) -> tuple[float, float] | None:
         """The values of black and of white, as far as the dtype or the numbers say it; else None."""
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether images come from files of 16 bits per channel, with fractions between the steps of 8."""
+
     def fingerprint(self) -> bytes:
         """Returns a digest that changes with the data."""
 

@@ -60,6 +60,8 @@ class StreamedExamples:
         """Returns the number of examples."""
         return sum(shard.take for shard in self.shards)
 
+    is_deep = False  # TFDS decodes 8 bits
+
     @property
     def pixel_range(self) -> tuple[float, float]:
         """[0, 255], in which image files are decoded."""

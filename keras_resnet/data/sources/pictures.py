@@ -106,7 +106,8 @@ def _narrow_range(paths: Sequence[str], options: LoadOptions) -> list[str]:
         return []
     return [
         f"warning: of {len(shown)} files of 16 bits 99.9 % of the values are below {brightest * 257:.0f} of 65535, "
-        f"which is {brightest:.1f} of 255. data.normalization='dataset' learns the range; others leave it nearly black"
+        f"which is {brightest:.1f} of 255. A training that leaves data.normalization at its default takes 'dataset', "
+        "which learns the range"
     ]
 
 

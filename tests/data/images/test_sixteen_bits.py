@@ -9,9 +9,10 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
-from keras_resnet import data, evaluation, training  # noqa: E402
+from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.data.images.decoding import decode  # noqa: E402
 from keras_resnet.data.images.resizing import center_window  # noqa: E402
+from keras_resnet.training.setup import Setup  # noqa: E402
 
 
 def scan(rng, bright):
@@ -88,3 +89,28 @@ def test_training_prediction_and_serving_see_the_same_sixteen_bits(folder, tmp_p
     for row, prediction in zip(expected, told, strict=True):
         for one in prediction["classes"]:
             assert one["probability"] == pytest.approx(row[one["index"]], abs=1e-5)
+
+
+def test_a_narrow_range_is_learned_and_seen(folder):
+    recipe = training.Recipe.load("quick").replace({"train.batch_size": 8})
+    setup = Setup.of(recipe, data.load(f"folder:{folder}"), "resnet10")
+    assert setup.recipe.data.normalization == "dataset"
+    images = np.concatenate([np.asarray(batch[0]) for batch in setup.dataset.batches("train", 64)])
+    normalization = preprocessing.for_model(setup.build_model()).normalization
+    assert normalization.std[0] == pytest.approx(images.std(), rel=1e-3) and normalization.std[0] < 10
+    assert Setup.of(recipe, data.load("digits"), "resnet10").recipe.data.normalization == "unit"
+
+
+def test_copies_of_scans_of_twelve_bits_are_found(tmp_path):
+    pytest.importorskip("imagehash")
+    rng = np.random.default_rng(0)
+    for index in range(16):
+        place = tmp_path / ("sick" if index % 2 else "well")
+        place.mkdir(exist_ok=True)
+        coarse = np.kron(rng.integers(200, 4095, (6, 6)), np.ones((8, 8))).astype("uint16")
+        Image.fromarray(coarse).save(place / f"{index}.png")
+    again = np.asarray(Image.open(tmp_path / "well" / "0.png")) * 0.95 + 20
+    Image.fromarray(again.astype("uint16")).save(tmp_path / "well" / "copy.png")
+    found = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0, test_fraction=0))
+    pairs = [{name.rpartition("/")[2] for name in pair.names} for pair in found.near_copies]
+    assert pairs == [{"0.png", "copy.png"}] and not found.one_colour
