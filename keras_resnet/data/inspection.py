@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import MissingPackage
-from keras_resnet.preprocessing.record import BYTES
+from keras_resnet.preprocessing.record import BYTES, NARROW
 from keras_resnet.tasks.labels import class_counts
 
 # Pictures are compared at this side.
@@ -26,8 +26,8 @@ MOST_COPIES = 3
 # Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
-# Pictures of which the range is taken, and the part of 255 below which they use little of it.
-SAMPLE, NARROW = 64, 64
+# Pictures of which the range is taken.
+SAMPLE = 64
 
 
 @dataclasses.dataclass(frozen=True)

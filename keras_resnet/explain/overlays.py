@@ -11,6 +11,7 @@ from keras_resnet import files
 from keras_resnet.errors import BadValue
 from keras_resnet.explain.methods import explain
 from keras_resnet.figures import draw_leads, readable
+from keras_resnet.preprocessing.record import BYTES, NARROW
 
 SMALLEST_SIDE_PX = 224  # of a picture that is written: small inputs are enlarged to be seen
 OPACITY = 0.5
@@ -64,7 +65,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
 def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
     """Returns a picture as it is shown, in [0, 255] and RGB, from what a network with this record takes.
 
-    Pixels in units that are not known are stretched from the smallest to the largest of the picture.
+    Pixels in units that are not known are stretched from the smallest to the largest of the picture; those of a data
+    set that uses little of its range, as detectors of 12 bits do, from three deviations below its mean to three above.
     """
     if record.channel_order == "any" and image.ndim != 3:
         return image
@@ -72,8 +74,20 @@ def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
         low, high = float(image.min()), float(image.max())
         shown = (image - low) * (255 / max(high - low, 1e-12))
     else:
-        shown = record.to_bytes(image)
+        low, high = _window(record)
+        shown = (record.to_bytes(image) - low) * (255 / (high - low))
     return shown[..., ::-1] if record.channel_order == "bgr" else shown
+
+
+def _window(record: Any) -> tuple[float, float]:
+    """Returns the values in [0, 255] that are shown as black and as white."""
+    layer = record.normalization
+    if getattr(layer, "scheme", None) == "dataset" and record.pixel_range == BYTES:
+        mean, std = np.array(layer.mean), np.array(layer.std)
+        low, high = max(float((mean - 3 * std).min()), 0.0), float((mean + 3 * std).max())
+        if low < high < NARROW:
+            return low, high
+    return BYTES
 
 
 def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

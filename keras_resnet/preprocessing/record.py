@@ -15,6 +15,8 @@ CHANNEL_ORDERS: dict[str, int | None] = {"rgb": 3, "bgr": 3, "grey": 1, "any": N
 # The values of black and of white; image files have those of the last.
 PIXEL_RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
 BYTES = PIXEL_RANGES["0..255"]
+# The part of 255 below which pictures of 16 bits use little of their range: 14 bits.
+NARROW = 64
 
 
 @dataclasses.dataclass(frozen=True)

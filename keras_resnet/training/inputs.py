@@ -13,11 +13,10 @@ from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
-from keras_resnet.data.sources.pictures import NARROW
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing.normalization import SCHEMES
-from keras_resnet.preprocessing.record import INTERPOLATIONS, PIXEL_RANGES
+from keras_resnet.preprocessing.record import INTERPOLATIONS, NARROW, PIXEL_RANGES
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields

@@ -16,9 +16,10 @@ from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.headers import Header
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import names_below
+from keras_resnet.preprocessing.record import NARROW
 
-# Files of 16 bits that are looked at, and the part of 255 below which they use little of their range: 14 bits.
-SAMPLE, NARROW = 16, 64
+# Files of 16 bits that are looked at.
+SAMPLE = 16
 
 
 def pictures(

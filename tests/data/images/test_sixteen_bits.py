@@ -12,6 +12,7 @@ import keras_resnet  # noqa: E402
 from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.data.images.decoding import decode  # noqa: E402
 from keras_resnet.data.images.resizing import center_window  # noqa: E402
+from keras_resnet.explain.overlays import as_rgb  # noqa: E402
 from keras_resnet.training.setup import Setup  # noqa: E402
 
 
@@ -114,3 +115,14 @@ def test_copies_of_scans_of_twelve_bits_are_found(tmp_path):
     found = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0, test_fraction=0))
     pairs = [{name.rpartition("/")[2] for name in pair.names} for pair in found.near_copies]
     assert pairs == [{"0.png", "copy.png"}] and not found.one_colour
+
+
+def test_a_narrow_range_is_drawn_with_a_window(folder):
+    recipe = training.Recipe.load("quick").replace({"train.batch_size": 8})
+    setup = Setup.of(recipe, data.load(f"folder:{folder}"), "resnet10")
+    record = preprocessing.for_model(setup.build_model())
+    scans = np.stack([np.asarray(Image.open(path), "float32")[..., None] / 257 for path in folder.glob("*/?.png")])
+    shown = as_rgb(scans, record)
+    assert shown.std() > 40 and shown.min() > -60 and shown.max() < 320
+    plain = preprocessing.for_model(Setup.of(recipe, data.load("digits"), "resnet10").build_model())
+    np.testing.assert_array_equal(as_rgb(scans, plain), scans)
