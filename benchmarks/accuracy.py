@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy TABLE --data-dir DIR [--peers PYTHON] [--seeds 0 1 2] [--epochs N] [--json FILE]
 
 TABLE is `proof` (the recipe `cifar`, Keras's defaults, timm's defaults in PyTorch), `ablation` (an ingredient after the
-other), `labels` (50 labelled images a class), `precision` (float32 against bfloat16) or `rate` (learning rates,
+other), `labels` (50 labeled images per class), `precision` (float32 against bfloat16) or `rate` (learning rates,
 compared on a tenth of the training images, after the last epoch). DIR is a prepared TFDS folder.
 Every run is a process and keeps its folder under --out: a second call goes on where the first one stopped. With
 `--workers 2` two runs go side by side, each on a core of its own.
@@ -42,7 +42,7 @@ class Case:
         title: for the table.
         trainer: "recipe", or a name of `benchmarks.accuracy_peers`.
         settings: of the recipe `cifar`, "section.field" -> value.
-        labels: training images a class; 0 for all.
+        labels: training images per class; 0 for all.
         split: whose accuracy is read, "test" or "validation".
     """
 
@@ -105,7 +105,7 @@ TABLES = {
 
 
 def arrays(options: argparse.Namespace, labels: int) -> pathlib.Path:
-    """Returns an .npz file of the training and test images, with so many of each class (0: all) in training."""
+    """Returns an .npz file of the training and test images, with that many of each class (0: all) in training."""
     path = options.out / f"images-{labels or 'all'}.npz"
     if path.exists():
         return path

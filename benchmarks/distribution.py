@@ -73,7 +73,7 @@ print(json.dumps(found))
 
 
 def together(count: int, script: str, words: list[list[str]], hosts: Sequence[Host] = ()) -> list[Any]:
-    """Returns what each of so many processes prints last.
+    """Returns what each of that many processes prints last.
 
     Args:
         count: of processes.

@@ -3,9 +3,9 @@
     python -m benchmarks.fine_tuning [--labels 5 20 100] [--seeds 0 1 2] [--epochs N] [--out DIR] [--json FILE]
 
 The data are scikit-learn's handwritten digits, made RGB and 32 px by repeating pixels: real pictures, and unlike those
-of CIFAR-10, on which the weights were trained. Each network sees so many labelled digits of each class, for equal
+of CIFAR-10, on which the weights were trained. Each network sees that many labeled digits of each class, for equal
 epochs of equal batches, at two learning rates; the test split has 360 digits. Probes take the features of the network
-as it is in the package, and fit a linear head or look at the nearest neighbours: no seed, and some seconds.
+as it is in the package, and fit a linear head or look at the nearest neighbors: no seed, and some seconds.
 """
 
 import argparse
@@ -33,7 +33,7 @@ RECIPE = {
 
 
 def digits(folder: pathlib.Path, labels: int) -> pathlib.Path:
-    """Returns an .npz file with so many RGB digits of each class in training, and the whole test split."""
+    """Returns an .npz file with that many RGB digits of each class in training, and the whole test split."""
     path = folder / f"digits-{labels}.npz"
     if path.exists():
         return path
@@ -70,14 +70,14 @@ def accuracy(path: pathlib.Path, weights: str | None, rate: float, seed: int, ep
 
 
 def probed(path: pathlib.Path, labels: int) -> dict[str, float]:
-    """Returns the test accuracy of a linear head and of nearest neighbours on features of the frozen network.
+    """Returns the test accuracy of a linear head and of nearest neighbors on features of the frozen network.
 
     Args:
         path: of the digits.
-        labels: of each class; at most so many neighbours are asked.
+        labels: of each class; at most that many neighbors are asked.
     """
-    found = evaluation.probe(PROBED, f"npz:{path}", neighbours=min(20, labels))
-    return {"linear head": found["linear_accuracy"], "nearest neighbours": found["knn_accuracy"]}
+    found = evaluation.probe(PROBED, f"npz:{path}", neighbors=min(20, labels))
+    return {"linear head": found["linear_accuracy"], "nearest neighbors": found["knn_accuracy"]}
 
 
 def main() -> None:
@@ -114,7 +114,7 @@ def main() -> None:
                 print(rows[-1], file=sys.stderr)
     facts = {**machine(), "command": " ".join(sys.argv), "epochs": options.epochs}
     print("{date}, {processor}, {cores} cores, {epochs} epochs".format(**facts))
-    print(f"| labels a class | weights | rate | {' | '.join(f'seed {seed}' for seed in options.seeds)} | mean |")
+    print(f"| labels per class | weights | rate | {' | '.join(f'seed {seed}' for seed in options.seeds)} | mean |")
     print(f"| ---: | --- | ---: |{' ---: |' * (len(options.seeds) + 1)}")
     for row in rows:
         shown = " | ".join(f"{value:.4f}" for value in row["accuracies"])

@@ -28,7 +28,7 @@ TARGET = 0.94
 
 
 class Process:
-    """A contestant, which answers a request a line."""
+    """A contestant, which answers a request per line."""
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         library = CONTESTANTS[name]

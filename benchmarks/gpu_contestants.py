@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python -m benchmarks.gpu_contestants keras|timm [--size 224] [--device cuda|cpu]
 
-Reads a request a line, answers with a line of JSON: `train BATCH STEPS` and `infer BATCH STEPS` with the seconds of a
+Reads a request per line, answers with a line of JSON: `train BATCH STEPS` and `infer BATCH STEPS` with the seconds of a
 step of ResNet-50, `matrix` and `memory` with the ceilings that this process measures, `cifar FILE EPOCHS SECONDS` with
 the accuracies of a ResNet-18 after each epoch and the seconds until then.
 """
@@ -76,7 +76,7 @@ class Keras:
         return self._waiting(lambda a, b: a @ b, left, right)
 
     def copy(self, values: int) -> Callable[[], Any]:
-        """Returns a call that reads and writes so many bfloat16 numbers."""
+        """Returns a call that reads and writes that many bfloat16 numbers."""
         return self._waiting(lambda a: a + 1, self._random((values,), 0))
 
     def _random(self, shape: tuple[int, ...], seed: int) -> Any:
@@ -227,7 +227,7 @@ class Timm:
         return lambda: _torch_waits(lambda: left @ right)
 
     def copy(self, values: int) -> Callable[[], Any]:
-        """Returns a call that reads and writes so many bfloat16 numbers."""
+        """Returns a call that reads and writes that many bfloat16 numbers."""
         import torch
 
         source = torch.rand(values, dtype=torch.bfloat16, device=self.options.device)

@@ -81,7 +81,7 @@ def by_pil(folder: str, augment: bool, workers: int) -> Any:
 
 
 def rate(batches: Any, count: int) -> float:
-    """Returns images per second over so many batches, after a few to start up."""
+    """Returns images per second over that many batches, after a few to start up."""
     for _ in itertools.islice(batches, 6):
         pass
     start = time.perf_counter()

@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks.contest import machine, told_by
 from keras_resnet import files
 
-# A file system allows so many names of one file, and few allow more.
-MOST_LINKS = 30_000
+# A file system allows that many names of one file, and few allow more.
+MAX_LINKS = 30_000
 PROCESS = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
     pictures, classes = (20_000, 10) if options.quick else (options.pictures, options.classes)
-    sources = max(min(options.sources, pictures), pictures // MOST_LINKS)
+    sources = max(min(options.sources, pictures), pictures // MAX_LINKS)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         make_folder(pathlib.Path(folder), pictures, classes, sources)

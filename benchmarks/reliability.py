@@ -178,7 +178,7 @@ def damage(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def small_disk(path: pathlib.Path, kib: int) -> Iterator[Callable[[int], None]]:
-    """Mounts a file system of so many KiB; yields what changes its size."""
+    """Mounts a file system of that many KiB; yields what changes its size."""
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", path], check=True)
     try:

@@ -4,7 +4,7 @@
 
 A small ResNet-18 is trained by `model.fit` on pictures of 256 px, cut to 32 px, that are read again and again: from
 class folders, from tar shards (`wds:`), and from TFRecord files as TFDS writes them. Each source is a process of its
-own with `in_memory_limit=0`. Resident is VmRSS, of the whole process, and peak VmHWM; the page cache is no part.
+own with `in_memory_limit=0`. Resident is VmRSS, of the whole process, and peak VmHWM; the page cache is not part.
 `--quick` takes 128 pictures and 0.1 GB.
 """
 

@@ -9,7 +9,7 @@ All five sets are synthetic and made here, so that the script needs no network a
 - volumes: boxes and balls of equal volume in 16x16x16 voxels under noise.
 - driving: a road seen from a car; two numbers, how far the car is from its middle and how much the road turns.
 - recommendation: the ratings of 64 items as a signal, and whether the user will like one more. The order of the items
-  means nothing, so that a convolution, which looks at neighbours, has nothing to look at: the wrong tool, shown as one.
+  means nothing, so that a convolution, which looks at neighbors, has nothing to look at: the wrong tool, shown as one.
 """
 
 import argparse

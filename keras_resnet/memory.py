@@ -26,7 +26,7 @@ def available_bytes() -> int | None:
     return max(min(found), 0) if found else None
 
 
-def in_words(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Returns a number of bytes as people read it, such as "6.0 GiB".
 
     Args:
@@ -82,6 +82,6 @@ def _of_machine() -> int | None:
 
 def _of_cgroup(files: tuple[str, str]) -> int | None:
     with contextlib.suppress(OSError, ValueError):
-        limit, used = (int(pathlib.Path(path).read_text("ascii")) for path in files)  # "max" is no number
+        limit, used = (int(pathlib.Path(path).read_text("ascii")) for path in files)  # "max" is not a number
         return limit - used
     return None

@@ -27,7 +27,7 @@ def _escaped(character: str) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Returns a text whose control characters stand as `\x1b` and the like; line breaks, tabs and colours stay.
+    r"""Returns a text whose control characters stand as `\x1b` and the like; line breaks, tabs and colors stay.
 
     Args:
         text: to be printed.
@@ -118,7 +118,7 @@ def _guard(stream: Any) -> Any:
 def told_of_output(program: str, error: OSError) -> int | None:
     """Returns the exit status after standard output could not be written; None for an error of another file.
 
-    A reader that has seen enough, such as `head`, is no mistake; a full disk is one, and is told on standard error.
+    A reader that has seen enough, such as `head`, is not a mistake; a full disk is one, and is told on standard error.
 
     Args:
         program: by which it is told.

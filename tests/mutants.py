@@ -331,7 +331,7 @@ MUTANTS = [
         "pixels: evaluation forgets the center crop",
         "data/examples/plan.py",
         'if self.crop == "center":',
-        'if self.crop == "centre":',
+        'if self.crop == "center":',
         "data/examples/test_batches.py data/images/test_resizing.py evaluation/test_same_pixels.py",
     ),
     Mutant(

@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "keras_resnet"
 
-# A room may import from those with a lower number, never from its neighbours.
+# A room may import from those with a lower number, never from its neighbors.
 ORDER = (
     ("errors", "suggestions", "terminal"),
     ("arguments", "files", "figures", "locks", "memory", "needs_tensorflow", "processor", "standard_error"),

@@ -7,7 +7,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet.report.run_page import SECTIONS  # noqa: E402
 from keras_resnet.tasks import TASKS  # noqa: E402
-from keras_resnet.training.loss import LOSSES, Loss  # noqa: E402
+from keras_resnet.training.loss import LOSSES, LabelFacts, Loss  # noqa: E402
 
 NAMES = ("cat", "dog", "eel", "fox", "gnu", "hen")
 
@@ -23,7 +23,7 @@ def labels_for(task, generator):
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_a_row_names_what_there_is(task):
     assert LOSSES[task.loss].task is task
-    _, metrics = Loss(name=task.loss).build(from_logits=True)
+    _, metrics = Loss(name=task.loss).build(from_logits=True, facts=LabelFacts(num_classes=3))
     columns = {"loss", *(metric.name for metric in metrics)}
     assert task.plain_loss in columns and set(task.curves) <= columns
     assert set(task.sections) <= set(SECTIONS)

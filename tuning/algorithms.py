@@ -67,7 +67,7 @@ def make_oracle(
 
     Args:
         algorithm: a key of the table.
-        trials: at most so many.
+        trials: at most that many.
         epochs: of a whole trial.
         factor: of successive halving.
         seed: >= 0. KerasTuner takes 0 for none, so that seeds are shifted by one.

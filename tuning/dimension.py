@@ -13,7 +13,7 @@ from keras_resnet.training.fields import Field
 from keras_resnet.training.recipe import SECTIONS
 
 SCALES = {"linear": "linear", "log": "log"}
-VARIANT = "variant"  # of the model, which is no field of a recipe
+VARIANT = "variant"  # of the model, which is not a field of a recipe
 KEYS = ("low", "high", "step", "scale", "choices", "why")
 
 
@@ -80,7 +80,7 @@ class Dimension:
     def _ends(self, about: Field) -> tuple[float, float]:
         if about.kind not in ("integer", "number"):
             raise BadValue(
-                f"{self.name} is no number and has no low and high. Allowed are choices: {about.choices}. Use those."
+                f"{self.name} is not a number and has no low and high. Allowed are choices: {about.choices}. Use those."
             )
         low = check_float(f"{self.name}.low", self.low)
         high = check_float(f"{self.name}.high", self.high)
@@ -110,7 +110,7 @@ class Dimension:
             raise BadValue(f"{self.name}={value!r} is outside of its dimension.")
 
     def values(self, count: int = 10) -> list[Any]:
-        """Returns the choices, or at most so many values from `low` to `high`, evenly on the scale."""
+        """Returns the choices, or at most that many values from `low` to `high`, evenly on the scale."""
         if self.choices:
             return list(self.choices)
         low, high = float(self.low or 0), float(self.high or 0)

@@ -54,7 +54,7 @@ class Sign:
 
         Args:
             minutes: after which it does, whatever a step takes; 0 for never.
-            factor: after so many times its usual step it does too; 0 for never.
+            factor: after that many times its usual step it does too; 0 for never.
         """
         quiet = time.monotonic() - self.time
         if minutes and quiet > 60 * minutes:
@@ -68,7 +68,7 @@ class Sign:
 
 
 class Heartbeat(keras.callbacks.Callback):
-    """Leaves a sign after batches of training and of validation, at most one a second.
+    """Leaves a sign after batches of training and of validation, at most one per second.
 
     Args:
         path: of the file.

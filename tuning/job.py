@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import training
 from keras_resnet.tuning.heartbeat import Heartbeat
 
-# The median rule judges from this share of the epochs on, and against so many other trials.
+# The median rule judges from this share of the epochs on, and against that many other trials.
 GRACE, FEWEST = 0.2, 4
 
 
@@ -95,7 +95,7 @@ class Engine(Protocol):
         """
 
 
-class Here:
+class LocalEngine:
     """Trains jobs in this process."""
 
     def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:

@@ -26,7 +26,7 @@ from keras_resnet.tuning.settings import Settings
 POLL_SECONDS = 1.0
 # A trial that was interrupted finishes its batch and saves.
 SAVE_SECONDS = 20.0
-# A process of a node ends after so many trials, so that what TensorFlow keeps of them does not add up.
+# A process of a node ends after that many trials, so that what TensorFlow keeps of them does not add up.
 TRIALS_PER_PROCESS = 10
 # What a training goes on from, beside its newest state.
 GOES_ON_FROM = ("run.json", "recipe.toml", "history.csv", "best.keras")

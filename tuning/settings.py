@@ -20,14 +20,14 @@ class Settings(fields.Section):
     another that the runs report, "balanced_accuracy" or "recall:CLASS", by which the best epoch of a trial is then
     chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
     trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
-    that other trials had reached at that epoch. `folds` judges a trial by so many folds of the training split: it is
-    trained once for each, on the others, and its score is the mean; it takes so many times as long, and the differences
-    between trials are less those of one small validation split. 0 for the validation split alone. A trial that is
-    pruned is so in its first fold. `max_retries` counts further attempts after a trial that took its
+    that other trials had reached at that epoch. `folds` judges a trial by that many folds of the training split: it is
+    trained once for each, on the others, and its score is the mean; it takes that many times as long, and the
+    differences between trials are less those of one small validation split. 0 for the validation split alone. A
+    trial that is pruned is so in its first fold. `max_retries` counts further attempts after a trial that took its
     process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
     `stall_minutes`, or for `stall_factor` times its usual step and a minute; 0 for never. `keep` says whose models
-    stay; `factor` is that of Hyperband's halving. `trial_cpus` and `trial_gpus` are what a trial takes of a node of a
-    Ray cluster.
+    stay; `factor` is that of Hyperband's halving. `trial_cpus` and `trial_gpus` are what a trial takes of a node of
+    a Ray cluster.
     """
 
     title = "search"

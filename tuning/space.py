@@ -204,14 +204,16 @@ def _decides(name: str) -> bool:
 def _flat(tables: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for section, fields in tables.items():
         if not isinstance(fields, Mapping):
-            raise BadValue(f"{section}={fields!r} is no table. Allowed are [section.field] tables. Correct the space.")
+            raise BadValue(
+                f"{section}={fields!r} is not a table. Allowed are [section.field] tables. Correct the space."
+            )
         if section == VARIANT:
             yield section, dict(fields)
             continue
         for field, values in fields.items():
             if not isinstance(values, Mapping):
                 raise BadValue(
-                    f"{section}.{field}={values!r} is no table. Allowed is such as {{low = 0.1, high = 0.5}} or "
+                    f"{section}.{field}={values!r} is not a table. Allowed is such as {{low = 0.1, high = 0.5}} or "
                     "{choices = [1, 2]}. Correct the space."
                 )
             yield f"{section}.{field}", dict(values)

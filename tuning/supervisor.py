@@ -26,11 +26,11 @@ from keras_resnet.tuning.trial import ANOTHER, DONE, ENDED
 
 POLL_SECONDS = 0.2
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
-# By its path and with -P: what lies in the folder where the user works is no module of ours.
+# By its path and with -P: what lies in the folder where the user works is not a module of ours.
 WORKER = ("-P", os.fspath(pathlib.Path(__file__).with_name("start_worker.py")))
 JOIN_SECONDS = 60
 # A process that ends so often before it takes a trial will not do better the next time.
-MOST_STARTS = 3
+MAX_STARTS = 3
 # What a search writes into its folder beside its record.
 SEARCH_FILES = ("trials.csv", "best.toml", "trials", "workers", "owners")
 
@@ -157,7 +157,7 @@ class _Supervisor:
     Args:
         ledger: of the search.
         workers: how many at a time.
-        verbose: whether a line a trial is printed.
+        verbose: whether a line per trial is printed.
         words: further ones of the workers' command lines.
     """
 
@@ -244,10 +244,10 @@ class _Supervisor:
         folder.mkdir(exist_ok=True)
         log = folder / f"{name}.log"
         files.check_no_links(folder, [log.name])
-        if self.starts[name] > MOST_STARTS:
+        if self.starts[name] > MAX_STARTS:
             tail = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
             raise RuntimeError(
-                f"The worker {name} ended {MOST_STARTS} times before it took a trial. Its last words:\n{tail}"
+                f"The worker {name} ended {MAX_STARTS} times before it took a trial. Its last words:\n{tail}"
             )
         threads = str(max(1, (os.cpu_count() or 1) // len(self.processes)))
         environment = {

@@ -70,7 +70,7 @@ class Trial:
             and are_numbers(*self.curve, self.seconds, self.training_seconds, 0 if self.score is None else self.score)
         )
         if not fits:
-            raise BadType(f"{self!r} is no trial that a search wrote. Allowed is what its record holds. Restore it.")
+            raise BadType(f"{self!r} is not a trial that a search wrote. Allowed is what its record holds. Restore it.")
 
     @property
     def parent(self) -> str | None:

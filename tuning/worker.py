@@ -25,7 +25,7 @@ from keras_resnet.errors import BadValue, NodesLost, NoMemory, NoRoom, UserError
 from keras_resnet.memory import is_exhausted
 from keras_resnet.tuning import hparams
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.job import Engine, Here, Job
+from keras_resnet.tuning.job import Engine, Job, LocalEngine
 from keras_resnet.tuning.ledger import Ledger
 from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
 from keras_resnet.tuning.trial import ANOTHER, COMPLETE, DONE, FAILED, INFEASIBLE, INTERRUPTED, PRUNED, Trial
@@ -270,7 +270,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     ledger = Ledger(options.folder)
     try:
-        engine: Engine = Here()
+        engine: Engine = LocalEngine()
         if options.ray:
             from keras_resnet.tuning.ray_engine import RayEngine
 

@@ -2,7 +2,7 @@
 
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.diagnosis import naming_bad_files
+from keras_resnet.data.diagnosis import explain_decode_errors
 from keras_resnet.data.images.bad_images import BadImageError
 from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.reading import read_for_network, sizing
@@ -21,7 +21,7 @@ __all__ = [
     "check_targets",
     "inspect_data",
     "load",
-    "naming_bad_files",
+    "explain_decode_errors",
     "read_for_network",
     "read_image",
     "resize_for_evaluation",

@@ -8,14 +8,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from keras_resnet.memory import SHARE, available_bytes, in_words
+from keras_resnet.memory import SHARE, available_bytes, format_bytes
 
 NPY = b"\x93NUMPY"  # with which a file of one array begins
 # Above this size an archive must not be packed more tightly than any picture is.
-SURELY_FINE, MOST_PACKED = 2**30, 500
+SURELY_FINE, MAX_PACKED = 2**30, 500
 
 
-class Unfit(ValueError):
+class InvalidArrayFile(ValueError):
     """The file is not read; the message is the reason, for the caller, who knows what is allowed."""
 
 
@@ -26,13 +26,13 @@ def open_npz(path: str | os.PathLike) -> Any:
         path: of the file.
 
     Raises:
-        Unfit: they are not, or the file is none.
+        InvalidArrayFile: they are not, or the file is none.
         OSError, ValueError, zipfile.BadZipFile: as `numpy.load`.
     """
     check_regular(path)
     with open(path, "rb") as plain:
         if plain.read(len(NPY)) == NPY:
-            raise Unfit("it holds a single array")
+            raise InvalidArrayFile("it holds a single array")
     with zipfile.ZipFile(path) as archive:
         total = packed = 0
         for member in archive.infolist():
@@ -44,36 +44,38 @@ def open_npz(path: str | os.PathLike) -> Any:
 
 
 def check_unpacked(total: int, packed: int) -> None:
-    """Raises Unfit for a file that unpacks to far more than real data do, or to more than the memory takes.
+    """Raises InvalidArrayFile for a file that unpacks to far more than real data do, or to more than the memory takes.
 
     Args:
         total: bytes when unpacked.
         packed: bytes in the file.
     """
-    if total > SURELY_FINE and total > MOST_PACKED * packed:
-        raise Unfit(f"its {in_words(packed)} unpack to {in_words(total)}, more than {MOST_PACKED} times as much")
+    if total > SURELY_FINE and total > MAX_PACKED * packed:
+        raise InvalidArrayFile(
+            f"its {format_bytes(packed)} unpack to {format_bytes(total)}, more than {MAX_PACKED} times as much"
+        )
     check_fits(total)
 
 
 def check_regular(path: str | os.PathLike) -> None:
-    """Raises Unfit for a pipe, a device or a folder: some never end.
+    """Raises InvalidArrayFile for a pipe, a device or a folder: some never end.
 
     Args:
         path: of the file.
     """
     if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
-        raise Unfit("it is not a regular file")
+        raise InvalidArrayFile("it is not a regular file")
 
 
 def check_fits(size: int) -> None:
-    """Raises Unfit for arrays that are larger than the memory that is left.
+    """Raises InvalidArrayFile for arrays that are larger than the memory that is left.
 
     Args:
         size: of all of them, in bytes.
     """
     free = available_bytes()
     if free is not None and size > SHARE * free:
-        raise Unfit(f"its arrays need {in_words(size)} of memory, and {in_words(free)} are free")
+        raise InvalidArrayFile(f"its arrays need {format_bytes(size)} of memory, and {format_bytes(free)} are free")
 
 
 def _check_array(name: str, file: IO[bytes], length: int) -> int:
@@ -88,13 +90,13 @@ def _check_array(name: str, file: IO[bytes], length: int) -> int:
             return length
         shape, _, dtype = readers[version](file)
     except ValueError as error:
-        raise Unfit(f"its array {name.removesuffix('.npy')!r} cannot be read ({error})") from None
+        raise InvalidArrayFile(f"its array {name.removesuffix('.npy')!r} cannot be read ({error})") from None
     if dtype.hasobject:
-        raise Unfit(f"its array {name.removesuffix('.npy')!r} holds pickled objects")
+        raise InvalidArrayFile(f"its array {name.removesuffix('.npy')!r} holds pickled objects")
     size = math.prod(shape) * dtype.itemsize
     if size != length - file.tell():
-        raise Unfit(
-            f"its array {name.removesuffix('.npy')!r} is to have {in_words(size)} by its header, and has "
-            f"{in_words(length - file.tell())}"
+        raise InvalidArrayFile(
+            f"its array {name.removesuffix('.npy')!r} is to have {format_bytes(size)} by its header, and has "
+            f"{format_bytes(length - file.tell())}"
         )
     return size

@@ -25,9 +25,9 @@ def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, 
         if not class_names:
             what = "regression targets"
         else:
-            what = "labels in files that are streamed" if labels is None else "several labels an example"
+            what = "labels in files that are streamed" if labels is None else "multi-label targets"
         raise BadValue(
-            f"data={spec!r} has {what}. Weights are for class labels, one an example, that are in memory. Pass "
+            f"data={spec!r} has {what}. Weights are for class labels, one per example, that are in memory. Pass "
             "class_weight yourself, or leave it out; of several labels label_weights() has them."
         )
     counts = class_counts(labels, len(class_names))
@@ -47,13 +47,13 @@ def sampling_weights(
 
     Args:
         spec: of the data, for messages.
-        labels: of the training split; of several labels an example the rarest counts. None if they are streamed.
+        labels: of the training split; of multi-label targets the rarest counts. None if they are streamed.
         has_classes: whether they name classes.
         power: 1 draws all classes as often, 1/2 goes half the way.
         weights: of the examples; those of weight 0 are never drawn, and do not count for their class.
 
     Raises:
-        ValueError: the labels are no classes, or stand in files that are streamed.
+        ValueError: the labels are not classes, or stand in files that are streamed.
     """
     if labels is None or not has_classes:
         what = "labels in files that are streamed" if has_classes else "regression targets"

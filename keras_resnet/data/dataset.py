@@ -169,7 +169,7 @@ class Dataset:
         return class_weights(self.spec, self.split("train").labels, self.class_names, power)
 
     def label_weights(self, power: float = 1.0) -> LabelWeights:
-        """Returns weights by which yes and no count alike for every class of several labels an example.
+        """Returns weights by which yes and no count alike for every class of multi-label targets.
 
         They are scikit-learn's "balanced", examples / (2 * those with the class) and examples / (2 * those without it);
         1 and 1 for a class that every example has, or none.

@@ -10,7 +10,7 @@ from keras_resnet.data.images.bad_images import BadImageError
 
 
 @contextlib.contextmanager
-def naming_bad_files(dataset: Dataset) -> Iterator[None]:
+def explain_decode_errors(dataset: Dataset) -> Iterator[None]:
     """Makes an error out of the dataset's batches name the file, for code that iterates over them.
 
     Files are checked when a dataset is loaded, but they can change, and some damage shows only in decoding. When
@@ -26,7 +26,7 @@ def naming_bad_files(dataset: Dataset) -> Iterator[None]:
     Example:
         >>> from keras_resnet import data
         >>> digits = data.load("digits")
-        >>> with data.naming_bad_files(digits):
+        >>> with data.explain_decode_errors(digits):
         ...     batches = sum(1 for _ in digits.batches("test", 90))
         >>> batches
         4

@@ -1,4 +1,4 @@
-"""What is wrong with a data set before it is trained on: near copies, pictures of one colour, rare classes."""
+"""What is wrong with a data set before it is trained on: near copies, pictures of one color, rare classes."""
 
 import dataclasses
 from typing import Any
@@ -14,15 +14,15 @@ from keras_resnet.tasks.labels import class_counts
 # Pictures are compared at this side.
 SIDE_PX = 32
 # Of 64 bits of the hash; pairs that differ in more are not looked at.
-MOST_BITS = 12
+MAX_BITS = 12
 # Correlation of the grey values of two near copies.
 ALIKE = 0.92
-# Standard deviation of the values of a picture that is all one colour, in [0, 255].
-ONE_COLOUR = 1.0
+# Standard deviation of the values of a picture that is all one color, in [0, 255].
+ONE_COLOR = 1.0
 FEW_EXAMPLES = 10
 ROWS_AT_ONCE = 256
 # Near copies per picture from which the measure says nothing, as of radiographs, which all look alike.
-MOST_COPIES = 3
+MAX_COPIES = 3
 # Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
@@ -64,7 +64,7 @@ class Inspection:
         counts: split -> class -> examples; of a regression split -> "" -> examples.
         shape: of the examples, None where sizes differ.
         few: classes with fewer than 10 training examples.
-        one_colour: names of pictures that are all one colour.
+        one_color: names of pictures that are all one color.
         near_copies: pairs of pictures that look alike, those of different splits first.
         report: what loading the data said: skipped files, exact copies, names that look like groups.
     """
@@ -73,7 +73,7 @@ class Inspection:
     counts: dict[str, dict[str, int]]
     shape: tuple[int | None, ...]
     few: list[str]
-    one_colour: list[str]
+    one_color: list[str]
     near_copies: list[NearCopy]
     report: list[str]
 
@@ -91,7 +91,7 @@ class Inspection:
         across = sum(pair.splits[0] != pair.splits[1] for pair in self.near_copies)
         found = {
             f"classes with fewer than {FEW_EXAMPLES} training examples": self.few,
-            "pictures of one colour": self.one_colour,
+            "pictures of one color": self.one_color,
             f"near copies, {across} of them in two splits": list(map(str, self.near_copies)),
         }
         for title, items in found.items():
@@ -105,7 +105,7 @@ class Inspection:
     def are_all_alike(self) -> str | None:
         """What is said where so many pictures look alike that pairs mean nothing; None elsewhere."""
         examples = sum(sum(counts.values()) for counts in self.counts.values())
-        if len(self.near_copies) <= MOST_COPIES * examples:
+        if len(self.near_copies) <= MAX_COPIES * examples:
             return None
         return (
             f"{len(self.near_copies):,} near copies among {examples:,} pictures: these are too much alike for the "
@@ -121,7 +121,7 @@ def inspect_data(dataset: Dataset) -> Inspection:
     small cuts of one picture. Turned, mirrored and strongly cut ones are not found.
 
     Args:
-        dataset: from `load`, with labels at hand. Near copies and colours are of pictures; signals and volumes are
+        dataset: from `load`, with labels at hand. Near copies and colors are of pictures; signals and volumes are
             counted.
 
     Raises:
@@ -131,10 +131,10 @@ def inspect_data(dataset: Dataset) -> Inspection:
         Zauner 2010, "Implementation and benchmarking of perceptual image hash functions".
     """
     names, splits, labels = _places(dataset)
-    one_colour, near = [], list[NearCopy]()
+    one_color, near = [], list[NearCopy]()
     if len(dataset.image_shape) == 3:
         greys, spreads = _seen(dataset)
-        one_colour = [names[index] for index in np.flatnonzero(spreads < ONE_COLOUR)]
+        one_color = [names[index] for index in np.flatnonzero(spreads < ONE_COLOR)]
         for first, second, alike in near_pairs(greys, spreads):
             pair = (first, second)
             told = tuple(labels[index] for index in pair) if dataset.class_names else ()
@@ -149,7 +149,7 @@ def inspect_data(dataset: Dataset) -> Inspection:
         else:
             counts[split] = {"": dataset.sizes[split]}
     few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
-    return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_colour, near, list(dataset.report))
+    return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_color, near, list(dataset.report))
 
 
 def _places(dataset: Dataset) -> tuple[list[str], list[str], list[str]]:
@@ -199,12 +199,12 @@ def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(greys), np.concatenate(spreads)
 
 
-def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MOST_BITS) -> list[tuple[int, int, float]]:
+def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS) -> list[tuple[int, int, float]]:
     """Returns pairs of pictures that look alike, and how much: the correlation of their grey values.
 
     Args:
         greys: `(pictures, height, width)` in [0, 255].
-        spreads: of the pictures; those of one colour are left out.
+        spreads: of the pictures; those of one color are left out.
         most_bits: in which the hashes of a pair may differ, in [0, 64].
 
     Raises:
@@ -219,7 +219,7 @@ def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MOST_BIT
             "Near copies need ImageHash, which is not installed. It comes with the extra 'inspect'. Run: pip install "
             "'keras-resnet-zoo[inspect]'"
         ) from error
-    kept = np.flatnonzero(spreads >= ONE_COLOUR)
+    kept = np.flatnonzero(spreads >= ONE_COLOR)
     if not len(kept):
         return []
     found = [imagehash.phash(Image.fromarray(grey.clip(0, 255).astype("uint8"))).hash for grey in greys[kept]]

@@ -181,7 +181,7 @@ def with_source(spec: Any, data_dir: str | os.PathLike | None = None) -> Any:
     """Returns a spec with the name of its source, where a path stands alone: "photos/" is "folder:photos/".
 
     Args:
-        spec: as the user gave it; one that has a source, or is no path, is returned as it is.
+        spec: as the user gave it; one that has a source, or is not a path, is returned as it is.
         data_dir: the root of relative paths; None for the working directory.
     """
     if not isinstance(spec, str) or not spec or spec.partition(":")[0] in SOURCES:

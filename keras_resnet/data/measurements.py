@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.array_files import Unfit, check_fits, check_regular
+from keras_resnet.data.array_files import InvalidArrayFile, check_fits, check_regular
 from keras_resnet.errors import MissingPackage
 
 # Of sound, as in Hershey et al. 2017, "CNN Architectures for Large-Scale Audio Classification" (VGGish).
@@ -33,15 +33,15 @@ def read_measurement(path: str | os.PathLike) -> np.ndarray:
 
     Raises:
         MissingPackage: pydicom and nibabel come with the extra "medical", soundfile with "audio".
-        Unfit: the file cannot be read, or holds more than the memory takes.
+        InvalidArrayFile: the file cannot be read, or holds more than the memory takes.
     """
     check_regular(path)
     try:
         return MEASUREMENTS[measurement_kind(path)](path)
-    except (Unfit, MissingPackage):
+    except (InvalidArrayFile, MissingPackage):
         raise
     except Exception as error:  # each library has errors of its own, and damaged files find others
-        raise Unfit(f"it cannot be read ({type(error).__name__}: {error})") from error
+        raise InvalidArrayFile(f"it cannot be read ({type(error).__name__}: {error})") from error
 
 
 def measurement_kind(path: str | os.PathLike) -> str:
@@ -115,7 +115,7 @@ def _slopes_of_frames(found: Any, frames: int) -> np.ndarray | None:
     if not any(slopes):
         return None
     if len(slopes) != frames or not all(slopes):
-        raise Unfit(f"{sum(map(bool, slopes))} of its {frames} frames have a slope and an intercept")
+        raise InvalidArrayFile(f"{sum(map(bool, slopes))} of its {frames} frames have a slope and an intercept")
     return np.array(slopes, "float64")
 
 
@@ -129,12 +129,14 @@ def _nifti(path: str | os.PathLike) -> np.ndarray:
     except ImportError as error:
         raise _missing("nibabel", "medical", path) from error
     image: Any = nibabel.load(path)
-    if image.dataobj.offset > MOST_OFFSET:
-        raise Unfit(f"its values begin at byte {image.dataobj.offset:,}, and {MOST_OFFSET:,} is the most allowed")
+    if image.dataobj.offset > MAX_OFFSET:
+        raise InvalidArrayFile(
+            f"its values begin at byte {image.dataobj.offset:,}, and {MAX_OFFSET:,} is the most allowed"
+        )
     check_fits(int(np.prod(image.shape, dtype="int64")) * 8)
     values = np.asarray(nibabel.as_closest_canonical(image).dataobj, "float32")
     if values.ndim not in (3, 4):
-        raise Unfit(f"it has {values.ndim} axes, and 3 or 4 are allowed")
+        raise InvalidArrayFile(f"it has {values.ndim} axes, and 3 or 4 are allowed")
     return _with_channels(values, values.ndim == 4)
 
 
@@ -145,7 +147,7 @@ def _sound(path: str | os.PathLike) -> np.ndarray:
         raise _missing("soundfile", "audio", path) from error
     header = soundfile.info(os.fspath(path))
     if header.samplerate < 2 * LOWEST_HZ:
-        raise Unfit(
+        raise InvalidArrayFile(
             f"it has {header.samplerate} samples per second, and the spectrogram begins at {LOWEST_HZ:.0f} Hz, which "
             f"takes {2 * LOWEST_HZ:.0f}"
         )
@@ -163,7 +165,7 @@ def log_mel(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         rate_hz: its sampling rate.
 
     Raises:
-        Unfit: it is shorter than a window of 25 ms.
+        InvalidArrayFile: it is shorter than a window of 25 ms.
     """
     import tensorflow as tf
     from scipy.signal import resample_poly
@@ -172,7 +174,7 @@ def log_mel(wave: np.ndarray, rate_hz: int) -> np.ndarray:
         shared = int(np.gcd(rate_hz, SAMPLE_RATE_HZ))
         wave = resample_poly(wave, SAMPLE_RATE_HZ // shared, rate_hz // shared).astype("float32")
     if len(wave) < WINDOW:
-        raise Unfit(f"it lasts {len(wave) / SAMPLE_RATE_HZ:.3f} s, less than a window of 0.025 s")
+        raise InvalidArrayFile(f"it lasts {len(wave) / SAMPLE_RATE_HZ:.3f} s, less than a window of 0.025 s")
     with tf.device("CPU:0"):
         spectrum = tf.abs(tf.signal.stft(wave, WINDOW, HOP, FFT))
         bands = tf.signal.linear_to_mel_weight_matrix(MEL_BANDS, FFT // 2 + 1, SAMPLE_RATE_HZ, LOWEST_HZ, HIGHEST_HZ)
@@ -187,16 +189,18 @@ def _tiff(path: str | os.PathLike) -> np.ndarray:
         pages = getattr(file, "n_frames", 1)
         check_fits(file.width * file.height * pages * 16)
         if file.mode not in TIFF_MODES:
-            raise Unfit(f"its mode is {file.mode!r}, and {', '.join(TIFF_MODES)} are allowed")
+            raise InvalidArrayFile(f"its mode is {file.mode!r}, and {', '.join(TIFF_MODES)} are allowed")
         depths = file.tag_v2.get(BITS_PER_SAMPLE, (8,))  # type: ignore[attr-defined]
         if file.mode == "RGB" and max(depths) > 8:
-            raise Unfit(f"it has {max(depths)} bits per channel in color, of which Pillow keeps 8. Save it as PNG")
+            raise InvalidArrayFile(
+                f"it has {max(depths)} bits per channel in color, of which Pillow keeps 8. Save it as PNG"
+            )
         is_inverted = file.mode.startswith("I;16") and file.tag_v2.get(PHOTOMETRIC) == 0  # type: ignore[attr-defined]
         for number in range(1, pages):
             first = (file.size, file.mode)
             file.seek(number)
             if (file.size, file.mode) != first:
-                raise Unfit(
+                raise InvalidArrayFile(
                     f"its page {number + 1} has {file.width} x {file.height} pixels of mode {file.mode!r}, and the "
                     f"pages before it {first[0][0]} x {first[0][1]} of mode {first[1]!r}; the pages of a volume match"
                 )
@@ -210,7 +214,7 @@ def _tiff(path: str | os.PathLike) -> np.ndarray:
 
 DEFLATED = "1.2.840.10008.1.2.1.99"  # Deflated Explicit VR Little Endian
 CHUNK_BYTES = 2**22
-MOST_OFFSET = 2**26  # bytes of a NIfTI header with its extensions
+MAX_OFFSET = 2**26  # bytes of a NIfTI header with its extensions
 SPECTRUM_BYTES = 32  # for each sample at 16 kHz: the samples, their complex spectrum every 160, and its absolute values
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of TIFF 6.0
 TIFF_MODES = ("L", "RGB", "I;16", "I;16B", "I", "F")

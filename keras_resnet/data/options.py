@@ -15,7 +15,7 @@ from keras_resnet.tasks import TASKS, Task
 BAD_IMAGE_POLICIES = {"error": "error", "skip": "skip"}
 # What a blank or -1 in a column of 0 and 1 means: the label, NaN for an unknown one, None to refuse the table.
 UNCERTAIN: dict[str, float | None] = {"error": None, "negative": 0.0, "positive": 1.0, "ignore": math.nan}
-# More than the largest cameras of 35 mm film's format have; of a photograph of so many, 0.2 GB of bytes are decoded.
+# More than the largest cameras of 35 mm film's format have; of a photograph of that many, 0.2 GB of bytes are decoded.
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30
 # What a column of a table is for.
@@ -106,7 +106,7 @@ def _check_fold(argument: str, value: Any) -> tuple[int, int] | None:
     number, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= number <= count or count < 2:
         raise BadValue(
-            f"{argument}={text!r} is no fold. Allowed is which of how many, as '1/5', of two or more. Correct it."
+            f"{argument}={text!r} is not a fold. Allowed is which of how many, as '1/5', of two or more. Correct it."
         )
     return number, count
 

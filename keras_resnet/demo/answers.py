@@ -43,7 +43,7 @@ class Answers:
             content: of the file.
 
         Raises:
-            ValueError: it is no image or array that can be read, or holds several examples.
+            ValueError: it is not an image or array that can be read, or holds several examples.
         """
         record, model = self.trained.record, self.trained.model
         with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized

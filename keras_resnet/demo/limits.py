@@ -9,18 +9,18 @@ from typing import Any
 HEAD_SECONDS, BODY_SECONDS = 10.0, 60.0
 # Of all bodies in memory together; at most this many are answered at a time.
 BODY_BYTES = 256 * 2**20
-MOST_ANSWERS = 4
+MAX_ANSWERS = 4
 CONNECTIONS = 500
 
 
-def impatient(protocol: type) -> type:
+def with_idle_timeout(protocol: type) -> type:
     """Returns a protocol that closes connections whose next request does not arrive.
 
     Args:
         protocol: of uvicorn, such as `H11Protocol`.
     """
 
-    class Impatient(protocol):
+    class IdleTimeout(protocol):
         """Closes a connection that is silent, or sends byte by byte, before it has asked anything."""
 
         _timer: Any = None
@@ -46,10 +46,10 @@ def impatient(protocol: type) -> type:
             if self.cycle is None or self.cycle.response_complete:
                 self.transport.close()
 
-    return Impatient
+    return IdleTimeout
 
 
-class OwnPage:
+class SameOrigin:
     """Answers 403 to requests that another page sends, as its browser says in `Origin`.
 
     Args:
@@ -77,7 +77,7 @@ class Bodies:
     """Reads the bodies of requests into a bounded amount of memory, so that slow senders do not hold up the others."""
 
     def __init__(self) -> None:
-        self.turn = asyncio.Semaphore(MOST_ANSWERS)
+        self.turn = asyncio.Semaphore(MAX_ANSWERS)
         self._sizes: dict[asyncio.Timeout, int] = {}
         self._last_parts: dict[asyncio.Timeout, float] = {}
 

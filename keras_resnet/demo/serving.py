@@ -8,13 +8,13 @@ from typing import Any
 
 from keras_resnet.arguments import check_int
 from keras_resnet.demo.answers import Answers
-from keras_resnet.demo.limits import CONNECTIONS, Bodies, OwnPage, impatient
+from keras_resnet.demo.limits import CONNECTIONS, Bodies, SameOrigin, with_idle_timeout
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.evaluation import open_trained
 from keras_resnet.report.page import page
 
 HOST, PORT = "127.0.0.1", 8000
-MOST_BYTES = 32 * 2**20  # of an uploaded file
+MAX_BYTES = 32 * 2**20  # of an uploaded file
 PACKAGES = ("starlette", "uvicorn")
 # Nothing from elsewhere is loaded, and no other page may show this one inside itself.
 HEADERS = {
@@ -121,9 +121,9 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
 
         name = request.query_params.get("name", "the file")[:200]
         try:
-            async with bodies.read(request, MOST_BYTES) as content:
+            async with bodies.read(request, MAX_BYTES) as content:
                 if content is None:
-                    return refused(f"The file has more than {MOST_BYTES // 2**20} MiB. Make the picture smaller.", 413)
+                    return refused(f"The file has more than {MAX_BYTES // 2**20} MiB. Make the picture smaller.", 413)
                 async with bodies.turn:  # the answer too: a picture takes more memory than its file
                     answer, status = await run_in_threadpool(answered, name, content)
         except TimeoutError:
@@ -138,7 +138,7 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
             return {"error": str(error)}, 400
 
     # A page elsewhere that calls itself by another name for this address gets no answer.
-    known = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(OwnPage)]
+    known = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(SameOrigin)]
     return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=known)
 
 
@@ -184,7 +184,7 @@ def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
             served,
             log_level="warning",
             limit_concurrency=CONNECTIONS,
-            http=impatient(H11Protocol),
+            http=with_idle_timeout(H11Protocol),
             timeout_graceful_shutdown=1,  # the first Ctrl-C ends it, whoever is connected
         )
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_resnet.distribution.peers import Peers, announce_open_server, find_peers
-from keras_resnet.distribution.waiting import naming_late
+from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue, UserError
 
 T = TypeVar("T")
@@ -236,7 +236,7 @@ class Group:
         return tf.function(total, autograph=False, reduce_retracing=True)
 
     @contextlib.contextmanager
-    def naming_lost(self, place: Callable[[], str]) -> Iterator[None]:
+    def translate_peer_errors(self, place: Callable[[], str]) -> Iterator[None]:
         """Raises `PeerLost` for an error of TensorFlow or JAX in the block that another process is the reason of.
 
         Args:
@@ -289,7 +289,7 @@ def join() -> Group:
         except RuntimeError as error:
             raise too_late(error) from error
     try:
-        with naming_late(peers.addresses, peers.index):
+        with report_late_peers(peers.addresses, peers.index):
             return Group(peers, tf.distribute.MultiWorkerMirroredStrategy())
     except RuntimeError as error:  # collective operations must be set up before the first computation
         raise too_late(error) from error

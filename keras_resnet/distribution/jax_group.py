@@ -13,13 +13,13 @@ import numpy as np
 from keras_resnet.distribution.exit_message import exit_message
 from keras_resnet.distribution.group import LOST, Group, could_not_begin, too_late
 from keras_resnet.distribution.peers import find_peers
-from keras_resnet.distribution.waiting import naming_late
+from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue
 
 # JAX ends a process that has not heard of the others for so long.
 HEARTBEAT_SECONDS = 10
 # TensorFlow waits without end, and names who is late meanwhile.
-MOST_WAITING_SECONDS = 7 * 24 * 3600
+MAX_WAITING_SECONDS = 7 * 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class JaxGroup(Group):
         return self.gather(values[None]).sum(axis=0, dtype=values.dtype)
 
     @contextlib.contextmanager
-    def naming_lost(self, place: Callable[[], str]) -> Iterator[None]:
+    def translate_peer_errors(self, place: Callable[[], str]) -> Iterator[None]:
         """Raises `PeerLost` for an error of JAX in the block, and leaves a message where JAX ends this process.
 
         Args:
@@ -67,7 +67,7 @@ class JaxGroup(Group):
                 if len(self._places) == 1:  # one program says it for this process, whatever is inside
                     who = f"Process {self.index + 1} of {self.count}"
                     stack.enter_context(exit_message(who, lambda: self._places[-1]()))
-                stack.enter_context(super().naming_lost(place))
+                stack.enter_context(super().translate_peer_errors(place))
                 yield
         finally:
             self._places.pop()
@@ -109,12 +109,12 @@ def join_jax() -> JaxGroup | None:
         if not peers.is_first:  # the first one looks who is there, and JAX listens in that one alone
             listening = socket.create_server(("", int(peers.addresses[peers.index].rpartition(":")[2])))
         try:
-            with naming_late(peers.addresses, peers.index), listening:
+            with report_late_peers(peers.addresses, peers.index), listening:
                 jax.distributed.initialize(
                     peers.addresses[0],
                     peers.count,
                     peers.index,
-                    initialization_timeout=MOST_WAITING_SECONDS,
+                    initialization_timeout=MAX_WAITING_SECONDS,
                     heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
                 )
         except RuntimeError as error:

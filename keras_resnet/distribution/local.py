@@ -16,7 +16,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.standard_error import CHATTER
 
 LAST_LINES = 20
-# With -P, what lies in the folder of the user is no module of ours.
+# With -P, what lies in the folder of the user is not a module of ours.
 COMMAND = (sys.executable, "-P", "-m", "keras_resnet")
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 # What a scheduler sends to the process that it started; Ctrl-C reaches all processes of a terminal by itself.

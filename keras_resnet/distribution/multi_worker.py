@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_resnet.distribution.peers import announce_open_server, find_peers
-from keras_resnet.distribution.waiting import naming_late
+from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue
 
 # On these two processes were seen to give the losses and weights of one; on others the way round may not fit.
@@ -56,7 +56,7 @@ def multi_worker(addresses: Sequence[str] | None = None, index: int | None = Non
         implementation=tf.distribute.experimental.CommunicationImplementation.AUTO
     )
     try:
-        with naming_late(peers.addresses, peers.index):
+        with report_late_peers(peers.addresses, peers.index):
             return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except RuntimeError as error:  # collective operations must be set up before the first computation
         raise BadValue(

@@ -12,7 +12,7 @@ from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
 
 # Slurm gives no ports. A job takes its own, so that two jobs on a node do not meet.
-FIRST_PORT, PORTS, MOST_TASKS = 20_000, 300, 64
+FIRST_PORT, PORTS, MAX_TASKS = 20_000, 300, 64
 _ADDRESS = re.compile(r"[^\s:/]+:(\d{1,5})|\[[0-9a-fA-F:.]+\]:(\d{1,5})")
 
 
@@ -100,7 +100,7 @@ def find_peers(addresses: Sequence[str] | None = None, index: int | None = None)
     if addresses is not None:
         if isinstance(addresses, str) or not all(isinstance(address, str) for address in addresses):
             raise BadType(
-                f"addresses={addresses!r} is no list of strings. Allowed are such as 'host:2222'. Pass a list."
+                f"addresses={addresses!r} is not a list of strings. Allowed are such as 'host:2222'. Pass a list."
             )
         if index is None:
             raise BadValue("addresses were given without index. Allowed is the place of this process in them. Pass it.")
@@ -165,7 +165,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Peers:
             f"The variables of Slurm cannot be read ({type(error).__name__}: {error}). Allowed is a step of srun. "
             "Start with srun, or pass addresses and index."
         ) from error
-    port = FIRST_PORT + job % PORTS * MOST_TASKS
+    port = FIRST_PORT + job % PORTS * MAX_TASKS
     addresses = [f"{node}:{port + task}" for node, count in zip(nodes, tasks, strict=True) for task in range(count)]
     return _checked(addresses, index, "SLURM_STEP_NODELIST", f"Slurm's job {job}")
 

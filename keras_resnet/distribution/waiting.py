@@ -20,7 +20,7 @@ _ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.5
 
 
 @contextlib.contextmanager
-def naming_late(addresses: Sequence[str], index: int) -> Iterator[None]:
+def report_late_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
     """Names on standard error the processes that do not listen yet, after 10 s and each minute from then on.
 
     Inside the block Ctrl-C ends this process at once: TensorFlow would keep Python from seeing it.

@@ -91,7 +91,7 @@ def temperature_of(
 
     Args:
         logits: `(examples, classes)`.
-        labels: integers `(examples,)`; of several labels an example rows of 0 and 1, of which every answer
+        labels: integers `(examples,)`; of multi-label targets rows of 0 and 1, of which every answer
             counts.
         prior_stddev: standard deviation of a normal prior, around 0, of the logarithm of the temperature, which holds a
             temperature of few examples near 1; None for no prior.
@@ -133,7 +133,7 @@ def temperature_of(
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray, activation: str) -> np.ndarray:
-    """Returns the cross-entropy of each example; of several labels an example the sum over the classes."""
+    """Returns the cross-entropy of each example; of multi-label targets the sum over the classes."""
     if labels.ndim == 2:
         return multilabel.label_losses(logits, labels).sum(axis=1)
     return scores.losses(scores_of(logits, activation), labels)
@@ -222,7 +222,7 @@ def calibrate(
     check_not_trained_on(run_or_model, dataset)
     logits, labels, activation = _predicted(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
-        raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as calibrated.keras. Name it so.")
+        raise BadValue(f"out={os.fspath(out)!r} is not a .keras file. Allowed is such as calibrated.keras. Name it so.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)

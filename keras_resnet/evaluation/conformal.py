@@ -96,8 +96,8 @@ def prediction_sets(
             `sets.json` into the folder of a run, and nothing for a model.
 
     Raises:
-        TypeError, ValueError: an argument is not what is allowed, it is no classifier of one class an example, or the
-            split has too few examples for that coverage.
+        TypeError, ValueError: an argument is not what is allowed, it is not a classifier of one class per example, or
+            the split has too few examples for that coverage.
     """
     check_fraction("coverage", coverage, zero_included=False)
     trained = open_classifier(run_or_model)
@@ -111,7 +111,7 @@ def prediction_sets(
     check_not_trained_on(run_or_model, dataset)
     found = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
-        raise BadValue(f"out={os.fspath(out)!r} is no .keras file. Allowed is such as sets.keras. Name it so.")
+        raise BadValue(f"out={os.fspath(out)!r} is not a .keras file. Allowed is such as sets.keras. Name it so.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)

@@ -13,7 +13,7 @@ from keras_resnet.tasks.multilabel import is_known, thresholds_for
 from keras_resnet.tasks.scores import counts_of
 
 RESAMPLES = 1000
-# Weights of so many resamples are held at a time, about 64 MB.
+# Weights of that many resamples are held at a time, about 64 MB.
 WEIGHTS_AT_ONCE = 8_000_000
 PERCENT = (2.5, 97.5)
 
@@ -36,13 +36,13 @@ def detailed_scores(
     for the figures of that class.
 
     Args:
-        probabilities: `(examples, classes)`, rows that sum to 1; of several labels an example each by itself in [0, 1].
-        labels: integers `(examples,)`; of several labels an example rows of 0 and 1.
+        probabilities: `(examples, classes)`, rows that sum to 1; of multi-label targets each by itself in [0, 1].
+        labels: integers `(examples,)`; of multi-label targets rows of 0 and 1.
         class_names: one per class.
         groups: of the examples; None for each by itself.
         resamples: how many, >= 1.
         seed: of the draws, >= 0.
-        thresholds: of several labels an example, the probability from which on it has each class; empty for 0.5.
+        thresholds: of multi-label targets, the probability from which on it has each class; empty for 0.5.
         weights: how much each example counts, >= 0, in every figure; None for all alike. They are drawn alike.
 
     Returns:
@@ -52,7 +52,7 @@ def detailed_scores(
         `quadratic_kappa` and `mean_distance` (which say something where classes are grades in their order),
         `matthews`, `brier` (mean squared error of the probabilities, summed over classes); and `per_class`, one dict
         per class with `name`, `support`, `roc_auc`, `average_precision`, `sensitivity`, `specificity`, None where the
-        class is absent. Of several labels an example `roc_auc`, `average_precision`, `f1` and their `_micro` forms,
+        class is absent. Of multi-label targets `roc_auc`, `average_precision`, `f1` and their `_micro` forms,
         `accuracy` (right answers), `exact_match` (examples whose every answer is right) and `brier`. Figures of
         scikit-learn's definitions.
 
@@ -182,7 +182,7 @@ class _Figures:
 
 
 class _LabelFigures:
-    """Every figure of several labels an example, for weights of the examples, `(resamples,)` or `(resamples, classes)`.
+    """Every figure of multi-label targets, for weights of the examples, `(resamples,)` or `(resamples, classes)`.
 
     Args:
         probabilities: `(examples, classes)`.

@@ -22,7 +22,7 @@ class LabelIssue:
 
     Attributes:
         path: of the example, or its place.
-        label: that it has; of several labels an example the answer for one class, as "crack: no".
+        label: that it has; of multi-label targets the answer for one class, as "crack: no".
         guess: the class that it more probably is of.
         quality: the probability of its label, by a model that had not seen it; the lower, the more doubtful.
         is_issue: whether confident learning counts it as wrong.
@@ -46,7 +46,7 @@ class LabelIssue:
 def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     """Returns the examples of a cross-validation, those whose label is most doubtful first.
 
-    Of several labels an example each class is a question of its own, of yes or no: there is an issue for each example
+    Of multi-label targets each class is a question of its own, of yes or no: there is an issue for each example
     and class.
 
     They are ranked by the probability of their label ("self-confidence"). `is_issue` is confident learning's: another
@@ -121,7 +121,7 @@ def agreement(issues: Sequence[LabelIssue]) -> str:
 def _of_answers(
     paths: Sequence[str], names: Sequence[str], truth: np.ndarray, probabilities: np.ndarray, known: np.ndarray
 ) -> list[LabelIssue]:
-    """Returns an issue for every example and class, of several labels an example."""
+    """Returns an issue for every example and class, of multi-label targets."""
     found = []
     for place, name in enumerate(names):
         rows = np.flatnonzero(known[:, place])

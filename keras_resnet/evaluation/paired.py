@@ -40,7 +40,7 @@ def paired_difference(
         seed: of the draws, >= 0.
 
     Returns:
-        `split`; `examples`; for each figure `NAME` (of a classifier `accuracy` and `loss`, of several labels an example
+        `split`; `examples`; for each figure `NAME` (of a classifier `accuracy` and `loss`, of multi-label targets
         the share of right answers and the loss, of a regression `mae` and `mse`) `NAME`, a pair, `NAME_difference`, the
         second minus the first, and `NAME_difference_interval`, of 95 %; `differs`, whether 0 lies outside of the
         interval of the first figure; for a classifier `only_first_right`, `only_second_right` and `mcnemar_p`, the

@@ -1,4 +1,4 @@
-"""How good frozen features are: neighbours, and a linear classifier."""
+"""How good frozen features are: neighbors, and a linear classifier."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ BATCH_SIZE = 256
 
 
 def probe(
-    run_or_model: Any, data: Any = None, *, data_dir: Any = None, neighbours: int = 20, seed: int = 0
+    run_or_model: Any, data: Any = None, *, data_dir: Any = None, neighbors: int = 20, seed: int = 0
 ) -> dict[str, Any]:
     """Judges the pooled features of a network: can other classes be told apart with them, without training it?
 
     Features are taken once, for the training and the test split. Two classifiers of scikit-learn are fitted on those of
-    the training split: neighbours by cosine similarity, weighted by it, and logistic regression on standardised
+    the training split: neighbors by cosine similarity, weighted by it, and logistic regression on standardised
     features.
 
     Args:
@@ -30,7 +30,7 @@ def probe(
             its classes need not be those of the data.
         data: a spec or a loaded dataset; None for the data of the run.
         data_dir: where TFDS finds its prepared data sets.
-        neighbours: how many vote; at most the number of training examples.
+        neighbors: how many vote; at most the number of training examples.
         seed: of the solver.
 
     Returns:
@@ -40,10 +40,10 @@ def probe(
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed, or the data has no classes or no test split, or of
-            several labels an example none that some examples have and others lack.
+            multi-label targets none that some examples have and others lack.
 
     Source:
-        Neighbours: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 3.4.
+        Neighbors: Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 3.4.
         Logistic regression: Kornblith et al. 2019, "Do Better ImageNet Models Transfer Better?", section 3.
     """
     from sklearn.linear_model import LogisticRegression
@@ -51,13 +51,13 @@ def probe(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    check_int("neighbours", neighbours)
+    check_int("neighbors", neighbors)
     trained = open_features(run_or_model)
     dataset = _any_classes(trained, data, data_dir)
     network = _features(trained.model)
     (train, labels), (test, truth) = (_take(network, trained, dataset, split) for split in ("train", "test"))
     near = KNeighborsClassifier(
-        min(neighbours, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
+        min(neighbors, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     told = {"features": train.shape[1], "train_examples": len(train), "test_examples": len(test)}

@@ -22,15 +22,15 @@ BATCH_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """A way to spoil a picture.
+    """A way to corrupt a picture.
 
     Attributes:
-        spoil: from pixels `(height, width, channels)` in [0, 1], a constant and a generator to such pixels.
+        corrupt: from pixels `(height, width, channels)` in [0, 1], a constant and a generator to such pixels.
         small: the constant of each severity for small pictures, as in CIFAR-10-C.
         large: the same for larger ones, as in ImageNet-C.
     """
 
-    spoil: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
+    corrupt: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
     small: tuple[Any, ...]
     large: tuple[Any, ...]
 
@@ -141,7 +141,7 @@ def corrupt(images: Any, name: str, severity: int, seed: int = 0) -> np.ndarray:
         float32 of the same shape, in [0, 255].
 
     Raises:
-        ValueError: the name is unknown, the severity out of its range, or the images are no pictures.
+        ValueError: the name is unknown, the severity out of its range, or the images are not pictures.
 
     Source:
         Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
@@ -164,8 +164,8 @@ def corrupt(images: Any, name: str, severity: int, seed: int = 0) -> np.ndarray:
         )
     constants = row.small if max(images.shape[1:3]) <= LARGEST_OF_SMALL_PX else row.large
     rng = np.random.default_rng([seed, severity, zlib.crc32(name.encode())])
-    spoilt = [row.spoil(image / 255, constants[severity - 1], rng) for image in images]
-    return (np.clip(np.stack(spoilt), 0, 1) * 255).astype("float32")
+    corrupted = [row.corrupt(image / 255, constants[severity - 1], rng) for image in images]
+    return (np.clip(np.stack(corrupted), 0, 1) * 255).astype("float32")
 
 
 def robustness(
@@ -195,7 +195,7 @@ def robustness(
         `report` finds it.
 
     Raises:
-        TypeError, ValueError: an argument is not what is allowed, or the data are no pictures with classes.
+        TypeError, ValueError: an argument is not what is allowed, or the data are not pictures with classes.
     """
     check_int("limit", limit)
     trained = open_classifier(run_or_model)

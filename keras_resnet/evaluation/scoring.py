@@ -54,7 +54,7 @@ def evaluate(
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
         than 5 classes), `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For
-        several labels an example those of `tasks.multilabel.score`. For a
+        multi-label targets those of `tasks.multilabel.score`. For a
         regression `examples`, `mse`, `mae` and `r2`.
 
     Raises:

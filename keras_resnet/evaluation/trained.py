@@ -166,7 +166,7 @@ def average_models(
     path = None if out is None else pathlib.Path(out).expanduser()
     if path is not None:
         if path.suffix != ".keras":
-            raise BadValue(f"out={os.fspath(path)!r} is no .keras file. Allowed is such as mean.keras. Name it so.")
+            raise BadValue(f"out={os.fspath(path)!r} is not a .keras file. Allowed is such as mean.keras. Name it so.")
         files.check_parent(path)
         files.check_replaceable(path)
     if not runs_or_models:
@@ -330,7 +330,7 @@ def match_labels(trained: Trained, dataset: datasets.Dataset, labels: np.ndarray
     Args:
         trained: a classifier.
         dataset: whose labels they are, and which fits it.
-        labels: of any number type; of several labels an example a row of 0 and 1 each.
+        labels: of any number type; of multi-label targets a row of 0 and 1 each.
     """
     names = trained.record.class_names
     if not names or names == tuple(dataset.class_names):

@@ -125,7 +125,7 @@ def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
         stage: a key of `map_layers`.
 
     Raises:
-        ValueError: the layers behind the stage are no chain.
+        ValueError: the layers behind the stage are not a chain.
     """
     name = map_layers(model)[stage]
     middle = _output_of(model, model.get_layer(name))

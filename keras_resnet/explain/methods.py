@@ -207,7 +207,7 @@ METHODS: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray, str], np.ndarr
 
 
 def resize_maps(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
-    """Returns `(batch, *space)` maps, linearly between the centres of their cells, one axis after the other.
+    """Returns `(batch, *space)` maps, linearly between the centers of their cells, one axis after the other.
 
     Args:
         maps: `(batch, ...)` with as many axes.

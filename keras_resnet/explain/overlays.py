@@ -1,4 +1,4 @@
-"""Maps laid over what they explain, as PNG: pictures, signals as coloured lines, volumes as slices."""
+"""Maps laid over what they explain, as PNG: pictures, signals as colored lines, volumes as slices."""
 
 import os
 import pathlib
@@ -167,7 +167,7 @@ def explain_files(
         The paths of the PNG files.
 
     Raises:
-        TypeError, ValueError: a path holds no model, or a file is no image.
+        TypeError, ValueError: a path holds no model, or a file is not an image.
     """
     # Reading files takes TensorFlow; maps of arrays do not.
     from keras_resnet.evaluation import open_trained

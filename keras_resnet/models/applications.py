@@ -56,7 +56,7 @@ def decode_predictions(
         of ImageNet, else the number of the class.
 
     Raises:
-        ValueError: the predictions are not those of so many classes.
+        ValueError: the predictions are not those of that many classes.
 
     Example:
         >>> import numpy as np

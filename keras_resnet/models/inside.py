@@ -73,7 +73,7 @@ def activations(model: keras.Model, names: Sequence[str]) -> keras.Model:
         A functional `keras.Model`.
 
     Raises:
-        TypeError: `model` is no functional model, or `names` is no sequence of strings.
+        TypeError: `model` is not a functional model, or `names` is not a sequence of strings.
         ValueError: a name is unknown.
 
     Example:

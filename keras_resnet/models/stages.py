@@ -45,7 +45,7 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
         A functional `keras.Model`; training it trains the layers of `model`.
 
     Raises:
-        TypeError: `model` is no Keras model, or `stages` is no sequence of names.
+        TypeError: `model` is no Keras model, or `stages` is not a sequence of names.
         ValueError: a stage is unknown, named twice or out of order.
 
     Example:

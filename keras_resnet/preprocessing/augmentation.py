@@ -276,7 +276,7 @@ class Draws(keras.random.SeedGenerator):
     would race for.
     """
 
-    # Odd multipliers near 2**32 times the golden ratio and similar irrationals, as in Weyl sequences: neighbouring
+    # Odd multipliers near 2**32 times the golden ratio and similar irrationals, as in Weyl sequences: neighboring
     # seeds and steps, and the draws of one step, land far apart. PyTorch's generator sees only the sum of the pair.
     _MULTIPLIERS = np.array([0x9E3779B1, 0x85EBCA77], "uint32").view("int32")
     _STRIDES = np.array([0xC2B2AE3D, 0x27D4EB2F], "uint32")

@@ -73,7 +73,7 @@ def affine(images: Any, amounts: Any) -> Any:
 
 
 def _rows(values: Any, width: int) -> Any:
-    """Returns one value a picture and channel, `(batch, channels)`, as a row of so many pixels.
+    """Returns one value per picture and channel, `(batch, channels)`, as a row of that many pixels.
 
     TensorFlow adds it to whole rows in a quarter of the time that it takes to add it to each pixel.
     """

@@ -49,12 +49,12 @@ class Mixing:
 
         Args:
             images: `(batch, *space, channels)`.
-            labels: integers `(batch,)`, or rows of 0 and 1 `(batch, classes)` for several labels an example.
+            labels: integers `(batch,)`, or rows of 0 and 1 `(batch, classes)` for multi-label targets.
             seed: two integers.
         """
         draws = Draws(seed)
         images = keras.ops.cast(images, "float32")
-        if len(labels.shape) == 2 and labels.shape[-1] == self.classes:  # several labels an example
+        if len(labels.shape) == 2 and labels.shape[-1] == self.classes:  # multi-label targets
             rows = keras.ops.cast(labels, "float32")
         else:
             rows = keras.ops.one_hot(keras.ops.cast(labels, "int32"), self.classes, dtype="float32")

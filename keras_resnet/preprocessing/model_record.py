@@ -134,7 +134,7 @@ def describe_outputs(
         activation: "softmax" or "sigmoid", which turns logits into probabilities; None for that of the model, and for
             logits "softmax" (one output: "sigmoid").
         units: of a regression's outputs, one per output.
-        thresholds: of several labels an example, the probability from which on it has each class; empty for 0.5.
+        thresholds: of multi-label targets, the probability from which on it has each class; empty for 0.5.
 
     Raises:
         TypeError, ValueError: the model has no such layer, or its outputs are not those described.

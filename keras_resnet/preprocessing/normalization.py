@@ -102,7 +102,7 @@ class InputNormalization(keras.layers.Layer):
             self.std = self._std = _per_channel("std", std)
             if min(self._std) <= 0:
                 raise BadValue(
-                    f"std={std!r} holds a value that is not positive. Allowed are values > 0, one a channel. "
+                    f"std={std!r} holds a value that is not positive. Allowed are values > 0, one per channel. "
                     "Use 1 for a channel that never varies."
                 )
             if len(self._mean) != len(self._std):

@@ -220,7 +220,7 @@ class Policy(RandomTransform):
         return self.draw_for(shape[0], (shape[1], shape[2]), draws)
 
     def draw_for(self, count: Any, size: tuple[int, int], draws: Any) -> Any:
-        """Returns the draws for so many pictures of `(height, width)`."""
+        """Returns the draws for that many pictures of `(height, width)`."""
         raise NotImplementedError
 
     def change(self, examples: Any, drawn: Any) -> Any:

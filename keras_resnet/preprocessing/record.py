@@ -38,7 +38,7 @@ class InputRecord:
             is not known.
         activation: what turns logits into probabilities, "softmax" or "sigmoid", whether or not the model ends in it;
             None for a regression, or if it is not known.
-        thresholds: of several labels an example, the probability in (0, 1) from which on it has the class, one per
+        thresholds: of multi-label targets, the probability in (0, 1) from which on it has the class, one per
             class; empty for 0.5.
         coverage: share of new examples whose class is in the set that is predicted, in (0, 1), as conformal prediction
             promises it; None where no sets are predicted.
@@ -154,7 +154,7 @@ class InputRecord:
         return images if (black, white) == BYTES else images * ((white - black) / BYTES[1]) + black
 
     def names_for(self, classes: int) -> tuple[str, ...]:
-        """Returns the class names, or the indices of so many classes if they have no names."""
+        """Returns the class names, or the indices of that many classes if they have no names."""
         return self.class_names or tuple(str(index) for index in range(classes))
 
     def to_dict(self) -> dict[str, Any]:
@@ -213,13 +213,13 @@ def as_record(value: Any) -> InputRecord | None:
         return value
     if not isinstance(value, Mapping) or not set(value) <= set(STORED):
         raise BadType(
-            f"record={value!r} is no record. Allowed are an InputRecord and a dict of {', '.join(STORED)}. Pass one."
+            f"record={value!r} is not a record. Allowed are an InputRecord and a dict of {', '.join(STORED)}. Pass one."
         )
     return InputRecord(**{**EARLIER, **value})
 
 
 def order_of(channels: int | None, num_axes: int = 2) -> str:
-    """Returns the usual order of so many channels.
+    """Returns the usual order of that many channels.
 
     Args:
         channels: how many; None if that is not known.

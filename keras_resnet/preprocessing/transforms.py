@@ -71,7 +71,7 @@ class RandomTransform(keras.layers.Layer):
 
 
 def column(values: Any, rank: int) -> Any:
-    """Returns `(batch,)` as `(batch, 1, ..., 1)` of so many axes."""
+    """Returns `(batch,)` as `(batch, 1, ..., 1)` of that many axes."""
     return keras.ops.reshape(values, (-1, *(1,) * (rank - 1)))
 
 
@@ -99,7 +99,7 @@ class FlipAxis(RankAgnostic):
         axis: of space, counted from 0; -1 for the last: the width of pictures and volumes, the time of signals.
         seed: int, or None for a random one.
         data_format: "channels_last", "channels_first", or None for Keras's default.
-        **kwargs: of `AnyRank`.
+        **kwargs: of `RankAgnostic`.
     """
 
     def __init__(self, axis: int = -1, seed: int | None = None, data_format: str | None = None, **kwargs: Any) -> None:
@@ -137,7 +137,7 @@ class Shift(RankAgnostic):
     Args:
         steps: the furthest shift, in samples, pixels or voxels, >= 1.
         seed: int, or None for a random one.
-        **kwargs: of `AnyRank`.
+        **kwargs: of `RankAgnostic`.
     """
 
     def __init__(self, steps: int, seed: int | None = None, **kwargs: Any) -> None:
@@ -175,7 +175,7 @@ class QuarterTurns(RankAgnostic):
     Args:
         axes: of space, counted from 0, two that differ; (0, 1) is the plane of a picture.
         seed: int, or None for a random one.
-        **kwargs: of `AnyRank`.
+        **kwargs: of `RankAgnostic`.
     """
 
     def __init__(self, axes: tuple[int, int] = (0, 1), seed: int | None = None, **kwargs: Any) -> None:
@@ -223,7 +223,7 @@ class Noise(RankAgnostic):
     Args:
         stddev: of the noise, in the units of the examples, > 0.
         seed: int, or None for a random one.
-        **kwargs: of `AnyRank`.
+        **kwargs: of `RankAgnostic`.
     """
 
     def __init__(self, stddev: float, seed: int | None = None, **kwargs: Any) -> None:
@@ -250,7 +250,7 @@ class Gain(RankAgnostic):
     Args:
         amount: furthest change of the factor from 1, in (0, 1): 0.2 draws from [0.8, 1.2].
         seed: int, or None for a random one.
-        **kwargs: of `AnyRank`.
+        **kwargs: of `RankAgnostic`.
     """
 
     def __init__(self, amount: float, seed: int | None = None, **kwargs: Any) -> None:

@@ -156,7 +156,7 @@ def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share that was counted in so many examples.
+    """Returns the 95 % interval of a share that was counted in that many examples.
 
     Args:
         share: of the examples, in [0, 1].

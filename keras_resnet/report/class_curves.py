@@ -9,9 +9,9 @@ from keras_resnet.report.page import escape, table
 from keras_resnet.tasks.curves import Points, points_of
 from keras_resnet.tasks.multilabel import THRESHOLD, is_known, thresholds_for
 
-# Beyond so many classes lines cannot be told apart; those of the lowest areas are drawn.
-MOST_LINES = 6
-MOST_POINTS = 200
+# Beyond that many classes lines cannot be told apart; those of the lowest areas are drawn.
+MAX_LINES = 6
+MAX_POINTS = 200
 STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -27,7 +27,7 @@ def class_curves(
     Args:
         probabilities: `(examples, classes)`.
         labels: integers `(examples,)`, of which each class is drawn against the rest, of two classes the second; or
-            rows of 0 and 1 for several labels an example.
+            rows of 0 and 1 for multi-label targets.
         class_names: one per class.
         thresholds: of the operating points, one per class; empty for 0.5.
         weights: how much each example counts; None for all alike.
@@ -49,7 +49,7 @@ def class_curves(
     }
     areas = {index: _area(found) for index, found in points.items()}
     cuts = thresholds_for(thresholds, len(class_names))
-    drawn = sorted(shown, key=areas.__getitem__)[:MOST_LINES]
+    drawn = sorted(shown, key=areas.__getitem__)[:MAX_LINES]
     said = "" if len(drawn) == len(shown) else f" Of {len(shown)} classes the {len(drawn)} of the smallest areas."
     common = f"The dot is where it stands: at {_told(thresholds)}.{said}"
     at = {index: points[index].at(cuts[index]) for index in drawn}
@@ -106,7 +106,7 @@ def _precision_line(points: Points) -> list[tuple[float, float]]:
 
 def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Returns so few points that a page stays small, the last one among them."""
-    step = -(-len(line) // MOST_POINTS)
+    step = -(-len(line) // MAX_POINTS)
     return line[::step] if (len(line) - 1) % step == 0 else [*line[::step], line[-1]]
 
 

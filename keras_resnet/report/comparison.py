@@ -26,7 +26,7 @@ class Comparison:
     Attributes:
         names: of the runs, the last parts of their paths that tell them apart.
         runs: in the order given.
-        rows: one a run: name, the figures of the test split, model, epochs, minutes, parameters, status and data.
+        rows: one per run: name, the figures of the test split, model, epochs, minutes, parameters, status and data.
         differing: field of the recipe -> its value in each run, where they are not all the same.
     """
 

@@ -32,7 +32,7 @@ def write_inspection(found: Inspection, dataset: Dataset, out: str | os.PathLike
     """
     path = page_path(out)
     pairs = found.near_copies[:SHOWN_PAIRS]
-    names = {name for pair in pairs for name in pair.names} | set(found.one_colour[:SHOWN_PICTURES])
+    names = {name for pair in pairs for name in pair.names} | set(found.one_color[:SHOWN_PICTURES])
     pictures = _pictures_of(dataset, names)
     across = sum(pair.splits[0] != pair.splits[1] for pair in found.near_copies)
     few = ", ".join(map(escape, found.few)) or "none"
@@ -41,7 +41,7 @@ def write_inspection(found: Inspection, dataset: Dataset, out: str | os.PathLike
         ("Examples", _counts(found)),
         ("Classes with few training examples", f"<p>{few}</p>"),
         (f"Near copies: {len(found.near_copies)}, {across} of them in two splits", alike + _pairs(found, pictures)),
-        (f"Pictures of one colour: {len(found.one_colour)}", _single(found.one_colour, pictures)),
+        (f"Pictures of one color: {len(found.one_color)}", _single(found.one_color, pictures)),
         ("What loading the data said", f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in found.report)}</ul>"),
     ]
     shape = " x ".join("?" if size is None else str(size) for size in found.shape)
@@ -119,12 +119,12 @@ def _single(names: Sequence[str], pictures: dict[str, np.ndarray]) -> str:
 def _doubtful(issue: LabelIssue, pictures: dict[str, np.ndarray]) -> str:
     if issue.path not in pictures:
         return ""
-    told = f"{issue.path}: labelled {issue.label} ({issue.quality:.1%}), more probably {issue.guess}"
+    told = f"{issue.path}: labeled {issue.label} ({issue.quality:.1%}), more probably {issue.guess}"
     return f"<figure>{embed_picture(pictures[issue.path], told)}<figcaption>{escape(told)}</figcaption></figure>"
 
 
 def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
-    """Returns the pictures of these names as uint8 in three colours, small; nothing for signals and volumes."""
+    """Returns the pictures of these names as uint8 in three colors, small; nothing for signals and volumes."""
     if len(dataset.image_shape) != 3 or not names:
         return {}
     low, high = dataset.pixel_range or (0.0, 255.0)

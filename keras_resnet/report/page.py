@@ -156,7 +156,7 @@ def table(
         winners: `(row, column)` of the cells that are marked as the best.
     """
 
-    def labelled(column: int) -> str:
+    def labeled(column: int) -> str:
         return f' data-label="{escape(head[column])}"' if stacked else ""
 
     rows = list(rows)
@@ -168,7 +168,7 @@ def table(
     for index, (attributes, values) in enumerate(rows):
         filled = "".join(
             f'<td class="{_kind(value)}{" winner" * ((index, column) in winners)}" data-value="{escape(value)}"'
-            f"{labelled(column)}>{number(value)}</td>"
+            f"{labeled(column)}>{number(value)}</td>"
             for column, value in enumerate(values)
         )
         lines.append(f"<tr {attributes}>{filled}</tr>")

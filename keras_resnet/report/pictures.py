@@ -32,10 +32,10 @@ def shown_mistakes(run: Run, mistakes: Sequence[Mistake]) -> str:
 
 def _show(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
     told = (
-        f"{escape(mistake.name)}: {escape(mistake.guess)} with {mistake.confidence:.1%}; labelled "
+        f"{escape(mistake.name)}: {escape(mistake.guess)} with {mistake.confidence:.1%}; labeled "
         f"{escape(mistake.label)} ({mistake.probability:.1%})"
     )
-    alternative = f"{mistake.name}, labelled {mistake.label}, taken for {mistake.guess}"
+    alternative = f"{mistake.name}, labeled {mistake.label}, taken for {mistake.guess}"
     if heat.ndim == 2:
         image = as_rgb(mistake.image, run.record)
         plain = blend(image, np.zeros_like(heat))

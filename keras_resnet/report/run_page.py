@@ -19,8 +19,8 @@ from keras_resnet.training import Recipe, Run, compare_recipes, list_recipes
 from keras_resnet.training.scoring import outputs_and_labels
 
 MISTAKES = 12
-MOST_CONFUSION_CLASSES = 40
-MOST_PAIRS = 20
+MAX_CONFUSION_CLASSES = 40
+MAX_PAIRS = 20
 Section = tuple[str, str]
 
 
@@ -74,7 +74,7 @@ class Scored:
 
     @functools.cached_property
     def predicted(self) -> Predictions:
-        """The predictions of a classifier of one class an example."""
+        """The predictions of a classifier of one class per example."""
         return predictions_from(self.trained, self.run.dataset, self.split, self.outputs, self.labels)
 
 
@@ -142,12 +142,12 @@ def _is_the_loss(history: Mapping[str, list[float]], name: str) -> bool:
 def _confusion(scored: Scored) -> str:
     names, counts = scored.run.about.class_names, np.asarray(scored.figures["confusion"])
     wrong = [(int(counts[i, j]), i, j) for i, j in zip(*np.nonzero(counts), strict=True) if i != j]
-    pairs = sorted(wrong, key=lambda row: -row[0])[:MOST_PAIRS]
+    pairs = sorted(wrong, key=lambda row: -row[0])[:MAX_PAIRS]
     listed = table(
         ["examples", "true", "predicted", "share of the true class"],
         [("", [count, names[i], names[j], count / int(counts[i].sum())]) for count, i, j in pairs],
     )
-    if len(names) > MOST_CONFUSION_CLASSES:
+    if len(names) > MAX_CONFUSION_CLASSES:
         return f"<p>The {len(pairs)} most frequent confusions of {len(names)} classes.</p>{listed}"
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     lines = [f'<tr><th scope="col">true \\ predicted</th>{head}</tr>']
@@ -266,7 +266,7 @@ def _data(run: Run) -> str:
     noticed = "".join(f"<li>{escape(line)}</li>" for line in about.report)
     labels = run.dataset.split("train").labels
     counted = ""
-    if labels is not None and about.class_names and len(about.class_names) <= MOST_CONFUSION_CLASSES:
+    if labels is not None and about.class_names and len(about.class_names) <= MAX_CONFUSION_CLASSES:
         counts = class_counts(np.asarray(labels), len(about.class_names))
         rows = [
             (name, count / max(counts.max(), 1), f"{count:,}")

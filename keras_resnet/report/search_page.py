@@ -128,7 +128,7 @@ def _curves(found: Search) -> str:
         if len(points) == 1:
             points.append((points[0][0] + 3, points[0][1]))
         lines.append(_polyline(found, trial, points))
-    return figure(HEIGHT, axes + "".join(lines), "One line a trial, the winner in green.", "curves")
+    return figure(HEIGHT, axes + "".join(lines), "One line per trial, the winner in green.", "curves")
 
 
 def _best_last(found: Search, trials: list[Trial]) -> list[Trial]:
@@ -171,9 +171,7 @@ def _parallel(found: Search) -> str:
             f'<text transform="translate({x:.1f} {height - 34 + 14 * (column % 2):.1f})" text-anchor="middle">'
             f"{escape(name.rpartition('.')[2] if name.rpartition('.')[2] != 'name' else name.partition('.')[0])}</text>"
         )
-    note = (
-        "One line a trial through the values it tried to its score on the right, past dimensions that were not active."
-    )
+    note = "One line per trial through the values it tried to its score on the right, past inactive dimensions."
     return figure(height, "".join(parts), note, "parallel", width=PARALLEL_WIDTH)
 
 

@@ -74,7 +74,7 @@ def check_targets(targets: Any, *, where: str = "targets") -> np.ndarray:
         array = array.astype("float32")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    # One number an example, or several: the product of the empty shape is 1, and -1 would not do for no examples.
+    # One number per example, or several: the product of the empty shape is 1, and -1 would not do for no examples.
     rows = array.reshape(len(array), math.prod(array.shape[1:]))
     outside = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(outside):
@@ -100,7 +100,7 @@ def check_many(labels: Any, num_classes: int | None = None, *, where: str = "lab
     if array.ndim != 2 or num_classes not in (None, array.shape[1]):
         wanted = "classes" if num_classes is None else num_classes
         raise BadValue(
-            f"{where} has shape {array.shape}. Allowed for several labels an example is (examples, {wanted}), a column "
+            f"{where} has shape {array.shape}. Allowed for multi-label targets is (examples, {wanted}), a column "
             "of 0 and 1 for each class. Encode the labels so."
         )
     broken = np.flatnonzero(~((array == 0) | (array == 1)).all(axis=1))

@@ -1,4 +1,4 @@
-"""Several labels an example: each class is a question of its own, with a threshold of its own."""
+"""Multi-label targets: each class is a question of its own, with a threshold of its own."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ def thresholds_for(thresholds: Any, classes: int) -> np.ndarray:
 def score(
     logits: Any, labels: Any, class_names: Sequence[str], thresholds: Any = (), weights: Any = None
 ) -> dict[str, Any]:
-    """Scores a model of several labels an example.
+    """Scores a model of multi-label targets.
 
     Args:
         logits: `(examples, classes)`.

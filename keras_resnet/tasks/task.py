@@ -134,7 +134,7 @@ REGRESSION = Task(
 )
 MULTILABEL = Task(
     name="multilabel",
-    labels="several labels an example",
+    labels="multi-label targets",
     has_classes=True,
     activations=("sigmoid",),
     check_labels=check_many,

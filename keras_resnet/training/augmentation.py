@@ -28,7 +28,7 @@ class Augment(fields.Section):
     """Random changes of training examples, in this order: pixels or steps, degrees, and fractions.
 
     `policy` is for pictures. `mixup` and `cutmix` are the parameters of their Beta distributions, 0 for none; where
-    both are positive, batches have one or the other. `repeats` puts so many differently changed copies of an example
+    both are positive, batches have one or the other. `repeats` puts that many differently changed copies of an example
     into a batch, so that an epoch sees fewer examples. `augment_on="device"` makes the changes inside the training
     step, on the accelerator, and "host" in the pipeline before it; batches are the same. `policy_std` is the standard
     deviation of the strength of RandAugment from operation to operation: 0 in the paper, 0.05 in timm's recipes.

@@ -15,7 +15,7 @@ class WeightAverage(keras.callbacks.Callback):
 
     The moving means and variances of batch norms belong to the weights that made them: averaged weights with the last
     raw statistics score far below either. So they are averaged alike, as timm and torchvision do; the averages that
-    Keras's optimizers keep leave them out. A step that accumulates gradients, or that a loss scale skips, is no step
+    Keras's optimizers keep leave them out. A step that accumulates gradients, or that a loss scale skips, is not a step
     here. The decay of step n is at most (1 + n) / (10 + n), so that first weights are soon forgotten.
 
     When training ends the averages take the place of the weights.

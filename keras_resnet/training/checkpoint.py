@@ -25,7 +25,7 @@ class Progress:
         waited: epochs since then.
         stopped: no better one came for as long as the recipe waits.
         halted: whoever follows the run asked it to stop; it can go on.
-        rows: one an epoch, as in history.csv.
+        rows: one per epoch, as in history.csv.
         batches: of the epoch after these, that were trained and saved too.
         seconds: that those batches took.
         steps: training batches that this process has run; not saved.

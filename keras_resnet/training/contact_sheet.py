@@ -60,7 +60,7 @@ def preview(
     setup = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     plan = setup.recipe.replace({"augment.augment_on": "host"})
     count = min(count, plan.train.batch_size)
-    with datasets.naming_bad_files(setup.dataset):
+    with datasets.explain_decode_errors(setup.dataset):
         shown, labels = _first_examples(setup.for_recipe(plan), count)
         bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))
         plain, _ = _first_examples(setup.for_recipe(bare), count)

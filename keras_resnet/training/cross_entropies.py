@@ -157,7 +157,7 @@ class Focal(CrossEntropy):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class OrdinalCrossEntropy(CrossEntropy):
-    """Cross-entropy for classes that are grades: the target of a class has shares of its neighbours too.
+    """Cross-entropy for classes that are grades: the target of a class has shares of its neighbors too.
 
     The share of a class at distance d, in grades, falls as exp(-decay * d**2), so that a guess costs the more, the
     farther it is from the label. The order is that of the classes' numbers.
@@ -311,7 +311,7 @@ class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
     Args:
         from_logits: whether the model ends in logits.
         kind: "softmax", one class of several; "sigmoid", each class a question of its own; "binary", two classes and
-            one output; "multilabel", several labels an example. The latter three are means over the classes.
+            one output; "multilabel", multi-label targets. The latter three are means over the classes.
         name: of the metric.
         dtype: of its sums.
     """

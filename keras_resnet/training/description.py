@@ -210,7 +210,7 @@ class RunFile:
         optimizer_steps: that were taken.
         skipped_steps: whose 16-bit gradients overflowed.
         metrics: split -> its scores.
-        history: a row an epoch, name -> value.
+        history: a row per epoch, name -> value.
     """
 
     about: Description
@@ -237,7 +237,7 @@ class RunFile:
             ValueError: a field is missing, or holds what a training does not write.
         """
         if not isinstance(values, dict):
-            raise BadValue("it is no table.")
+            raise BadValue("it is not a table.")
         missing = [name for name in NEEDED if name not in values]
         if missing:
             raise BadValue(f"it lacks {', '.join(missing)}.")

@@ -12,7 +12,7 @@ from keras_resnet.training.checkpoint import Progress
 # Keras's LossScaleOptimizer starts at 2**15 and halves at every overflow without a floor; 50 in a row are no accident.
 SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
 # How often a run goes back, and by what its learning rate is multiplied each time.
-MOST_SETBACKS, RATE_FACTOR = 3, 0.5
+MAX_SETBACKS, RATE_FACTOR = 3, 0.5
 
 
 class TrainingDiverged(BadValue):

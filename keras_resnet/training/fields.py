@@ -198,7 +198,7 @@ def make(section: type, values: Any) -> Any:
     """Returns a section from the table of a TOML file.
 
     Raises:
-        TypeError: `values` is no table.
+        TypeError: `values` is not a table.
         ValueError: a key is unknown; the message names the closest.
     """
     title = section.title  # type: ignore[attr-defined]

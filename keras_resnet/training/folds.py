@@ -25,7 +25,7 @@ from keras_resnet.training.scoring import outputs_and_labels
 from keras_resnet.training.trainer import fit
 
 FOLDS_FILE, MEAN_MODEL, PREDICTIONS = "folds.json", "mean.keras", "out_of_fold.csv"
-MOST_FOLDS = 100
+MAX_FOLDS = 100
 UNKNOWN = "?"  # before a class in the cell of several labels, where it is not known whether the example has it
 
 
@@ -157,13 +157,13 @@ def cross_validate(
         verbose: as for `fit`.
 
     Raises:
-        TypeError, ValueError: as `fit`; or the data cannot be dealt into so many folds.
+        TypeError, ValueError: as `fit`; or the data cannot be dealt into that many folds.
         Interrupted: on Ctrl-C; with `resume` it goes on.
     """
-    check_int("folds", folds, minimum=2, maximum=MOST_FOLDS)
+    check_int("folds", folds, minimum=2, maximum=MAX_FOLDS)
     check_path("out", out)
     if data is not None and not isinstance(data, str):
-        raise BadType(f"data={data!r} is no spec. Folds are dealt as data are loaded. Pass one as 'folder:photos'.")
+        raise BadType(f"data={data!r} is not a spec. Folds are dealt as data are loaded. Pass one as 'folder:photos'.")
     if "data.fold" in (overrides or {}):
         raise BadValue("data.fold was given for a cross-validation, which sets it. Leave it out.")
     folder = pathlib.Path(out).expanduser()
@@ -195,7 +195,7 @@ def cross_validate(
         parts += [(examples.name_of(index), number) for index in range(len(examples))]
         last = run
         keras.backend.clear_session()
-    # Of several labels an example each model has thresholds of its own.
+    # Of multi-label targets each model has thresholds of its own.
     rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
     counts = None if weights_of[0] is None else np.concatenate(weights_of)
     truth = np.concatenate(labels)
@@ -216,7 +216,7 @@ def cross_validate(
 def _write_predictions(
     path: pathlib.Path, parts: list[tuple[str, int]], labels: np.ndarray, outputs: np.ndarray, run: Run
 ) -> None:
-    """Writes a line an example: its name, its fold, its label, and what the model that had not seen it says."""
+    """Writes a line per example: its name, its fold, its label, and what the model that had not seen it says."""
     names = run.dataset.class_names
     task = TASKS[run.record.task or run.dataset.task]
     values = outputs if task.probabilities is None else task.probabilities(outputs)

@@ -62,15 +62,15 @@ class Data(fields.Section):
     takes that of the source. `columns` names those of a table, as "path=image,label=diagnosis,group=patient";
     `group_pattern` is a regular expression that finds the group of a path, which no split divides; "auto" for usual
     names, and no groups.
-    `fold`, as "2/5", makes one of so many parts of the training split the test split, `validation_fold` the validation
-    split.
+    `fold`, as "2/5", makes one of that many parts of the training split the test split, `validation_fold` the
+    validation split.
     `validation_fraction`, `test_fraction`, `split_seed`, `on_bad_image`, `max_skipped_fraction`, `max_pixels`,
     `in_memory_limit` (bytes), `apply_exif` and `uncertain` are those of `data.load`; a run trained on a loaded dataset
     has that one's. `pixel_range` is the values of black and of white in an array of pictures: "0..255", "0..1",
     "-1..1", or "other" for what is in none of these; "auto" looks at the training split.
     `balance="weights"` counts examples of rare classes more, so that all classes count alike; "sampling" draws them
     more often, with replacement. "sqrt_weights" and "sqrt_sampling" go half the way, by the square roots of the counts.
-    Of several labels an example weights make yes and no count alike for each class, and sampling goes by the rarest
+    Of multi-label targets weights make yes and no count alike for each class, and sampling goes by the rarest
     one.
     `progressive_from` is the side of the first epoch's training images, as a fraction of the whole side; it grows until
     the fraction `progressive_until` of the epochs is over (Tan and Le 2021, EfficientNetV2, section 4). 1 for images of
@@ -218,7 +218,7 @@ class Data(fields.Section):
         return datasets.sizing(self.record_for(dataset), dataset.image_shape)
 
     def unit_warning(self, dataset: datasets.Dataset) -> list[str]:
-        """Returns a warning where values that are no pixels would be divided by 255.
+        """Returns a warning where values that are not pixels would be divided by 255.
 
         Args:
             dataset: whose first training examples are looked at.
@@ -290,7 +290,7 @@ class Data(fields.Section):
         return dataset.class_weights(WEIGHTINGS[self.balance])
 
     def label_weights(self, dataset: datasets.Dataset) -> LabelWeights | None:
-        """Returns weights of yes and of no for each class of several labels an example; None where all count alike.
+        """Returns weights of yes and of no for each class of multi-label targets; None where all count alike.
 
         Args:
             dataset: whose training split is counted.

@@ -24,7 +24,7 @@ class Interrupted(KeyboardInterrupt):
         self.status = status
 
 
-class StopAsked:
+class StopRequest:
     """Whether a signal asked to stop."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class StopAsked:
 
 
 @contextmanager
-def stop_after_batch(is_running: Callable[[Any], bool] = lambda frame: True) -> Iterator[StopAsked]:
+def stop_after_batch(is_running: Callable[[Any], bool] = lambda frame: True) -> Iterator[StopRequest]:
     """Yields an object that says whether a signal came; the second one has its usual effect.
 
     Handlers that a program has set itself stay in place, and so do all outside of the main thread: Python allows none.
@@ -50,7 +50,7 @@ def stop_after_batch(is_running: Callable[[Any], bool] = lambda frame: True) -> 
     Args:
         is_running: whether the training goes on in a frame that a signal struck; if not, it has its usual effect.
     """
-    asked = StopAsked()
+    asked = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return

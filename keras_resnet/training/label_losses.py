@@ -1,4 +1,4 @@
-"""Losses and metrics of several labels an example: rows of 0 and 1, or of shares where labels are mixed or smoothed."""
+"""Losses and metrics of multi-label targets: rows of 0 and 1, or of shares where labels are mixed or smoothed."""
 
 from collections.abc import Sequence
 from typing import Any

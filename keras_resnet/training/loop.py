@@ -22,9 +22,9 @@ from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
 from keras_resnet.training.callbacks import Report, SameFolder, recording_callbacks, save_model, write_history
 from keras_resnet.training.checkpoint import Progress, read_newest, restore
 from keras_resnet.training.description import COMPLETE, RUNNING, STOPPED, RunFile, differences, with_defaults
-from keras_resnet.training.divergence import MOST_SETBACKS, TrainingDiverged, rate_factor_of, setback_of
+from keras_resnet.training.divergence import MAX_SETBACKS, TrainingDiverged, rate_factor_of, setback_of
 from keras_resnet.training.folder import EPOCHS, write_description
-from keras_resnet.training.interruption import INTERRUPTED, Interrupted, StopAsked, stop_after_batch
+from keras_resnet.training.interruption import INTERRUPTED, Interrupted, StopRequest, stop_after_batch
 from keras_resnet.training.network import build_metrics
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.repair import rebuild_best
@@ -64,7 +64,7 @@ class TrainingLoop:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         self.progress = Progress()
         try:
-            with nullcontext() if self.group is None else self.group.naming_lost(self._place):
+            with nullcontext() if self.group is None else self.group.translate_peer_errors(self._place):
                 return self._run(extra, report, verbose)
         except Exception as error:
             if not is_exhausted(error):
@@ -121,7 +121,7 @@ class TrainingLoop:
     def _go_back(self, error: TrainingDiverged) -> None:
         """Makes the network anew and lowers its rate, where the recipe says so and it was not done too often."""
         setbacks = self.about.setbacks
-        if self.about.recipe.train.on_divergence != "back" or len(setbacks) >= MOST_SETBACKS:
+        if self.about.recipe.train.on_divergence != "back" or len(setbacks) >= MAX_SETBACKS:
             raise error
         setback = setback_of(error, setbacks)
         self.about = dataclasses.replace(self.about, setbacks=(*setbacks, setback))
@@ -129,7 +129,7 @@ class TrainingLoop:
         write_description(self.folder, RunFile(self.about, RUNNING))
         warnings.warn(
             f"{error.what} at optimizer step {error.step}. The run goes back to its last state, with its learning "
-            f"rates times {setback['rate_factor']:g} ({len(setbacks) + 1} of at most {MOST_SETBACKS} times).",
+            f"rates times {setback['rate_factor']:g} ({len(setbacks) + 1} of at most {MAX_SETBACKS} times).",
             stacklevel=4,
         )
         keras.utils.set_random_seed(self.about.recipe.train.seed)
@@ -169,7 +169,7 @@ class TrainingLoop:
         )
 
     def _fit(
-        self, asked: StopAsked, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any
+        self, asked: StopRequest, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any
     ) -> None:
         """Calls Keras's `fit` for what is left of the epochs."""
         recipe, progress = self.about.recipe, self.progress
@@ -255,7 +255,7 @@ class TrainingLoop:
             files.write_atomically(self.folder / "best.keras", lambda path: save_model(self.network, path))
 
     def _optimizer_steps(self, batches: int) -> int:
-        """Returns how many optimizer steps so many batches make; a model with a step of its own may say."""
+        """Returns how many optimizer steps that many batches make; a model with a step of its own may say."""
         counted = getattr(self.network, "optimizer_steps", None)
         made = batches if counted is None else int(counted(batches))
         return made // self.about.recipe.optimizer.accumulation

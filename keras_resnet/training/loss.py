@@ -36,8 +36,8 @@ class LabelFacts:
     Attributes:
         targets: the scale of a regression's targets, in whose units the loss is; None for theirs.
         class_shares: the share of each class among the labels, which `logit_adjustment` takes; None for no adjustment.
-        label_weights: of several labels an example, weights of yes and of no for each class; None for 1.
-        num_classes: of several labels an example; 0 for other tasks.
+        label_weights: of multi-label targets, weights of yes and of no for each class; None for 1.
+        num_classes: of multi-label targets; 0 for other tasks.
         are_weighted: whether examples have weights, by which they count in the metrics too.
     """
 
@@ -180,7 +180,7 @@ class Loss(fields.Section):
     """What is minimized; it says what the run is for.
 
     "mean_squared_error" and "huber" make it a regression, "multilabel_cross_entropy", "multilabel_focal" and
-    "asymmetric" one of several labels an example; the others are for one class of several, of which "ordinal" is for
+    "asymmetric" one of multi-label targets; the others are for one class of several, of which "ordinal" is for
     grades, in the order of their names, with a `decay` by their distance. `logit_adjustment` t adds t
     times the logarithm of each class's share of the training labels to its logit while training, so that rare classes
     are not passed over (Menon et al. 2021; 1 is their choice, 0 none). `gamma_positive`, `gamma_negative` and `margin`
@@ -262,7 +262,7 @@ class Loss(fields.Section):
         return (built if facts.targets is None else ScaledLoss(built, *facts.targets, name=built.name)), metrics
 
     def outputs(self, spec: str, num_outputs: int, class_names: Sequence[str] = ()) -> int:
-        """Returns the outputs of a network for data with so many classes, or regression targets.
+        """Returns the outputs of a network for data with that many classes, or regression targets.
 
         Raises:
             ValueError: the loss does not fit their number, or numbers that are grades are in another order.

@@ -61,7 +61,7 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
             f"views={views!r} was given for examples of shape {shape}. Allowed are square pictures. Use 'flip'."
         )
     image = keras.Input(shape, name="image")
-    # Of sigmoids each is an answer by itself: the one of two classes, or those of several labels an example.
+    # Of sigmoids each is an answer by itself: the one of two classes, or those of multi-label targets.
     is_single = members[0].output_shape[-1] == 1 or record.task == MULTILABEL.name
     networks = [_under_a_name_of_its_own(member, f"member_{n}") for n, member in enumerate(members, start=1)]
     views_of = VIEWS[views](image)

@@ -253,7 +253,7 @@ def build_metrics(network: keras.Model, batches: Any, outputs: int) -> None:
 def fit_segments(
     stages: Sequence[tuple[int, Any]], start_epoch: int, start_batch: int, last: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yields the epoch that ends each call of Keras's `fit`, and its size: one a stage, one for a rest of an epoch.
+    """Yields the epoch that ends each call of Keras's `fit`, and its size: one per stage, one for a rest of an epoch.
 
     Args:
         stages: the epoch that ends each stage, and its size.

@@ -11,7 +11,7 @@ from keras_resnet.figures import draw_leads, readable
 from keras_resnet.files import PNG_METADATA, write_atomically
 
 TRAINING, VALIDATION = "#1f5fa8", "#d1701f"
-MOST_ANNOTATED_CLASSES, MOST_NAMED_CLASSES = 20, 50
+MAX_ANNOTATED_CLASSES, MAX_NAMED_CLASSES = 20, 50
 
 
 def draw_or_warn(path: pathlib.Path, draw: Callable[[pathlib.Path], object]) -> None:
@@ -31,7 +31,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
     """Draws loss, accuracy or mean absolute error, and learning rate over the epochs.
 
     Args:
-        rows: one an epoch, as in history.csv.
+        rows: one per epoch, as in history.csv.
         path: of the PNG.
     """
     panels = [("loss", "loss", "Loss as minimized")]
@@ -81,12 +81,12 @@ def _draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: pathli
     axes.set_title(title, fontsize=10, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    if classes <= MOST_NAMED_CLASSES:
+    if classes <= MAX_NAMED_CLASSES:
         longest = max(map(len, class_names))
         # Names are text as it stands: "$" begins no formula.
         axes.set_xticks(range(classes), class_names, rotation=90 if longest > 3 else 0, parse_math=False)
         axes.set_yticks(range(classes), class_names, parse_math=False)
-    if classes <= MOST_ANNOTATED_CLASSES:
+    if classes <= MAX_ANNOTATED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             color = "white" if share[row, column] > 0.55 else "black"
             axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color, fontsize=8)
@@ -138,7 +138,7 @@ def draw_examples(
     Args:
         plain: `(examples, *space, channels)`.
         changed: the same.
-        titles: one an example.
+        titles: one per example.
         columns: examples in a row.
         path: of the PNG.
     """

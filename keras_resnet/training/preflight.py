@@ -7,7 +7,7 @@ import keras
 
 from keras_resnet import models
 from keras_resnet.errors import BadValue
-from keras_resnet.memory import SHARE, available_bytes, free_address_space, in_words
+from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space
 from keras_resnet.training.setup import Setup
 
 FLOAT_BYTES = 4
@@ -59,10 +59,10 @@ def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> Non
     addresses = free_address_space()
     if addresses is not None and needed + RESERVED_ADDRESSES > addresses:
         raise BadValue(
-            f"A limit of the address space leaves {in_words(max(addresses, 0))}. This training needs "
-            f"{in_words(needed + RESERVED_ADDRESSES)} and more, most of it reserved by TensorFlow and hardly used, and "
-            "TensorFlow ends by a signal where it gets less. Raise the limit (`ulimit -v unlimited`); to limit memory "
-            "itself, use a container or a control group."
+            f"A limit of the address space leaves {format_bytes(max(addresses, 0))}. This training needs "
+            f"{format_bytes(needed + RESERVED_ADDRESSES)} and more, most of it reserved by TensorFlow and hardly "
+            "used, and TensorFlow ends by a signal where it gets less. Raise the limit (`ulimit -v unlimited`); to "
+            "limit memory itself, use a container or a control group."
         )
     if needed <= SHARE * free:
         return
@@ -73,8 +73,8 @@ def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> Non
         else "Lower model.width or data.image_size, or take a smaller model."
     )
     raise BadValue(
-        f"A step on {batch_size} examples of {'x'.join(map(str, shape))} needs {in_words(needed)} of memory and more, "
-        f"and {in_words(free)} are free. {lower}"
+        f"A step on {batch_size} examples of {'x'.join(map(str, shape))} needs {format_bytes(needed)} of memory and "
+        f"more, and {format_bytes(free)} are free. {lower}"
     )
 
 

@@ -108,7 +108,7 @@ def lr_find(
     # The size of the first images, where they grow.
     arguments = setup.fit_args(end_epoch=1, size=setup.stages[0][1]) | {"steps_per_epoch": steps}
     del arguments["validation_data"]
-    with datasets.naming_bad_files(setup.dataset), any_size(network):
+    with datasets.explain_decode_errors(setup.dataset), any_size(network):
         network.fit(**arguments, callbacks=[watch], verbose=0)
     rates = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(len(watch.losses))]
     return _write(folder, rates, watch.losses, watch.smoothed)

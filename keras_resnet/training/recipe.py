@@ -72,7 +72,7 @@ class Recipe:
         """Checks the name and the types of the sections."""
         if not isinstance(self.name, str) or not self.name or set(self.name) & set("/\\\0"):
             raise BadValue(
-                f"name={self.name!r} is no name of a recipe. Allowed is a string without slashes. Name it like a file."
+                f"name={self.name!r} is not a name of a recipe. Allowed is a string without slashes. Name it so."
             )
         for title, section in TABLES.items():
             if not isinstance(getattr(self, title), section):
@@ -180,7 +180,7 @@ class Recipe:
         Args:
             steps_per_epoch: batches per epoch; with `train.epochs` it sets the length of the schedule.
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
-            class_names: of the data, which metrics that `train.monitor` names need; of several labels an example the
+            class_names: of the data, which metrics that `train.monitor` names need; of multi-label targets the
                 area under ROC.
             facts: what the loss is told of the training labels; None for nothing.
             learning_rate: a number or a schedule in place of the recipe's.

@@ -19,7 +19,7 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.training.checkpoint import Progress, read_newest, restore
 from keras_resnet.training.description import differences
 from keras_resnet.training.folder import locked
-from keras_resnet.training.interruption import Interrupted, StopAsked, stop_after_batch
+from keras_resnet.training.interruption import Interrupted, StopRequest, stop_after_batch
 from keras_resnet.training.saving import Interval, SaveState
 
 # What each folder of this process is held by: a fit that ended in an error has no `on_train_end`.
@@ -143,7 +143,7 @@ class Resume(keras.callbacks.Callback):
             held.close()
             raise
 
-    def _begin(self, asked: StopAsked) -> None:
+    def _begin(self, asked: StopRequest) -> None:
         """Puts the newest state into the model."""
         model = self.model
         files.remove_unfinished(self.folder, ("epoch-*",))

@@ -14,11 +14,11 @@ import numpy as np
 from keras_resnet.distribution import Group
 from keras_resnet.errors import BadValue
 from keras_resnet.training.checkpoint import Progress, state_variables
-from keras_resnet.training.interruption import StopAsked
+from keras_resnet.training.interruption import StopRequest
 from keras_resnet.training.state_file import Values, copy_values, name_of, newest_first, write_state
 
-# Processes that train together agree about so often on whether to save or to stop, and after so many batches at most.
-AGREE_SECONDS, MOST_BATCHES = 0.5, 1000
+# Processes that train together agree about so often on whether to save or to stop, and after that many batches at most.
+AGREE_SECONDS, MAX_BATCHES = 0.5, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Interval:
     """How often a state is saved inside an epoch.
 
     Attributes:
-        steps: every so many; None for a time.
-        seconds: every so many; None for steps. Neither: at the end of epochs alone.
+        steps: every that many; None for a time.
+        seconds: every that many; None for steps. Neither: at the end of epochs alone.
         share: of the time that saving may take, which lengthens an interval in seconds; None for any.
     """
 
@@ -52,9 +52,9 @@ class Interval:
         matched = re.fullmatch(r"([1-9]\d{0,8})([smh]?)", text, re.ASCII)
         if matched is None:
             raise BadValue(
-                f"train.save_every={text!r} is no interval. Allowed are 'auto' (a minute, or longer where saving would "
-                "take more than 2 % of the time), 'epoch', a number of steps such as '500', and a time such as '30s', "
-                "'5m' or '2h'. Give one of these."
+                f"train.save_every={text!r} is not an interval. Allowed are 'auto' (a minute, or longer where saving "
+                "would take more than 2 % of the time), 'epoch', a number of steps such as '500', and a time such as "
+                "'30s', '5m' or '2h'. Give one of these."
             )
         number, unit = int(matched[1]), matched[2]
         return cls(steps=number) if not unit else cls(seconds=number * {"s": 1.0, "m": 60.0, "h": 3600.0}[unit])
@@ -87,7 +87,7 @@ class SaveState(keras.callbacks.Callback):
         identity: dict[str, Any],
         further: Sequence[Any] = (),
         interval: Interval | None = None,
-        asked: StopAsked | None = None,
+        asked: StopRequest | None = None,
         metrics: Sequence[np.ndarray] = (),
         kept: int = 2,
         further_state: Callable[[], dict[str, Any]] = dict,
@@ -100,7 +100,7 @@ class SaveState(keras.callbacks.Callback):
         self.progress = progress
         self.identity = identity
         self.interval = Interval() if interval is None else interval
-        self.asked = StopAsked() if asked is None else asked
+        self.asked = StopRequest() if asked is None else asked
         self.metrics = metrics
         self.kept = kept
         self.further_state = further_state
@@ -193,7 +193,7 @@ class SaveState(keras.callbacks.Callback):
         """Returns what the first process finds due, and whether any of them had a signal."""
         now = time.perf_counter()
         step = (now - self._agreed) / self._pause
-        pause = max(1, min(MOST_BATCHES, int(AGREE_SECONDS / max(step, 1e-6))))
+        pause = max(1, min(MAX_BATCHES, int(AGREE_SECONDS / max(step, 1e-6))))
         agreed, is_due, self._pause = group.agree(self.asked.signal, is_due, pause)
         self._left, self._agreed = self._pause, now
         if agreed is not None:  # else one that came meanwhile is told the others the next time

@@ -27,7 +27,7 @@ def score(
 
     Args:
         model: takes images as the dataset has them; a classifier may end in logits or in probabilities.
-        dataset: labelled for the task of the model.
+        dataset: labeled for the task of the model.
         split: "train", "validation" or "test".
         record: of the model; images are cut and resized, and outputs read by it.
         batch_size: examples at a time.
@@ -48,7 +48,7 @@ def score(
 def choose_thresholds(
     model: keras.Model, dataset: Dataset, record: InputRecord, batch_size: int, group: Group | None = None
 ) -> tuple[float, ...]:
-    """Returns the threshold of each class of several labels an example, by which F1 is highest on the validation split.
+    """Returns the threshold of each class of multi-label targets, by which F1 is highest on the validation split.
 
     Args:
         model: as for `score`.

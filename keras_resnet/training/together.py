@@ -47,7 +47,7 @@ def training_together(kind: str, is_planned: bool) -> Iterator[Group | None]:
     """
     group = None if is_planned else _group_for(kind)
     if group is not None and group.count > 1:
-        with group.naming_lost(lambda: "before the first step"), group.training():
+        with group.translate_peer_errors(lambda: "before the first step"), group.training():
             yield group
         return
     devices = devices_for(kind)

@@ -144,7 +144,10 @@ def fit(
         if folder is None:
             name = partial(new_folder, setup.recipe, setup.model)
             folder = name() if group is None else pathlib.Path(group.from_first(lambda: os.fspath(name())))
-        with working_folder(group, partial(_held, folder, resume)) as place, datasets.naming_bad_files(setup.dataset):
+        with (
+            working_folder(group, partial(_held, folder, resume)) as place,
+            datasets.explain_decode_errors(setup.dataset),
+        ):
             named = place if group is None or group.is_first else folder
             training = TrainingLoop(place, setup, network, tuple(score), extended, setbacks, model_class, named)
             return training.run(callbacks, report, verbose)

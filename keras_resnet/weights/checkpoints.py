@@ -28,7 +28,7 @@ STORAGES = {
 # Under which training scripts keep the weights: timm, torchvision's references, PyTorch's own examples, Lightning.
 # Averaged weights come first, as timm loads them.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict")
-MOST_BYTES_OF_PICKLE = 64 * 2**20
+MAX_BYTES_OF_PICKLE = 64 * 2**20
 
 
 class _Refused(Exception):
@@ -92,7 +92,7 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
         pickles = [name for name in sizes if name.endswith("data.pkl") and name.count("/") <= 1]
         if len(pickles) != 1 or any(entry.compress_type != zipfile.ZIP_STORED for entry in sizes.values()):
             raise BadValue(f"{where} is not an archive as torch.save writes. Allowed is such a file. Save it again.")
-        if sizes[pickles[0]].file_size > MOST_BYTES_OF_PICKLE:
+        if sizes[pickles[0]].file_size > MAX_BYTES_OF_PICKLE:
             raise BadValue(f"{where} holds a pickle of {sizes[pickles[0]].file_size} bytes. Weights need far less.")
         root = pickles[0].removesuffix("data.pkl")
         try:

@@ -25,7 +25,7 @@ ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
 # The types of safetensors that weights come in; bfloat16 is widened to float32, which holds it exactly.
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 # Far more than the largest network has: about 150 bytes for a tensor in a header of safetensors.
-MOST_TENSORS, MOST_HEADER_BYTES = 100_000, 16 * 2**20
+MAX_TENSORS, MAX_HEADER_BYTES = 100_000, 16 * 2**20
 
 
 LOGGER = logging.getLogger(__name__)
@@ -128,9 +128,9 @@ def _check_duplicates(path: pathlib.Path) -> None:
     """Raises ValueError if a name stands twice in the header, of which readers would take either."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(MOST_HEADER_BYTES, path.stat().st_size):
+        if length > min(MAX_HEADER_BYTES, path.stat().st_size):
             raise BadValue(
-                f"weights={os.fspath(path)!r} has a header of {length} bytes. Allowed are {MOST_HEADER_BYTES} at most, "
+                f"weights={os.fspath(path)!r} has a header of {length} bytes. Allowed are {MAX_HEADER_BYTES} at most, "
                 "and no more than the file has. It is damaged."
             )
         text = file.read(length)
@@ -182,7 +182,7 @@ def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == features:
         network[HEAD] = others.popitem()[1]
     if others:
-        LOGGER.warning("%s: layers that are no part of a ResNet are left out: %s.", path, ", ".join(sorted(others)))
+        LOGGER.warning("%s: layers that are not part of a ResNet are left out: %s.", path, ", ".join(sorted(others)))
     variables = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 2: ("kernel", "bias"), 1: ("kernel",)}
     found = {
         f"{layer}/{variable}": place
@@ -210,9 +210,9 @@ def _datasets(path: pathlib.Path, root: Any) -> list[str]:
     def visit(group: Any, depth: int) -> None:
         # Hard links let a file of some kilobytes hold more paths than a computer can walk.
         place = h5py.h5o.get_info(group.id).addr
-        if place in seen or len(found) > MOST_TENSORS:
+        if place in seen or len(found) > MAX_TENSORS:
             raise BadValue(
-                f"weights={os.fspath(path)!r} holds the group {group.name!r} twice, or more than {MOST_TENSORS} "
+                f"weights={os.fspath(path)!r} holds the group {group.name!r} twice, or more than {MAX_TENSORS} "
                 "tensors. Such a file is refused."
             )
         seen.add(place)

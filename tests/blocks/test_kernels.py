@@ -270,7 +270,7 @@ def test_second_derivatives_of_a_batch_norm_are_right():
     harness.fill(layer)
     gamma, beta = (tf.cast(weight.value, "float64") for weight in (layer.gamma, layer.beta))
 
-    # Keras's own layer is no reference: tf.nn.moments stops a gradient that the second derivative needs.
+    # Keras's own layer is not a reference: tf.nn.moments stops a gradient that the second derivative needs.
     def spelt_out(images):
         mean = tf.reduce_mean(images, [0, 1, 2])
         variance = tf.reduce_mean((images - mean) ** 2, [0, 1, 2])

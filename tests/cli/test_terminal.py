@@ -30,7 +30,7 @@ def quoted(*words):
     return " ".join([*PROGRAM, *words])
 
 
-def test_control_characters_are_escaped_and_colours_stay():
+def test_control_characters_are_escaped_and_colors_stay():
     shown = printable(f"\x1b[1m12/12\x1b[0m\t{HOSTILE}\n")
     assert shown == "\x1b[1m12/12\x1b[0m\t\\x1b]0;owned\\x07\\x1b[2J\\u202eexe\\x9b31m\n"
     assert one_line("a\r\nb\tc") == "a\\r\\nb\\tc" and one_line("日本 é") == "日本 é"

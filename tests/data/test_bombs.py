@@ -21,7 +21,7 @@ tf = pytest.importorskip("tensorflow")
 from keras_resnet import data  # noqa: E402
 from keras_resnet.data import array_files, measurements  # noqa: E402
 from keras_resnet.data.examples import encoded  # noqa: E402
-from keras_resnet.memory import available_bytes, in_words  # noqa: E402
+from keras_resnet.memory import available_bytes, format_bytes  # noqa: E402
 
 JPEG = tf.io.encode_jpeg(np.zeros((16, 24, 3), "uint8")).numpy()
 
@@ -108,7 +108,7 @@ def test_a_sound_of_one_sample_per_second_is_refused(tmp_path):
     body = b"WAVEfmt " + wave + b"data" + struct.pack("<I", 200_000) + bytes(200_000)
     pytest.importorskip("soundfile")
     (tmp_path / "slow.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
-    with pytest.raises(array_files.Unfit, match="1 samples per second"):
+    with pytest.raises(array_files.InvalidArrayFile, match="1 samples per second"):
         measurements.read_measurement(tmp_path / "slow.wav")
 
 
@@ -116,7 +116,7 @@ def test_the_pages_of_a_tiff_have_one_size(tmp_path):
     pages = [Image.new("L", size) for size in ((8, 8), (8, 8), (20_000, 20_000))]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_deflate")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(array_files.Unfit, match="page 3 has 20000 x 20000"):
+    with pytest.raises(array_files.InvalidArrayFile, match="page 3 has 20000 x 20000"):
         measurements.read_measurement(tmp_path / "a.tif")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
 
@@ -132,7 +132,7 @@ def test_a_deflated_dicom_is_measured_before_it_is_unpacked(tmp_path, monkeypatc
     examples.save_as(tmp_path / "bomb.dcm")
     assert (tmp_path / "bomb.dcm").stat().st_size < 2**20
     monkeypatch.setattr(array_files, "available_bytes", lambda: 400 * 2**20)
-    with pytest.raises(array_files.Unfit, match="are free"):
+    with pytest.raises(array_files.InvalidArrayFile, match="are free"):
         measurements.read_measurement(tmp_path / "bomb.dcm")
 
 
@@ -143,7 +143,7 @@ def test_the_values_of_a_nifti_begin_near_its_header(tmp_path):
     content = bytearray((tmp_path / "a.nii").read_bytes())
     content[108:112] = struct.pack("<f", 2.0**40)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(content)))
-    with pytest.raises(array_files.Unfit, match="begin at byte"):
+    with pytest.raises(array_files.InvalidArrayFile, match="begin at byte"):
         measurements.read_measurement(tmp_path / "a.nii.gz")
 
 
@@ -186,7 +186,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, monkeypatch):
 def test_a_limit_of_the_address_space_counts():
     free = available_bytes()
     assert free is None or free > 2**20
-    assert (in_words(2**31), in_words(1.5 * 2**20)) == ("2.0 GiB", "1.5 MiB")
+    assert (format_bytes(2**31), format_bytes(1.5 * 2**20)) == ("2.0 GiB", "1.5 MiB")
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30));"
         "from keras_resnet import memory; print(memory._of_address_space())"

@@ -1,4 +1,4 @@
-"""What is wrong with data: changed copies, pictures of one colour and rare classes are found, and no others."""
+"""What is wrong with data: changed copies, pictures of one color and rare classes are found, and no others."""
 
 import io
 import json
@@ -43,21 +43,21 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_changed_copies_pictures_of_one_colour_and_rare_classes_are_found(folder):
+def test_changed_copies_pictures_of_one_color_and_rare_classes_are_found(folder):
     found = data.inspect_data(data.load(f"folder:{folder}", validation_fraction=0))
     pairs = {tuple(sorted(name.rpartition("/")[2] for name in pair.names)) for pair in found.near_copies}
     assert pairs == {("0.png", "smaller.png"), ("1.png", "darker.png"), ("2.png", "grey.png")}
     assert all(pair.splits == ("train", "test") for pair in found.near_copies)
     # The darker one lies under another label than its original.
     assert {pair.labels for pair in found.near_copies} == {("dog", "dog"), ("cat", "dog")}
-    assert [name.rpartition("/")[2] for name in found.one_colour] == ["red.png"] and found.few == ["fox"]
+    assert [name.rpartition("/")[2] for name in found.one_color] == ["red.png"] and found.few == ["fox"]
     assert found.counts["train"] == {"cat": 21, "dog": 20, "fox": 1} and sum(found.counts["test"].values()) == 23
 
 
 def test_the_command_prints_it_as_lines_and_as_json(folder, capsys):
     assert not cli.main(["inspect-data", f"folder:{folder}", "--set", "data.validation_fraction=0"])
     told = capsys.readouterr().out
-    assert "1 pictures of one colour" in told and "3 near copies, 3 of them in two splits" in told and "fox 1" in told
+    assert "1 pictures of one color" in told and "3 near copies, 3 of them in two splits" in told and "fox 1" in told
     assert not cli.main(["inspect-data", f"folder:{folder}", "--json"])
     assert len(json.loads(capsys.readouterr().out)["near_copies"]) == 3
 
@@ -74,7 +74,7 @@ def test_pixels_in_other_units_are_judged_alike(tmp_path):
     for name, factor in (("bytes", 1.0), ("fractions", 1 / 255)):
         np.savez(tmp_path / f"{name}.npz", x=images * factor, y=np.arange(12) % 2)
         found = data.inspect_data(data.load(f"npz:{tmp_path}/{name}.npz", validation_fraction=0, test_fraction=0))
-        assert len(found.one_colour) == 1 and not found.near_copies
+        assert len(found.one_color) == 1 and not found.near_copies
 
 
 def test_a_file_of_a_picture_is_read_as_training_reads_it(tmp_path):

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @contextlib.contextmanager
 def started(count, command, words_of=lambda index: (), hosts=None):
-    """Gives so many processes of a command of Python, which are killed in the end; one alone has no peers.
+    """Gives that many processes of a command of Python, which are killed in the end; one alone has no peers.
 
     Each runs on this machine, or on one of `hosts`, pairs of an address and the words before a command that runs there.
     """

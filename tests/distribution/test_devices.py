@@ -54,7 +54,7 @@ BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 
 
 def train(out, overrides, kind, count, stop_after=0):
-    """Returns what a training on so many devices told, and what it printed."""
+    """Returns what a training on that many devices told, and what it printed."""
     environment = {**os.environ, "KERAS_BACKEND": BACKENDS[kind], "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
     words = [str(out), json.dumps({**SHORT, **overrides}), kind, str(count), str(stop_after)]

@@ -52,7 +52,7 @@ def test_the_nodes_of_slurm(text, nodes):
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        (("a:1", 0), TypeError, "no list of strings"),
+        (("a:1", 0), TypeError, "not a list of strings"),
         ((["a"], 0), ValueError, "a host and a port"),
         ((["a:0"], 0), ValueError, "a host and a port"),
         ((["a:99999"], 0), ValueError, "a host and a port"),

@@ -19,7 +19,7 @@ from keras_resnet import data, training, tuning  # noqa: E402
 from keras_resnet.distribution import Devices, Group, Peers, in_group  # noqa: E402
 from keras_resnet.distribution.step import own_draws  # noqa: E402
 from keras_resnet.training.checkpoint import Progress  # noqa: E402
-from keras_resnet.training.interruption import StopAsked  # noqa: E402
+from keras_resnet.training.interruption import StopRequest  # noqa: E402
 from keras_resnet.training.loop import TrainingLoop  # noqa: E402
 from keras_resnet.training.saving import SaveState  # noqa: E402
 from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
@@ -233,7 +233,7 @@ def test_each_example_of_the_validation_counts_once(balance):
 
 
 def test_a_signal_that_comes_while_processes_agree_is_told_the_next_time(tmp_path):
-    asked, told = StopAsked(), []
+    asked, told = StopRequest(), []
 
     class Pair:
         """A group whose first agreement a signal strikes, after what this process has is told."""

@@ -40,7 +40,7 @@ def test_processes_that_do_not_listen_are_late_and_this_one_is_not():
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="children are read from /proc")
 def test_nothing_of_the_watch_is_left_behind_and_ctrl_c_is_pythons_again():
     before, others = signal.getsignal(signal.SIGINT), _children()
-    with pytest.raises(ZeroDivisionError), waiting.naming_late(["127.0.0.1:1", "127.0.0.1:2"], 0):
+    with pytest.raises(ZeroDivisionError), waiting.report_late_peers(["127.0.0.1:1", "127.0.0.1:2"], 0):
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
         assert len(_children() - others) == 1
         raise ZeroDivisionError
@@ -62,7 +62,7 @@ def test_a_process_that_begins_30_s_late_is_named_after_10_and_waited_for(number
 def test_the_watch_ends_with_a_process_that_is_killed():
     wait = (
         "import os, time; from keras_resnet.distribution import waiting\n"
-        "with waiting.naming_late(['127.0.0.1:1', '127.0.0.1:2'], 0): print('waits', flush=True); time.sleep(600)"
+        "with waiting.report_late_peers(['127.0.0.1:1', '127.0.0.1:2'], 0): print('waits', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"waits\n"

@@ -50,15 +50,15 @@ def test_frozen_features_of_a_trained_network_tell_classes_apart(digits_run):
 def test_a_probe_ignores_the_classes_of_the_head_and_refuses_what_does_not_fit(digits_run, tmp_path):
     keras.utils.set_random_seed(0)
     other = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=7)
-    assert 0 < evaluation.probe(other, "digits", neighbours=1)["knn_accuracy"] < 1
+    assert 0 < evaluation.probe(other, "digits", neighbors=1)["knn_accuracy"] < 1
     maps = ResNet18(input_shape=(8, 8, 2), stem="small", width=4, classes=7)
     with pytest.raises(ValueError, match="takes 2 channels"):
         evaluation.probe(maps, "digits")
     without = keras.Model(other.input, other.get_layer("stage5_block2").output)
     with pytest.raises(ValueError, match="head_pool"):
         evaluation.probe(without, "digits")
-    with pytest.raises(ValueError, match="neighbours"):
-        evaluation.probe(digits_run, neighbours=0)
+    with pytest.raises(ValueError, match="neighbors"):
+        evaluation.probe(digits_run, neighbors=0)
 
 
 @pytest.mark.parametrize("sizes", [((8, 8),), ((8, 8), (9, 12))], ids=["in memory", "encoded"])

@@ -1,4 +1,4 @@
-"""Several labels an example: figures of scikit-learn, thresholds, and the answers of every part that reads a model."""
+"""Multi-label targets: figures of scikit-learn, thresholds, and the answers of every part that reads a model."""
 
 import json
 
@@ -198,7 +198,7 @@ def test_the_page_shows_curves_and_thresholds(run, tmp_path):
 
 
 def test_what_is_for_one_class_an_example_refuses_several(run):
-    with pytest.raises(ValueError, match="several labels an example"):
+    with pytest.raises(ValueError, match="multi-label targets"):
         evaluation.mistakes(run.path)
     with pytest.raises(ValueError, match="one of"):
         training.fit(

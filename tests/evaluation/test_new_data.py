@@ -1,4 +1,4 @@
-"""Pictures that were labelled after the training: scored whole, matched by the names of their classes."""
+"""Pictures that were labeled after the training: scored whole, matched by the names of their classes."""
 
 import json
 import logging

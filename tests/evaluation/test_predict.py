@@ -55,7 +55,7 @@ def test_images_of_any_size_are_predicted_each_for_itself(color, picture):
     assert together == [evaluation.predict(color, path)[0] for path in paths]
 
 
-def test_a_grey_model_reads_a_colour_image_as_its_luminance(picture):
+def test_a_grey_model_reads_a_color_image_as_its_luminance(picture):
     keras.utils.set_random_seed(7)
     model = ResNet18(input_shape=(16, 16, 1), stem="small", width=4, classes=7)
     path = picture("a.png", (16, 16))

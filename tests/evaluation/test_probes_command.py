@@ -13,10 +13,10 @@ from keras_resnet import cli, evaluation, training  # noqa: E402
 
 def test_the_command_prints_the_figures_of_frozen_features(tmp_path, capsys):
     rng = np.random.default_rng(0)
-    for name, colour in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
+    for name, color in (("red", (200, 40, 40)), ("blue", (40, 40, 200))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for index in range(30):
-            noise = rng.normal(0, 20, (32, 32, 3)) + colour
+            noise = rng.normal(0, 20, (32, 32, 3)) + color
             Image.fromarray(noise.clip(0, 255).astype("uint8")).save(tmp_path / "photos" / name / f"{index}.png")
     assert not cli.main(["probe", "--data", f"folder:{tmp_path}/photos", "--json"])
     told = json.loads(capsys.readouterr().out)

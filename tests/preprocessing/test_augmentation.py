@@ -42,7 +42,7 @@ def test_the_outcome_is_a_function_of_images_and_seed(step):
         assert (harness.to_numpy(layer.apply(images(), other)) != first).any()
 
 
-def test_neighbouring_seeds_and_steps_draw_nothing_alike():
+def test_neighboring_seeds_and_steps_draw_nothing_alike():
     layer = PadAndCrop(100)
     from keras_resnet.preprocessing.augmentation import Draws
 

@@ -75,7 +75,7 @@ def test_a_change_of_light_and_edges_is_that_of_pillow_but_for_its_rounding(name
     assert np.abs(changed(name, pictures, *amounts) - by_pillow(pictures, pillow)).max() <= 1.5
 
 
-def test_a_picture_of_one_colour_is_left_alone_where_nothing_can_be_spread():
+def test_a_picture_of_one_color_is_left_alone_where_nothing_can_be_spread():
     flat = np.full((1, 6, 6, 3), 77, "uint8")
     for name in ("equalize", "autocontrast"):
         assert np.array_equal(changed(name, flat), flat)

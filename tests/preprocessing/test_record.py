@@ -110,7 +110,7 @@ def test_a_bad_record_is_refused(arguments, error, message):
 
 
 def test_what_is_no_record_is_refused():
-    with pytest.raises(TypeError, match="is no record"):
+    with pytest.raises(TypeError, match="is not a record"):
         InputNormalization("unit", record={"side": 3})
     assert preprocessing.InputNormalization("unit", record=RECORD.to_dict()).record == RECORD
 

@@ -46,7 +46,7 @@ def test_the_page_of_an_inspection_shows_the_copies_side_by_side(folder, capsys)
     assert (names["cat/red.png"] == (200, 10, 10)).all()
     one, other = (names[name].astype("float64").ravel() for name in ("cat/00.png", "dog/copy.png"))
     assert np.corrcoef(one, other)[0, 1] > 0.98
-    assert "Near copies: 1" in text and "Pictures of one colour: 1" in text
+    assert "Near copies: 1" in text and "Pictures of one color: 1" in text
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_the_page_of_doubtful_labels_shows_the_first_of_the_list(folder):
     from keras_resnet.evaluation import label_issues
 
     first = label_issues(folder / "folds")[0]
-    told = f"{first.path}: labelled {first.label} ({first.quality:.1%}), more probably {first.guess}"
+    told = f"{first.path}: labeled {first.label} ({first.quality:.1%}), more probably {first.guess}"
     pixels = pictures_of(text)[told]
     assert len(pictures_of(text)) == 49
     original = np.asarray(Image.open(first.path).convert("RGB").resize((128, 128)), "float64")

@@ -172,7 +172,7 @@ def test_folds_leave_groups_whole(tmp_path):
 
 @pytest.mark.parametrize("fold", ["0/3", "4/3", "1/1", "1", "a/b"])
 def test_what_is_no_fold_is_refused(arrays, fold):
-    with pytest.raises(ValueError, match="is no fold. Allowed is which of how many"):
+    with pytest.raises(ValueError, match="is not a fold. Allowed is which of how many"):
         data.load(f"npz:{arrays}", fold=fold)
 
 
@@ -191,7 +191,7 @@ def test_validation_folds_leave_the_test_split_alone(arrays):
     np.savez(path, x_train=own["x"], y_train=own["y"], x_val=own["x"][:9], y_val=own["y"][:9])
     with pytest.raises(ValueError, match="a validation split of their own"):
         data.load(f"npz:{path}", validation_fold="1/4")
-    with pytest.raises(ValueError, match="validation_fold='5/4' is no fold"):
+    with pytest.raises(ValueError, match="validation_fold='5/4' is not a fold"):
         data.load(f"npz:{arrays}", validation_fold="5/4")
 
 

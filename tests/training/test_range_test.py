@@ -18,7 +18,7 @@ def test_the_range_test_rises_exponentially_and_finds_where_the_loss_falls(tmp_p
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx(found.rates)
     assert np.allclose(np.diff(np.log(found.rates)), np.log(10.0 / 1e-5) / 79)
     assert found.losses[0] != pytest.approx(found.losses[1], abs=1e-6)  # of each batch, not a mean of the epoch
-    # The quick recipe's own rate is 0.1: the test must point to its neighbourhood, not to the ends.
+    # The quick recipe's own rate is 0.1: the test must point to its neighborhood, not to the ends.
     assert 1e-3 < found.suggestion < found.rate_at_lowest_loss < 5.0
     assert min(found.smoothed) < 0.9 * found.smoothed[9]
     with Image.open(tmp_path / "lr" / "lr.png") as picture:

@@ -74,7 +74,7 @@ def start(tmp_path, *words):
 
 
 def kill_and_resume(tmp_path, source, network, kills, number=signal.SIGKILL):
-    """Returns what a script prints that was killed so many times, with each kill after more of it was saved."""
+    """Returns what a script prints that was killed that many times, with each kill after more of it was saved."""
     rng, folder = random.Random(0), tmp_path / "cut"
     for _ in range(kills):
         before = {path.name for path in folder.glob("epoch-*")}
@@ -218,7 +218,7 @@ def test_what_cannot_go_on_is_refused(tmp_path):
     unbuilt.compile("sgd", "mse")
     with pytest.raises(ValueError, match="has no weights yet"):
         fit(unbuilt, epochs=1, resume=training.Resume(tmp_path / "third"))
-    with pytest.raises(ValueError, match="no interval"):
+    with pytest.raises(ValueError, match="not an interval"):
         training.Resume(tmp_path / "x", save_every="often")
     with pytest.raises(TypeError, match="follow holds 'early'"):
         training.Resume(tmp_path / "x", follow=["early"])

@@ -162,7 +162,7 @@ def test_intervals(text, expected):
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "5 m", "1.5h", "m", "٣", "5d", "9" * 30])
 def test_what_is_no_interval_is_refused_before_training(text, tmp_path):
-    with pytest.raises(ValueError, match="train.save_every=.* is no interval"):
+    with pytest.raises(ValueError, match="train.save_every=.* is not an interval"):
         training.fit("quick", model="resnet10", out=tmp_path / "run", overrides={"train.save_every": text}, verbose=0)
     assert not (tmp_path / "run").exists()
 

@@ -33,7 +33,7 @@ LOSSES = {"classes": "cross_entropy", "several": "multilabel_cross_entropy", "nu
 
 @pytest.fixture(scope="module")
 def weighted(tmp_path_factory):
-    """200 digits with weights from 0 to 5, labelled for each task."""
+    """200 digits with weights from 0 to 5, labeled for each task."""
     digits = data.load("digits")
     images, labels = digits.arrays("train", 200)
     folder = tmp_path_factory.mktemp("weighted")

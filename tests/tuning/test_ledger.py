@@ -192,7 +192,7 @@ def test_an_interrupted_trial_comes_next_and_the_attempt_does_not_count(tmp_path
 def test_failures_in_a_row_stop_the_search_and_the_count_begins_anew_when_it_goes_on(tmp_path):
     ledger = ledger_of(tmp_path / "s", max_failures=3)
     run_one(ledger, status=FAILED), run_one(ledger, status=FAILED), run_one(ledger), run_one(ledger, status=FAILED)
-    run_one(ledger, status=INFEASIBLE)  # over a limit, which is no failure
+    run_one(ledger, status=INFEASIBLE)  # over a limit, which is not a failure
     run_one(ledger, status=FAILED)
     assert ledger.record.read()["stopped"] is None
     run_one(ledger, status=FAILED)

@@ -69,8 +69,8 @@ def test_a_file_extends_narrows_and_takes_away(tmp_path):
     ("text", "message"),
     [
         ("[optimizer.learning_rate]\nlow = 0.1\nhihg = 1", "Did you mean 'high'"),
-        ("optimizer = 3", "no table"),
-        ("[optimizer]\nlearning_rate = 3", "no table"),
+        ("optimizer = 3", "not a table"),
+        ("[optimizer]\nlearning_rate = 3", "not a table"),
         ("[optimizer.learning_rate", "not valid TOML"),
         ('extends = "defualt"', "Did you mean 'default'"),
         ("[model.l1]\nsearch = false", "no such dimension"),

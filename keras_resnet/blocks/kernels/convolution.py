@@ -18,7 +18,7 @@ def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
             into groups, each for a part of the channels.
         strides: step in pixels along every axis.
         training: whether gradients are likely to be asked for. Without, TensorFlow's own gradients serve, and the
-            graph holds plain operations alone, which TensorFlow can fuse with their neighbours.
+            graph holds plain operations alone, which TensorFlow can fuse with their neighbors.
     """
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     rank = len(inputs.shape) - 2

@@ -20,7 +20,7 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
 
     Returns:
         A tensor like `inputs`; None where the fused operation does not fit: float64, an empty batch, channels that
-        do not come last, a layer without gamma or beta, synchronised statistics.
+        do not come last, a layer without gamma or beta, synchronized statistics.
     """
     inputs = tf.convert_to_tensor(inputs)
     rank = len(inputs.shape)

@@ -166,9 +166,9 @@ KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
 # Two equal sides up to here may well be a length and its channels.
 LARGEST_CHANNELS_BY_CHANCE = 4
 # More than pictures of several bands and recordings of several leads commonly have.
-MOST_CHANNELS = 16
-# Signals have up to about so many channels, such as those of an electroencephalogram.
-MOST_LEADS_BY_CHANCE = 64
+MAX_CHANNELS = 16
+# Signals have up to about that many channels, such as those of an electroencephalogram.
+MAX_LEADS_BY_CHANCE = 64
 
 
 def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
@@ -238,14 +238,14 @@ def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
 
 def _may_lack_channels(shape: tuple[int, ...]) -> bool:
     """Returns whether the last axis may as well be one of space."""
-    return shape[-1] > MOST_CHANNELS or (len(set(shape[1:])) == 1 and shape[-1] > LARGEST_CHANNELS_BY_CHANCE)
+    return shape[-1] > MAX_CHANNELS or (len(set(shape[1:])) == 1 and shape[-1] > LARGEST_CHANNELS_BY_CHANCE)
 
 
 def _looks_swapped(shape: tuple[int, ...]) -> bool:
     """Returns whether the axis of the channels seems to be the first of an example and not the last."""
     first, last = shape[1], shape[-1]
     if len(shape) == 3:  # signals: fewer steps than channels
-        return last > MOST_LEADS_BY_CHANCE and last > 4 * first
+        return last > MAX_LEADS_BY_CHANCE and last > 4 * first
     return first <= LARGEST_CHANNELS_BY_CHANCE < last and shape[2] > LARGEST_CHANNELS_BY_CHANCE
 
 

@@ -44,7 +44,7 @@ def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) ->
                 f"{_told(splits, group[place])} ({_named(labels[place], class_names)})" for place in (0, second)
             )
             is_one = not isinstance(labels[0], tuple)
-            several = ", or train for several labels an example (task='multilabel')" * is_one
+            several = ", or train for multi-label targets (task='multilabel')" * is_one
             lines.append(
                 f"copies: {len(conflicts)} examples stand under more than one label: {pair}; correct them{several}"
             )

@@ -164,7 +164,7 @@ class EncodedExamples:
 
     def _batch(self, examples: tf.data.Dataset, batch_size: int, drop_remainder: bool) -> tf.data.Dataset:
         labels = tf.constant(self.labels)
-        # Labels are looked up a batch at a time: one gather instead of one a picture.
+        # Labels are looked up a batch at a time: one gather instead of one per picture.
         return examples.batch(batch_size, drop_remainder=drop_remainder).map(
             lambda images, indices: (images, tf.gather(labels, indices))
         )

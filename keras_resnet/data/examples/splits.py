@@ -11,7 +11,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.tasks.labels import strata_of
 
 Held = TypeVar("Held", bound=Examples)
-MOST_FOLDS = 20
+MAX_FOLDS = 20
 
 
 def split_off(
@@ -187,7 +187,7 @@ def split_off_groups(
 
     count = len(set(groups.tolist()))
     largest = int(np.unique(labels, return_counts=True)[1].max())
-    folds = min(MOST_FOLDS, count, largest)
+    folds = min(MAX_FOLDS, count, largest)
     leaving_folds = rounded_count(fraction, folds)
     if not 0 < leaving_folds < folds:
         leaving_folds = min(max(leaving_folds, 1), folds - 1)

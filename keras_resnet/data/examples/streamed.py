@@ -108,7 +108,7 @@ class StreamedExamples:
         if len(indices) != last - first or (np.diff(indices) != 1).any():
             raise BadValue(
                 f"{self.name} is streamed from files, and {len(indices)} examples between {first} and {last - 1} were "
-                "asked for. Allowed is a run of neighbours. Raise in_memory_limit to pick single examples."
+                "asked for. Allowed is a run of neighbors. Raise in_memory_limit to pick single examples."
             )
         shards, start = [], 0
         for shard in self.shards:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_bool, check_int
 from keras_resnet.data.images.bad_images import bad_image_error, reason_of
-from keras_resnet.data.images.headers import EXIF_ORIENTATION, MOST_SEGMENTS, BadHeader, Header, read_header
+from keras_resnet.data.images.headers import EXIF_ORIENTATION, MAX_SEGMENTS, BadHeader, Header, read_header
 from keras_resnet.data.options import MAX_PIXELS
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
@@ -198,7 +198,7 @@ def _jpeg_orientation(contents: Any) -> Any:
         return place + step, tf.where(is_exif, place + 10, 0)
 
     _, tiff = tf.while_loop(
-        segment_goes_on, next_segment, (tf.constant(2), tf.constant(0)), maximum_iterations=MOST_SEGMENTS
+        segment_goes_on, next_segment, (tf.constant(2), tf.constant(0)), maximum_iterations=MAX_SEGMENTS
     )
     little = tf.equal(byte(tiff), ord("I"))
     directory = tiff + number(tiff + 4, 4, little)

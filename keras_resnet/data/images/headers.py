@@ -9,7 +9,7 @@ from typing import BinaryIO
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 EXIF_ORIENTATION = 0x0112
 FORMATS = ("jpeg", "png", "gif", "bmp", "webp")
-MOST_SEGMENTS = 10_000  # of a header, where a camera writes some dozens
+MAX_SEGMENTS = 10_000  # of a header, where a camera writes some dozens
 SIGNED_BYTES = 256  # from the end: compressed pixels differ there where pictures do
 
 
@@ -93,7 +93,7 @@ def _read_jpeg(file: BinaryIO, start: bytes, size: int) -> Header:
             continue
         (length,) = struct.unpack(">H", file.read(2))
         steps += 1
-        if length < 2 or steps > MOST_SEGMENTS:
+        if length < 2 or steps > MAX_SEGMENTS:
             raise BadHeader("a JPEG file with a damaged header")
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             precision, height, width, components = struct.unpack(">BHHB", file.read(6))
@@ -115,7 +115,7 @@ def _next_marker(file: BinaryIO) -> int:
     byte = file.read(1)
     if byte != b"\xff":
         raise BadHeader("the file ends within its header" if not byte else "a JPEG file with a damaged header")
-    for _ in range(MOST_SEGMENTS):  # a marker may be filled up
+    for _ in range(MAX_SEGMENTS):  # a marker may be filled up
         if byte != b"\xff":
             break
         byte = file.read(1)
@@ -158,7 +158,7 @@ def _read_gif(file: BinaryIO, start: bytes, size: int) -> Header:
     width, height, flags = struct.unpack("<HHB", start[6:11])
     file.seek(13 + (3 << ((flags & 7) + 1) if flags & 0x80 else 0))
     frames = blocks = 0
-    most_blocks = MOST_SEGMENTS + 2 * height * width // 254
+    most_blocks = MAX_SEGMENTS + 2 * height * width // 254
     while frames < 2:
         kind = file.read(1)
         if kind == b"\x21":

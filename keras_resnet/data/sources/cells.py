@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.data.array_files import Unfit, check_unpacked
+from keras_resnet.data.array_files import InvalidArrayFile, check_unpacked
 from keras_resnet.errors import BadValue, MissingPackage
 
 NAMED_AT_MOST = 5
@@ -83,7 +83,7 @@ def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int
             f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a CSV file in UTF-8. Save it so."
         ) from error
     if not cells:
-        raise BadValue(f"{spec}: {str(path)!r} is empty. Allowed is a line of column names and a line an example.")
+        raise BadValue(f"{spec}: {str(path)!r} is empty. Allowed is a line of column names and a line per example.")
     (_, header), *rows = cells
     if len(header) > 1 and not header[-1] and all(len(row) == len(header) and not row[-1] for _, row in rows):
         header, rows = header[:-1], [(line, row[:-1]) for line, row in rows]  # every line ends in a comma
@@ -115,16 +115,16 @@ def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple
         ) from error
     try:
         table = _laid_out(path)
-    except (OSError, Unfit, pyarrow.lib.ArrowException) as error:
+    except (OSError, InvalidArrayFile, pyarrow.lib.ArrowException) as error:
         raise BadValue(f"{spec}: {str(path)!r} cannot be read ({error}). Allowed is a whole parquet file.") from error
     columns = [["" if value is None else _cell(str(value)) for value in column.to_pylist()] for column in table.columns]
     return list(table.column_names), [(number, list(row)) for number, row in enumerate(zip(*columns, strict=True), 1)]
 
 
 def _laid_out(path: pathlib.Path) -> Any:
-    """Returns the table of a parquet file, in which a text that repeats stands once; Unfit where its cells do not fit.
+    """Returns the table of a parquet file, in which a text that repeats stands once.
 
-    A few hundred bytes of parquet can say the same cell a thousand million times.
+    A few hundred bytes of parquet can hold the same cell a thousand million times: such a file is an InvalidArrayFile.
     """
     import pyarrow
     import pyarrow.compute

@@ -91,8 +91,8 @@ def _scan(
 ) -> dict[str, EncodedExamples]:
     """Returns the splits after a look at the header and the end of every file."""
     label_of = {name: label for label, name in enumerate(names)}
-    labelled = {split: _labelled(found, label_of, options, report) for split, found in classes.items()}
-    everything = [path for found in labelled.values() for path in found]
+    labeled = {split: _labeled(found, label_of, options, report) for split, found in classes.items()}
+    everything = [path for found in labeled.values() for path in found]
     headers = dict(zip(everything, headers_of(root, everything, options.max_pixels), strict=True))
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
     settle(bad, len(headers), options, report)
@@ -103,8 +103,8 @@ def _scan(
         check_named(spec, root, weights, {os.path.normpath(path) for path in everything})
     splits = {}
     for split, found in classes.items():
-        kept = [(path, header) for path in labelled[split] if isinstance(header := headers[path], Header)]
-        own = [labelled[split][path] for path, _ in kept]
+        kept = [(path, header) for path in labeled[split] if isinstance(header := headers[path], Header)]
+        own = [labeled[split][path] for path, _ in kept]
         lost = sorted(set(found.files) - {names[label] for several in own for label in several})
         if lost:
             raise bad_image_error(bad, len(headers), f"No image of the classes {lost} in split {split!r} is left.")
@@ -123,10 +123,10 @@ def _scan(
     return splits
 
 
-def _labelled(
+def _labeled(
     found: ClassFolders, label_of: dict[str, int], options: LoadOptions, report: list[str]
 ) -> dict[str, list[int]]:
-    """Returns the labels of each file: of several labels an example, all folders in which it or a link to it lies.
+    """Returns the labels of each file: of multi-label targets, all folders in which it or a link to it lies.
 
     It goes by the path in the first of these folders.
     """

@@ -16,7 +16,7 @@ _VIEW = re.compile(
 )
 # Fewer groups than that may be the arms of a study, or its sites, and not its subjects.
 FEW_GROUPS = 10
-# So many names of a set must have a partner before it looks like subjects.
+# That many names of a set must have a partner before it looks like subjects.
 FEWEST_SHARED = 0.5
 NAMED_AT_MOST = 3
 
@@ -30,7 +30,7 @@ def groups_of(paths: Sequence[str], given: Sequence[str | None], pattern: str | 
         pattern: a regular expression that finds the group in a path, its first parentheses or all of it; None for none.
 
     Raises:
-        ValueError: the pattern is no regular expression, or does not fit a path.
+        ValueError: the pattern is not a regular expression, or does not fit a path.
     """
     groups: list[str] = [group for group in given if group is not None]
     if pattern is not None:
@@ -43,7 +43,7 @@ def groups_of(paths: Sequence[str], given: Sequence[str | None], pattern: str | 
             finder = re.compile(pattern)
         except re.error as error:
             raise BadValue(
-                f"group_pattern={pattern!r} is no regular expression ({error}). Allowed is such as '(p[0-9]+)_'."
+                f"group_pattern={pattern!r} is not a regular expression ({error}). Allowed is such as '(p[0-9]+)_'."
             ) from error
         for path in paths:
             found = finder.search(path.replace(os.sep, "/"))

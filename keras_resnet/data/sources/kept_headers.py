@@ -17,7 +17,7 @@ from keras_resnet.errors import NoRoom
 SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
 # A smaller folder is read again in about a second.
 LEAST_KEPT = 20_000
-# Name in the file -> its type. One row a picture; names stand in one text, with NUL between them.
+# Name in the file -> its type. One row per picture; names stand in one text, with NUL between them.
 COLUMNS = {
     "names": "uint8",
     "modified": "int64",

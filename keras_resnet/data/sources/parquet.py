@@ -21,7 +21,7 @@ from keras_resnet.errors import BadValue, MissingPackage
 
 ROWS_AT_ONCE = 64
 # Encoded images hardly shrink in parquet: a file that lays out more holds one image many times.
-MOST_TIMES, SPARE_BYTES = 20, 64 * 2**20
+MAX_TIMES, SPARE_BYTES = 20, 64 * 2**20
 LABEL_NAMES = ("label", "labels")
 # Columns that hold numbers beside the label.
 NUMBERED = re.compile(r".*id|.*index|idx|width|height|size|fold|split|year|.*count|.*number|.*path|.*name")
@@ -62,7 +62,7 @@ def load_parquet(spec: str, argument: str, options: LoadOptions) -> Dataset:
             if names:
                 files.write_text(folder / "classnames.txt", "".join(f"{name}\n" for name in names))
             report.append(f"laid out {path} in {folder}")
-    hidden = [split for split in shards if split != "train" and _is_unlabelled(folder, split)]
+    hidden = [split for split in shards if split != "train" and _is_unlabeled(folder, split)]
     report += [f"ignored split {split!r} of {spec}, which holds no labels" for split in hidden]
     places = [place for place in sorted(folder.glob("*.tar")) if place.name.partition("-")[0] not in hidden]
     dataset = load_shards(spec, "", options, [os.fspath(place) for place in places])
@@ -78,7 +78,7 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
         schema = table.schema_arrow
         image, label = _columns(spec, path, schema, label_key)
 
-        most = SPARE_BYTES + MOST_TIMES * os.path.getsize(path)
+        most = SPARE_BYTES + MAX_TIMES * os.path.getsize(path)
 
         def write(half: pathlib.Path) -> None:
             row = 0
@@ -97,7 +97,7 @@ def _copy(spec: str, path: str, place: pathlib.Path, label_key: str | None) -> S
                         if tar.offset > most:
                             raise BadValue(
                                 f"{spec}: {path!r} has {os.path.getsize(path):,} bytes, and its images more than "
-                                f"{tar.offset:,}. Allowed is {MOST_TIMES} times the file, which holds encoded images. "
+                                f"{tar.offset:,}. Allowed is {MAX_TIMES} times the file, which holds encoded images. "
                                 "Leave repeated images out."
                             )
                         row += 1
@@ -174,7 +174,7 @@ def _names(schema: Any, label: str) -> Sequence[str]:
     return [" ".join(name.split()) for name in names] if is_list else ()
 
 
-def _is_unlabelled(folder: pathlib.Path, split: str) -> bool:
+def _is_unlabeled(folder: pathlib.Path, split: str) -> bool:
     """Returns whether the labels of a split are those of one that hides them: -1."""
     place = next(iter(sorted(folder.glob(f"{split}-*.tar"))))
     with tarfile.open(place, "r:") as tar:

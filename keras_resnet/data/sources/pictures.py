@@ -81,7 +81,7 @@ def hold(
         except tf.errors.OpError as error:
             bad = examples.find_bad()
             if not bad:
-                raise  # the fault has gone away: a file system that fails now and then is no bad image
+                raise  # the fault has gone away: a file system that fails now and then is not a bad image
             try:
                 settle(bad, len(examples), options, report)
             except ValueError as named:

@@ -33,7 +33,7 @@ KEYS = ("label", "cls", "class")
 NAMES = ("classnames.txt", "classes.txt")
 LABEL_BYTES = 2**16
 HEADER_BYTES = 2**20
-MOST_SHARDS = 100_000
+MAX_SHARDS = 100_000
 
 
 @dataclasses.dataclass
@@ -158,8 +158,8 @@ def _expanded(spec: str, pattern: str) -> list[str]:
     if found is None:
         return [pattern]
     first, last = int(found[1]), int(found[2])
-    if not 0 <= last - first < MOST_SHARDS:
-        raise BadValue(f"{spec}: {found[0]} is no range of 1 to {MOST_SHARDS} shards. Correct it.")
+    if not 0 <= last - first < MAX_SHARDS:
+        raise BadValue(f"{spec}: {found[0]} is not a range of 1 to {MAX_SHARDS} shards. Correct it.")
     width = len(found[1])
     numbers = (f"{number:0{width}d}" for number in range(first, last + 1))
     return [done for number in numbers for done in _expanded(spec, pattern.replace(found[0], number, 1))]

@@ -14,7 +14,7 @@ from keras_resnet.errors import BadValue
 
 
 def read_weight(cell: str) -> float | None:
-    """Returns the weight in a cell; None where it is no finite number from 0 on."""
+    """Returns the weight in a cell; None where it is not a finite number from 0 on."""
     try:
         weight = float(cell)
     except ValueError:

@@ -19,7 +19,7 @@ SIGMAS = 5.0  # of a sum over all epochs: by chance once in 1.7 million
 
 
 def orders(size, epochs=EPOCHS, seed=0):
-    """The orders of so many epochs, `(epochs, size)`."""
+    """The orders of that many epochs, `(epochs, size)`."""
     compute = tf.function(lambda epoch: permutation(size, epoch, seed))
     return np.stack([compute(tf.constant(epoch, tf.int64)).numpy() for epoch in range(epochs)])
 

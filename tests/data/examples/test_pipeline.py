@@ -18,7 +18,7 @@ def flat(batches):
 
 
 def mixup(images, labels, seed):
-    """Zhang et al. 2018, with one weight a batch."""
+    """Zhang et al. 2018, with one weight per batch."""
     weight = tf.random.stateless_uniform((), seed)
     one_hot = tf.one_hot(labels, 10)
     mixed = weight * tf.cast(images, tf.float32) + (1 - weight) * tf.cast(tf.reverse(images, [0]), tf.float32)
@@ -120,7 +120,7 @@ def test_label_weights_make_yes_and_no_count_alike(tmp_path):
     with_class, without = dataset.label_weights(0.5)
     assert with_class[0] / without[0] == pytest.approx(2)  # the square root of 16 to 4
     assert 4 * with_class[0] + 16 * without[0] == pytest.approx(20)
-    with pytest.raises(ValueError, match="several labels an example"):
+    with pytest.raises(ValueError, match="multi-label targets"):
         dataset.class_weights()
 
 

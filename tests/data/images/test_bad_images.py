@@ -108,7 +108,7 @@ def test_damage_that_comes_up_in_a_pipeline_is_named(tmp_path):
     dataset = data.load(f"folder:{tmp_path}", in_memory_limit=0)
     with pytest.raises(tf.errors.InvalidArgumentError, match="IteratorGetNext"):
         exhaust(dataset)
-    with pytest.raises(data.BadImageError, match=str(bad)), data.naming_bad_files(dataset):
+    with pytest.raises(data.BadImageError, match=str(bad)), data.explain_decode_errors(dataset):
         exhaust(dataset)
 
 
@@ -123,16 +123,16 @@ def test_a_file_that_changes_during_training_is_named(tmp_path, change):
         path.write_bytes(b"")
     else:
         Image.new("RGB", (5, 5)).save(path)
-    with pytest.raises(data.BadImageError, match=str(path)), data.naming_bad_files(dataset):
+    with pytest.raises(data.BadImageError, match=str(path)), data.explain_decode_errors(dataset):
         exhaust(dataset)
 
 
 def test_errors_of_another_origin_pass_unchanged(tmp_path):
     tf = pytest.importorskip("tensorflow")
     dataset = data.load("digits")
-    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"), data.naming_bad_files(dataset):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="mine"), data.explain_decode_errors(dataset):
         raise tf.errors.InvalidArgumentError(None, None, "mine")
-    with pytest.raises(KeyError), data.naming_bad_files(dataset):
+    with pytest.raises(KeyError), data.explain_decode_errors(dataset):
         raise KeyError("mine")
 
 

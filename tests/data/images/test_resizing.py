@@ -20,7 +20,7 @@ def photograph(height: int, width: int) -> Image.Image:
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 256), (100, 350)])
-def test_the_evaluation_crop_is_pillows_resize_and_centre(height, width):
+def test_the_evaluation_crop_is_pillows_resize_and_center(height, width):
     image = photograph(height, width)
     scale = 256 / min(height, width)
     resized = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
@@ -57,7 +57,7 @@ def test_random_windows_keep_to_scale_and_ratio_and_cover_both():
     assert scale.min() > 0.08 * 0.97 and scale.max() <= 1
     assert ratio.min() > 3 / 4 * 0.97 and ratio.max() < 4 / 3 * 1.03
     assert scale.min() < 0.15 and scale.max() > 0.85 and ratio.min() < 0.8 and ratio.max() > 1.25
-    # The centres are spread over the image and not drawn to one side.
+    # The centers are spread over the image and not drawn to one side.
     assert abs((top + rows / 2).mean() / height - 0.5) < 0.05
 
 
@@ -81,7 +81,7 @@ def test_decoding_a_window_is_cutting_the_decoded_image(name):
         window = decode(tf.constant(content), 1, lambda h, w, box=(top, left, height, width): box).numpy()
         expected = whole[top : top + height, left : left + width]
         inside = (slice(1, -1), slice(1, -1))
-        # libjpeg interpolates color between blocks; at the rim of a window it lacks the neighbours.
+        # libjpeg interpolates color between blocks; at the rim of a window it lacks the neighbors.
         np.testing.assert_array_equal(window[inside], expected[inside])
         assert np.abs(window.astype(int) - expected).max() < 12
 

@@ -114,7 +114,7 @@ def test_copies_of_scans_of_twelve_bits_are_found(tmp_path):
     Image.fromarray(again.astype("uint16")).save(tmp_path / "well" / "copy.png")
     found = data.inspect_data(data.load(f"folder:{tmp_path}", validation_fraction=0, test_fraction=0))
     pairs = [{name.rpartition("/")[2] for name in pair.names} for pair in found.near_copies]
-    assert pairs == [{"0.png", "copy.png"}] and not found.one_colour
+    assert pairs == [{"0.png", "copy.png"}] and not found.one_color
 
 
 def test_a_narrow_range_is_drawn_with_a_window(folder):

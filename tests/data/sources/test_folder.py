@@ -277,7 +277,7 @@ def test_of_several_labels_a_picture_has_those_of_all_folders_in_which_a_link_to
             name for name, has in zip(dataset.class_names, row, strict=True) if has
         }
     assert any("30 pictures, 4 of them in several class folders by links" in line for line in dataset.report)
-    # As classes, one a picture, it is what it was: each name is an example.
+    # As classes, one per picture, it is what it was: each name is an example.
     assert data.load(f"folder:{tmp_path}", validation_fraction=0).sizes["train"] == 36
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 from PIL import Image  # noqa: E402
 
 from keras_resnet import data, evaluation, training  # noqa: E402
-from keras_resnet.data.array_files import Unfit  # noqa: E402
+from keras_resnet.data.array_files import InvalidArrayFile  # noqa: E402
 from keras_resnet.data.measurements import read_measurement  # noqa: E402
 
 
@@ -183,7 +183,7 @@ def test_tiff_of_16_bits_is_read_whole_or_refused(tmp_path):
     np.testing.assert_array_equal(read_measurement(tmp_path / "black.tif")[..., 0], gray)
     np.testing.assert_array_equal(read_measurement(tmp_path / "white.tif")[..., 0], 65535 - gray)
     write_tiff(tmp_path / "color.tif", color, photometric=2)
-    with pytest.raises(Unfit, match="16 bits per channel in color"):
+    with pytest.raises(InvalidArrayFile, match="16 bits per channel in color"):
         read_measurement(tmp_path / "color.tif")
 
 
@@ -202,7 +202,7 @@ def test_what_is_none_is_one_error(tmp_path, name, content):
     for package in ("pydicom", "nibabel", "soundfile"):
         pytest.importorskip(package)
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(Unfit, match="cannot be read"):
+    with pytest.raises(InvalidArrayFile, match="cannot be read"):
         read_measurement(tmp_path / name)
 
 

@@ -100,7 +100,7 @@ def test_shards_are_of_the_split_of_their_name_or_their_folder(tmp_path, train, 
             ]
         pack(tmp_path / "set" / place, members)
     assert data.load(f"wds:{tmp_path}/set", validation_fraction=0).sizes == {"train": 12, "test": 6}
-    # A folder is no split of what lies in it alone.
+    # A folder is not a split of what lies in it alone.
     if "/" in test:
         alone = data.load(f"wds:{(tmp_path / 'set' / test).parent}", validation_fraction=0, test_fraction=0)
         assert alone.sizes == {"train": 6}

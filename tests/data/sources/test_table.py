@@ -219,7 +219,7 @@ def test_a_group_that_given_splits_divide_is_an_error(patients):
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(", "no regular expression"),
+        ("(", "not a regular expression"),
         ("q[0-9]", "finds nothing in"),
         ("png", "of 1 groups without dividing a group"),
     ],
@@ -311,7 +311,7 @@ def test_faults_of_several_labels_are_told_with_their_line(folder):
     write_table(root / "wide.csv", ("path", *NAMES), wide)
     with pytest.raises(ValueError, match=r"line 4 has '2' in the column 'fox'. Allowed are 0 and 1"):
         data.load(f"csv:{root}/wide.csv", task="multilabel", columns="label=cat+dog+fox")
-    # Found by what they hold: the numbers are no column of labels.
+    # Found by what they hold: the numbers are not column of labels.
     assert data.load(f"csv:{root}/wide.csv", task="multilabel").class_names == ("cat", "dog")
     write_table(root / "listed.csv", ("path", "label"), [(path, "cat|gnu") for path, _ in rows])
     with pytest.raises(ValueError, match="line 2 has the class 'gnu', which is not one of"):

@@ -87,7 +87,7 @@ def many_sizes(number):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("tfds")
-    prepare(root, "tiny_colours", (10, 12, 3), lambda number: np.full((10, 12, 3), number, "uint8"))
+    prepare(root, "tiny_colors", (10, 12, 3), lambda number: np.full((10, 12, 3), number, "uint8"))
     prepare(root, "many_sizes", (None, None, 3), many_sizes)
     return root
 
@@ -106,7 +106,7 @@ def flat(batches):
 
 @pytest.mark.parametrize("how", LIMITS)
 def test_every_example_is_read_once_however_it_is_held(prepared, how):
-    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    dataset = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=LIMITS[how])
     kind = {"decoded": "ArrayExamples", "encoded": "EncodedExamples", "streamed": "StreamedExamples"}[how]
     assert {type(examples).__name__ for examples in dataset.splits.values()} == {kind}
     assert dataset.sizes == {"train": 54, "validation": 6, "test": 24}
@@ -124,9 +124,9 @@ def test_every_example_is_read_once_however_it_is_held(prepared, how):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", LIMITS)
 def test_array_records_give_the_batches_of_the_same_set_in_tfrecords(prepared, tmp_path, how):
-    to_array_records(shutil.copytree(prepared / "tiny_colours", tmp_path / "tiny_colours") / "1.2.0")
+    to_array_records(shutil.copytree(prepared / "tiny_colors", tmp_path / "tiny_colors") / "1.2.0")
     found, same = (
-        data.load("tfds:tiny_colours", data_dir=root, in_memory_limit=LIMITS[how]) for root in (tmp_path, prepared)
+        data.load("tfds:tiny_colors", data_dir=root, in_memory_limit=LIMITS[how]) for root in (tmp_path, prepared)
     )
     assert found.sizes == same.sizes
     for one, other in zip(*(flat(one.training_batches(8, seed=3).take(20)) for one in (found, same)), strict=True):
@@ -138,7 +138,7 @@ def test_array_records_give_the_batches_of_the_same_set_in_tfrecords(prepared, t
 @pytest.mark.slow
 @pytest.mark.parametrize("how", LIMITS)
 def test_training_goes_on_bit_identically_from_any_step(prepared, how):
-    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    dataset = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=LIMITS[how])
     options = {"seed": 3, "augmentation": preprocessing.augmentation(flip=True, pad_and_crop=2)}
     assert dataset.training_batches(8, **options).cardinality() == tf.data.INFINITE_CARDINALITY
     whole = flat(dataset.training_batches(8, **options).take(20))
@@ -154,7 +154,7 @@ def test_training_goes_on_bit_identically_from_any_step(prepared, how):
 
 @pytest.mark.parametrize("how", LIMITS)
 def test_each_epoch_holds_every_example_once_in_an_order_of_its_own(prepared, how):
-    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    dataset = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=LIMITS[how])
 
     def epochs(seed):
         batches = dataset.training_batches(9, seed=seed).take(18).as_numpy_iterator()
@@ -167,7 +167,7 @@ def test_each_epoch_holds_every_example_once_in_an_order_of_its_own(prepared, ho
 
 
 def test_records_of_one_file_are_shuffled_by_epoch_and_seed(prepared):
-    stream = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=0).splits["train"]
+    stream = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=0).splits["train"]
     one_file = dataclasses.replace(stream, shards=stream.shards[:1])
 
     def epochs(seed):
@@ -190,21 +190,19 @@ def test_pictures_of_many_sizes_are_cropped(prepared, how):
 
 
 def test_the_newest_version_is_taken_and_another_may_be_named(data_dir):
-    newer = shutil.copytree(data_dir / "tiny_colours" / "1.2.0", data_dir / "tiny_colours" / "1.10.0")
+    newer = shutil.copytree(data_dir / "tiny_colors" / "1.2.0", data_dir / "tiny_colors" / "1.10.0")
     info = json.loads((newer / "dataset_info.json").read_text())
     info["version"] = "1.10.0"
     info["splits"] = [split for split in info["splits"] if split["name"] == "train"]
     (newer / "dataset_info.json").write_text(json.dumps(info))
-    assert data.load("tfds:tiny_colours", data_dir=data_dir).sizes == {"train": 49, "validation": 5, "test": 6}
-    assert data.load("tfds:tiny_colours:1.2.0", data_dir=data_dir).sizes["test"] == 24
+    assert data.load("tfds:tiny_colors", data_dir=data_dir).sizes == {"train": 49, "validation": 5, "test": 6}
+    assert data.load("tfds:tiny_colors:1.2.0", data_dir=data_dir).sizes["test"] == 24
     with pytest.raises(ValueError, match=r"holds versions \['1.2.0', '1.10.0'\]"):
-        data.load("tfds:tiny_colours:9.9.9", data_dir=data_dir)
+        data.load("tfds:tiny_colors:9.9.9", data_dir=data_dir)
 
 
 def test_a_set_that_is_not_prepared_says_what_to_do(data_dir, tmp_path):
-    with pytest.raises(
-        ValueError, match="which holds only .*tiny_colours.*Nothing is downloaded.*download_and_prepare"
-    ):
+    with pytest.raises(ValueError, match="which holds only .*tiny_colors.*Nothing is downloaded.*download_and_prepare"):
         data.load("tfds:cifar11", data_dir=data_dir)
     with pytest.raises(ValueError, match="no prepared set"):
         data.load("tfds:cifar10", data_dir=tmp_path / "nowhere")
@@ -213,28 +211,28 @@ def test_a_set_that_is_not_prepared_says_what_to_do(data_dir, tmp_path):
 
 
 def test_a_half_prepared_set_is_refused(data_dir):
-    folder = data_dir / "tiny_colours"
+    folder = data_dir / "tiny_colors"
     (folder / "1.2.0").rename(folder / "incomplete.ABC_1.2.0")
     (folder / "incomplete.ABC_1.2.0" / "dataset_info.json").unlink()
     with pytest.raises(ValueError, match="an unfinished preparation, incomplete.ABC_1.2.0"):
-        data.load("tfds:tiny_colours", data_dir=data_dir)
+        data.load("tfds:tiny_colors", data_dir=data_dir)
 
 
 def test_missing_files_are_counted_and_named(data_dir):
-    shards = sorted((data_dir / "tiny_colours" / "1.2.0").glob("*-train.tfrecord*"))
+    shards = sorted((data_dir / "tiny_colors" / "1.2.0").glob("*-train.tfrecord*"))
     shards[0].unlink()
     with pytest.raises(
         data.BadImageError, match=f"split 'train' lacks 1 of {len(shards)} files, the first is {shards[0]}"
     ):
-        data.load("tfds:tiny_colours", data_dir=data_dir)
+        data.load("tfds:tiny_colors", data_dir=data_dir)
 
 
 @pytest.mark.parametrize("description", ["dataset_info.json", "features.json"])
 def test_a_damaged_description_is_refused(data_dir, description):
-    path = data_dir / "tiny_colours" / "1.2.0" / description
+    path = data_dir / "tiny_colors" / "1.2.0" / description
     path.write_text(path.read_text()[:-20])
-    with pytest.raises(ValueError, match="tfds:tiny_colours in .* cannot be opened"):
-        data.load("tfds:tiny_colours", data_dir=data_dir)
+    with pytest.raises(ValueError, match="tfds:tiny_colors in .* cannot be opened"):
+        data.load("tfds:tiny_colors", data_dir=data_dir)
 
 
 DAMAGES = {
@@ -248,24 +246,24 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("how", LIMITS)
 def test_damaged_records_are_named_by_set_and_split(data_dir, damage, how):
-    path = sorted((data_dir / "tiny_colours" / "1.2.0").glob("*-train.tfrecord*"))[-1]
+    path = sorted((data_dir / "tiny_colors" / "1.2.0").glob("*-train.tfrecord*"))[-1]
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
 
     def read():
-        dataset = data.load("tfds:tiny_colours", data_dir=data_dir, in_memory_limit=LIMITS[how])
-        with data.naming_bad_files(dataset):
+        dataset = data.load("tfds:tiny_colors", data_dir=data_dir, in_memory_limit=LIMITS[how])
+        with data.explain_decode_errors(dataset):
             for split in dataset.sizes:
                 for _ in dataset.batches(split, 8):
                     pass
 
-    with pytest.raises(data.BadImageError, match="tfds:tiny_colours split 'train' cannot be read"):
+    with pytest.raises(data.BadImageError, match="tfds:tiny_colors split 'train' cannot be read"):
         read()
 
 
 def test_the_fingerprint_tells_versions_and_splits_apart(prepared):
     for limit in LIMITS.values():
         prints = [
-            data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=limit, **options).fingerprint
+            data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=limit, **options).fingerprint
             for options in ({}, {}, {"validation_fraction": 0.2})
         ]
         assert prints[0] == prints[1] != prints[2]
@@ -286,7 +284,7 @@ def test_the_real_cifar_10_is_read(real_data):
 @pytest.mark.parametrize("how", LIMITS)
 def test_the_epochs_of_a_set_are_in_random_orders_however_it_is_held(prepared, how):
     """The former order kept half of the neighbors of such sets together in some epochs; here by chance two do."""
-    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    dataset = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=LIMITS[how])
     size, epochs = dataset.sizes["train"], 120
     batches = dataset.training_batches(size, seed=4).take(epochs).as_numpy_iterator()
     found = np.stack([images[:, 0, 0, 0] for images, _ in batches]).astype(int)
@@ -300,7 +298,7 @@ def test_the_epochs_of_a_set_are_in_random_orders_however_it_is_held(prepared, h
 
 @pytest.mark.parametrize("how", LIMITS)
 def test_repeated_augmentation_holds_an_example_several_times_however_it_is_held(prepared, how):
-    dataset = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=LIMITS[how])
+    dataset = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=LIMITS[how])
     options = {"seed": 1, "repeats": 3}
     whole = [images[:, 0, 0, 0] for images, _ in dataset.training_batches(12, **options).take(8).as_numpy_iterator()]
     for batch in whole:  # 12 places, 4 examples
@@ -345,12 +343,12 @@ def test_a_process_decodes_its_part_of_streamed_batches_alone_in_evaluation(prep
         np.testing.assert_array_equal(np.concatenate([part for _, part in mine])[: len(labels)], labels)
 
 
-def test_streamed_examples_are_taken_as_a_run_of_neighbours(prepared):
-    stream = data.load("tfds:tiny_colours", data_dir=prepared, in_memory_limit=0).splits["train"]
+def test_streamed_examples_are_taken_as_a_run_of_neighbors(prepared):
+    stream = data.load("tfds:tiny_colors", data_dir=prepared, in_memory_limit=0).splits["train"]
     whole, part = stream.arrays(None), stream.take(np.arange(5, 17)).arrays(None)
     assert stream.labels is None
     np.testing.assert_array_equal(part[0], whole[0][5:17])
-    with pytest.raises(ValueError, match="Allowed is a run of neighbours"):
+    with pytest.raises(ValueError, match="Allowed is a run of neighbors"):
         stream.take(np.array([1, 3]))
 
 
