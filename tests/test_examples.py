@@ -1,3 +1,5 @@
+"""The examples: each trains to its figure. Those of the fields train for a minute or more."""
+
 import pathlib
 import subprocess
 import sys

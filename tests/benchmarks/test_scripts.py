@@ -1,4 +1,7 @@
-"""Every script of benchmarks/ runs to its end with tiny sizes; their figures are for people."""
+"""Every script of benchmarks/ runs to its end with tiny sizes; their figures are for people.
+
+That of distribution starts six processes that load TensorFlow: a minute of processor time.
+"""
 
 import argparse
 import json

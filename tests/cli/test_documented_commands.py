@@ -1,4 +1,7 @@
-"""The commands of the README and of the pages, run in their order in a folder that holds what a reader has."""
+"""The commands of the README and of the pages, run in their order in a folder that holds what a reader has.
+
+A page has up to thirty commands, most of which train or export: up to two minutes of processor time.
+"""
 
 import pathlib
 import re

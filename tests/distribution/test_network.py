@@ -1,4 +1,7 @@
-"""A recipe on two hosts with a network between them: a short break is waited for, a cut is named on both sides."""
+"""A recipe on two hosts with a network between them: a short break is waited for, a cut is named on both sides.
+
+The limits of the network are 30 s and more, and are waited for: up to two minutes.
+"""
 
 import time
 

@@ -1,4 +1,7 @@
-"""Searches and trainings on a Ray cluster of two nodes on this machine, one of which dies."""
+"""Searches and trainings on a Ray cluster of two nodes on this machine, one of which dies.
+
+A cluster of two nodes starts, loses one and starts a process again, beside what one machine finds: up to two minutes.
+"""
 
 import os
 import pathlib

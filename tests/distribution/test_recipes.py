@@ -1,4 +1,7 @@
-"""Recipes in several processes on this machine: the run of one, whatever happens to one of them."""
+"""Recipes in several processes on this machine: the run of one, whatever happens to one of them.
+
+Each process loads TensorFlow and traces the network, and a test starts four to six of them: one to two minutes.
+"""
 
 import dataclasses
 import json

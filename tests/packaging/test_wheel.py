@@ -1,3 +1,5 @@
+"""The wheel, and what it does in an empty environment, whose installation and first training take over a minute."""
+
 import configparser
 import email
 import os
