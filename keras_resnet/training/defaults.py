@@ -13,6 +13,8 @@ from keras_resnet.training.description import RunFile
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.setup import Setup
 
+# The recipe for weights where none is named: a rate for random weights would destroy them.
+FOR_WEIGHTS = "finetune"
 DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
 
 
@@ -44,6 +46,8 @@ def fill_from_run(
         found: what run.json of a run that goes on holds, or None.
     """
     known = dict(DEFAULTS) if found is None else {name: getattr(found.about, name) for name in DEFAULTS}
+    if found is None and (overrides or {}).get("model.weights"):
+        known["recipe"] = FOR_WEIGHTS
     recipe = known["recipe"] if given.get("recipe") is None else given["recipe"]
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     recipe = recipe.replace({**(overrides or {}), **({} if seed is None else {"train.seed": seed})})
@@ -83,7 +87,7 @@ def resolve(
     """Returns everything that a training is made of, checked.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default.
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; by default "quick", with weights "finetune".
         model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
         data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.

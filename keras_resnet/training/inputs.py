@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import preprocessing
+from keras_resnet import models, preprocessing
 from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
@@ -22,6 +22,8 @@ from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
 
 DEFAULT_IMAGE_SIZE_PX = 224
+# Times the side that weights of small images were trained on, above which images are resized to it.
+MAX_ENLARGED = 1.5
 # What `data.load` is given.
 LOADING = (
     "validation_fraction",
@@ -168,6 +170,21 @@ class Data(fields.Section):
             )
         size: Any = self.image_size if isinstance(self.image_size, tuple) else (self.image_size, self.image_size)
         return None if tuple(space) == size else size
+
+    def side_for_weights(self, dataset: datasets.Dataset, pretrained: models.Pretrained) -> int | None:
+        """Returns the side in px to which large images are resized for weights of small ones; None to leave them.
+
+        A network with a stem for small images takes long for large ones, and knows no shapes of their size.
+
+        Args:
+            dataset: whose size is taken where `image_size` is "auto".
+            pretrained: the weights.
+        """
+        if self.image_size != AUTO or len(dataset.image_shape) != 3 or pretrained.arguments.get("stem") != "small":
+            return None
+        known = None if pretrained.record is None else pretrained.record.side
+        shape = self.shape_for(dataset)
+        return known if known is not None and min(shape[:-1]) > MAX_ENLARGED * known else None
 
     def crop_for(self, dataset: datasets.Dataset) -> str:
         """Returns what is cut from training images: "random", "center" or "none"."""

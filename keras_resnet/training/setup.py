@@ -93,6 +93,12 @@ class Setup:
         recipe = recipe.replace({"model.weights": recipe.model.weights_for(model, recipe.data.shape_for(dataset))})
         pretrained = models.Pretrained.of(model, recipe.model.weights) if recipe.model.weights else None
         recipe = recipe.replace({**recipe.data.loaded_as(dataset), **recipe.model.overrides_of(pretrained)})
+        side = None if pretrained is None else recipe.data.side_for_weights(dataset, pretrained)
+        if side is not None:
+            recipe = recipe.replace({"data.image_size": side})
+            dataset.report.append(
+                f"images are resized to {side} px, on which the weights were trained; data.image_size says otherwise"
+            )
         if pretrained is None:
             recipe = recipe.replace({"data.normalization": recipe.data.normalization_for(dataset)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split

@@ -58,8 +58,8 @@ def fit(
     Everything that can be checked is checked before the first epoch and before the folder is made.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; "quick" by default. A run that goes on
-            remembers its recipe, model and data.
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; by default "quick", and with weights
+            "finetune". A run that goes on remembers its recipe, model and data.
         model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
         data: a spec such as "digits", "folder:photos", "tfds:cifar10" or "npz:FILE", by default what the recipe was
             made for, else "digits"; or a `Dataset` that was loaded already, to be used for several runs.

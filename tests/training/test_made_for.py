@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("tensorflow")
 
@@ -79,3 +80,30 @@ def test_a_softmax_over_one_class_is_refused_by_the_constructor_and_before_train
     model.compile("sgd", CrossEntropy(from_logits=True))
     with pytest.raises(ValueError, match="The model has 1 output.*binary_cross_entropy"):
         check_outputs(model)
+
+
+def test_weights_without_a_recipe_are_fine_tuned(tmp_path):
+    """The rate of the default recipe, 0.1, destroyed the weights within an epoch or two."""
+    plan = training.fit(data="digits", weights="cifar10", overrides={"model.adapt_weights": True}, dry_run=True)
+    assert plan.recipe.name == "finetune" and plan.recipe.optimizer.learning_rate == 0.01
+    named = training.fit(
+        "quick", data="digits", weights="cifar10", overrides={"model.adapt_weights": True}, dry_run=True
+    )
+    assert named.recipe.name == "quick"
+    assert training.fit(dry_run=True).recipe.name == "quick"
+
+
+@pytest.mark.parametrize(("side", "expected"), [(128, 32), (40, "auto")])
+def test_large_images_are_resized_for_weights_of_small_ones(tmp_path, side, expected):
+    rng = np.random.default_rng(0)
+    for index in range(80):
+        place = tmp_path / ("a" if index % 2 else "b")
+        place.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), "uint8")).save(place / f"{index}.png")
+    plan = training.fit(data=f"folder:{tmp_path}", weights="cifar10", dry_run=True)
+    assert plan.recipe.data.image_size == expected
+    assert any("resized to 32 px" in line for line in plan.dataset.report) == (expected == 32)
+    asked = training.fit(
+        data=f"folder:{tmp_path}", weights="cifar10", overrides={"data.image_size": side + 8}, dry_run=True
+    )
+    assert asked.recipe.data.image_size == side + 8
