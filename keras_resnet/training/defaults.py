@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from keras_resnet import data as datasets
@@ -10,6 +11,7 @@ from keras_resnet import models
 from keras_resnet.arguments import choose
 from keras_resnet.distribution import Group
 from keras_resnet.training.description import RunFile
+from keras_resnet.training.plan import recipe_for
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.setup import Setup
 
@@ -87,7 +89,8 @@ def resolve(
     """Returns everything that a training is made of, checked.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; by default "quick", with weights "finetune".
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; by default what fits the data
+            (`keras_resnet.training.plan.RULES`), with weights "finetune".
         model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
         data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.
@@ -108,4 +111,19 @@ def resolve(
         return Setup.of(recipe, data, model, spec, root, group)
     spec, root = absolute_spec(str(data), root)
     dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
+    if given["recipe"] is None and found is None and recipe.name == DEFAULTS["recipe"]:
+        recipe, dataset = _fitting(recipe, dataset, partial(fill_from_run, seed=seed, overrides=overrides))
     return Setup.of(recipe, dataset, model, spec, root, group)
+
+
+def _fitting(recipe: Recipe, dataset: datasets.Dataset, fill: Any) -> tuple[Recipe, datasets.Dataset]:
+    """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
+    choice = recipe_for(dataset)
+    if choice is None or choice[0] == recipe.name:
+        return recipe, dataset
+    name, reason = choice
+    fitting, _ = fill({"recipe": name})
+    if fitting.data.load_options() != recipe.data.load_options():
+        dataset = fitting.data.load(dataset.spec, dataset.options and dataset.options.data_dir, dataset.task)
+    dataset.report.append(f"recipe {name}, because {reason}; --recipe names another")
+    return fitting, dataset

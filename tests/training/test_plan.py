@@ -1,0 +1,57 @@
+"""The recipe that is taken where none was named."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from keras_resnet import training  # noqa: E402
+from keras_resnet.training import plan  # noqa: E402
+from keras_resnet.training.recipe_files import list_recipes  # noqa: E402
+
+
+def spec_of(folder, shape, count=120, task="classification"):
+    labels = np.arange(count) % 3 if task == "classification" else np.linspace(0, 1, count).astype("float32")
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape)).astype("uint8")
+    np.savez(folder / "a.npz", x=images, y=labels)
+    return f"npz:{folder}/a.npz"
+
+
+@pytest.mark.parametrize(
+    ("shape", "count", "recipe"),
+    [
+        ((32, 32, 3), 120, "few-images"),
+        ((8, 8, 3), 2700, "cifar"),
+        ((16, 16, 1), 120, "quick"),  # as characters, which are not flipped
+        ((96, 96, 3), 120, "quick"),
+        ((64, 2), 120, "signals"),
+        ((8, 8, 8, 1), 120, "volumes"),
+    ],
+)
+def test_a_recipe_is_chosen_by_the_data(tmp_path, shape, count, recipe):
+    words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 8}
+    planned = training.fit(data=spec_of(tmp_path, shape, count), overrides=words, dry_run=True)
+    assert planned.recipe.name == recipe
+    assert planned.recipe.model.width == 4 and planned.recipe.train.epochs == 2  # what was asked for stays
+    told = [line for line in planned.dataset.report if "--recipe names another" in line]
+    assert len(told) == (recipe != "quick") and all(line.startswith(f"recipe {recipe}, because") for line in told)
+    named = {} if len(shape) == 3 else {"augment.rotation": 0, "augment.zoom": 0, "augment.translation": 0}
+    asked = training.fit("quick", data=spec_of(tmp_path, shape, count), overrides={**words, **named}, dry_run=True)
+    assert asked.recipe.name == "quick"
+
+
+def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
+    words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 8}
+    loss = {**words, "loss.name": "mean_squared_error"}
+    spec = spec_of(tmp_path, (8, 8, 1), task="regression")
+    planned = training.fit(data=spec, overrides=loss, dry_run=True)
+    assert (planned.recipe.name, planned.recipe.loss.name) == ("regression", "mean_squared_error")
+    spec = spec_of(tmp_path, (8, 8, 3))
+    first = training.fit(data=spec, out=tmp_path / "run", overrides=words, verbose=0)
+    again = training.fit(data=spec, out=tmp_path / "run", resume=True, verbose=0)
+    assert first.recipe.name == again.recipe.name == "few-images"
+
+
+def test_every_rule_names_a_recipe_and_the_digits_keep_theirs():
+    assert {rule.recipe for rule in plan.RULES} <= set(list_recipes())
+    assert training.fit(dry_run=True).recipe.name == "quick"
