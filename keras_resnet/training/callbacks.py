@@ -29,6 +29,23 @@ class ModelChecks(keras.callbacks.Callback):
         check_outputs(self.model)
 
 
+class TotalEpochs(keras.callbacks.Callback):
+    """Has Keras's bar, and every callback after it, count the epochs of the run and not those of one call of `fit`.
+
+    Args:
+        epochs: of the run.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self.epochs = epochs
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Changes the dict that all callbacks share; the bar is the last of them."""
+        params["epochs"] = self.epochs
+        super().set_params(params)
+
+
 class SameFolder(keras.callbacks.Callback):
     """Stops a run whose folder was moved or removed: what is written afterwards would make another one.
 

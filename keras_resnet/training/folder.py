@@ -121,6 +121,9 @@ def write_description(folder: pathlib.Path, file: RunFile) -> None:
     files.write_text(folder / "run.json", json.dumps(file.to_dict(), indent=2, ensure_ascii=False) + "\n")
 
 
+HOLDER = "process "  # with which the note of who holds a folder begins
+
+
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
     """Holds a run folder against other processes while the block runs; the system frees it when the process ends.
@@ -131,6 +134,11 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     files.check_no_links(folder, (".lock", ".held", ".lock-holder", "run.json", *RUN_FILES))
     # Who holds it stands beside the lock, because taking a lock empties its file.
     note = folder / ".lock-holder"
+    if note.exists() and not note.read_bytes().startswith(HOLDER.encode()):
+        raise BadValue(
+            f"{os.fspath(note)!r} exists, and keras_resnet did not write it. It would be replaced by who trains here. "
+            "Move it away."
+        )
     try:
         lock = locks.acquire(folder / ".lock", timeout=0)
     except filelock.Timeout:
@@ -140,7 +148,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             "choose another folder."
         ) from None
     try:
-        files.write_text(note, f"process {os.getpid()} on {socket.gethostname()}")
+        files.write_text(note, f"{HOLDER}{os.getpid()} on {socket.gethostname()}")
         files.remove_unfinished(folder, ("run.json", *RUN_FILES))
         files.remove_unfinished(folder / "last", ("epoch-*",))
         yield

@@ -15,6 +15,7 @@ from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.batches import evaluation_batches, shrink_to
+from keras_resnet.training.callbacks import TotalEpochs
 from keras_resnet.training.loss import LabelFacts
 from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.network import StepPart, any_size, fit_segments, with_step_parts
@@ -320,7 +321,7 @@ class Setup:
         *stages, (end, size) = self.stages
         stages.append((max(last, end), size))  # beyond the recipe's own epochs, as Hyperband may go
         history: dict[str, list[float]] = {}
-        callbacks = [*self.schedule_callbacks(past), *callbacks]
+        callbacks = [TotalEpochs(last), *self.schedule_callbacks(past), *callbacks]
         with any_size(network):
             for end, size in fit_segments(stages, start_epoch, start_batch, last):
                 # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.

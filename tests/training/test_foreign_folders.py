@@ -21,6 +21,7 @@ from keras_resnet import data, files, locks, report, training, tuning  # noqa: E
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.errors import BadValue  # noqa: E402
 from keras_resnet.training import checkpoint, state_file  # noqa: E402
+from keras_resnet.training.folder import locked  # noqa: E402
 from keras_resnet.tuning import Dimension, Search, Settings, Space  # noqa: E402
 from keras_resnet.tuning import record as record_file  # noqa: E402
 from keras_resnet.tuning.definition import Definition  # noqa: E402
@@ -35,6 +36,17 @@ def run(tmp_path_factory):
     path = tmp_path_factory.mktemp("foreign") / "run"
     training.fit("quick", model="resnet10", out=path, overrides=SMALL, verbose=0, report=lambda epoch, figures: True)
     return path
+
+
+def test_a_note_of_the_users_beside_the_lock_stays(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / ".lock-holder").write_text("mine")
+    with (
+        pytest.raises(ValueError, match=r"\.lock-holder' exists, and keras_resnet did not write it"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    assert (tmp_path / "run" / ".lock-holder").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", [".lock", ".lock-holder", "last", "logs", "best.keras", "history.csv", "run.json"])
