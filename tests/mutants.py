@@ -312,6 +312,20 @@ MUTANTS = [
         "data/sources/test_cells.py",
     ),
     Mutant(
+        "plan: gray images, as of characters, are flipped",
+        "training/plan.py",
+        "channels == 3 and",
+        "channels in (1, 3) and",
+        "training/test_plan.py",
+    ),
+    Mutant(
+        "plan: weights are trained at the rate of random ones",
+        "training/defaults.py",
+        'known["recipe"] = FOR_WEIGHTS',
+        'known["recipe"] = "quick"',
+        "training/test_made_for.py",
+    ),
+    Mutant(
         "balance: class weights ignore the power",
         "data/class_balance.py",
         "float(len(labels) / (total * count**power))",
