@@ -118,7 +118,7 @@ def resolve(
 
 def _fitting(recipe: Recipe, dataset: datasets.Dataset, fill: Any) -> tuple[Recipe, datasets.Dataset]:
     """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
-    choice = recipe_for(dataset)
+    choice = recipe_for(dataset, recipe.data.shape_for(dataset))
     if choice is None or choice[0] == recipe.name:
         return recipe, dataset
     name, reason = choice

@@ -17,39 +17,40 @@ class Rule:
 
     Attributes:
         recipe: its name.
-        fits: whether it is for a data set.
+        fits: whether it is for a data set, whose examples the network takes with this shape.
         reason: told when it is taken.
     """
 
     recipe: str
-    fits: Callable[[Dataset], bool]
+    fits: Callable[[Dataset, tuple[int, ...]], bool]
     reason: str
 
 
-def _is_small(dataset: Dataset) -> bool:
+def _is_small(dataset: Dataset, shape: tuple[int, ...]) -> bool:
     """Returns True for small color images; gray ones are often characters, which mean another when they are flipped."""
-    *space, channels = dataset.image_shape
-    return len(space) == 2 and channels == 3 and all(side is not None and side < SMALL_SIDE_PX for side in space)
+    *space, channels = shape
+    return len(space) == 2 and channels == 3 and max(space) < SMALL_SIDE_PX
 
 
 RULES = (
-    Rule("quick", lambda dataset: dataset.spec == "digits", "it was made for these digits"),
-    Rule("regression", lambda dataset: dataset.task == REGRESSION.name, "the labels are numbers"),
-    Rule("signals", lambda dataset: len(dataset.image_shape) == 2, "the examples are signals"),
-    Rule("volumes", lambda dataset: len(dataset.image_shape) == 4, "the examples are volumes"),
+    Rule("quick", lambda dataset, shape: dataset.spec == "digits", "it was made for these digits"),
+    Rule("regression", lambda dataset, shape: dataset.task == REGRESSION.name, "the labels are numbers"),
+    Rule("signals", lambda dataset, shape: len(shape) == 2, "the examples are signals"),
+    Rule("volumes", lambda dataset, shape: len(shape) == 4, "the examples are volumes"),
     Rule(
         "few-images",
-        lambda dataset: _is_small(dataset) and dataset.sizes["train"] < FEW_EXAMPLES,
+        lambda dataset, shape: _is_small(dataset, shape) and dataset.sizes["train"] < FEW_EXAMPLES,
         f"there are fewer than {FEW_EXAMPLES:,} color images to train on, of less than {SMALL_SIDE_PX} px",
     ),
     Rule("cifar", _is_small, f"the images have colors and less than {SMALL_SIDE_PX} px"),
 )
 
 
-def recipe_for(dataset: Dataset) -> tuple[str, str] | None:
+def recipe_for(dataset: Dataset, shape: tuple[int, ...]) -> tuple[str, str] | None:
     """Returns the name of the recipe for a data set and the reason; None where no rule fits.
 
     Args:
         dataset: that is trained on, with random first weights.
+        shape: `(*space, channels)` of what the network takes.
     """
-    return next(((rule.recipe, rule.reason) for rule in RULES if rule.fits(dataset)), None)
+    return next(((rule.recipe, rule.reason) for rule in RULES if rule.fits(dataset, shape)), None)

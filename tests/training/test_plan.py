@@ -40,6 +40,12 @@ def test_a_recipe_is_chosen_by_the_data(tmp_path, shape, count, recipe):
     assert asked.recipe.name == "quick"
 
 
+def test_the_size_that_the_network_takes_counts(tmp_path):
+    words = {"model.width": 4, "train.batch_size": 8, "data.image_size": 32}
+    planned = training.fit(data=spec_of(tmp_path, (96, 96, 3)), overrides=words, dry_run=True)
+    assert planned.recipe.name == "few-images" and planned.recipe.data.image_size == 32
+
+
 def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
     words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 8}
     loss = {**words, "loss.name": "mean_squared_error"}
