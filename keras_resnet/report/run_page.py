@@ -159,7 +159,7 @@ def _confusion(scored: Scored) -> str:
         lines.append(f'<tr><th scope="row">{escape(names[index])}</th>{cells}</tr>')
     whole = f'<div class="wide" tabindex="0"><table class="confusion">{"".join(lines)}</table></div>'
     return (
-        "<p>A row a true class; the shade is the share of its examples.</p>"
+        "<p>One row per true class; the shade is the share of its examples.</p>"
         f"{whole}<details><summary>The most frequent confusions</summary>{listed}</details>"
     )
 
