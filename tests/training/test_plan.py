@@ -46,6 +46,7 @@ def test_the_size_that_the_network_takes_counts(tmp_path):
     assert planned.recipe.name == "few-images" and planned.recipe.data.image_size == 32
 
 
+@pytest.mark.slow
 def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
     words = {"model.width": 4, "train.epochs": 1, "train.batch_size": 8}
     loss = {**words, "loss.name": "mean_squared_error"}

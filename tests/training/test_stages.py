@@ -138,6 +138,7 @@ def test_the_stages_of_a_training_without_end_are_known_at_once():
     assert ends[-1] == 300_000_000 and list(ends) == sorted(set(ends)) and sizes[0] == (16, 24) and sizes[-1] is None
 
 
+@pytest.mark.slow
 def test_the_epochs_of_the_run_are_counted_across_its_stages(tmp_path, capsys):
     """Keras is called once per stage, and counted "Epoch 1/1", "Epoch 2/2"."""
     words = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128, "data.progressive_from": 0.5}

@@ -341,6 +341,7 @@ def test_several_labels_are_not_weighted_twice(weighted):
         )
 
 
+@pytest.mark.slow
 def test_folds_together_have_the_weighted_figures_of_scikit_learn(tmp_path):
     """Each fold's weights were divided by the mean of its own training split."""
     images, labels = data.load("digits").arrays("train", 90)
@@ -364,6 +365,7 @@ def test_folds_together_have_the_weighted_figures_of_scikit_learn(tmp_path):
     assert found.out_of_fold["accuracy"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pages_robustness_and_pairs_count_by_weights(weighted, tmp_path):
     run = training.fit(
         "quick",
