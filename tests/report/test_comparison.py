@@ -87,6 +87,7 @@ def test_a_comparison_takes_two_runs(runs, tmp_path, capsys):
     assert "no HTML file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_on_different_examples_are_said_to_be_so(runs, tmp_path):
     words = {**SMALL, "train.epochs": 1, "data.split_seed": 5}
     other = training.fit("quick", model="resnet10", out=tmp_path / "other", overrides=words, verbose=0)

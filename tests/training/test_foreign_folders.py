@@ -199,6 +199,7 @@ def test_a_description_of_a_state_that_no_training_wrote_is_not_used(run, tmp_pa
     assert tried >= 60
 
 
+@pytest.mark.slow
 def test_a_record_that_no_search_wrote_is_one_error(tmp_path):
     space = Space([Dimension("train.batch_size", choices=(32, 64)), Dimension("model.l2", low=1e-6, high=0.1)])
     recipe = training.Recipe.load("quick")
