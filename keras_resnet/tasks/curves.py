@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_resnet.tasks.scores import counts_of
+
 
 def curve(scores: np.ndarray, truth: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Returns a function from weights `(resamples, examples)` to the area under ROC and the average precision of each.
@@ -73,7 +75,7 @@ def points_of(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None 
         truth: whether each example is of the class; some are, and some are not.
         weights: how much each example counts; None for all alike.
     """
-    counts = np.ones(len(truth), "int64") if weights is None else np.asarray(weights, "float64")
+    counts = counts_of(weights, len(truth))
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.r_[np.diff(scores[order]) != 0, True])
     hits, taken = (np.cumsum(part[order])[ends] for part in (counts * truth, counts))

@@ -1,6 +1,7 @@
 """Labels checked before the first step, on every backend alike."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,6 +108,11 @@ def check_many(labels: Any, num_classes: int | None = None, *, where: str = "lab
     if len(broken):
         _refuse(where, broken, array[broken[0]], "0 or 1 for each class")
     return array.astype("float32")
+
+
+def is_number(class_name: str) -> bool:
+    """Returns True for a class that is called by a number, as grades are."""
+    return re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", class_name, re.ASCII) is not None
 
 
 def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:

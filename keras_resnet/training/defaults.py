@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -112,11 +112,13 @@ def resolve(
     spec, root = absolute_spec(str(data), root)
     dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
     if given["recipe"] is None and found is None and recipe.name == DEFAULTS["recipe"]:
-        recipe, dataset = _fitting(recipe, dataset, partial(fill_from_run, seed=seed, overrides=overrides))
+        recipe, dataset = _fitting(recipe, dataset, root, partial(fill_from_run, seed=seed, overrides=overrides))
     return Setup.of(recipe, dataset, model, spec, root, group)
 
 
-def _fitting(recipe: Recipe, dataset: datasets.Dataset, fill: Any) -> tuple[Recipe, datasets.Dataset]:
+def _fitting(
+    recipe: Recipe, dataset: datasets.Dataset, root: str | None, fill: Callable[..., tuple[Recipe, Any]]
+) -> tuple[Recipe, datasets.Dataset]:
     """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
     choice = recipe_for(dataset, recipe.data.shape_for(dataset))
     if choice is None or choice[0] == recipe.name:
@@ -124,6 +126,6 @@ def _fitting(recipe: Recipe, dataset: datasets.Dataset, fill: Any) -> tuple[Reci
     name, reason = choice
     fitting, _ = fill({"recipe": name})
     if fitting.data.load_options() != recipe.data.load_options():
-        dataset = fitting.data.load(dataset.spec, dataset.options and dataset.options.data_dir, dataset.task)
+        dataset = fitting.data.load(dataset.spec, root, dataset.task)
     dataset.report.append(f"recipe {name}, because {reason}; --recipe names another")
     return fitting, dataset

@@ -98,14 +98,6 @@ def answer_weights(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
     return share if sample_weight is None else share * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
 
 
-class MeanOfAnswers(keras.metrics.MeanMetricWrapper):
-    """A mean over answers, of which an example has as many as known labels."""
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Counts a batch."""
-        return super().update_state(y_true, y_pred, sample_weight=answer_weights(y_true, y_pred, sample_weight))
-
-
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class Asymmetric(MultilabelCrossEntropy):
     """A cross-entropy that counts easy answers less, and easy absent classes much less, of which there are many.
@@ -167,7 +159,7 @@ class Asymmetric(MultilabelCrossEntropy):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class LabelAccuracy(MeanOfAnswers):
+class LabelAccuracy(keras.metrics.MeanMetricWrapper):
     """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on.
 
     Args:
@@ -181,6 +173,10 @@ class LabelAccuracy(MeanOfAnswers):
     def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
         super().__init__(_right_answers, name=name, dtype=dtype)
         self._direction = "up"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts a batch."""
+        return super().update_state(y_true, y_pred, sample_weight=answer_weights(y_true, y_pred, sample_weight))
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""

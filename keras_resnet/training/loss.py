@@ -1,7 +1,6 @@
 """The loss of a run: its section of a recipe, its choices, its metrics, and the check that it fits the model."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from keras_resnet.arguments import check_bool
 from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
+from keras_resnet.tasks.labels import is_number
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
 from keras_resnet.training.cross_entropies import (
@@ -267,7 +267,7 @@ class Loss(fields.Section):
         Raises:
             ValueError: the loss does not fit their number, or numbers that are grades are in another order.
         """
-        if self.name == "ordinal" and all(re.fullmatch(r"-?\d+(\.\d+)?", name) for name in class_names):
+        if self.name == "ordinal" and all(map(is_number, class_names)):
             by_value = sorted(class_names, key=float)
             if list(class_names) != by_value:
                 raise BadValue(

@@ -13,6 +13,7 @@ from keras_resnet.data.examples.pipeline import transforms_of
 from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.batches import evaluation_batches, shrink_to
 from keras_resnet.training.callbacks import TotalEpochs
@@ -348,7 +349,8 @@ def _absent_labels(dataset: datasets.Dataset) -> list[str]:
     labels = dataset.split("validation").labels if dataset.sizes.get("validation") else None
     if labels is None:
         return []
-    absent = [name for name, count in zip(dataset.class_names, (labels > 0).sum(axis=0), strict=True) if not count]
+    counts = class_counts(labels, len(dataset.class_names))
+    absent = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
     if not absent:
         return []
     return [

@@ -30,7 +30,6 @@ from keras_resnet.data.sources.table_labels import (
     are_yes_and_no,
     columns_of_yes_and_no,
     divider_of,
-    is_number,
     is_one_hot,
     is_yes,
     read_labels,
@@ -38,7 +37,7 @@ from keras_resnet.data.sources.table_labels import (
 from keras_resnet.data.sources.weights import read_weight, weights_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
-from keras_resnet.tasks.labels import class_counts
+from keras_resnet.tasks.labels import class_counts, is_number
 
 # As fastai writes it: True for validation.
 IS_VALID = "isvalid"

@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from keras_resnet.data.options import UNCERTAIN, LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks.labels import is_number
 
 # What divides the labels of one cell; the first of these that any cell has.
 SEPARATORS = ("|", ";", ",", " ")
@@ -221,11 +221,6 @@ def _from_columns(
             "column for each class, because a column that is missing says nothing of its class. Name the columns."
         )
     return names, labels[:, [list(columns).index(name) for name in names]]
-
-
-def is_number(text: str) -> bool:
-    """Returns True for a class that is a number, as grades are."""
-    return re.fullmatch(r"[+-]?\d{1,9}(\.\d{1,9})?", text, re.ASCII) is not None
 
 
 def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
