@@ -6,7 +6,7 @@ TABLE is `proof` (the recipe `cifar`, Keras's defaults, timm's defaults in PyTor
 other), `labels` (50 labeled images per class), `precision` (float32 against bfloat16) or `rate` (learning rates,
 compared on a tenth of the training images, after the last epoch). DIR is a prepared TFDS folder.
 Every run is a process and keeps its folder under --out: a second call goes on where the first one stopped. With
-`--workers 2` two runs go side by side, each on a core of its own.
+`--workers 2` two runs go side by side, each on its own core.
 """
 
 import argparse
@@ -55,15 +55,15 @@ class Case:
 
 def _ablation() -> list[Case]:
     """Returns the plain training, and after it the same with one ingredient more in each row."""
-    cases, left = [Case("plain: SGD at a constant rate", settings=dict(PLAIN))], dict(PLAIN)
+    cases, remaining = [Case("plain: SGD at a constant rate", settings=dict(PLAIN))], dict(PLAIN)
     for title, names in {
         "+ one-cycle schedule": ("schedule.name",),
         "+ flip, crop": ("augment.flip", "augment.pad_and_crop"),
         "+ weight decay": ("optimizer.weight_decay",),
         "+ label smoothing: the recipe": ("loss.label_smoothing",),
     }.items():
-        left = {name: value for name, value in left.items() if name not in names}
-        cases.append(Case(title, settings=dict(left)))
+        remaining = {name: value for name, value in remaining.items() if name not in names}
+        cases.append(Case(title, settings=dict(remaining)))
     return [
         *cases,
         Case("the recipe, rate 0.1", settings={"optimizer.learning_rate": "0.1"}),
@@ -118,8 +118,10 @@ def arrays(options: argparse.Namespace, labels: int) -> pathlib.Path:
     if labels:
         chosen = np.concatenate([np.flatnonzero(classes == name)[:labels] for name in range(len(dataset.class_names))])
         images, classes = images[chosen], classes[chosen]
-    held = {"x_train": images, "y_train": classes, "x_test": test_images, "y_test": test_classes}
-    files.write_atomically(path, lambda where: _savez(where, {**held, "class_names": np.array(dataset.class_names)}))
+    arrays_by_name = {"x_train": images, "y_train": classes, "x_test": test_images, "y_test": test_classes}
+    files.write_atomically(
+        path, lambda where: _savez(where, {**arrays_by_name, "class_names": np.array(dataset.class_names)})
+    )
     return path
 
 
@@ -162,14 +164,14 @@ def run(case: Case, seed: int, options: argparse.Namespace, core: int | None) ->
 
 def _outcome(folder: pathlib.Path, split: str) -> dict[str, Any]:
     try:
-        told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run_file = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except OSError:
         return {}
-    if told["status"] != "complete":
+    if run_file["status"] != "complete":
         return {}
-    rows = told.get("history")
-    seconds = sum(row["epoch_seconds"] for row in rows) if rows else told["seconds"]
-    accuracy = rows[-1]["val_accuracy"] if split == "validation" else told["metrics"]["test"]["accuracy"]
+    rows = run_file.get("history")
+    seconds = sum(row["epoch_seconds"] for row in rows) if rows else run_file["seconds"]
+    accuracy = rows[-1]["val_accuracy"] if split == "validation" else run_file["metrics"]["test"]["accuracy"]
     return {"accuracy": accuracy, "seconds": seconds}
 
 
@@ -207,11 +209,11 @@ def table(rows: list[dict[str, Any]], seeds: list[int]) -> str:
     lines.append("| --- |" + " ---: |" * (len(seeds) + 2))
     for row in rows:
         runs = [row["runs"][seed] for seed in seeds]
-        shown = [f"{one['accuracy']:.4f}" if "accuracy" in one else "failed" for one in runs]
+        cells = [f"{one['accuracy']:.4f}" if "accuracy" in one else "failed" for one in runs]
         whole = [one for one in runs if "accuracy" in one]
         mean = f"{statistics.mean(one['accuracy'] for one in whole):.4f}" if whole else ""
         minutes = f"{statistics.median(one['seconds'] for one in whole) / 60:.1f}" if whole else ""
-        lines.append(f"| {row['title']} | {' | '.join(shown)} | {mean} | {minutes} |")
+        lines.append(f"| {row['title']} | {' | '.join(cells)} | {mean} | {minutes} |")
     return "\n".join(lines)
 
 

@@ -83,8 +83,8 @@ def trained_by_timm(held: dict[str, Any], options: argparse.Namespace) -> float:
         print(f"epoch {epoch + 1}: loss {total / max(1, len(images) // BATCH):.4f}", flush=True)
     model.eval()
     with torch.inference_mode():
-        found = torch.cat([model(part.to(memory_format=torch.channels_last)).argmax(1) for part in tests.split(256)])
-    return float((found == truth).float().mean())
+        guesses = torch.cat([model(part.to(memory_format=torch.channels_last)).argmax(1) for part in tests.split(256)])
+    return float((guesses == truth).float().mean())
 
 
 TRAINERS = {"keras": trained_by_keras, "timm": trained_by_timm}
@@ -102,12 +102,12 @@ def main() -> None:
     parser.add_argument("--json", required=True)
     options = parser.parse_args()
     with np.load(options.images) as file:
-        held = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+        arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
     start = time.monotonic()
-    accuracy = TRAINERS[options.trainer](held, options)
-    told = {"status": "complete", "seconds": time.monotonic() - start, "metrics": {"test": {"accuracy": accuracy}}}
+    accuracy = TRAINERS[options.trainer](arrays, options)
+    result = {"status": "complete", "seconds": time.monotonic() - start, "metrics": {"test": {"accuracy": accuracy}}}
     with open(options.json, "w", encoding="utf-8") as file:
-        json.dump(told, file)
+        json.dump(result, file)
 
 
 if __name__ == "__main__":

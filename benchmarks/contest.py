@@ -1,4 +1,4 @@
-"""Runs contestants side by side, each in a process of its own, in turns; medians, a table and JSON.
+"""Runs contestants side by side, each in its own process, in turns; medians, a table and JSON.
 
 All processes stay alive, built and warm, and wait for their turn without using the processor. A round asks each for a
 few steps, every other round in the opposite order, so that whatever else the machine does falls on all of them.
@@ -190,7 +190,7 @@ def table(figures: list[dict[str, Any]]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Returns what the figures depend on."""
+    """Returns the machine and versions that the figures depend on."""
     model, flags = platform.processor(), ""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -264,5 +264,5 @@ def told_by(code: str, *words: str, **environment: str) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer

@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks.contest import machine
 from benchmarks.hosts import Host, two_hosts, why_not
-from keras_resnet.distribution.local import free_ports
+from keras_resnet.distribution.launch import free_ports
 
 # What each process runs: a training of `steps` steps that prints the seconds of each.
 SCRIPT = """
@@ -53,13 +53,13 @@ group = join()
 found = {}
 for name, build, width in json.loads(sys.argv[1]):
     model = {"ResNet18": ResNet18, "ResNet50": ResNet50}[build](weights=None, width=width)
-    slopes = [tf.ones(weight.shape) for weight in model.trainable_weights]
+    gradients = [tf.ones(weight.shape) for weight in model.trainable_weights]
     total = tf.function(lambda values: group.strategy.run(lambda *parts: group.sum_of(parts), tuple(values)))
-    total(slopes)
+    total(gradients)
     took = []
     for _ in range(int(sys.argv[2])):
         started = time.perf_counter()
-        total(slopes)
+        total(gradients)
         took.append(time.perf_counter() - started)
     size = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) * 4 / 2**20
     took_agree = []
@@ -73,7 +73,7 @@ print(json.dumps(found))
 
 
 def together(count: int, script: str, words: list[list[str]], hosts: Sequence[Host] = ()) -> list[Any]:
-    """Returns what each of that many processes prints last.
+    """Returns the last line printed by each of that many processes.
 
     Args:
         count: of processes.
@@ -99,19 +99,19 @@ def together(count: int, script: str, words: list[list[str]], hosts: Sequence[Ho
 
 
 def over_networks(rates: Sequence[str], networks: list[Any], repeats: str) -> dict[str, Any]:
-    """Returns what `SUMS` tells of two hosts, by the rate of the network between them.
+    """Returns the output of `SUMS` on two hosts, by the rate of the network between them.
 
     Args:
         rates: such as "1gbit".
         networks: rows for the script.
         repeats: of each sum.
     """
-    found = {}
+    rows = {}
     for rate in rates:
         with two_hosts() as (hosts, cable):
             cable.limit(rate)
-            found[rate] = together(2, SUMS, [[json.dumps(networks), repeats]] * 2, hosts)[0]
-    return found
+            rows[rate] = together(2, SUMS, [[json.dumps(networks), repeats]] * 2, hosts)[0]
+    return rows
 
 
 def bits_of(rate: str) -> float:

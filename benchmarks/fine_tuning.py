@@ -40,7 +40,7 @@ def digits(folder: pathlib.Path, labels: int) -> pathlib.Path:
     dataset = data.load("digits", validation_fraction=0.0)
     (images, classes), (test_images, test_classes) = dataset.arrays("train"), dataset.arrays("test")
     chosen = np.concatenate([np.flatnonzero(classes == name)[:labels] for name in range(10)])
-    held = {
+    arrays = {
         "x_train": _rgb(images[chosen]),
         "y_train": classes[chosen],
         "x_test": _rgb(test_images),
@@ -49,14 +49,14 @@ def digits(folder: pathlib.Path, labels: int) -> pathlib.Path:
 
     def write(where: pathlib.Path) -> None:
         with open(where, "wb") as file:
-            np.savez(file, **held)
+            np.savez(file, **arrays)
 
     files.write_atomically(path, write)
     return path
 
 
 def _rgb(images: np.ndarray) -> np.ndarray:
-    """Returns grey pictures of 8 px as RGB of 32 px."""
+    """Returns gray pictures of 8 px as RGB of 32 px."""
     return np.repeat(images.repeat(4, axis=1).repeat(4, axis=2), 3, axis=-1)
 
 
@@ -76,8 +76,8 @@ def probed(path: pathlib.Path, labels: int) -> dict[str, float]:
         path: of the digits.
         labels: of each class; at most that many neighbors are asked.
     """
-    found = evaluation.probe(PROBED, f"npz:{path}", neighbors=min(20, labels))
-    return {"linear head": found["linear_accuracy"], "nearest neighbors": found["knn_accuracy"]}
+    result = evaluation.probe(PROBED, f"npz:{path}", neighbors=min(20, labels))
+    return {"linear head": result["linear_accuracy"], "nearest neighbors": result["knn_accuracy"]}
 
 
 def main() -> None:
@@ -104,22 +104,22 @@ def main() -> None:
         ]
         for weights in (None, "cifar10"):
             for rate in RATES:
-                found = [
+                accuracies = [
                     accuracy(
                         path, weights, rate, seed, options.epochs, options.out / f"{labels}-{weights}-{rate}-{seed}"
                     )
                     for seed in options.seeds
                 ]
-                rows.append({"labels": labels, "weights": weights, "rate": rate, "accuracies": found})
+                rows.append({"labels": labels, "weights": weights, "rate": rate, "accuracies": accuracies})
                 print(rows[-1], file=sys.stderr)
     facts = {**machine(), "command": " ".join(sys.argv), "epochs": options.epochs}
     print("{date}, {processor}, {cores} cores, {epochs} epochs".format(**facts))
     print(f"| labels per class | weights | rate | {' | '.join(f'seed {seed}' for seed in options.seeds)} | mean |")
     print(f"| ---: | --- | ---: |{' ---: |' * (len(options.seeds) + 1)}")
     for row in rows:
-        shown = " | ".join(f"{value:.4f}" for value in row["accuracies"])
+        cells = " | ".join(f"{value:.4f}" for value in row["accuracies"])
         mean = statistics.mean(row["accuracies"])
-        print(f"| {row['labels']} | {row['weights'] or 'none'} | {row['rate']} | {shown} | {mean:.4f} |")
+        print(f"| {row['labels']} | {row['weights'] or 'none'} | {row['rate']} | {cells} | {mean:.4f} |")
     if options.json:
         files.write_text(options.json, json.dumps({**facts, "trainings": rows}, indent=1) + "\n")
 

@@ -67,11 +67,11 @@ def measured(processes: dict[str, Process], options: argparse.Namespace, end: fl
     }
     rows: dict[str, dict[str, list[float]]] = {}
     for mode, batch, steps in QUICK if options.quick else ROWS:
-        found = rows.setdefault(f"{mode}, batch {batch}", {name: [] for name in processes})
+        times = rows.setdefault(f"{mode}, batch {batch}", {name: [] for name in processes})
         for turn in range(options.rounds):
             for name, process in list(processes.items())[:: 1 if turn % 2 == 0 else -1]:
                 if time.monotonic() < end:
-                    found[name] += process.ask(f"{mode} {batch} {steps}").values()
+                    times[name] += process.ask(f"{mode} {batch} {steps}").values()
     return {"ceilings": ceilings, "rows": rows}
 
 
@@ -139,12 +139,12 @@ def main() -> None:
     print(table(figures, multiply_adds, kept_bytes))
     keras = next((process for name, process in processes.items() if name.startswith("keras")), None)
     if options.cifar and keras is not None:
-        left = start + options.seconds - time.monotonic()
-        told = keras.ask(f"cifar {os.path.abspath(options.cifar)} {options.epochs} {left:.0f}")
-        figures["cifar"] = told
-        reached = next((i for i, value in enumerate(told.get("accuracies", ())) if value >= TARGET), None)
-        when = "not reached" if reached is None else f"after {sum(told['seconds'][: reached + 1]):.0f} s"
-        print(f"ResNet-18 on CIFAR-10, 94 %: {when}; accuracies {told.get('accuracies')}")
+        seconds_left = start + options.seconds - time.monotonic()
+        answer = keras.ask(f"cifar {os.path.abspath(options.cifar)} {options.epochs} {seconds_left:.0f}")
+        figures["cifar"] = answer
+        reached = next((i for i, value in enumerate(answer.get("accuracies", ())) if value >= TARGET), None)
+        when = "not reached" if reached is None else f"after {sum(answer['seconds'][: reached + 1]):.0f} s"
+        print(f"ResNet-18 on CIFAR-10, 94 %: {when}; accuracies {answer.get('accuracies')}")
     for process in processes.values():
         process.process.kill()
         process.process.wait()

@@ -103,11 +103,11 @@ class Keras:
         from keras_resnet import preprocessing
 
         with np.load(path) as file:
-            held = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
+            arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test")}
         keras.utils.set_random_seed(0)
-        shape = held["x_train"].shape[1:]
+        shape = arrays["x_train"].shape[1:]
         inputs = keras.Input(shape)
-        mean, deviation = held["x_train"].mean((0, 1, 2)), held["x_train"].std((0, 1, 2))
+        mean, deviation = arrays["x_train"].mean((0, 1, 2)), arrays["x_train"].std((0, 1, 2))
         scaled = keras.layers.Normalization(mean=mean, variance=deviation**2)(inputs)
         network = keras_resnet.ResNet18(input_tensor=scaled, stem="small", width=self.options.width, classes=10)
         changes = preprocessing.augmentation(flip=True, pad_and_crop=4)
@@ -115,23 +115,23 @@ class Keras:
         model.transforms = preprocessing.BatchTransforms(
             {"augmentation": lambda x, y, s: (changes.apply(x, s), y)}, seed=0
         )
-        batch = min(512, len(held["x_train"]))
-        steps = epochs * (len(held["x_train"]) // batch)
+        batch = min(512, len(arrays["x_train"]))
+        steps = epochs * (len(arrays["x_train"]) // batch)
         rate = keras.optimizers.schedules.CosineDecay(1e-3, steps, warmup_target=0.4, warmup_steps=steps // 4)
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=0.005)
         model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
         clock = EpochClock(limit)
-        told = model.fit(
-            held["x_train"][: steps // epochs * batch],
-            held["y_train"][: steps // epochs * batch],
+        history = model.fit(
+            arrays["x_train"][: steps // epochs * batch],
+            arrays["y_train"][: steps // epochs * batch],
             batch_size=batch,
             epochs=epochs,
-            validation_data=(held["x_test"], held["y_test"]),
+            validation_data=(arrays["x_test"], arrays["y_test"]),
             validation_batch_size=1000,
             verbose=0,
             callbacks=[clock.callback()],
         ).history
-        return {"accuracies": told["val_accuracy"], "seconds": clock.seconds}
+        return {"accuracies": history["val_accuracy"], "seconds": clock.seconds}
 
 
 class EpochClock:

@@ -81,16 +81,16 @@ def worst_of(case: Case) -> float:
 
     shape = layer.compute_output_shape(images.shape)
     upstream = draw.normal(size=shape).astype("float32")
-    found = [np.asarray(part) for part in step(tf.constant(images), tf.constant(upstream))]
+    gradients = [np.asarray(part) for part in step(tf.constant(images), tf.constant(upstream))]
     expected = reference(images, np.asarray(layer.kernel), upstream, stride)
     return max(
         float(np.abs(one - other).max() / max(np.abs(other).max(), 1e-9))
-        for one, other in zip(found, expected, strict=True)
+        for one, other in zip(gradients, expected, strict=True)
     )
 
 
 def outcome(case: Case) -> str:
-    """Returns "right", or what is wrong with a case that ran in a process of its own."""
+    """Returns "right", or what is wrong with a case that ran in its own process."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:

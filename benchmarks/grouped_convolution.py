@@ -59,11 +59,11 @@ def main() -> None:
         for number in range(options.rounds + 1):
             for name, (on, step) in compiled.items():
                 kernels.use(on)  # the first round traces with this size
-                begun = time.perf_counter()
+                start = time.perf_counter()
                 for gradient in step(images):
                     gradient.numpy()
                 if number:
-                    times.setdefault(name, []).append((time.perf_counter() - begun) * 1e3)
+                    times.setdefault(name, []).append((time.perf_counter() - start) * 1e3)
         kernels.use(True)
         ours, theirs = (statistics.median(times[name]) for name in ("keras_resnet", "Keras"))
         rows.append({"shape": [side, channels, groups, strides], "ms": {"keras_resnet": ours, "Keras": theirs}})

@@ -95,10 +95,10 @@ def peer(folder: str, augment: bool, options: argparse.Namespace) -> float | Non
     command = [options.peers, "-m", "benchmarks.input_pipeline", "--read", folder, "--batches", str(options.batches)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
-        told = subprocess.run(
+        output = subprocess.run(
             [*command, *(["--augment"] if augment else [])], cwd=ROOT, env=environment, capture_output=True, text=True
         )
-        return float(told.stdout)
+        return float(output.stdout)
     except (OSError, ValueError):
         return None
 

@@ -121,7 +121,7 @@ def measure_convolution(batch: int, sizes: tuple[int, ...], rounds: int, dtype: 
         seconds = in_turns(calls, rounds)
         chosen = selection.choose_form(table, tuple(window), geometry.strides, side, channels, dtype)
         # The table may name a form that is the stock one for this shape.
-        taken = seconds.get(chosen, seconds["stock"])
+        chosen_seconds = seconds.get(chosen, seconds["stock"])
         fastest = min(seconds, key=seconds.__getitem__)
         yield {
             "gradient_by": passed,
@@ -129,9 +129,9 @@ def measure_convolution(batch: int, sizes: tuple[int, ...], rounds: int, dtype: 
             "milliseconds": {name: 1000 * value for name, value in seconds.items()},
             "chosen": chosen,
             "fastest": fastest,
-            "gflops_per_second": flops / taken / 1e9,
-            "stock_over_chosen": seconds["stock"] / taken,
-            "chosen_over_fastest": taken / seconds[fastest],
+            "gflops_per_second": flops / chosen_seconds / 1e9,
+            "stock_over_chosen": seconds["stock"] / chosen_seconds,
+            "chosen_over_fastest": chosen_seconds / seconds[fastest],
         }
 
 
@@ -153,8 +153,8 @@ def main() -> None:
     from keras_resnet import files
     from keras_resnet.blocks.kernels import selection
 
-    told = (f"TensorFlow {tf.__version__}", selection.engine(), options.dtype, f"{os.cpu_count()} cores")
-    print(", ".join((str(datetime.date.today()), *told)))
+    machine_text = (f"TensorFlow {tf.__version__}", selection.engine(), options.dtype, f"{os.cpu_count()} cores")
+    print(", ".join((str(datetime.date.today()), *machine_text)))
     print("| gradient by | convolution | ms of each form | taken | TensorFlow's / taken | taken / fastest |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []

@@ -3,7 +3,7 @@
     python -m benchmarks.listing [--pictures 1300000] [--classes 1000] [--sources 1300000] [--quick] [--json FILE]
 
 The folder is made of small JPEG pictures, of hard links where fewer of them are different, and removed at the end.
-Each listing is a fresh process with a cache folder of its own; the clock runs over `data.load`, which decodes nothing,
+Each listing is a fresh process with its own cache folder; the clock runs over `data.load`, which decodes nothing,
 and memory is the growth of the largest resident size (VmHWM) meanwhile.
 """
 
@@ -91,8 +91,8 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        found = {"machine": machine(), "classes": classes, "different pictures": sources, "listings": rows}
-        files.write_text(options.json, json.dumps(found, indent=1))
+        result = {"machine": machine(), "classes": classes, "different pictures": sources, "listings": rows}
+        files.write_text(options.json, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

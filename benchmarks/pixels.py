@@ -5,7 +5,7 @@
 timm's evaluation transform resizes the shorter side, rounds, and cuts the middle out; this package cuts the middle out
 and resizes that. timm's `create_transform` needs torchvision, which has no build for CPUs alone: its steps are done
 here with Pillow, as torchvision does them for Pillow's images. The photographs are those that come with scikit-learn,
-whole and cut to odd sizes, as RGB, grey and CMYK JPEG files.
+whole and cut to odd sizes, as RGB, gray and CMYK JPEG files.
 """
 
 import argparse
@@ -27,7 +27,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 def of_timm(picture: Any, side: int, crop: float, interpolation: str) -> np.ndarray:
-    """Returns what timm's evaluation transform makes of a picture of Pillow, float32 in [0, 255].
+    """Applies timm's evaluation transform to a Pillow image, float32 in [0, 255].
 
     Args:
         picture: RGB.
@@ -61,10 +61,10 @@ def compare(pixels: np.ndarray, mode: str, side: int, crop: float, interpolation
     from keras_resnet.data.images.decoding import decode
     from keras_resnet.data.images.resizing import resize_for_evaluation
 
-    held = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(held, "JPEG", quality=95)
-    theirs = Image.open(held).convert("RGB")
-    ours = decode(tf.constant(held.getvalue()))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", quality=95)
+    theirs = Image.open(buffer).convert("RGB")
+    ours = decode(tf.constant(buffer.getvalue()))
     decoded = np.abs(np.asarray(theirs, "float32") - np.asarray(ours, "float32"))
     network = np.asarray(resize_for_evaluation(ours, (side, side), crop, interpolation), "float32")
     apart = np.abs(of_timm(theirs, side, crop, interpolation) - network)
@@ -84,18 +84,18 @@ def main() -> None:
     print("{date}; of 255".format(**facts))
     print("| photograph | size | file | interpolation | decoded, largest | mean | largest |")
     print("| --- | --- | --- | --- | ---: | ---: | ---: |")
-    found = []
+    rows = []
     for name, photograph in zip(("china", "flower"), load_sample_images().images, strict=True):
         for size, (height, width) in SIZES.items():
             for mode in MODES:
                 for interpolation in INTERPOLATIONS:
                     row = compare(photograph[:height, :width], mode, options.side, options.crop, interpolation)
-                    told = {"photograph": name, "size": size, "file": mode, "interpolation": interpolation, **row}
-                    found.append(told)
+                    row_out = {"photograph": name, "size": size, "file": mode, "interpolation": interpolation, **row}
+                    rows.append(row_out)
                     figures = " | ".join(f"{row[key]:.1f}" for key in ("decoded", "mean", "largest"))
                     print(f"| {name} | {size} | {mode} | {interpolation} | {figures} |")
     if options.json:
-        files.write_text(options.json, json.dumps({**facts, "pictures": found}, indent=1) + "\n")
+        files.write_text(options.json, json.dumps({**facts, "pictures": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def busy_times(folder: pathlib.Path) -> dict[str, tuple[int, float]]:
     """Returns kind of operation -> (count, seconds), from the trace that TensorFlow's profiler left."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-    found: dict[str, list[float]] = collections.defaultdict(list)
+    times: dict[str, list[float]] = collections.defaultdict(list)
     for path in folder.rglob("*.xplane.pb"):
         space = xplane_pb2.XSpace()
         space.ParseFromString(path.read_bytes())
@@ -38,8 +38,8 @@ def busy_times(folder: pathlib.Path) -> dict[str, tuple[int, float]]:
                     _, colon, kind = name.rpartition(":")
                     is_operation = colon and kind.isidentifier() and (kind[0].isupper() or kind.startswith("_"))
                     if is_operation and kind not in NOT_OPERATIONS:
-                        found[kind].append(event.duration_ps / 1e12)
-    return {kind: (len(seconds), sum(seconds)) for kind, seconds in found.items()}
+                        times[kind].append(event.duration_ps / 1e12)
+    return {kind: (len(seconds), sum(seconds)) for kind, seconds in times.items()}
 
 
 def main() -> None:
@@ -81,12 +81,12 @@ def main() -> None:
     def run(steps: int) -> float:
         batches = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
         batches = batches.with_options(_without_autotune(tf))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         if options.mode == "train":
             model.fit(batches, verbose=0, shuffle=False)
         else:
             model.predict(batches, verbose=0)
-        return (time.perf_counter() - begun) / steps
+        return (time.perf_counter() - start) / steps
 
     run(2)
     seconds = statistics.median(run(options.steps) for _ in range(3))
@@ -109,8 +109,8 @@ def main() -> None:
         facts = {**machine(), **{key: value for key, value in vars(options).items() if key != "json"}}
         text = json.dumps({**facts, "seconds_per_step": seconds, "rows": rows}, indent=1)
         files.write_text(options.json, text + "\n")
-    told = f"{options.model}, {options.size} px, batch {options.batch}, width {options.width}, {options.dtype}"
-    print(f"{told}, {options.mode}: {seconds * 1e3:.0f} ms a step, {options.batch / seconds:.1f} images/s")
+    title = f"{options.model}, {options.size} px, batch {options.batch}, width {options.width}, {options.dtype}"
+    print(f"{title}, {options.mode}: {seconds * 1e3:.0f} ms a step, {options.batch / seconds:.1f} images/s")
     print("| operation | count a step | ms a step | share of busy time |\n| --- | ---: | ---: | ---: |")
     for row in rows[:25]:
         figures = f"{row['count']:.0f} | {row['milliseconds']:.1f} | {row['share']:.1%}"

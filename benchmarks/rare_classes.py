@@ -3,7 +3,7 @@
     python -m benchmarks.rare_classes [--seeds 0 1 2] [--epochs 20] [--width 16] [--json FILE]
 
 Of digit k 0.7^k as many examples are kept for training and validation as of digit 0. The test split has all digits
-alike. Its balanced accuracy is told, and on the same examples, weighted to the shares of training, the expected
+alike. Its balanced accuracy is reported, and on the same examples, weighted to the shares of training, the expected
 calibration error and how much probability the five rare digits get, as a multiple of their share: 1 is right.
 """
 
@@ -47,8 +47,8 @@ def make_set(path: pathlib.Path) -> np.ndarray:
         images, labels = digits.arrays(split)
         if split != "test":
             most = np.bincount(labels).min()
-            kept = [np.flatnonzero(labels == digit)[: max(1, round(most * FALL**digit))] for digit in range(10)]
-            images, labels = images[np.concatenate(kept)], labels[np.concatenate(kept)]
+            chosen = [np.flatnonzero(labels == digit)[: max(1, round(most * FALL**digit))] for digit in range(10)]
+            images, labels = images[np.concatenate(chosen)], labels[np.concatenate(chosen)]
         arrays |= {f"x_{suffix}": images, f"y_{suffix}": labels}
     np.savez(path, **arrays)
     counts = np.bincount(arrays["y_train"], minlength=10)
@@ -68,11 +68,11 @@ def measure(path: pathlib.Path, out: pathlib.Path, shares: np.ndarray, overrides
     labels = run.dataset.split("test").labels
     outputs = run.model.predict(run.dataset.batches("test", 256), verbose=0)
     weights = (shares / np.bincount(labels, minlength=10))[labels]
-    found = scores.classification(outputs, labels, run.dataset.class_names)
+    figures = scores.classification(outputs, labels, run.dataset.class_names)
     as_they_come = scores.classification(outputs, labels, run.dataset.class_names, weights)
     mass = np.average(softmax(outputs)[:, -RARE:].sum(axis=1), weights=weights)
     return {
-        "balanced_accuracy": statistics.fmean(row["recall"] for row in found["per_class"]),
+        "balanced_accuracy": statistics.fmean(row["recall"] for row in figures["per_class"]),
         "calibration_error": as_they_come["expected_calibration_error"],
         "rare_mass": float(mass / shares[-RARE:].sum()),
     }
@@ -86,13 +86,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
-    found: dict[str, list[dict[str, float]]] = {}
+    results: dict[str, list[dict[str, float]]] = {}
     print(f"{'':<28}" + "".join(f"{name:>20}" for name in FIGURES))
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         shares = make_set(folder / "rare.npz")
         for way, overrides in WAYS.items():
-            rows = found[way] = []
+            rows = results[way] = []
             for seed in options.seeds:
                 words = {"train.epochs": options.epochs, "model.width": options.width, "train.seed": seed, **overrides}
                 rows.append(measure(folder / "rare.npz", folder / f"{way}-{seed}", shares, words))
@@ -100,8 +100,8 @@ def main() -> None:
             means = (statistics.fmean(row[name] for row in rows) for name in FIGURES)
             print(f"{way:<28}" + "".join(f"{mean:>20.3f}" for mean in means), flush=True)
     if options.json:
-        told = {"machine": machine(), "shares": shares.tolist(), "ways": found}
-        files.write_text(options.json, json.dumps(told, indent=1))
+        report = {"machine": machine(), "shares": shares.tolist(), "ways": results}
+        files.write_text(options.json, json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

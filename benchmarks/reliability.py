@@ -38,13 +38,12 @@ import numpy as np
 from benchmarks.contest import machine
 from keras_resnet import ResNet18, ResNet50, files, training
 from keras_resnet.errors import NoRoom
-from keras_resnet.training import state_file
-from keras_resnet.training.checkpoint import Progress, read_newest, state_variables
-from keras_resnet.training.saving import SaveState
+from keras_resnet.training import state as state_files
+from keras_resnet.training.state import Progress, SaveState, read_newest, state_variables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Everything that draws random numbers or has a state of its own.
+# Everything that draws random numbers or has its own state.
 RANDOM = {
     "model.width": 4,
     "model.dropout_rate": 0.2,
@@ -68,7 +67,7 @@ training.fit("quick", out=sys.argv[1], resume=True, overrides=json.loads(sys.arg
 
 
 def start(folder: pathlib.Path, words: dict[str, Any], pause: float) -> subprocess.Popen:
-    """Starts a training in a process of its own."""
+    """Starts a training in its own process."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-W", "ignore", "-c", TRAINING, str(folder), json.dumps(words), str(pause)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -76,9 +75,9 @@ def start(folder: pathlib.Path, words: dict[str, Any], pause: float) -> subproce
 
 def digest(folder: pathlib.Path) -> str:
     """Returns a hash over all variables of the newest state."""
-    found = read_newest(folder / "last")
-    assert found is not None
-    description, values = found
+    state = read_newest(folder / "last")
+    assert state is not None
+    description, values = state
     whole = hashlib.sha256(repr((description["variables"], description["epochs"])).encode())
     for value in values:
         whole.update(value.tobytes())
@@ -127,7 +126,7 @@ def writer(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
             saver = SaveState(folder, Progress(), {})
             for epoch in range(number + 1, number + 1000):
                 state = {**Progress(epochs=epoch).to_state(), "identity": {}}
-                saver._write(state_file.name_of(epoch), values, state)
+                saver._write(state_files.name_of(epoch), values, state)
                 os.write(writing, epoch.to_bytes(4, "little"))
             os._exit(0)
         os.close(writing)
@@ -138,8 +137,8 @@ def writer(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
             content = told.read()
         committed = int.from_bytes(content[-4:], "little") if content else number
         files.remove_unfinished(folder, ("epoch-*",))
-        found = read_newest(folder)
-        number = 0 if found is None else found[0]["epochs"]
+        stored = read_newest(folder)
+        number = 0 if stored is None else stored[0]["epochs"]
         recovered += number >= committed
         behind = max(behind, committed - number)
         # One that was killed between its rename and the removal of old states leaves one more, until the next save.
@@ -151,7 +150,7 @@ def damage(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     """R7: a damaged newest state beside a good one."""
     words = {**RANDOM, "train.epochs": 2, "train.save_every": "epoch"}
     training.fit("quick", out=folder / "run", overrides=words, verbose=0)
-    newest, before = state_file.newest_first(folder / "run" / "last")[:2]
+    newest, before = state_files.newest_first(folder / "run" / "last")[:2]
     content, rng = newest.read_bytes(), np.random.default_rng(options.seed)
     changed = {"cut": [content[:place] for place in rng.integers(0, len(content), 40)], "flip": [], "zeros": []}
     for place in rng.integers(0, len(content), 150):
@@ -160,8 +159,8 @@ def damage(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
         )
     for place in rng.integers(0, len(content) - 4096, 60):
         changed["zeros"].append(content[:place] + bytes(4096) + content[place + 4096 :])
-    expected = state_file.read_state(before)[0]["epochs"]
-    tried = found = 0
+    expected = state_files.read_state(before)[0]["epochs"]
+    tried = detected = 0
     for made in (bytes_ for group in changed.values() for bytes_ in group):
         if made == content:
             continue
@@ -170,10 +169,10 @@ def damage(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             state = read_newest(folder / "run" / "last")
-        found += (
+        detected += (
             state is not None and state[0]["epochs"] == expected and any("Not usable" in str(w.message) for w in told)
         )
-    return {"tried": tried, "found, and the one before used": found, "loaded in silence": tried - found}
+    return {"tried": tried, "found, and the one before used": detected, "loaded in silence": tried - detected}
 
 
 @contextlib.contextmanager
@@ -191,8 +190,8 @@ def disk(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     """R6: no room in a training, and limits of file sizes."""
     words = {**RANDOM, "train.save_every": "epoch"}
     whole = training.fit("quick", out=folder / "whole", overrides=words, verbose=0)
-    size = state_file.newest_first(whole.path / "last")[0].stat().st_size
-    tried = told = kept = equal = 0
+    size = state_files.newest_first(whole.path / "last")[0].stat().st_size
+    tried = num_errors = num_kept = equal = 0
     for share in (0.25, 0.5, 0.75):  # of a state, as a limit of file sizes
         path = folder / f"epoch-{round(100 * share):06d}.safetensors"
         path.write_bytes(b"good")
@@ -200,12 +199,12 @@ def disk(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * size), earlier[1]))
         try:
             values = [("x", ("x", "", ""), np.zeros(size // 4, "float32"))]
-            state_file.write_state(path, values, {})
+            state_files.write_state(path, values, {})
         except NoRoom as error:
-            told += str(path) in str(error) and "free" in str(error)
+            num_errors += str(path) in str(error) and "free" in str(error)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, earlier)
-        tried, kept = tried + 1, kept + (path.read_bytes() == b"good")
+        tried, num_kept = tried + 1, num_kept + (path.read_bytes() == b"good")
     if os.geteuid() == 0:
         for share in (1.2, 1.8, 2.4):  # of the states of three epochs, as a disk
             place = folder / f"disk-{share}"
@@ -214,43 +213,43 @@ def disk(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
                 try:
                     training.fit("quick", out=place / "run", overrides=words, verbose=0)
                 except NoRoom as error:
-                    told += "free" in str(error)
-                found = read_newest(place / "run" / "last")
-                kept += found is not None
+                    num_errors += "free" in str(error)
+                state = read_newest(place / "run" / "last")
+                num_kept += state is not None
                 resize(64 * 1024)
                 again = training.fit(out=place / "run", resume=True, verbose=0)
                 equal += digest(again.path) == digest(whole.path)
     return {
         "tried": tried,
-        "one error with the path": told,
-        "earlier files whole": kept,
+        "one error with the path": num_errors,
+        "earlier files whole": num_kept,
         "resumed to the same bits": equal,
     }
 
 
 def cost(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
-    """What a save takes: the copy, for which the training stops, and the writing, which goes on beside it."""
-    found: dict[str, Any] = {}
+    """Time of a save: the copy, for which the training stops, and the writing in the background."""
+    rows: dict[str, Any] = {}
     for make, width in ((ResNet18, 64), (ResNet50, 64))[: 1 if options.quick else 2]:
         model = make(weights=None, classes=1000, width=4 if options.quick else width)
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
         model.optimizer.build(model.trainable_variables)
         copies, writes = [], []
         for _ in range(5):
-            begun = time.perf_counter()
-            values = state_file.copy_values(state_variables(model))
+            start = time.perf_counter()
+            values = state_files.copy_values(state_variables(model))
             copied = time.perf_counter()
-            state_file.write_state(folder / "epoch-000001.safetensors", values, {"epochs": 1})
-            copies.append(copied - begun)
+            state_files.write_state(folder / "epoch-000001.safetensors", values, {"epochs": 1})
+            copies.append(copied - start)
             writes.append(time.perf_counter() - copied)
-        found[model.name] = {
+        rows[model.name] = {
             "MiB": round((folder / "epoch-000001.safetensors").stat().st_size / 2**20, 1),
             "copy s": round(float(np.median(copies)), 3),
             "write s": round(float(np.median(writes)), 3),
             "share of a minute, copy": f"{np.median(copies) / 60:.3%}",
             "interval for 2 %, s": round(max(60.0, (np.median(copies) + np.median(writes)) / 0.02), 1),
         }
-    return found
+    return rows
 
 
 def observed() -> tuple[float, int, int]:
@@ -260,7 +259,7 @@ def observed() -> tuple[float, int, int]:
     return int(values["VmRSS"]) / 1024, int(values["Threads"]), len(os.listdir("/proc/self/fd"))
 
 
-def slopes(rows: list[tuple[float, int, int]]) -> dict[str, Any]:
+def trends(rows: list[tuple[float, int, int]]) -> dict[str, Any]:
     """Returns how much each figure grows from one row to the next, over the second half."""
     later = np.array(rows[len(rows) // 2 :], float)
     fitted = np.polyfit(np.arange(len(later)), later, 1)[0]
@@ -292,7 +291,7 @@ def fits(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
             keras.backend.clear_session()
         gc.collect()
         rows.append(observed())
-    return {"fits": options.fits, "kind": "stock" if options.stock else "training.fit", **slopes(rows)}
+    return {"fits": options.fits, "kind": "stock" if options.stock else "training.fit", **trends(rows)}
 
 
 def epochs(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
@@ -301,7 +300,7 @@ def epochs(options: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     words = {"model.width": 4, "train.epochs": options.epochs, "train.batch_size": 512}
     look = lambda epoch, figures: rows.append(observed())  # noqa: E731
     training.fit("quick", out=folder / "run", overrides=words, verbose=0, report=look)
-    return {"epochs": options.epochs, **slopes(rows)}
+    return {"epochs": options.epochs, **trends(rows)}
 
 
 TRIALS = {f.__name__: f for f in (kills, writer, damage, disk, cost, fits, epochs)}
@@ -322,13 +321,13 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the counts to FILE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = TRIALS[options.trial](options, pathlib.Path(folder))
+        result = TRIALS[options.trial](options, pathlib.Path(folder))
     print(f"{options.trial}, seed {options.seed}")
-    for name, value in found.items():
+    for name, value in result.items():
         print(f"  {name:<40}{value}")
     if options.json:
         text = json.dumps(
-            {"machine": machine(), "seed": options.seed, "trial": options.trial, "found": found}, indent=2
+            {"machine": machine(), "seed": options.seed, "trial": options.trial, "found": result}, indent=2
         )
         files.write_text(options.json, text + "\n")
 

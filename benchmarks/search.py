@@ -24,8 +24,8 @@ def searched(
     """Runs one search and returns its figures."""
     # Hyperband's trials are shorter: of the same epochs it makes more of them.
     trials = options.trials * 2 if algorithm == "hyperband" else options.trials
-    begun = time.perf_counter()
-    found = tuning.search(
+    start = time.perf_counter()
+    result = tuning.search(
         options.recipe,
         space=options.space,
         data=options.data,
@@ -37,16 +37,16 @@ def searched(
         seed=seed,
         overrides=dict(word.split("=", 1) for word in options.set),
     )
-    seconds = time.perf_counter() - begun
-    spent = sum(trial.seconds for trial in found.trials)
-    inside = sum(trial.training_seconds for trial in found.trials)
+    seconds = time.perf_counter() - start
+    spent = sum(trial.seconds for trial in result.trials)
+    inside = sum(trial.training_seconds for trial in result.trials)
     return {
         "what": f"{algorithm}, {workers} worker{'s' * (workers > 1)}",
         "seed": seed,
-        "trials": len(found.trials),
-        "epochs": sum(trial.epochs - trial.values.get("tuner/initial_epoch", 0) for trial in found.trials),
-        "validation": found.best.score if found.best else None,
-        "test": (found.metrics or {}).get("accuracy"),
+        "trials": len(result.trials),
+        "epochs": sum(trial.epochs - trial.values.get("tuner/initial_epoch", 0) for trial in result.trials),
+        "validation": result.best.score if result.best else None,
+        "test": (result.metrics or {}).get("accuracy"),
         "seconds": seconds,
         "overhead": 1 - inside / spent,
         "with_start": 1 - inside / workers / seconds,
@@ -55,7 +55,7 @@ def searched(
 
 def default(options: argparse.Namespace, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     """Trains the recipe as it is, at the epochs of a trial."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     overrides = {**dict(word.split("=", 1) for word in options.set), "train.epochs": options.epochs}
     overrides = {key: value for key, value in overrides.items() if not key.startswith("search.")}
     run = training.fit(
@@ -68,7 +68,7 @@ def default(options: argparse.Namespace, seed: int, folder: pathlib.Path) -> dic
         "epochs": options.epochs,
         "validation": run.metrics["validation"]["accuracy"],
         "test": run.metrics["test"]["accuracy"],
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - start,
         "overhead": None,
         "with_start": None,
     }

@@ -136,11 +136,11 @@ def main() -> None:
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
     gigabytes, pictures = (0.1, 128) if options.quick else (options.gigabytes, options.pictures)
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         specs = make_pictures(pathlib.Path(folder), pictures)
         for name in options.sources:
-            row = found[name] = measure(specs[name], folder, gigabytes)
+            row = rows[name] = measure(specs[name], folder, gigabytes)
             first, last = row["mebibytes"][0], row["mebibytes"][-1]
             print(
                 f"{name:<8} {row['decoded_gigabytes']:6.1f} GB decoded; resident {first:6.0f} MiB after the first, "
@@ -148,7 +148,7 @@ def main() -> None:
                 flush=True,
             )
     if options.json:
-        files.write_text(options.json, json.dumps({"machine": machine(), "sources": found}, indent=1))
+        files.write_text(options.json, json.dumps({"machine": machine(), "sources": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m benchmarks.strided_pixels [--json FILE]
 
-Each shape runs in a process of its own: a wrong write ends it at once, or later, or not at all. With TensorFlow 2.21
+Each shape runs in its own process: a wrong write ends it at once, or later, or not at all. With TensorFlow 2.21
 and oneDNN few channels, and batches of 1 or 3, end with "malloc(): unaligned tcache chunk" or a segmentation fault.
 This package's layers take the form "matmul" there, which is tried beside it.
 """

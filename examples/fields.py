@@ -75,14 +75,14 @@ def volumes(folder: pathlib.Path) -> Made:
     rng, side = np.random.default_rng(0), 16
     places = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1)
     labels = rng.integers(0, 2, 500)
-    found = rng.normal(0, 0.4, (500, side, side, side, 1))
-    for volume, label in zip(found, labels, strict=True):
+    noise = rng.normal(0, 0.4, (500, side, side, side, 1))
+    for volume, label in zip(noise, labels, strict=True):
         radius = rng.uniform(3, 4.5)
         offset = places - rng.uniform(6, side - 7, 3)
         half = radius * (np.pi / 6) ** (1 / 3)  # a box of the volume of the ball
         inside = (np.abs(offset).max(axis=-1) < half) if label else ((offset**2).sum(axis=-1) < radius**2)
         volume[inside] += 1.0
-    np.savez(folder / "volumes.npz", x=found.astype("float32"), y=labels, class_names=["ball", "box"])
+    np.savez(folder / "volumes.npz", x=noise.astype("float32"), y=labels, class_names=["ball", "box"])
     return f"npz:{folder / 'volumes.npz'}", {"train.epochs": 15, "data.normalization": "dataset"}
 
 

@@ -43,26 +43,26 @@ def signals(path: pathlib.Path) -> float:
     """Writes sines under noise; returns the accuracy of the best detector on the test split."""
     draw, length, deviation = np.random.default_rng(0), 256, 2.0
     time = np.arange(length) / length
-    held = {}
+    splits = {}
     for name, count in (("train", 2000), ("val", 400), ("test", 1000)):
         classes = draw.integers(0, len(FREQUENCIES), count)
         phases = draw.uniform(0, 2 * np.pi, (count, 1, 2))
         turns = 2 * np.pi * np.array(FREQUENCIES)[classes][:, None, None] * time[None, :, None]
         examples = np.sin(turns + phases) + draw.normal(0, deviation, (count, length, 2))
-        held |= {f"x_{name}": examples.astype("float32"), f"y_{name}": classes}
-    np.savez(path, **held, class_names=np.array([f"{frequency} cycles" for frequency in FREQUENCIES]))
-    power = np.abs(np.fft.rfft(held["x_test"], axis=1)[:, list(FREQUENCIES)]) ** 2
+        splits |= {f"x_{name}": examples.astype("float32"), f"y_{name}": classes}
+    np.savez(path, **splits, class_names=np.array([f"{frequency} cycles" for frequency in FREQUENCIES]))
+    power = np.abs(np.fft.rfft(splits["x_test"], axis=1)[:, list(FREQUENCIES)]) ** 2
     # Phases are unknown and independent: the best detector compares sums of ln I0, for which large values are linear.
     amplitudes = np.sqrt(power) / deviation**2
     scores = np.log(np.i0(np.minimum(amplitudes, 300))).sum(axis=2)
-    return float((scores.argmax(axis=1) == held["y_test"]).mean())
+    return float((scores.argmax(axis=1) == splits["y_test"]).mean())
 
 
 def volumes(path: pathlib.Path) -> float:
     """Writes balls, hollow balls and boxes under noise; returns 1, the accuracy of who made them."""
     draw, side = np.random.default_rng(0), 20
     places = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1)
-    held = {}
+    splits = {}
     for name, count in (("train", 600), ("val", 120), ("test", 300)):
         classes = draw.integers(0, len(SHAPES), count)
         examples = draw.normal(0, 0.5, (count, side, side, side, 1)).astype("float32")
@@ -74,8 +74,8 @@ def volumes(path: pathlib.Path) -> float:
             if SHAPES[kind] == "hollow ball":
                 inside &= distance > radius * 0.6
             example[inside] += 1.0
-        held |= {f"x_{name}": examples, f"y_{name}": classes}
-    np.savez(path, **held, class_names=np.array(SHAPES))
+        splits |= {f"x_{name}": examples, f"y_{name}": classes}
+    np.savez(path, **splits, class_names=np.array(SHAPES))
     return 1.0
 
 
@@ -104,7 +104,7 @@ def main() -> None:
             continue
         best = make(options.out / f"{name}.npz")
         words = {"model.width": options.width or (16 if name == "regression" else None), "train.epochs": options.epochs}
-        found = []
+        accuracies = []
         for seed in options.seeds:
             run = training.fit(
                 name,
@@ -115,9 +115,9 @@ def main() -> None:
                 resume=True,
                 verbose=0,
             )
-            found.append(json.loads((run.path / "run.json").read_text("utf-8"))["metrics"]["test"][figure])
-        shown = " | ".join(f"{value:.4f}" for value in found)
-        print(f"| {name} | {figure} | {shown} | {other} {best:.4f} |", flush=True)
+            accuracies.append(json.loads((run.path / "run.json").read_text("utf-8"))["metrics"]["test"][figure])
+        cells = " | ".join(f"{value:.4f}" for value in accuracies)
+        print(f"| {name} | {figure} | {cells} | {other} {best:.4f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Figures:
     facts: dict[str, Any]
 
     def __str__(self) -> str:
-        """Returns what a person wants to know of it."""
+        """Returns a human-readable summary."""
         what = {"train": "training", "infer": "inference", "data": "reading"}[self.mode]
         lines = [f"{what:<14}{self.model}, {self.input_size} px, batch {self.batch_size}"]
         lines.append(f"speed         {self.images_per_second:,.1f} images/s")
@@ -173,9 +173,9 @@ def _matrix_peak() -> float:
         left, right = tf.random.normal((side, side)), tf.random.normal((side, side))
         tf.matmul(left, right).numpy()
         for _ in range(PEAK_CALLS):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             tf.matmul(left, right)[0, 0].numpy()
-            best = max(best, 2 * side**3 / (time.perf_counter() - begun) / 1e9)
+            best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
     return best
 
 

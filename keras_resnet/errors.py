@@ -24,7 +24,7 @@ class MissingPackage(UserError, ImportError):
 
 
 class NodesLost(UserError, RuntimeError):
-    """The machines that trained were lost as often as it may be tried; going on tries again."""
+    """The machines were lost more often than retries allow; resuming tries again."""
 
 
 class NoMemory(UserError, MemoryError):

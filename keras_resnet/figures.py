@@ -19,8 +19,8 @@ def readable(texts: Sequence[str]) -> tuple[list[str], Any]:
         texts: such as class names, in the order of their numbers.
     """
     families, missing = _families(frozenset("".join(texts)))
-    shown = [text if not missing & set(text) else f"#{index}" for index, text in enumerate(texts)]
-    return shown, {"font.family": list(families)}
+    labels = [text if not missing & set(text) else f"#{index}" for index, text in enumerate(texts)]
+    return labels, {"font.family": list(families)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,10 +34,10 @@ def _families(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[st
     for entry in font_manager.fontManager.ttflist if missing else ():
         if entry.style != "normal" or entry.name in families:
             continue
-        found = missing & _characters(entry.fname)
-        if found:
+        covered = missing & _characters(entry.fname)
+        if covered:
             families.append(entry.name)
-            missing -= found
+            missing -= covered
         if not missing:
             break
     return tuple(families), frozenset(missing)

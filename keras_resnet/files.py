@@ -106,9 +106,9 @@ def _is_no_room(error: BaseException) -> bool:
 def _no_room(path: pathlib.Path, written: int) -> NoRoom:
     """Returns the error for a file that could not be written whole; what was written of it is removed already."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    found = os.statvfs(folder)
-    free = found.f_bavail * found.f_frsize
-    inodes = " and no inodes" if found.f_files and not found.f_favail else ""
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    inodes = " and no inodes" if status.f_files and not status.f_favail else ""
     return NoRoom(
         f"{os.fspath(path)!r} could not be written: there is no room for it, or a quota or a limit of file sizes was "
         f"reached after {written / 2**20:.1f} MiB. {free / 2**20:.1f} MiB{inodes} are free there. What was there "
@@ -181,16 +181,16 @@ def cache_home() -> pathlib.Path:
 
 
 def identity_of(path: str | bytes) -> Hashable:
-    """Returns what all links to a file have in common, hard and symbolic ones; the path where there is no such file.
+    """Returns the identity of a file, shared by all links to it; the path where there is no such file.
 
     Args:
         path: one of its names.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return path
-    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def is_replaceable(path: str | os.PathLike) -> bool:
@@ -313,8 +313,8 @@ def check_no_links(folder: str | os.PathLike, names: Iterable[str]) -> None:
         path = pathlib.Path(folder) / name
         if path.is_symlink():
             raise BadValue(
-                f"{os.fspath(path)!r} is a link, and would be written through. Allowed are files and folders of its "
-                "own. Copy what it leads to in its place, or choose another folder."
+                f"{os.fspath(path)!r} is a link, and would be written through. Allowed are real files and "
+                "folders. Replace the link by a copy of its target, or choose another folder."
             )
 
 
@@ -327,9 +327,9 @@ def remove_unfinished(folder: pathlib.Path, names: tuple[str, ...]) -> None:
     """
     if not folder.is_dir():
         return
-    known = "|".join(re.escape(name).replace(r"\*", ".*") for name in names)
+    pattern = "|".join(re.escape(name).replace(r"\*", ".*") for name in names)
     # As `replacing` names them: a dot, the name, eight characters, and the suffix again.
-    unfinished = re.compile(rf"\.(?:{known})\.[a-z0-9_]{{8}}(?:\.\w+)?")
+    unfinished = re.compile(rf"\.(?:{pattern})\.[a-z0-9_]{{8}}(?:\.\w+)?")
     for path in folder.iterdir():
         if unfinished.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             path.unlink(missing_ok=True)

@@ -57,15 +57,15 @@ def temporary_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         path: what is made in it; its parent is there.
     """
     path = pathlib.Path(path).absolute()
-    named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for left in path.parent.iterdir():
-        if named.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+        if pattern.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
             with contextlib.suppress(OSError, filelock.Timeout):
                 acquire(left / ".lock", timeout=0).release()  # who works in it holds it
                 shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as name:
-        held = acquire(pathlib.Path(name) / ".lock", timeout=0)
+        lock = acquire(pathlib.Path(name) / ".lock", timeout=0)
         try:
             yield pathlib.Path(name)
         finally:
-            held.release()
+            lock.release()

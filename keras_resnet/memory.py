@@ -22,8 +22,8 @@ def available_bytes() -> int | None:
         >>> free is None or free > 0
         True
     """
-    found = [free for free in (_of_machine(), *map(_of_cgroup, _CGROUPS), free_address_space()) if free is not None]
-    return max(min(found), 0) if found else None
+    limits = [free for free in (_of_machine(), *map(_of_cgroup, _CGROUPS), free_address_space()) if free is not None]
+    return max(min(limits), 0) if limits else None
 
 
 def format_bytes(size: float) -> str:
@@ -36,7 +36,7 @@ def format_bytes(size: float) -> str:
 
 
 def free_address_space() -> int | None:
-    """Returns what a limit of the address space (`ulimit -v`) leaves, in bytes; None where there is no limit.
+    """Returns the free bytes below the limit of the address space (`ulimit -v`); None without a limit.
 
     Example:
         >>> from keras_resnet.memory import free_address_space
@@ -68,15 +68,15 @@ def is_exhausted(error: BaseException) -> bool:
         >>> is_exhausted(MemoryError()), is_exhausted(ValueError("no"))
         (True, False)
     """
-    named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
-    return isinstance(error, MemoryError) or named or "RESOURCE_EXHAUSTED" in str(error)
+    is_memory_error = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+    return isinstance(error, MemoryError) or is_memory_error or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _of_machine() -> int | None:
     with contextlib.suppress(OSError, ValueError):
         text = pathlib.Path("/proc/meminfo").read_text("ascii")
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M)
-        return int(found[1]) * 1024 if found else None
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.M)
+        return int(match[1]) * 1024 if match else None
     return None
 
 

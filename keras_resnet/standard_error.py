@@ -74,4 +74,4 @@ def _load_backend() -> None:
     if keras.config.backend() == "tensorflow":
         import tensorflow
 
-        tensorflow.config.list_physical_devices()  # the search for a GPU writes lines of its own
+        tensorflow.config.list_physical_devices()  # the search for a GPU writes its own lines

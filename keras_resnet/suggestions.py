@@ -27,12 +27,12 @@ def closest(value: object, names: Iterable[str]) -> str | None:
         value: what was written.
         names: that there are.
     """
-    known = [str(name) for name in names]
+    candidates = [str(name) for name in names]
     section, dot, field = str(value).rpartition(".")
-    meant = f"{section}{dot}{ABBREVIATIONS.get(field, field)}"
-    if meant in known:
-        return meant
-    matches = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
+    expanded = f"{section}{dot}{ABBREVIATIONS.get(field, field)}"
+    if expanded in candidates:
+        return expanded
+    matches = difflib.get_close_matches(str(value), candidates, n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 

@@ -118,10 +118,10 @@ def _guard(stream: Any) -> Any:
 def told_of_output(program: str, error: OSError) -> int | None:
     """Returns the exit status after standard output could not be written; None for an error of another file.
 
-    A reader that has seen enough, such as `head`, is not a mistake; a full disk is one, and is told on standard error.
+    A reader that has seen enough, such as `head`, is not a mistake; a full disk is, and goes to standard error.
 
     Args:
-        program: by which it is told.
+        program: the name to report it under.
         error: as caught.
     """
     if error.filename is not None:

@@ -194,7 +194,7 @@ CAUGHT = {
     "data/sources/npz.py": 1,
     "data/sources/manifest.py": 1,
     "distribution/peers.py": 1,
-    "training/state_file.py": 4,
+    "training/state.py": 4,
 }
 
 

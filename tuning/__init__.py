@@ -7,12 +7,12 @@ Example:
 """
 
 from keras_resnet import needs_tensorflow  # noqa: F401
-from keras_resnet.tuning.dimension import Dimension as Dimension
+from keras_resnet.tuning.definition import Settings as Settings
 from keras_resnet.tuning.hypermodel import HyperResNet as HyperResNet
+from keras_resnet.tuning.ledger import Trial as Trial
 from keras_resnet.tuning.outcome import Search as Search
-from keras_resnet.tuning.settings import Settings as Settings
+from keras_resnet.tuning.space import Dimension as Dimension
 from keras_resnet.tuning.space import Space as Space
 from keras_resnet.tuning.supervisor import SearchInterrupted as SearchInterrupted
 from keras_resnet.tuning.supervisor import SearchStopped as SearchStopped
 from keras_resnet.tuning.supervisor import search as search
-from keras_resnet.tuning.trial import Trial as Trial

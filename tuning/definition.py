@@ -9,15 +9,83 @@ from typing import Any
 from keras_resnet import models, training
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.training import fields
+from keras_resnet.training import Recipe, fields
 from keras_resnet.training.defaults import absolute_spec, defaults_of
-from keras_resnet.training.description import earlier_recipe
-from keras_resnet.training.folder import EPOCHS
-from keras_resnet.training.monitor import direction_of
-from keras_resnet.training.sections import DESCRIPTIVE
+from keras_resnet.training.folder import EPOCHS, earlier_recipe
+from keras_resnet.training.recipe import DESCRIPTIVE
+from keras_resnet.training.scoring import AUTO, BALANCED, RECALL, direction_of
 from keras_resnet.tuning.algorithms import ALGORITHMS
-from keras_resnet.tuning.settings import DEFAULT_SPACE, Settings
 from keras_resnet.tuning.space import Space
+
+KEEP = {"best": "the best model alone", "all": "the model of every trial"}
+
+DEFAULT_SPACE = "default"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(fields.Section):
+    """`--set search.NAME=VALUE`.
+
+    `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
+    the validation split: "accuracy", "loss" (the plain loss of the task, without smoothing and regularization), or
+    another that the runs report, "balanced_accuracy" or "recall:CLASS", by which the best epoch of a trial is then
+    chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
+    trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
+    that other trials had reached at that epoch. `folds` judges a trial by that many folds of the training split: it is
+    trained once for each, on the others, and its score is the mean; it takes that many times as long, and the
+    differences between trials are less those of one small validation split. 0 for the validation split alone. A
+    trial that is pruned is so in its first fold. `max_retries` counts further attempts after a trial that took its
+    process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
+    `stall_minutes`, or for `stall_factor` times its usual step and a minute; 0 for never. `keep` says whose models
+    stay; `factor` is that of Hyperband's halving. `trial_cpus` and `trial_gpus` are what a trial takes of a node of
+    a Ray cluster.
+    """
+
+    title = "search"
+    recipe: str = fields.text("quick")
+    space: str = fields.text(DEFAULT_SPACE)
+    objective: str = fields.text("accuracy")
+    max_parameters: int = fields.integer(0)
+    max_multiply_adds: int = fields.integer(0)
+    max_latency_ms: float = fields.number(0.0)
+    prune_trials: bool = fields.flag(True)
+    folds: int = fields.integer(0)
+    max_retries: int = fields.integer(2)
+    max_failures: int = fields.integer(3, minimum=1)
+    stall_minutes: float = fields.number(60.0)
+    stall_factor: float = fields.number(1000.0)
+    keep: str = fields.choice("best", KEEP)
+    factor: int = fields.integer(3, minimum=2)
+    trial_cpus: float = fields.number(1.0)
+    trial_gpus: float = fields.number(0.0)
+
+    def with_objective(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe whose runs report the objective; some metrics need `train.monitor` for that."""
+        name = self.objective.removeprefix("val_")
+        if recipe.train.monitor == AUTO and (name == BALANCED or name.startswith(RECALL)):
+            return recipe.replace({"train.monitor": name})
+        return recipe
+
+    def metric(self, recipe: Recipe) -> str:
+        """Returns the objective as the history names it.
+
+        "loss" is the plain loss of the task: what trials minimize differs with their smoothing and regularization.
+
+        Raises:
+            ValueError: runs of the recipe do not report it.
+        """
+        _, metrics = recipe.loss.build(from_logits=True)
+        names = ["loss", *(metric if isinstance(metric, str) else metric.name for metric in metrics)]
+        if recipe.train.monitor != AUTO:
+            names.append(recipe.train.monitor)
+        name = self.objective.removeprefix("val_")
+        if name not in names:
+            raise BadValue(
+                f"search.objective={self.objective!r} is not reported with loss.name={recipe.loss.name!r}. Allowed are "
+                f"{', '.join(map(repr, names))}, for classes {BALANCED!r} and '{RECALL}CLASS'. Choose one of them."
+            )
+        return f"val_{recipe.loss.plain_metric if name == 'loss' else name}"
+
 
 REMEMBERED = ("model", "data", "data_dir", "algorithm", "trials")
 DEFAULTS: dict[str, Any] = {
@@ -71,13 +139,13 @@ class Definition:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Definition":
-        """Returns what `to_dict` made plain."""
-        made = {
+        """Builds the object from the plain values of `to_dict`."""
+        fields = {
             "recipe": earlier_recipe(values["recipe"]),
             "space": Space.from_rows(values["space"]),
             "settings": Settings(**values["settings"]),
         }
-        return cls(**{**values, **made})
+        return cls(**{**values, **fields})
 
 
 def define(
@@ -89,16 +157,16 @@ def define(
     seed: int | None,
     overrides: Mapping[str, Any],
 ) -> Definition:
-    """Returns what is to be searched: as given, else as the search in the folder has it, else by default."""
-    given = {name: value for name, value in asked.items() if value is not None}
+    """Returns the definition of a search: as given, else as the search in the folder has it, else by default."""
+    arguments = {name: value for name, value in asked.items() if value is not None}
     remembered = DEFAULTS if known is None else {name: getattr(known, name) for name in REMEMBERED}
     own = {key.partition(".")[2]: value for key, value in overrides.items() if key.startswith("search.")}
     base = Settings() if known is None else known.settings
     values = {**_plain(base), **{name: fields.parse(Settings, name, value) for name, value in own.items()}}
     settings = fields.make(Settings, values)
     if known is None or recipe is not None or "recipe" in own:
-        found = recipe if recipe is not None else settings.recipe
-        recipe = found if isinstance(found, training.Recipe) else training.Recipe.load(found)
+        source = settings.recipe if recipe is None else recipe
+        recipe = source if isinstance(source, training.Recipe) else training.Recipe.load(source)
     else:
         recipe = known.recipe
     changes = {key: value for key, value in overrides.items() if not key.startswith("search.")}
@@ -106,12 +174,12 @@ def define(
     changes |= {} if seed is None else {"train.seed": seed}
     recipe = settings.with_objective(recipe.replace(changes))
     if known is None:
-        remembered = {**remembered, **defaults_of(recipe, "data" in given)}
-    plain = {**remembered, **given}
+        remembered = {**remembered, **defaults_of(recipe, "data" in arguments)}
+    plain = {**remembered, **arguments}
     if known is None or space is not None or "space" in own:
-        found = space if space is not None else settings.space
-        space = found if isinstance(found, Space) else Space.load(found)
-        if found == DEFAULT_SPACE:
+        chosen = settings.space if space is None else space
+        space = chosen if isinstance(chosen, Space) else Space.load(chosen)
+        if chosen == DEFAULT_SPACE:
             # It is for classifiers and regressions alike; in a space of the user's such a dimension is a mistake.
             space = space.fitting(recipe)
     else:
@@ -178,7 +246,7 @@ def check_same(folder: pathlib.Path, known: Definition, definition: Definition) 
             f"out={os.fspath(folder)!r} holds a search whose trials have {known.recipe.train.epochs} epochs, and "
             f"{definition.recipe.train.epochs} were asked for. Scores of trials of unequal length would not compare. "
             f"Train the winner for longer (recipe {os.fspath(folder / 'best.toml')!r} with more epochs), or start "
-            "another search from that recipe (search.recipe) in a folder of its own."
+            "another search from that recipe (search.recipe) in its own folder."
         )
     if definition.trials < known.trials:
         raise BadValue(

@@ -11,8 +11,7 @@ from keras_resnet import training
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadType
 from keras_resnet.models import VARIANTS
-from keras_resnet.tuning.dimension import VARIANT
-from keras_resnet.tuning.space import Space
+from keras_resnet.tuning.space import VARIANT, Space
 
 
 class HyperResNet(keras_tuner.HyperModel):

@@ -1,28 +1,194 @@
 """The record of a search on disk: who runs which trial, what came out, and what KerasTuner's oracle knows.
 
 Workers, on one machine or on several that share the folder, take trials and hand in results under a lock; nothing
-listens on a port. A trial that is running is held by a lock of its own, which the system frees when its process ends,
-however it ends: what is called running and held by nobody goes back into the queue.
-"""
+listens on a port. A trial that is running is held by its own lock, which the system frees when its process ends,
+however it ends: what is called running and held by nobody goes back into the queue."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import re
+import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
 
 import filelock
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
-from keras_resnet import locks, training
+from keras_resnet import files, locks, training
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tuning.algorithms import make_oracle, restore_state, state_of
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.record import RecordFile
-from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE, PRUNED, RUNNING, SCORED, WAITING, Assignment, Trial
+
+MAGIC = b"keras_resnet search 1 "
+LOCK_SECONDS = 60
+
+
+class RecordFile:
+    """A record of plain values in the folder of a search, changed by one process at a time.
+
+    Args:
+        path: of the folder.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
+        self.file = path / "search.json"
+        self.previous = path / "search.previous.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a record, whole or not."""
+        return self.file.exists() or self.previous.exists()
+
+    def read(self) -> dict[str, Any]:
+        """Returns the record; that before it, with a warning, where the newest is damaged.
+
+        Raises:
+            ValueError: there is none, or none is whole.
+        """
+        broken = []
+        for path in (self.file, self.previous):
+            try:
+                record = _parse(path.read_bytes())
+            except (OSError, ValueError) as error:
+                broken.append(f"{path.name} ({error})")
+                continue
+            if broken:
+                warnings.warn(
+                    f"Not usable: {broken[0]}. Going on from {path.name}: a trial may be run again.", stacklevel=2
+                )
+            return record
+        if not self.exists:
+            raise BadValue(f"{str(self.path)!r} holds no search: there is no search.json. Check the path.")
+        raise BadValue(
+            f"The record of the search in {str(self.path)!r} cannot be read: {'; '.join(broken)}. A search goes on "
+            "from a whole one. Start again in another folder; the runs under trials/ may still be good."
+        )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from changing the record while the block runs."""
+        try:
+            lock = locks.acquire(self.path / "search.lock", LOCK_SECONDS)
+        except filelock.Timeout:
+            raise BadValue(
+                f"The record in {str(self.path)!r} was held by another process for {LOCK_SECONDS} s. Each change takes "
+                "less than a second. Look for a process that hangs, and go on with resume=True."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Yields the record, and writes it afterwards where the block changed it."""
+        with self.locked():
+            record = self.read()
+            before = json.dumps(record)
+            yield record
+            if json.dumps(record) != before:
+                self.write(record)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes the record, and keeps the one before it."""
+        record["written"] = time.time()
+        text = json.dumps(record, indent=1)
+        if self.file.exists():
+            with contextlib.suppress(ValueError, OSError):
+                before = self.file.read_bytes()
+                _parse(before)  # a damaged one never takes the place of a good one
+                files.write_atomically(self.previous, lambda path: path.write_bytes(before))
+        files.write_checked(self.file, MAGIC, text.encode())
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    # Earlier versions wrote an end of line that their sha256 leaves out.
+    return json.loads(files.verify_payload(content.removesuffix(b"\n"), MAGIC))
+
+
+WAITING, RUNNING, COMPLETE, PRUNED, FAILED, INFEASIBLE = (
+    "waiting",
+    "running",
+    "complete",
+    "pruned",
+    "failed",
+    "infeasible",
+)
+ENDED = (COMPLETE, PRUNED, FAILED, INFEASIBLE)
+SCORED = (COMPLETE, PRUNED)
+# Exit status of a worker: the search is over; start another one; interrupted.
+DONE, ANOTHER, INTERRUPTED = 0, 3, 130
+
+
+@dataclasses.dataclass
+class Trial:
+    """One recipe that is tried.
+
+    Attributes:
+        id: from "0000" on, in the order of their start.
+        values: name -> value of what the search varies, with KerasTuner's own "tuner/..." for rungs.
+        status: "waiting", "running", "complete", "pruned" (stopped early), "failed" or "infeasible" (over a limit).
+        attempts: how often it was begun.
+        worker: who runs or ran it.
+        score: the objective in the best epoch by `train.monitor`, whose model is kept.
+        epochs: that were trained, with those of the trial that it goes on from.
+        parameters: of the model.
+        curve: the objective after every epoch.
+        seconds: since the worker was free for it; of which `training_seconds` in `training.fit`.
+        message: why it failed.
+        again: whether it failed for want of space, memory or a device, and is tried again when the search goes on.
+    """
+
+    id: str
+    values: dict[str, Any]
+    status: str = RUNNING
+    attempts: int = 0
+    worker: str = ""
+    score: float | None = None
+    epochs: int = 0
+    parameters: int | None = None
+    curve: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    message: str = ""
+    again: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses what a search does not write."""
+
+        def are_numbers(*values: Any) -> bool:
+            return all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+        fits = (
+            isinstance(self.id, str)
+            and isinstance(self.values, dict)
+            and self.status in (WAITING, RUNNING, *ENDED)
+            and all(isinstance(count, int) for count in (self.attempts, self.epochs, self.parameters or 0))
+            and isinstance(self.curve, list)
+            and all(isinstance(text, str) for text in (self.worker, self.message))
+            and are_numbers(*self.curve, self.seconds, self.training_seconds, 0 if self.score is None else self.score)
+        )
+        if not fits:
+            raise BadType(f"{self!r} is not a trial that a search wrote. Allowed is what its record holds. Restore it.")
+
+    @property
+    def parent(self) -> str | None:
+        """The trial that this one goes on from; None where it starts anew."""
+        return self.values.get("tuner/trial_id")
+
+
+class Assignment(NamedTuple):
+    """What a worker is to do next."""
+
+    kind: Literal["trial", "final", "wait", "done"]
+    trial: Trial | None = None
+    lock: filelock.BaseFileLock | None = None
 
 
 class Ledger:
@@ -152,13 +318,13 @@ class Ledger:
         with warnings.catch_warnings():
             # Of the Gaussian process, about a length scale at its bound.
             warnings.filterwarnings("ignore", message="The optimal value found for dimension")
-            made = oracle.create_trial(f"trial {len(record['trials'])}")
-        if made.status == kt_trial.TrialStatus.IDLE:
+            trial = oracle.create_trial(f"trial {len(record['trials'])}")
+        if trial.status == kt_trial.TrialStatus.IDLE:
             return "wait"
-        if made.status == kt_trial.TrialStatus.STOPPED:
+        if trial.status == kt_trial.TrialStatus.STOPPED:
             return "none"
         record["oracle"] = state_of(definition.algorithm, oracle)
-        row = dataclasses.asdict(Trial(made.trial_id, made.hyperparameters.values))
+        row = dataclasses.asdict(Trial(trial.trial_id, trial.hyperparameters.values))
         record["trials"].append(row)
         return row
 
@@ -299,9 +465,9 @@ class Ledger:
         for row in record["trials"]:
             values = hyperparameters.copy()
             values.values = dict(row["values"])
-            made = kt_trial.Trial(values, trial_id=row["id"], status=statuses.get(row["status"], "FAILED"))
-            made.score, made.best_step = row["score"], row["epochs"]
-            oracle.trials[row["id"]] = made
+            trial = kt_trial.Trial(values, trial_id=row["id"], status=statuses.get(row["status"], "FAILED"))
+            trial.score, trial.best_step = row["score"], row["epochs"]
+            oracle.trials[row["id"]] = trial
         if record["oracle"] is not None:
             restore_state(definition.algorithm, oracle, record["oracle"])
         return oracle

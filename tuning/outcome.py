@@ -10,11 +10,10 @@ from typing import Any
 
 from keras_resnet import files, training
 from keras_resnet.errors import BadValue
-from keras_resnet.training.sections import Defaults
+from keras_resnet.training.recipe import Defaults
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.dimension import VARIANT
-from keras_resnet.tuning.ledger import Ledger
-from keras_resnet.tuning.trial import COMPLETE, ENDED, SCORED, Trial
+from keras_resnet.tuning.ledger import COMPLETE, ENDED, SCORED, Ledger, Trial
+from keras_resnet.tuning.space import VARIANT
 
 FIGURES = ("id", "status", "score", "epochs", "parameters", "attempts", "worker", "seconds", "training_seconds")
 
@@ -128,12 +127,12 @@ class Search:
             files.write_text(self.path / "best.toml", self.recipe.to_toml())
 
     def __str__(self) -> str:
-        """Returns what a person wants to know after a search."""
+        """Returns a human-readable summary."""
         counts = {status: sum(trial.status == status for trial in self.trials) for status in ENDED}
-        told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
         lines = [
             f"search     {self.path}",
-            f"trials     {len(self.trials)} of {self.definition.trials}: {told or 'none ended'}",
+            f"trials     {len(self.trials)} of {self.definition.trials}: {summary or 'none ended'}",
         ]
         if self.best is not None:
             metric, about = self.definition.metric, self.definition
@@ -146,8 +145,8 @@ class Search:
             }
             lines += [f"           {name} = {_short(value)}" for name, value in values.items()]
         if self.metrics:
-            shown = (f"{name} {value:.4f}" for name, value in self.metrics.items() if isinstance(value, float))
-            lines.append(f"test       {', '.join(shown)} ({self.metrics['examples']} examples, {_times(self.tests)})")
+            metrics = (f"{name} {value:.4f}" for name, value in self.metrics.items() if isinstance(value, float))
+            lines.append(f"test       {', '.join(metrics)} ({self.metrics['examples']} examples, {_times(self.tests)})")
         if self.best is not None:
             lines.append(f"recipe     {self.path / 'best.toml'}")
         return "\n".join(lines)

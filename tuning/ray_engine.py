@@ -16,12 +16,11 @@ import keras
 
 from keras_resnet import data as datasets
 from keras_resnet import files
-from keras_resnet.distribution.ray_cluster import check_resources, connect, on_this_node
+from keras_resnet.distribution.launch import check_resources, connect, on_this_node
 from keras_resnet.errors import BadValue, NodesLost, UserError
-from keras_resnet.training.state_file import newest_first
-from keras_resnet.tuning.heartbeat import Heartbeat, Sign
-from keras_resnet.tuning.job import Job
-from keras_resnet.tuning.settings import Settings
+from keras_resnet.training.state import newest_first
+from keras_resnet.tuning.definition import Settings
+from keras_resnet.tuning.worker import Heartbeat, Job, Sign
 
 POLL_SECONDS = 1.0
 # A trial that was interrupted finishes its batch and saves.
@@ -93,7 +92,7 @@ class Keeper:
         self.contents, self.version = contents, self.version + 1
 
     def look(self, version: int) -> Seen:
-        """Returns what is known.
+        """Returns the known state.
 
         Args:
             version: of the files that the caller has.
@@ -163,7 +162,7 @@ class RayEngine:
             trial: its id.
 
         Raises:
-            NodesLost: its nodes died as often as it may be tried.
+            NodesLost: its nodes died more often than retries allow.
             ValueError: the trial cannot be trained.
         """
         errors = self.ray.exceptions
@@ -176,14 +175,14 @@ class RayEngine:
                 first = str(error).strip().splitlines()[0]
                 print(f"trial {trial}: lost its node ({type(error).__name__}: {first}), attempt {attempt + 1}")
         raise NodesLost(
-            f"Its node was lost {self.attempts} times, as often as search.max_retries allows. Go on with the search, "
+            f"Its node was lost {self.attempts} times, the limit of search.max_retries. Go on with the search, "
             "or allow more."
         )
 
     def _train_once(self, job: Job, folder: pathlib.Path, fingerprint: str, beats: pathlib.Path, trial: str) -> bool:
-        given = read_files(folder, whole=False)
+        run_files = read_files(folder, whole=False)
         keeper = self.keeper.remote()
-        task = self.task.remote(job, fingerprint, given, keeper, trial, self.threads)
+        task = self.task.remote(job, fingerprint, run_files, keeper, trial, self.threads)
         seen = Seen(False, -1, 0.0, 0, None)
         try:
             while not self.ray.wait([task], timeout=POLL_SECONDS)[0]:
@@ -232,7 +231,7 @@ def ray_words(address: str | None, settings: Settings) -> list[str]:
 def train_elsewhere(
     job: Job, fingerprint: str, given: Mapping[str, bytes], keeper: Any, trial: str, threads: int
 ) -> Answer:
-    """Trains a job on this node, in a folder of its own.
+    """Trains a job on this node, in its own folder.
 
     Args:
         job: what is trained.
@@ -277,8 +276,8 @@ def read_files(folder: pathlib.Path, whole: bool) -> dict[str, bytes]:
     newest = [path.relative_to(folder).as_posix() for path in newest_first(folder / "last")[:1]]
     names = [*newest, *GOES_ON_FROM]
     if whole:
-        found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-        others = (path.as_posix() for path in found if path.parts[0] != "last")
+        paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        others = (path.as_posix() for path in paths if path.parts[0] != "last")
         names = [*newest, *(name for name in others if not name.rpartition("/")[2].startswith("."))]
     contents = {}
     for name in names:

@@ -13,16 +13,15 @@ from typing import IO, Any
 
 from keras_resnet import files, training
 from keras_resnet.arguments import check_bool, check_int, check_path, choose
-from keras_resnet.distribution.local import module_paths
+from keras_resnet.distribution.launch import module_paths
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import locked
 from keras_resnet.tuning.definition import Definition, check_same, define
-from keras_resnet.tuning.heartbeat import read_sign
-from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
 from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.ray_engine import ray_words
 from keras_resnet.tuning.space import Space
-from keras_resnet.tuning.trial import ANOTHER, DONE, ENDED
+from keras_resnet.tuning.worker import read_sign
 
 POLL_SECONDS = 0.2
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
@@ -106,28 +105,28 @@ def search(
     folder = pathlib.Path(out).expanduser()
     ledger = Ledger(folder)
     files.check_no_links(folder, ("search.json", "search.previous.json", "search.lock", ".lock", *SEARCH_FILES))
-    asked = {"model": model, "data": data, "data_dir": data_dir, "algorithm": algorithm, "trials": trials}
+    arguments = {"model": model, "data": data, "data_dir": data_dir, "algorithm": algorithm, "trials": trials}
     if _joins():
         _wait_for(ledger)
         return _Supervisor(ledger, workers, verbose).run()
-    begun = ledger.record.exists
-    if begun and not resume:
+    exists = ledger.record.exists
+    if exists and not resume:
         raise BadValue(
-            f"out={os.fspath(out)!r} holds a search already. A new one needs a folder of its own. Choose another, or "
+            f"out={os.fspath(out)!r} holds a search already. A new one needs its own folder. Choose another, or "
             "go on with it: resume=True, on the command line --resume."
         )
-    if begun:
+    if exists:
         files.check_replaceable(folder / "best.toml")  # which a user may have edited
     else:
         files.check_folder_free(folder, SEARCH_FILES)
-    known = ledger.definition if begun else None
-    definition = define(known, recipe, space, asked, epochs, seed, overrides or {})
+    stored = ledger.definition if exists else None
+    definition = define(stored, recipe, space, arguments, epochs, seed, overrides or {})
     folder = files.make_writable(folder)
     with locked(folder):
-        if known is None:
+        if stored is None:
             ledger.create(definition)
         else:
-            check_same(folder, known, definition)
+            check_same(folder, stored, definition)
             ledger.resume(definition.trials)
         words = ray_words(address, definition.settings) if engine == "ray" else ()
         return _Supervisor(ledger, workers, verbose, words).run()
@@ -175,14 +174,14 @@ class _Supervisor:
 
     def run(self) -> Search:
         """Returns the search when it is over."""
-        found = Search.load(self.ledger.path)
-        self.shown = {trial.id for trial in found.trials if trial.status in ENDED}
+        outcome = Search.load(self.ledger.path)
+        self.shown = {trial.id for trial in outcome.trials if trial.status in ENDED}
         if self.ledger.record.read()["final"]:
             self._print(
                 f"{self.ledger.path}: already complete, nothing to do. More trials, as in --trials N, extend it."
             )
-            return found
-        self._print(_header(found.definition))
+            return outcome
+        self._print(_header(outcome.definition))
         try:
             self._watch()
         except KeyboardInterrupt:
@@ -190,19 +189,19 @@ class _Supervisor:
             Search.load(self.ledger.path).write()
             done = sum(trial.status in ENDED for trial in self.ledger.trials)
             raise SearchInterrupted(
-                f"Interrupted after {done} of {found.definition.trials} trials, which are kept; a trial that was "
+                f"Interrupted after {done} of {outcome.definition.trials} trials, which are kept; a trial that was "
                 f"under way goes on from its last state. To go on: keras-resnet tune --out "
                 f"{shlex.quote(os.fspath(self.ledger.path))} --resume "
                 f"(in Python: out={os.fspath(self.ledger.path)!r}, resume=True)"
             ) from None
         finally:
             self._stop(signal.SIGTERM)
-        found = Search.load(self.ledger.path)
-        found.write()
-        if found.stopped:
-            raise SearchStopped(found.stopped)
-        self._print(str(found))
-        return found
+        outcome = Search.load(self.ledger.path)
+        outcome.write()
+        if outcome.stopped:
+            raise SearchStopped(outcome.stopped)
+        self._print(str(outcome))
+        return outcome
 
     def _watch(self) -> None:
         over = False
@@ -224,14 +223,14 @@ class _Supervisor:
             sign = read_sign(self.ledger.path / "workers" / f"{name}.beat")
             if sign is None or process is None or process.poll() is not None:
                 continue
-            told = sign.standstill(settings.stall_minutes, settings.stall_factor)
-            if told:
+            report = sign.standstill(settings.stall_minutes, settings.stall_factor)
+            if report:
 
                 def kill(process: subprocess.Popen = process) -> None:
                     process.kill()
                     process.wait()
 
-                self.ledger.fail(name, sign.trial, told, kill)
+                self.ledger.fail(name, sign.trial, report, kill)
 
     def _start(self, name: str, ended: subprocess.Popen | None) -> None:
         """Starts a worker in the place of one that ended."""
@@ -288,23 +287,24 @@ class _Supervisor:
         new = [trial for trial in trials if trial.status in ENDED and trial.id not in self.shown]
         if not new:
             return
-        found = Search.load(self.ledger.path)
-        found.write()
+        outcome = Search.load(self.ledger.path)
+        outcome.write()
         for trial in new:
             self.shown.add(trial.id)
-            best = best_of(found.definition, [other for other in trials if other.id in self.shown])
+            best = best_of(outcome.definition, [other for other in trials if other.id in self.shown])
             elapsed = time.monotonic() - self.begun
             here = [other for other in trials if other.seconds and other.status in ENDED]
             mean = sum(other.seconds for other in here) / max(len(here), 1)
-            left = mean * (found.definition.trials - len(self.shown)) / len(self.processes)
+            seconds_left = mean * (outcome.definition.trials - len(self.shown)) / len(self.processes)
             scores = ["" if of is None or of.score is None else f"{of.score:.4f}" for of in (trial, best)]
             tried = ", ".join(
                 f"{name.rpartition('.')[2] if name.rpartition('.')[2] != 'name' else name}={_shown(value)}"
-                for name, value in found.definition.space.overrides(trial.values).items()
+                for name, value in outcome.definition.space.overrides(trial.values).items()
             )
             self._print(
                 f"{trial.id:>6} {trial.status:<10} {scores[0]:>8} {scores[1]:>8} {trial.epochs:>6} "
-                f"{trial.seconds:>7.0f} s {elapsed / 60:>6.1f} min {left / 60:>6.1f} min  {trial.message[:99] or tried}"
+                f"{trial.seconds:>7.0f} s {elapsed / 60:>6.1f} min {seconds_left / 60:>6.1f} min  "
+                f"{trial.message[:99] or tried}"
             )
 
     def _print(self, line: str) -> None:

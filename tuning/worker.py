@@ -1,11 +1,12 @@
 """A process that takes trials from a search, trains them and hands in what came out.
 
 `start_worker.py` starts it. It ends when the search does, when the process that started it ends,
-and after a trial that may have left memory behind.
-"""
+and after a trial that may have left memory behind."""
 
 import argparse
+import csv
 import dataclasses
+import json
 import os
 import pathlib
 import re
@@ -14,7 +15,8 @@ import signal
 import statistics
 import time
 import traceback
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -23,12 +25,287 @@ from keras_resnet import data as datasets
 from keras_resnet import evaluation, files, models, training
 from keras_resnet.errors import BadValue, NodesLost, NoMemory, NoRoom, UserError
 from keras_resnet.memory import is_exhausted
-from keras_resnet.tuning import hparams
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.job import Engine, Job, LocalEngine
-from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.ledger import (
+    ANOTHER,
+    COMPLETE,
+    DONE,
+    FAILED,
+    INFEASIBLE,
+    INTERRUPTED,
+    PRUNED,
+    SCORED,
+    Ledger,
+    Trial,
+)
 from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
-from keras_resnet.tuning.trial import ANOTHER, COMPLETE, DONE, FAILED, INFEASIBLE, INTERRUPTED, PRUNED, Trial
+
+
+def write(ledger: Ledger, definition: Definition, trial: Trial) -> None:
+    """Writes what a trial tried and what it scored, under `logs/` of the search.
+
+    Args:
+        ledger: of the search.
+        definition: of the search.
+        trial: that has ended; one without a score is left out.
+    """
+    if trial.status not in SCORED:
+        return
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    folder = ledger.path / "logs"
+    metric = definition.metric
+    if not (folder / "experiment").exists():
+        dimensions = [api.HParam(dimension.name, _domain(api, dimension)) for dimension in definition.space]
+        with tf.summary.create_file_writer(str(folder / "experiment")).as_default():
+            api.hparams_config(hparams=dimensions, metrics=[api.Metric(metric)])
+    with tf.summary.create_file_writer(str(folder / trial.id)).as_default():
+        tried = {name: value for name, value in trial.values.items() if not name.startswith("tuner/")}
+        api.hparams(tried, trial_id=trial.id)
+        for epoch, value in enumerate(trial.curve, start=1):
+            tf.summary.scalar(metric, value, step=epoch)
+
+
+def _domain(api, dimension):  # type: ignore[no-untyped-def]
+    if dimension.choices:
+        return api.Discrete(list(dimension.choices))
+    if dimension.is_integer:
+        return api.IntInterval(int(dimension.low), int(dimension.high))
+    return api.RealInterval(float(dimension.low), float(dimension.high))
+
+
+# The median rule judges from this share of the epochs on, and against that many other trials.
+GRACE, FEWEST = 0.2, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is trained for a trial, and when it ends early.
+
+    Attributes:
+        recipe: how it is trained.
+        model: name of the variant.
+        data: spec of the data.
+        data_dir: root of prepared data sets, or None.
+        metric: the objective as the history names it.
+        direction: of the objective, "max" or "min".
+        budget: epochs up to which it is trained.
+        others: the objective of whole trials after each epoch, with which it is compared; none where it is not pruned.
+    """
+
+    recipe: training.Recipe
+    model: str
+    data: str
+    data_dir: str | None
+    metric: str
+    direction: str
+    budget: int
+    others: list[list[float]]
+
+    def load(self) -> datasets.Dataset:
+        """Returns the data as the recipe loads them."""
+        return self.recipe.data.load(self.data, self.data_dir, self.recipe.loss.choice.task.name)
+
+    def run(
+        self, folder: pathlib.Path, dataset: datasets.Dataset, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> bool:
+        """Trains in a folder, going on where it stands; returns whether the trial was pruned.
+
+        Args:
+            folder: of the run.
+            dataset: from `load`.
+            callbacks: of Keras.
+        """
+        pruned = False
+
+        def report(epoch: int, figures: Mapping[str, float]) -> bool:
+            nonlocal pruned
+            if epoch >= max(2, round(GRACE * self.recipe.train.epochs)) and len(self.others) >= FEWEST:
+                with open(folder / "history.csv", encoding="utf-8", newline="") as file:
+                    curve = [float(row[self.metric]) for row in csv.DictReader(file)]
+                pruned = is_to_prune(curve, self.others, self.direction)
+            return pruned or epoch >= self.budget
+
+        run = training.fit(
+            self.recipe,
+            model=self.model,
+            data=dataset,
+            data_dir=self.data_dir,
+            out=folder,
+            resume=True,
+            report=report,
+            callbacks=callbacks,
+            score=(),  # the history has the objective, and only the winner is scored on the test split
+            verbose=0,
+        )
+        return pruned and len(run.file.history) < self.budget
+
+
+class Engine(Protocol):
+    """Where a worker trains its jobs."""
+
+    def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:
+        """Trains a job in a folder, going on where it stands; returns whether it was pruned.
+
+        Args:
+            job: what is trained.
+            folder: of the run, on this machine.
+            dataset: as this machine has it.
+            beats: the file for signs of life.
+            trial: its id.
+        """
+
+
+class LocalEngine:
+    """Trains jobs in this process."""
+
+    def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:
+        """Trains a job in a folder, as `Engine` says.
+
+        Args:
+            job: what is trained.
+            folder: of the run.
+            dataset: on which.
+            beats: the file for signs of life.
+            trial: its id.
+        """
+        heartbeat = Heartbeat(beats, trial)
+        heartbeat.beat()
+        return job.run(folder, dataset, [heartbeat])
+
+
+def is_to_prune(curve: list[float], others: list[list[float]], direction: str) -> bool:
+    """Returns whether the best of a curve is worse than the median of what others had reached by then.
+
+    Args:
+        curve: the objective, an epoch after the other.
+        others: curves of whole trials.
+        direction: "max" or "min".
+
+    Source:
+        Golovin et al. 2017, "Google Vizier", section 3.2 (median stopping rule).
+    """
+    best = max if direction == "max" else min
+    reached = [best(other[: len(curve)]) for other in others if other]
+    median = statistics.median(reached)
+    return best(curve) < median if direction == "max" else best(curve) > median
+
+
+SECONDS = 1.0  # between two signs
+STEPS = 100  # of which the usual time is the median
+# Nothing shorter than this is a standstill, whatever a step usually takes: validation and saving come between steps.
+LEAST_SECONDS = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sign:
+    """The last sign of a worker.
+
+    Attributes:
+        trial: its id.
+        time: by `time.monotonic`, which all processes of a machine share.
+        usual: s that a step usually takes; 0 before the second one.
+    """
+
+    trial: str
+    time: float
+    usual: float
+
+    @classmethod
+    def now(cls, trial: str, usual: float) -> "Sign":
+        """Returns a sign of this moment.
+
+        Args:
+            trial: its id.
+            usual: s that a step usually takes.
+        """
+        return cls(trial, time.monotonic(), usual)
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes this sign, whole or not at all.
+
+        Args:
+            path: of the file.
+        """
+        files.write_text(path, json.dumps(dataclasses.asdict(self)))
+
+    def standstill(self, minutes: float, factor: float) -> str:
+        """Returns the message about a trial that stands still; nothing if it does not.
+
+        Args:
+            minutes: after which it does, whatever a step takes; 0 for never.
+            factor: after that many times its usual step it does too; 0 for never.
+        """
+        quiet = time.monotonic() - self.time
+        if minutes and quiet > 60 * minutes:
+            return f"it stood still for {quiet / 60:.1f} minutes, more than search.stall_minutes={minutes:g}."
+        if factor and self.usual and quiet > max(LEAST_SECONDS, factor * self.usual):
+            return (
+                f"it stood still for {quiet:.0f} s, more than search.stall_factor={factor:g} times its usual step of "
+                f"{self.usual:.3g} s."
+            )
+        return ""
+
+
+class Heartbeat(keras.callbacks.Callback):
+    """Leaves a sign after batches of training and of validation, at most one per second.
+
+    Args:
+        path: of the file.
+        trial: id of the trial.
+    """
+
+    def __init__(self, path: pathlib.Path, trial: str) -> None:
+        super().__init__()
+        self.path = path
+        self.trial = trial
+        self._written = self._step = 0.0
+        self._taken: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Starts the clock of a step."""
+        self._step = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Leaves a sign."""
+        self._taken = [*self._taken[-STEPS + 1 :], time.monotonic() - self._step]
+        self.beat()
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Leaves a sign."""
+        self.beat()
+
+    def beat(self) -> None:
+        """Leaves a sign, if the last one is a second old."""
+        now = time.monotonic()
+        if now - self._written < SECONDS:
+            return
+        self._written = now
+        usual = statistics.median(self._taken) if len(self._taken) > 1 else 0.0
+        self.leave(Sign(self.trial, now, usual))
+
+    def leave(self, sign: Sign) -> None:
+        """Writes a sign where the supervisor reads it.
+
+        Args:
+            sign: of now.
+        """
+        sign.write(self.path)
+
+
+def read_sign(path: pathlib.Path) -> Sign | None:
+    """Returns the last sign in a file; None where there is none.
+
+    Args:
+        path: of the file.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        return Sign(str(values["trial"]), float(values["time"]), float(values["usual"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
 
 POLL_SECONDS = 0.2
 LATENCY_CALLS = 20
@@ -122,7 +399,7 @@ class Worker:
         now = time.perf_counter()
         trial.seconds, self.since = now - self.since, now
         self.ledger.end(trial)
-        hparams.write(self.ledger, self.definition, trial)
+        write(self.ledger, self.definition, trial)
         self._prune()
         keras.backend.clear_session()  # which collects what the trial leaves behind
         print(f"trial {trial.id}: {trial.status} {trial.score} {trial.message}", flush=True)
@@ -182,14 +459,14 @@ class Worker:
         if not (settings.max_parameters or settings.max_multiply_adds or settings.max_latency_ms):
             return
         model = training.fit(recipe, model=variant, data=self.dataset, dry_run=True).model
-        found: dict[str, tuple[float, float]] = {}
+        usage: dict[str, tuple[float, float]] = {}
         if settings.max_parameters or settings.max_multiply_adds:
             info = models.model_info(model)
-            found["parameters"] = info.parameters, settings.max_parameters
-            found["multiply-adds"] = info.multiply_adds, settings.max_multiply_adds
+            usage["parameters"] = info.parameters, settings.max_parameters
+            usage["multiply-adds"] = info.multiply_adds, settings.max_multiply_adds
         if settings.max_latency_ms:
-            found["ms for one example"] = latency_ms(model), settings.max_latency_ms
-        for what, (value, limit) in found.items():
+            usage["ms for one example"] = latency_ms(model), settings.max_latency_ms
+        for what, (value, limit) in usage.items():
             if limit and value > limit:
                 raise OverLimit(f"{value:,.10g} {what}, more than the limit of {limit:,.10g}; it was not trained.")
 
@@ -236,9 +513,9 @@ def latency_ms(model: keras.Model) -> float:
     example = np.zeros((1, *(size or 224 for size in model.input_shape[1:])), "float32")
     seconds = []
     for _ in range(LATENCY_CALLS + 2):  # the first two build the graph
-        begun = time.perf_counter()
+        start = time.perf_counter()
         model.predict_on_batch(example)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[2:]) * 1e3
 
 

@@ -1,9 +1,9 @@
 """The layers that residual networks are built from."""
 
 from keras_resnet.blocks.attention import SqueezeExcite as SqueezeExcite
-from keras_resnet.blocks.bottleneck import BottleneckBlock as BottleneckBlock
 from keras_resnet.blocks.convolution import Convolution as Convolution
-from keras_resnet.blocks.identity import IdentityBlock as IdentityBlock
+from keras_resnet.blocks.residual import VERSIONS as VERSIONS
+from keras_resnet.blocks.residual import BottleneckBlock as BottleneckBlock
+from keras_resnet.blocks.residual import IdentityBlock as IdentityBlock
 from keras_resnet.blocks.shortcut import Shortcut as Shortcut
 from keras_resnet.blocks.stem import Stem as Stem
-from keras_resnet.blocks.versions import VERSIONS as VERSIONS

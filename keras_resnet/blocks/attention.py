@@ -5,9 +5,15 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_fraction
-from keras_resnet.blocks.composite import CallLayer, Composite
-from keras_resnet.blocks.convolution import reseed
-from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, spatial_axes
+from keras_resnet.blocks.convolution import (
+    CallLayer,
+    Composite,
+    channel_axis,
+    check_data_format,
+    check_rank,
+    reseed,
+    spatial_axes,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

@@ -2,14 +2,140 @@
 
 import hashlib
 import random
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_resnet.arguments import check_bool, check_int
+from keras_resnet.arguments import check_bool, check_int, choose
 from keras_resnet.blocks import kernels
-from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, pad_space, strided_shape
 from keras_resnet.errors import BadValue
+
+DATA_FORMATS = {"channels_last": "channels_last", "channels_first": "channels_first"}
+
+
+def check_data_format(data_format: str | None) -> str:
+    """Returns `data_format`, or Keras's default for None.
+
+    Raises:
+        ValueError: an unknown name, or "channels_first" on TensorFlow without a GPU, which cannot convolve it.
+    """
+    if data_format is None:
+        data_format = keras.config.image_data_format()
+    data_format = choose("data_format", data_format, DATA_FORMATS)
+    if data_format == "channels_first" and keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            raise BadValue(
+                "data_format='channels_first' cannot be convolved by TensorFlow on a CPU. "
+                "Allowed here is 'channels_last'. Use it, or the JAX or PyTorch backend (KERAS_BACKEND=jax or torch)."
+            )
+    return data_format
+
+
+def channel_axis(data_format: str) -> int:
+    """Returns the axis of the channels: -1 or 1."""
+    return -1 if data_format == "channels_last" else 1
+
+
+def spatial_axes(num_axes: int, data_format: str) -> tuple[int, ...]:
+    """Returns the axes of length, height and width, or depth, height and width of a batched tensor."""
+    return tuple(range(1, num_axes - 1)) if data_format == "channels_last" else tuple(range(2, num_axes))
+
+
+def strided_shape(shape: tuple, strides: int, channels: int, data_format: str) -> tuple:
+    """Returns `shape` after a symmetrically padded window with a step: each size n becomes `ceil(n / strides)`."""
+    sizes = [
+        None if shape[axis] is None else -(-shape[axis] // strides) for axis in spatial_axes(len(shape), data_format)
+    ]
+    if data_format == "channels_last":
+        return (shape[0], *sizes, channels)
+    return (shape[0], channels, *sizes)
+
+
+def pad_space(inputs: Any, width: int, data_format: str, value: float = 0.0) -> Any:
+    """Pads `width` times `value` on both sides of every spatial axis, as PyTorch's `padding=width` does with zeros."""
+    pads = [(0, 0)] * len(inputs.shape)
+    for axis in spatial_axes(len(inputs.shape), data_format):
+        pads[axis] = (width, width)
+    return keras.ops.pad(inputs, pads, constant_values=value)
+
+
+def pad_shape(shape: tuple, width: int, data_format: str) -> tuple:
+    """Returns the shape that `pad_space` gives a tensor of `shape`."""
+    axes = spatial_axes(len(shape), data_format)
+    return tuple(size if size is None or axis not in axes else size + 2 * width for axis, size in enumerate(shape))
+
+
+def check_rank(layer: keras.layers.Layer, input_shape: tuple) -> int:
+    """Returns the number of spatial axes, 1 to 3, of a batched `input_shape`.
+
+    Raises:
+        ValueError: fewer than 3 or more than 5 axes.
+    """
+    rank = len(input_shape) - 2
+    if rank not in (1, 2, 3):
+        raise BadValue(
+            f"{type(layer).__name__} {layer.name!r} received an input of shape {tuple(input_shape)}. "
+            "Expected 3 to 5 axes: batch, one to three axes of space, and channels. Reshape the input."
+        )
+    return rank
+
+
+CallLayer = Callable[..., Any]
+
+
+def run_layer(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
+    """Returns `layer(inputs)`: how a composite calls a layer inside it, unless someone watches."""
+    return layer(inputs, **options)
+
+
+class Composite(keras.layers.Layer):
+    """Calls each layer inside through a function that is given, so that someone may record or change what it returns.
+
+    A subclass writes `compute` and `sublayers`.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns the outputs of the layer."""
+        return self.compute(inputs, training, run_layer)
+
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+        """Returns the outputs of the layer.
+
+        Args:
+            inputs: of the layer.
+            training: as for `call`.
+            call_layer: `(layer, inputs, **options)`, called in the place of every layer inside.
+        """
+        raise NotImplementedError
+
+    def sublayers(self) -> list[keras.layers.Layer]:
+        """Returns the layers inside, in the order of the computation."""
+        raise NotImplementedError
+
+
+def warn_of_training() -> None:
+    """Warns that a fused layer was called in training."""
+    warnings.warn(
+        "A fused layer was called with training=True, and its batch norms, folded into its convolutions, cannot learn. "
+        "Fused models are for inference. Train the original model and fuse it again.",
+        stacklevel=2,
+    )
+
+
+def hand_down_trainable(layer: keras.layers.Layer) -> None:
+    """Freezes the layers inside a frozen layer that was just built.
+
+    Keras does so when `trainable` is set on a built layer, not for a layer made with `trainable=False`, as loading
+    makes it. The norms inside would then go on moving their averages in training.
+    """
+    if not layer.trainable:
+        for child in layer.sublayers():  # setting layer.trainable to what it is does nothing on TensorFlow
+            child.trainable = False
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -24,7 +150,7 @@ class Convolution(keras.layers.Layer):
         filters: output channels, >= 1.
         kernel_size: window size in pixels, the same along every axis; odd.
         strides: step in pixels, the same along every axis, >= 1.
-        groups: parts into which the channels are divided, each with filters of its own; a divisor of both numbers of
+        groups: parts into which the channels are divided, each with its own filters; a divisor of both numbers of
             channels.
         use_bias: whether a bias is added.
         kernel_initializer: any Keras initializer, or its name.
@@ -204,7 +330,7 @@ def batch_norm(name: str, *, epsilon: float, data_format: str, dtype: Any, zero_
 
 
 def reseed(initializer: Any, index: object) -> Any:
-    """Returns a copy of a Keras initializer with a stream of its own.
+    """Returns a copy of a Keras initializer with its own stream.
 
     One initializer object gives equal values to kernels of equal shape, with and without a seed. Without a seed a
     copy draws a new one; with a seed the copy's follows from that seed and `index`, so that a network is
@@ -232,3 +358,31 @@ def draw_seed() -> int:
 def _mix_seed(seed: int, index: str) -> int:
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # Keras seeds are non-negative int32
+
+
+def fold(conv: Convolution, norm: keras.layers.BatchNormalization | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the kernel and the bias with which a convolution alone computes `norm(conv(x))` in inference.
+
+    With `scale = gamma / sqrt(moving_variance + epsilon)` they are `kernel * scale`, filter by filter, and
+    `beta + (bias - moving_mean) * scale`.
+
+    Args:
+        conv: a built convolution, with or without a bias.
+        norm: the built norm that follows it; None folds nothing and gives a missing bias as zeros.
+
+    Returns:
+        Arrays of float64, `(*window, channels, filters)` and `(filters,)`.
+
+    Source:
+        Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.
+    """
+    kernel = _values(conv.kernel)
+    bias = np.zeros(conv.filters) if conv.bias is None else _values(conv.bias)
+    if norm is None:
+        return kernel, bias
+    scale = _values(norm.gamma) / np.sqrt(_values(norm.moving_variance) + norm.epsilon)
+    return kernel * scale, _values(norm.beta) + (bias - _values(norm.moving_mean)) * scale
+
+
+def _values(weight: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(weight)).astype("float64")

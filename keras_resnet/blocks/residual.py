@@ -1,21 +1,115 @@
 """What the residual blocks share: a branch of convolutions beside a shortcut."""
 
+import dataclasses
 import functools
 import inspect
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
 from keras_resnet.blocks.attention import SqueezeExcite
-from keras_resnet.blocks.checkpointing import recomputed_call
-from keras_resnet.blocks.composite import CallLayer, Composite
-from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, draw_seed, reseed
-from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
-from keras_resnet.blocks.layout import channel_axis, check_data_format, check_rank, strided_shape
+from keras_resnet.blocks.convolution import (
+    BatchNorm,
+    CallLayer,
+    Composite,
+    Convolution,
+    batch_norm,
+    channel_axis,
+    check_data_format,
+    check_rank,
+    draw_seed,
+    hand_down_trainable,
+    reseed,
+    run_layer,
+    strided_shape,
+    warn_of_training,
+)
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
-from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadValue
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """A published arrangement of convolution, norm and activation.
+
+    Attributes:
+        preactivation: norm and ReLU stand before each convolution, not after it.
+        bottleneck_stride: which convolution of a strided bottleneck steps, 0-based.
+        bias: which convolutions have one: "none", "all", or "unnormalized", those that no norm follows.
+        norm_epsilon: added to the variance by every batch norm.
+        pool_fill: the value around the feature map that the stem's max pool sees beyond its border.
+        strided_block: which block of a stage steps: the first of stages 3 to 5, or the last of stages 2 to 4, whose
+            shortcut then takes every second pixel.
+    """
+
+    preactivation: bool
+    bottleneck_stride: int
+    bias: Literal["none", "all", "unnormalized"]
+    norm_epsilon: float
+    pool_fill: float
+    strided_block: Literal["first", "last"] = "first"
+
+    def has_bias(self, *, normalized: bool) -> bool:
+        """Returns whether a convolution has a bias, given that a norm follows it directly or not."""
+        return self.bias == "all" or (self.bias == "unnormalized" and not normalized)
+
+
+VERSIONS = {
+    # He et al. 2015, figure 5 and section 4.1; biases and epsilon as in keras.applications. Behind a ReLU a border of
+    # zeros gives the maxima that one of -inf does, which PyTorch pads.
+    "v1": Version(preactivation=False, bottleneck_stride=0, bias="all", norm_epsilon=1.001e-5, pool_fill=0.0),
+    # The stride moved to the 3x3 (Goyal et al. 2017, section 5.1), as in torchvision and timm.
+    "v1.5": Version(preactivation=False, bottleneck_stride=1, bias="none", norm_epsilon=1e-5, pool_fill=0.0),
+    # He et al. 2016, figure 4(e); biases, epsilon and the border as in keras.applications' V2. No ReLU stands before
+    # the pool: zeros win over negative values at the border. keras-hub pads -inf there; its weights would not fit.
+    "v2": Version(preactivation=True, bottleneck_stride=1, bias="unnormalized", norm_epsilon=1.001e-5, pool_fill=0.0),
+    # The same with the stride where keras.applications' V2 has it, for its weights.
+    "v2-keras": Version(
+        preactivation=True,
+        bottleneck_stride=1,
+        bias="unnormalized",
+        norm_epsilon=1.001e-5,
+        pool_fill=0.0,
+        strided_block="last",
+    ),
+}
+
+
+def recomputed_call(layer: Composite, inputs: Any, training: bool | None) -> Any:
+    """Returns the outputs of `layer`, by a function without side effects that may run a second time.
+
+    Args:
+        layer: whose inside is not kept.
+        inputs: of the layer.
+        training: as for its `call`.
+    """
+    generators = [part for part in layer._flatten_layers() if getattr(part, "seed_generator", None) is not None]
+    states = [part.seed_generator.state for part in generators]
+    # Copies: the second time draws what the first one drew, though the generators have moved on.
+    state_values = [(state, state + 0) for state in states]
+    if keras.config.backend() == "jax":
+        # Values of a step stand in a scope around it, which the one below hides.
+        state_values += [(variable, variable.value) for variable in layer.variables if not _is_one_of(variable, states)]
+    moving = [variable for variable in layer.non_trainable_variables if not _is_one_of(variable, states)]
+
+    def pure(x: Any) -> tuple[Any, ...]:
+        with keras.StatelessScope(state_mapping=state_values) as scope:
+            outputs = layer.compute(x, training, run_layer)
+            return outputs, *(scope.get_current_value(variable) for variable in moving)
+
+    outputs, *values = keras.remat(pure)(inputs)
+    for variable, value in zip(moving, values, strict=True):
+        if value is not None:
+            variable.assign(value)
+    for part in generators:
+        part.seed_generator.next()
+    return outputs
+
+
+def _is_one_of(variable: Any, others: list[Any]) -> bool:
+    return any(variable is other for other in others)
+
 
 # The ratio of Hu et al. 2018, and that of Bello et al. 2021 (ResNet-RS).
 ATTENTION: dict[str | None, Any] = {
@@ -42,7 +136,7 @@ class ResidualBlock(Composite):
         attention: None, or "se" for squeeze-and-excitation at the end of the branch.
         drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
             scaled by 1 / (1 - rate).
-        kernel_initializer: any Keras initializer, or its name. Every kernel draws from a stream of its own.
+        kernel_initializer: any Keras initializer, or its name. Every kernel draws from its own stream.
         kernel_regularizer: any Keras regularizer, its name, or None; for kernels, never for biases and norms.
         zero_init_residual: start as the identity: the last norm's gamma, under "v2" or fused the last kernel, is zero.
         data_format: "channels_last", "channels_first", or None for Keras's default.
@@ -243,7 +337,7 @@ class ResidualBlock(Composite):
         return [layer for layer in (*branch, self.attention, self.drop_path, self.shortcut) if layer is not None]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Returns what the block computes."""
+        """Returns the outputs of the block."""
         if self.recomputed and training:
             return recomputed_call(self, inputs, training)
         return super().call(inputs, training=training)
@@ -309,3 +403,45 @@ class ResidualBlock(Composite):
             "seed": self.seed,
             "fused": self.fused,
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class IdentityBlock(ResidualBlock):
+    """The block of ResNet-18 and -34: two 3x3 convolutions beside a shortcut.
+
+    The first convolution carries the stride.
+    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
+    It returns `filters` channels: `output_filters` below.
+
+    Source:
+        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 left.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet import IdentityBlock
+        >>> IdentityBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 16)
+        True
+    """
+
+    branch = ((3, 1), (3, 1))
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class BottleneckBlock(ResidualBlock):
+    """The block of ResNet-50, -101 and -152: 1x1, 3x3 and 1x1 convolutions beside a shortcut.
+
+    Under "v1" the first convolution carries the stride, otherwise the 3x3.
+    The shortcut is the identity where input and branch agree in shape, and a projection where they do not.
+    It returns `4 * filters` channels: `output_filters` below.
+
+    Source:
+        He et al. 2015, "Deep Residual Learning for Image Recognition", figure 5 right.
+
+    Example:
+        >>> import keras
+        >>> from keras_resnet import BottleneckBlock
+        >>> BottleneckBlock(16, strides=2)(keras.ops.ones((1, 8, 8, 3))).shape == (1, 4, 4, 64)
+        True
+    """
+
+    branch = ((1, 1), (3, 1), (1, 4))

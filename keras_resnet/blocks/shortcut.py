@@ -5,10 +5,17 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.blocks.composite import CallLayer, Composite
-from keras_resnet.blocks.convolution import Convolution, batch_norm, reseed
-from keras_resnet.blocks.folding import hand_down_trainable
-from keras_resnet.blocks.layout import check_data_format, check_rank, strided_shape
+from keras_resnet.blocks.convolution import (
+    CallLayer,
+    Composite,
+    Convolution,
+    batch_norm,
+    check_data_format,
+    check_rank,
+    hand_down_trainable,
+    reseed,
+    strided_shape,
+)
 from keras_resnet.errors import BadValue
 
 MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}

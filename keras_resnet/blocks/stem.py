@@ -6,12 +6,23 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_int, choose
-from keras_resnet.blocks.composite import CallLayer, Composite
-from keras_resnet.blocks.convolution import BatchNorm, Convolution, batch_norm, reseed
-from keras_resnet.blocks.folding import hand_down_trainable, warn_of_training
-from keras_resnet.blocks.layout import check_data_format, check_rank, pad_shape, pad_space, strided_shape
+from keras_resnet.blocks.convolution import (
+    BatchNorm,
+    CallLayer,
+    Composite,
+    Convolution,
+    batch_norm,
+    check_data_format,
+    check_rank,
+    hand_down_trainable,
+    pad_shape,
+    pad_space,
+    reseed,
+    strided_shape,
+    warn_of_training,
+)
+from keras_resnet.blocks.residual import VERSIONS
 from keras_resnet.blocks.shortcut import MAX_POOLING, pooling_policy
-from keras_resnet.blocks.versions import VERSIONS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from keras_resnet.cli.errors import is_users_mistake
 from keras_resnet.cli.options import parse
+from keras_resnet.cli.words import is_users_mistake
 from keras_resnet.terminal import guarded, told_of_output
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130

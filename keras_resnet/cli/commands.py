@@ -3,14 +3,93 @@
 import argparse
 import json
 import os
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Sequence
 
 import keras_resnet.models as models
-from keras_resnet.arguments import choose
-from keras_resnet.cli import folds, inspection, judging, together
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.cli import judging
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of, training_overrides
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
+from keras_resnet.terminal import one_line
+
+PAGE = "folds.html"
+
+
+def train_folds(options: argparse.Namespace) -> None:
+    """Trains a run for each fold, and prints what they say together.
+
+    Args:
+        options: of `train`.
+    """
+    from keras_resnet import files, training
+    from keras_resnet.report import write_folds
+
+    if options.out is None:
+        raise BadValue(f"--folds {options.folds} was given without --out. Allowed is a folder for its runs. Name it.")
+    refused = {"--processes": options.processes, "--workers": options.workers, "--dry-run": options.dry_run or None}
+    refused["--engine ray"] = None if options.engine == "local" else options.engine
+    for name, value in refused.items():
+        if value is not None:
+            raise BadValue(f"{name} was given with --folds. A fold is trained in one process. Leave it out.")
+    files.check_replaceable(pathlib.Path(options.out).expanduser() / PAGE)
+    folds = training.cross_validate(
+        **given(options, "recipe", "model", "data"),
+        folds=options.folds,
+        data_dir=options.data_dir,
+        out=options.out,
+        resume=options.resume,
+        seed=options.seed,
+        weights=options.weights,
+        overrides=training_overrides(options),
+    )
+    page = write_folds(folds, folds.path / PAGE)
+    print(folds)
+    print(f"page         {one_line(str(page))}")
+
+
+GROUP = "--set=distribution.kind=multiworker"  # the last word for a field counts
+
+
+def start(options: argparse.Namespace) -> int | None:
+    """Starts the processes that are asked for, and waits for them; returns the exit status, or None for this one alone.
+
+    Args:
+        options: of `train`.
+    """
+    import keras
+
+    from keras_resnet.distribution import run_on_ray, run_together
+
+    if options.engine == "ray":
+        count = check_int("--workers", 1 if options.workers is None else options.workers)
+        words = without(options.words, ("--engine", "--workers", "--address"))
+        return run_on_ray(count, [*words, GROUP], options.address)
+    for name, value in (("--workers", options.workers), ("--address", options.address)):
+        if value is not None:
+            raise BadValue(f"{name} {value} was given without --engine ray. It is of a Ray cluster. Give both.")
+    if options.processes is not None and check_int("--processes", options.processes) > 1:
+        group = "--set=distribution.kind=data_parallel" if keras.config.backend() == "jax" else GROUP
+        return run_together(options.processes, [*without(options.words, ("--processes",)), group])
+    return None
+
+
+def without(words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Returns a command line without some of its options, each of which takes a value.
+
+    Args:
+        words: after the name of the program.
+        names: of the options, as "--engine".
+    """
+    rest: list[str] = []
+    is_value = False
+    for word in words:
+        if not is_value and word.partition("=")[0] not in names:
+            rest.append(word)
+        is_value = not is_value and word in names
+    return rest
+
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -79,9 +158,9 @@ def train(options: argparse.Namespace) -> int | None:
     from keras_resnet import training
 
     if options.folds is not None:
-        folds.train(options)
+        train_folds(options)
         return None
-    if not options.dry_run and (status := together.start(options)) is not None:
+    if not options.dry_run and (status := start(options)) is not None:
         return status
     run = training.fit(
         **given(options, "recipe", "model", "data"),
@@ -170,8 +249,8 @@ def benchmark(options: argparse.Namespace) -> None:
 
     from keras_resnet.benchmark import benchmark as measured
 
-    found = measured(**given(options, "model", "mode", "input_size", "batch_size"))
-    print(json.dumps(dataclasses.asdict(found)) if options.json else found)
+    figures = measured(**given(options, "model", "mode", "input_size", "batch_size"))
+    print(json.dumps(dataclasses.asdict(figures)) if options.json else figures)
 
 
 def export(options: argparse.Namespace) -> None:
@@ -193,7 +272,7 @@ def export(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Writes weights of another library as ours, or ours as timm's."""
-    from keras_resnet.evaluation.conversion import convert as write
+    from keras_resnet.evaluation.trained import convert as write
 
     print(write(options.source, options.out, model=options.model, names=options.names))
 
@@ -215,8 +294,8 @@ COMMANDS: dict[str, Command] = {
     "predict": judging.predict,
     "lr-find": lr_find,
     "preview": preview,
-    "inspect-data": inspection.inspect,
-    "probe": inspection.probe,
+    "inspect-data": judging.inspect,
+    "probe": judging.probe,
     "tune": tune,
     "explain": explain,
     "export": export,

@@ -1,11 +1,105 @@
 """The commands that judge and use what was trained: evaluate, predict, compare, calibrate, average."""
 
 import argparse
+import dataclasses
 import json
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from keras_resnet.cli.words import overrides_of
 from keras_resnet.errors import BadValue
 from keras_resnet.terminal import one_line
+
+SHOWN = 20
+
+
+def inspect(options: argparse.Namespace) -> None:
+    """Prints what is found.
+
+    Args:
+        options: of `inspect-data`.
+    """
+    from keras_resnet import data, evaluation
+    from keras_resnet.training.folds import FOLDS_FILE
+
+    if options.out is not None:
+        from keras_resnet.report.page import page_path
+
+        page_path(options.out)  # before anything is read
+    folder = pathlib.Path(options.spec).expanduser()
+    if (folder / FOLDS_FILE).is_file():
+        if options.out is not None:
+            from keras_resnet.report import write_label_issues
+
+            write_label_issues(folder, options.out)
+        issues = evaluation.label_issues(folder)
+        _print_labels(issues, options.json)
+        if not options.json:
+            print(evaluation.agreement(issues))
+        return
+    # Unreadable files are reported with the rest.
+    dataset = _load(options.spec, options, {"data.on_bad_image": "skip", "data.max_skipped_fraction": 1.0})
+    inspection = data.inspect_data(dataset)
+    if options.out is not None:
+        from keras_resnet.report import write_inspection
+
+        write_inspection(inspection, dataset, options.out)
+    if options.json:
+        print(json.dumps(inspection.to_dict()))
+        return
+    for line in str(inspection).splitlines():
+        print(one_line(line))
+
+
+def _load(spec: str, options: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Any:
+    """Returns a dataset as `--task`, `--data-dir` and `--set data...` say, and `defaults` where these say nothing."""
+    from keras_resnet import training
+
+    recipe = training.Recipe.load("quick").replace({**(defaults or {}), **overrides_of(options.set)})
+    return recipe.data.load(spec, options.data_dir, options.task or "classification")
+
+
+def _print_labels(found: list, is_json: bool) -> None:
+    if is_json:
+        print(json.dumps([dataclasses.asdict(issue) for issue in found]))
+        return
+    doubtful = sum(issue.is_issue for issue in found)
+    several = any(issue.several for issue in found)
+    what = (
+        "labels (examples times classes), of which {} are" if several else "examples, of which {} have a label that is"
+    )
+    print(f"{len(found):,} {what.format(f'{doubtful:,}')} probably wrong; the most doubtful first:")
+    for issue in found[:SHOWN]:
+        print(one_line(f"  {issue}"))
+    if doubtful > SHOWN:
+        print(f"  and {doubtful - SHOWN:,} more; --json has all")
+
+
+def probe(options: argparse.Namespace) -> None:
+    """Prints how well classifiers on frozen features do.
+
+    Args:
+        options: of `probe`.
+    """
+    from keras_resnet import evaluation, models
+
+    path = pathlib.Path(options.weights).expanduser()
+    if path.is_dir() or path.suffix == ".keras":
+        if options.model is not None:
+            raise BadValue(
+                f"--model {options.model} was given with --weights {options.weights}, which knows its own. Leave "
+                "it out."
+            )
+        network = path
+    else:
+        network = models.pretrained_model(options.model or "resnet18", options.weights)
+    result = evaluation.probe(network, _load(options.data, options))
+    if options.json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name:<20}{value:>10,}" if isinstance(value, int) else f"{name:<20}{value:>10.4f}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -16,21 +110,21 @@ def evaluate(options: argparse.Namespace) -> None:
     """
     from keras_resnet import evaluation
 
-    asked = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
-    asked |= {"on_bad_image": options.on_bad_image}
+    arguments = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
+    arguments |= {"on_bad_image": options.on_bad_image}
     scores = evaluation.evaluate(
-        options.trained, **asked, task=options.task, intervals=options.intervals, views=options.tta
+        options.trained, **arguments, task=options.task, intervals=options.intervals, views=options.tta
     )
     if options.robustness:
-        scores["robustness"] = evaluation.robustness(options.trained, **asked)
+        scores["robustness"] = evaluation.robustness(options.trained, **arguments)
     if options.json:
         print(json.dumps(scores))
         return
     for name, value in scores.items():
         if isinstance(value, (int, float)):
-            told = f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}"
+            text = f"{name:<28}{value:>10,}" if isinstance(value, int) else f"{name:<28}{value:>10.4f}"
             ends = scores.get(f"{name}_interval")
-            print(told if ends is None else f"{told}   [{ends[0]:.4f}, {ends[1]:.4f}]")
+            print(text if ends is None else f"{text}   [{ends[0]:.4f}, {ends[1]:.4f}]")
     if scores.get("per_class"):
         _print_classes(scores["per_class"])
     if options.robustness:
@@ -41,8 +135,8 @@ def _print_robustness(found: dict[str, Any]) -> None:
     print(f"\n{'corruption':<20}{'severity 1':>11}" + "".join(f"{severity:>9}" for severity in range(2, 6)))
     for name, accuracies in found["corruptions"].items():
         print(f"{name:<20}{accuracies[0]:>11.4f}" + "".join(f"{accuracy:>9.4f}" for accuracy in accuracies[1:]))
-    told = f"{found['clean']:.4f} as they are, {found['mean']:.4f} corrupted"
-    print(f"accuracy on {found['examples']:,} examples: {told}")
+    text = f"{found['clean']:.4f} as they are, {found['mean']:.4f} corrupted"
+    print(f"accuracy on {found['examples']:,} examples: {text}")
 
 
 def _print_classes(rows: list[dict[str, Any]]) -> None:
@@ -65,8 +159,8 @@ def predict(options: argparse.Namespace) -> None:
     """
     from keras_resnet import evaluation
 
-    asked = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
-    predictions = evaluation.predict_each(options.trained, options.images, **asked)
+    arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
+    predictions = evaluation.predict_each(options.trained, options.images, **arguments)
     if options.json:
         print(json.dumps(list(predictions)))
         return
@@ -80,8 +174,8 @@ def predict(options: argparse.Namespace) -> None:
         for best in prediction.get("classes", []):
             print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
         if "set" in prediction:
-            told = one_line(", ".join(prediction["set"])) or "none"
-            print(f"  {prediction['coverage']:.0%} set: {told}")
+            text = one_line(", ".join(prediction["set"])) or "none"
+            print(f"  {prediction['coverage']:.0%} set: {text}")
         if "values" in prediction:
             units = prediction.get("units") or [""] * len(prediction["values"])
             values = zip(prediction["values"], units, strict=True)
@@ -103,15 +197,15 @@ def compare(options: argparse.Namespace) -> None:
         raise BadValue(
             f"--paired was given with {len(options.runs)} runs. A difference is of two. Name two run folders."
         )
-    found = side_by_side(options.runs)
+    comparison = side_by_side(options.runs)
     if options.out:
-        found.write(options.out)
+        comparison.write(options.out)
     paired = evaluation.paired_difference(*options.runs) if options.paired else None
     if options.json:
-        told = {"runs": found.rows, "differing": found.differing}
-        print(json.dumps(told if paired is None else {**told, "paired": paired}))
+        result = {"runs": comparison.rows, "differing": comparison.differing}
+        print(json.dumps(result if paired is None else {**result, "paired": paired}))
         return
-    print(found)
+    print(comparison)
     if paired is not None:
         _print_paired(paired)
 
@@ -162,8 +256,8 @@ def _print_sets(done: Any, options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(facts))
         return
-    told = f"a class is in the set from a probability of {facts['set_threshold']:.4f} on"
-    print(f"{done.path}\n{told}, found on {facts['examples']} examples of the {facts['split']} split")
+    text = f"a class is in the set from a probability of {facts['set_threshold']:.4f} on"
+    print(f"{done.path}\n{text}, found on {facts['examples']} examples of the {facts['split']} split")
     if "test_coverage" in facts:
         print(
             f"test       {facts['test_coverage']:.4f} of the sets hold the class, where {facts['coverage']:.4f} was "

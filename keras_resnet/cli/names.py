@@ -16,24 +16,24 @@ SOURCES = ("csv", "digits", "folder", "hf", "npz", "tfds", "wds")
 
 
 def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:
-    """Returns what is wrong with the names on a command line, in one message; None where all are there.
+    """Returns one message about the unknown names on a command line; None if all are known.
 
     Args:
         options: from `keras_resnet.cli.options.parse`.
         models: the names that `list` prints.
         suggestion: from `keras_resnet.suggestions`.
     """
-    given = vars(options)
-    found = [
-        _model(given.get("model"), list(models), options.command, suggestion),
-        _recipe(given.get("recipe"), suggestion) if options.command != "recipes" else None,
-        _data(given.get("data"), given.get("data_dir"), suggestion),
+    arguments = vars(options)
+    problems = [
+        _model(arguments.get("model"), list(models), options.command, suggestion),
+        _recipe(arguments.get("recipe"), suggestion) if options.command != "recipes" else None,
+        _data(arguments.get("data"), arguments.get("data_dir"), suggestion),
         *(
             _path(path, "a run folder, a .keras file, or NAME:TAG of weights")
-            for path in [given.get("trained")]
+            for path in [arguments.get("trained")]
             if not path or path.partition(":")[0] not in models
         ),
-        *(_path(path, "a run folder") for path in [given.get("run"), *(given.get("runs") or ())]),
+        *(_path(path, "a run folder") for path in [arguments.get("run"), *(arguments.get("runs") or ())]),
         *(
             _path(
                 path,
@@ -41,19 +41,19 @@ def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion:
                 if options.command == "convert"
                 else "the folder of a run or of a search",
             )
-            for path in [given.get("source")]
+            for path in [arguments.get("source")]
         ),
-        *(_path(path, "an image file or a folder of such") for path in given.get("images") or ()),
-        *(_setting(text, options.command, suggestion) for text in given.get("set") or ()),
+        *(_path(path, "an image file or a folder of such") for path in arguments.get("images") or ()),
+        *(_setting(text, options.command, suggestion) for text in arguments.get("set") or ()),
     ]
-    return next((message for message in found if message), None)
+    return next((message for message in problems if message), None)
 
 
 def recipe_fields(package: pathlib.Path = PACKAGE) -> dict[str, tuple[str, ...]]:
     """Returns the names of the fields of each section of a recipe, and of "search", read from the source files."""
     sections: dict[str, tuple[str, ...]] = {}
     tuning = next(path for path in (package / "tuning", package.parent / "tuning") if path.is_dir())
-    for path in [*sorted((package / "training").glob("*.py")), tuning / "settings.py"]:
+    for path in [*sorted((package / "training").glob("*.py")), tuning / "definition.py"]:
         for node in ast.parse(path.read_text("utf-8")).body:
             if not isinstance(node, ast.ClassDef) or not any("Section" in ast.unparse(base) for base in node.bases):
                 continue
@@ -88,8 +88,8 @@ def _recipe(name: str | None, suggestion: Suggestion) -> str | None:
         if pathlib.Path(name).is_file():
             return None
         return f"recipe={name!r} is not a file. Allowed is a TOML file. Check the path."
-    known = sorted(path.stem for path in (PACKAGE / "training" / "recipes").glob("*.toml"))
-    return None if name in known else _unknown("recipe", name, known, suggestion)
+    names = sorted(path.stem for path in (PACKAGE / "training" / "recipes").glob("*.toml"))
+    return None if name in names else _unknown("recipe", name, names, suggestion)
 
 
 def _data(spec: str | None, data_dir: str | None, suggestion: Suggestion) -> str | None:
@@ -118,10 +118,12 @@ def _setting(text: str, command: str, suggestion: Suggestion) -> str | None:
     sections = {key: names for key, names in recipe_fields().items() if key != "search" or command == "tune"}
     if title in sections and field in sections[title]:
         return None
-    known = [f"{section}.{name}" for section, names in sections.items() for name in names if section == title]
-    known = known or [f"{section}.{name}" for section, names in sections.items() for name in names]
-    allowed = ", ".join(known) if title in sections else f"a field of {', '.join(sorted(sections))}"
-    return f"The recipe key {name.strip()!r} is not known. {suggestion(name.strip(), known)}Use one of: {allowed}."
+    field_names = [f"{section}.{name}" for section, names in sections.items() for name in names if section == title]
+    field_names = field_names or [f"{section}.{name}" for section, names in sections.items() for name in names]
+    allowed = ", ".join(field_names) if title in sections else f"a field of {', '.join(sorted(sections))}"
+    return (
+        f"The recipe key {name.strip()!r} is not known. {suggestion(name.strip(), field_names)}Use one of: {allowed}."
+    )
 
 
 def _unknown(argument: str, value: str, names: Iterable[str], suggestion: Suggestion) -> str:

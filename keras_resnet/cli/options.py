@@ -50,7 +50,7 @@ TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers 
 COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "list": (
         "the models, with their parameters and multiply-adds; or the published weights",
-        [_option("--weights", action="store_true", help="the weights, with publisher, licence and accuracy")],
+        [_option("--weights", action="store_true", help="the weights, with publisher, license and accuracy")],
     ),
     "info": (
         "a model stage by stage: shapes, parameters, multiply-adds, memory",
@@ -169,7 +169,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         ],
     ),
     "tune": (
-        "search for a better recipe, in processes of its own",
+        "search for a better recipe, in its own processes",
         [
             _option("--data", metavar="SPEC", help=f"the data: {SPEC} (default: digits)"),
             DATA_DIR,
@@ -293,8 +293,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _closest(word: str, names: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(names), n=1)
-    return f"Did you mean {found[0]!r}? " if found else ""
+    matches = difflib.get_close_matches(word, list(names), n=1)
+    return f"Did you mean {matches[0]!r}? " if matches else ""
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -318,8 +318,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     words = list(sys.argv[1:] if argv is None else argv)
     top = parser()
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        known = ", ".join(COMMANDS)
-        top.error(f"there is no command {words[0]!r}. {_closest(words[0], COMMANDS)}The commands are: {known}")
+        commands = ", ".join(COMMANDS)
+        top.error(f"there is no command {words[0]!r}. {_closest(words[0], COMMANDS)}The commands are: {commands}")
     options, unknown = top.parse_known_args(words)
     if unknown:
         names = [name for names, _ in COMMANDS[options.command][1] for name in names if name.startswith("-")]

@@ -1,10 +1,19 @@
-"""From the words of a command line to the arguments of the library."""
+"""From the options of a command line to the arguments of the library; which errors are the user's."""
 
 import argparse
 import tomllib
 from typing import Any
 
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadValue, UserError
+
+
+def is_users_mistake(error: Exception) -> bool:
+    """Returns True for an error that was written for the user, and for the system's about a named file.
+
+    Args:
+        error: as caught.
+    """
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None)
 
 
 def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Digits, folders, tables, shards, arrays and TFDS behind one interface: batches, splits, class names, fingerprint."""
 
 from keras_resnet import needs_tensorflow  # noqa: F401
-from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.diagnosis import explain_decode_errors
-from keras_resnet.data.images.bad_images import BadImageError
-from keras_resnet.data.images.decoding import read_image
-from keras_resnet.data.images.reading import read_for_network, sizing
+from keras_resnet.data.dataset import Dataset, explain_decode_errors
+from keras_resnet.data.images.decoding import read_for_network, read_image, sizing
+from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.inspection import Inspection, inspect_data
 from keras_resnet.data.loading import load, split_spec, with_source

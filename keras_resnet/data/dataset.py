@@ -1,33 +1,75 @@
 """The one interface behind every source."""
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, check_names, choose
-from keras_resnet.data.class_balance import (
+from keras_resnet.data.examples.batches import finite_of, set_pace, training_of
+from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
+from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.splits import report_copies
+from keras_resnet.data.images.headers import BadImageError
+from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.weighting import (
     LabelWeights,
     class_weights,
     label_weights,
+    relative_weights,
     report_imbalance,
+    report_weights,
     sampling_weights,
 )
-from keras_resnet.data.example_weights import relative_weights, report_weights
-from keras_resnet.data.examples.batches import finite_of, training_of
-from keras_resnet.data.examples.copies import report_copies
-from keras_resnet.data.examples.pipeline import set_pace
-from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
-from keras_resnet.data.examples.protocol import Examples
-from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
-from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.record import BYTES
 from keras_resnet.tasks import CLASSIFICATION, REGRESSION
+
+
+@contextlib.contextmanager
+def explain_decode_errors(dataset: "Dataset") -> Iterator[None]:
+    """Makes an error out of the dataset's batches name the file, for code that iterates over them.
+
+    Files are checked when a dataset is loaded, but they can change, and some damage shows only in decoding. When
+    TensorFlow raises out of a pipeline, the files are decoded one by one until the bad ones are found; this takes
+    time only then. Errors of other origin pass unchanged.
+
+    Args:
+        dataset: whose batches are read within the block.
+
+    Raises:
+        BadImageError: an image file or a record cannot be read; the message names it.
+
+    Example:
+        >>> from keras_resnet import data
+        >>> digits = data.load("digits")
+        >>> with data.explain_decode_errors(digits):
+        ...     batches = sum(1 for _ in digits.batches("test", 90))
+        >>> batches
+        4
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        explained = explain(dataset, error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def explain(dataset: "Dataset", error: tf.errors.OpError) -> BadImageError | None:
+    """Returns the error that names the bad files behind `error`, or None where the data is not its cause."""
+    # Every error of a pipeline passes through the op that takes the next element.
+    if "IteratorGetNext" not in str(error.message):
+        return None
+    faults = (examples.explain() for examples in dataset.splits.values())
+    return next((fault for fault in faults if fault is not None), None)
 
 
 class Dataset:
@@ -203,7 +245,7 @@ class Dataset:
     ) -> tf.data.Dataset:
         """Returns infinite training batches, from any step on.
 
-        Epoch e covers the steps from `e * steps_per_epoch` on; each epoch has an order of its own, and the examples
+        Epoch e covers the steps from `e * steps_per_epoch` on; each epoch has its own order, and the examples
         that do not fill its last batch are left out of it.
 
         Args:
@@ -322,8 +364,8 @@ class Dataset:
         weights = self.weights_of(split)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         own = [None] * len(parts) if weights is None else np.split(weights, ends)
-        made = (finite_of(part, plan, shard, counts) for part, counts in zip(parts, own, strict=True))
-        return set_pace(functools.reduce(tf.data.Dataset.concatenate, made))
+        datasets = (finite_of(part, plan, shard, counts) for part, counts in zip(parts, own, strict=True))
+        return set_pace(functools.reduce(tf.data.Dataset.concatenate, datasets))
 
     def _parts(self, split: str) -> list[Examples]:
         """Returns the examples of a split, or of every one for "all"."""

@@ -15,7 +15,7 @@ from keras_resnet.tasks.labels import class_counts
 SIDE_PX = 32
 # Of 64 bits of the hash; pairs that differ in more are not looked at.
 MAX_BITS = 12
-# Correlation of the grey values of two near copies.
+# Correlation of the gray values of two near copies.
 ALIKE = 0.92
 # Standard deviation of the values of a picture that is all one color, in [0, 255].
 ONE_COLOR = 1.0
@@ -23,7 +23,7 @@ FEW_EXAMPLES = 10
 ROWS_AT_ONCE = 256
 # Near copies per picture from which the measure says nothing, as of radiographs, which all look alike.
 MAX_COPIES = 3
-# Of red, green and blue in a grey value, as Pillow makes it (ITU-R BT.601).
+# Of red, green and blue in a gray value, as Pillow makes it (ITU-R BT.601).
 LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
 # Pictures of which the range is taken.
@@ -38,7 +38,7 @@ class NearCopy:
         names: of their files, or their places.
         splits: that they are in.
         labels: names of their classes; empty for a regression.
-        correlation: of their grey values, 1 for equal ones.
+        correlation: of their gray values, 1 for equal ones.
     """
 
     names: tuple[str, str]
@@ -48,8 +48,8 @@ class NearCopy:
 
     def __str__(self) -> str:
         """Returns a line."""
-        told = [f"{name} ({', '.join(filter(None, [split, label]))})" for name, split, label in self._parts()]
-        return f"{self.correlation:.3f}  {' and '.join(told)}"
+        names = [f"{name} ({', '.join(filter(None, [split, label]))})" for name, split, label in self._parts()]
+        return f"{self.correlation:.3f}  {' and '.join(names)}"
 
     def _parts(self) -> list[tuple[str, str, str]]:
         return list(zip(self.names, self.splits, self.labels or ("", ""), strict=True))
@@ -86,15 +86,15 @@ class Inspection:
         shape = "x".join("?" if size is None else str(size) for size in self.shape)
         lines = [f"{self.spec}: examples of {shape}"]
         for split, counts in self.counts.items():
-            told = ", ".join(f"{name} {count}" for name, count in counts.items() if name)
-            lines.append(f"{split:<12}{sum(counts.values()):>8,}" + f"  {told}" * bool(told))
+            sizes = ", ".join(f"{name} {count}" for name, count in counts.items() if name)
+            lines.append(f"{split:<12}{sum(counts.values()):>8,}" + f"  {sizes}" * bool(sizes))
         across = sum(pair.splits[0] != pair.splits[1] for pair in self.near_copies)
-        found = {
+        findings = {
             f"classes with fewer than {FEW_EXAMPLES} training examples": self.few,
             "pictures of one color": self.one_color,
             f"near copies, {across} of them in two splits": list(map(str, self.near_copies)),
         }
-        for title, items in found.items():
+        for title, items in findings.items():
             lines.append(f"\n{len(items)} {title}" + ":" * bool(items))
             lines += [f"  {item}" for item in items[:SHOWN]]
             lines += [f"  and {len(items) - SHOWN} more; --json has all"] * (len(items) > SHOWN)
@@ -103,7 +103,7 @@ class Inspection:
 
     @property
     def are_all_alike(self) -> str | None:
-        """What is said where so many pictures look alike that pairs mean nothing; None elsewhere."""
+        """The remark if too many pictures look alike for pairs to mean anything; else None."""
         examples = sum(sum(counts.values()) for counts in self.counts.values())
         if len(self.near_copies) <= MAX_COPIES * examples:
             return None
@@ -116,7 +116,7 @@ class Inspection:
 def inspect_data(dataset: Dataset) -> Inspection:
     """Looks at every example of a data set, and at pairs that look alike.
 
-    Near copies are pictures whose grey values, at 32x32 px, correlate by 0.92 or more, among pairs whose perceptual
+    Near copies are pictures whose gray values, at 32x32 px, correlate by 0.92 or more, among pairs whose perceptual
     hashes (the library ImageHash, `phash`, 64 bits) differ in at most 12 bits: other sizes, compression, brightness or
     small cuts of one picture. Turned, mirrored and strongly cut ones are not found.
 
@@ -133,19 +133,21 @@ def inspect_data(dataset: Dataset) -> Inspection:
     names, splits, labels = _places(dataset)
     one_color, near = [], list[NearCopy]()
     if len(dataset.image_shape) == 3:
-        greys, spreads = _seen(dataset)
+        grays, spreads = _seen(dataset)
         one_color = [names[index] for index in np.flatnonzero(spreads < ONE_COLOR)]
-        for first, second, alike in near_pairs(greys, spreads):
+        for first, second, alike in near_pairs(grays, spreads):
             pair = (first, second)
-            told = tuple(labels[index] for index in pair) if dataset.class_names else ()
-            near.append(NearCopy((names[first], names[second]), (splits[first], splits[second]), told, round(alike, 4)))
+            class_labels = tuple(labels[index] for index in pair) if dataset.class_names else ()
+            near.append(
+                NearCopy((names[first], names[second]), (splits[first], splits[second]), class_labels, round(alike, 4))
+            )
         near.sort(key=lambda pair: (pair.splits[0] == pair.splits[1], -pair.correlation))
     counts: dict[str, dict[str, int]] = {}
     for split in dataset.sizes:
         own = dataset.split(split).labels
         if dataset.class_names and own is not None:
-            found = class_counts(np.asarray(own), len(dataset.class_names)).tolist()
-            counts[split] = dict(zip(dataset.class_names, found, strict=True))
+            class_sizes = class_counts(np.asarray(own), len(dataset.class_names)).tolist()
+            counts[split] = dict(zip(dataset.class_names, class_sizes, strict=True))
         else:
             counts[split] = {"": dataset.sizes[split]}
     few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
@@ -156,11 +158,11 @@ def _places(dataset: Dataset) -> tuple[list[str], list[str], list[str]]:
     """Returns name, split and class of every example."""
     names, splits, labels = [], [], []
     for split, size in dataset.sizes.items():
-        found = dataset.split(split).labels
+        split_labels = dataset.split(split).labels
         for index in range(size):
             names.append(dataset.name_of(split, index))
             splits.append(split)
-            labels.append(_label_of(dataset, None if found is None else found[index]))
+            labels.append(_label_of(dataset, None if split_labels is None else split_labels[index]))
     return names, splits, labels
 
 
@@ -183,27 +185,29 @@ def _range_of(dataset: Dataset) -> tuple[float, float]:
         return low, high
     sample = min(SAMPLE, dataset.sizes["train"])
     images = next(iter(dataset.batches("train", sample, image_size=SIDE_PX, crop="none").take(1)))[0].numpy()
-    found = np.percentile(images, (0.1, 99.9))
-    is_usual = dataset.pixel_range is not None and found[1] - found[0] >= NARROW * (high - low) / 255
-    return (low, high) if is_usual or found[0] == found[1] else (float(found[0]), float(found[1]))
+    percentiles = np.percentile(images, (0.1, 99.9))
+    is_usual = dataset.pixel_range is not None and percentiles[1] - percentiles[0] >= NARROW * (high - low) / 255
+    return (
+        (low, high) if is_usual or percentiles[0] == percentiles[1] else (float(percentiles[0]), float(percentiles[1]))
+    )
 
 
 def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the grey values of every picture at a small side, and the largest standard deviation of a channel."""
-    greys, spreads = [], []
+    """Returns the gray values of every picture at a small side, and the largest standard deviation of a channel."""
+    grays, spreads = [], []
     low, high = _range_of(dataset)
     for images, *_ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
         pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
-        greys.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
+        grays.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
         spreads.append(pixels.std(axis=(1, 2)).max(axis=-1))
-    return np.concatenate(greys), np.concatenate(spreads)
+    return np.concatenate(grays), np.concatenate(spreads)
 
 
-def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS) -> list[tuple[int, int, float]]:
-    """Returns pairs of pictures that look alike, and how much: the correlation of their grey values.
+def near_pairs(grays: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS) -> list[tuple[int, int, float]]:
+    """Returns pairs of pictures that look alike, and how much: the correlation of their gray values.
 
     Args:
-        greys: `(pictures, height, width)` in [0, 255].
+        grays: `(pictures, height, width)` in [0, 255].
         spreads: of the pictures; those of one color are left out.
         most_bits: in which the hashes of a pair may differ, in [0, 64].
 
@@ -219,16 +223,16 @@ def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS
             "Near copies need ImageHash, which is not installed. It comes with the extra 'inspect'. Run: pip install "
             "'keras-resnet-zoo[inspect]'"
         ) from error
-    kept = np.flatnonzero(spreads >= ONE_COLOR)
-    if not len(kept):
+    textured = np.flatnonzero(spreads >= ONE_COLOR)
+    if not len(textured):
         return []
-    found = [imagehash.phash(Image.fromarray(grey.clip(0, 255).astype("uint8"))).hash for grey in greys[kept]]
-    hashes = np.packbits(np.stack(found).reshape(len(kept), -1), axis=1).view("uint64")[:, 0]
-    flat = greys[kept].reshape(len(kept), -1)
+    hash_list = [imagehash.phash(Image.fromarray(gray.clip(0, 255).astype("uint8"))).hash for gray in grays[textured]]
+    hashes = np.packbits(np.stack(hash_list).reshape(len(textured), -1), axis=1).view("uint64")[:, 0]
+    flat = grays[textured].reshape(len(textured), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     pairs = []
-    for start in range(0, len(kept), ROWS_AT_ONCE):
+    for start in range(0, len(textured), ROWS_AT_ONCE):
         rows = hashes[start : start + ROWS_AT_ONCE]
         differing = np.bitwise_count(rows[:, None] ^ hashes[None, start:])
         firsts, seconds = np.nonzero(differing <= most_bits)
@@ -236,7 +240,7 @@ def near_pairs(greys: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS
         firsts, seconds = firsts[later] + start, seconds[later] + start
         alike = np.einsum("ij,ij->i", flat[firsts], flat[seconds])
         pairs += [
-            (int(kept[one]), int(kept[other]), float(value))
+            (int(textured[one]), int(textured[other]), float(value))
             for one, other, value in zip(firsts, seconds, alike, strict=True)
             if value >= ALIKE
         ]

@@ -9,9 +9,8 @@ from typing import Any
 from keras_resnet.arguments import choose
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.options import IN_MEMORY_LIMIT, MAX_PIXELS, LoadOptions, check_options
-from keras_resnet.data.sources.digits import load_digits
 from keras_resnet.data.sources.folder import load_folder
-from keras_resnet.data.sources.npz import load_npz
+from keras_resnet.data.sources.npz import load_digits, load_npz
 from keras_resnet.data.sources.parquet import load_parquet
 from keras_resnet.data.sources.shards import load_shards
 from keras_resnet.data.sources.table import load_table
@@ -190,9 +189,9 @@ def with_source(spec: Any, data_dir: str | os.PathLike | None = None) -> Any:
     path = path if data_dir is None else pathlib.Path(data_dir).expanduser() / path
     try:
         if path.is_dir():
-            held = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
+            suffixes = {entry.suffix.lower() for entry in path.iterdir() if entry.is_file()}
             has_folders = any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir())
-            sharded = next((ENDINGS[ending] for ending in (".tar", ".parquet") if ending in held), "folder")
+            sharded = next((ENDINGS[ending] for ending in (".tar", ".parquet") if ending in suffixes), "folder")
             return f"{'folder' if has_folders else sharded}:{spec}"
         return f"{ENDINGS[path.suffix.lower()]}:{spec}" if path.is_file() and path.suffix.lower() in ENDINGS else spec
     except (OSError, ValueError):

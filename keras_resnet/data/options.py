@@ -102,8 +102,8 @@ def _check_fold(argument: str, value: Any) -> tuple[int, int] | None:
     text = _check_text(argument, value, "such as '1/5'")
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, re.ASCII)
-    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, re.ASCII)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= number <= count or count < 2:
         raise BadValue(
             f"{argument}={text!r} is not a fold. Allowed is which of how many, as '1/5', of two or more. Correct it."
@@ -122,15 +122,17 @@ def _check_columns(text: str | None) -> dict[str, tuple[str, ...]]:
     columns: dict[str, tuple[str, ...]] = {}
     for part in (text or "").split(",") if text else ():
         role, equals, names = (piece.strip() for piece in part.partition("="))
-        found = tuple(name.strip() for name in names.split("+"))
-        if not equals or role not in COLUMN_ROLES or role in columns or not all(found):
+        column_names = tuple(name.strip() for name in names.split("+"))
+        if not equals or role not in COLUMN_ROLES or role in columns or not all(column_names):
             raise BadValue(
                 f"columns={text!r} cannot be read at {part!r}. Allowed are {', '.join(COLUMN_ROLES)}, each once, as in "
                 "'path=image,label=diagnosis,group=patient'; several targets, or 0/1 columns, as label=age+height."
             )
-        if len(found) > 1 and role != "label":
-            raise BadValue(f"columns={text!r} names {len(found)} columns for the {role}. Allowed is one. Name one.")
-        columns[role] = found
+        if len(column_names) > 1 and role != "label":
+            raise BadValue(
+                f"columns={text!r} names {len(column_names)} columns for the {role}. Allowed is one. Name one."
+            )
+        columns[role] = column_names
     return columns
 
 

@@ -12,11 +12,10 @@ from keras_resnet.data.array_files import NPY
 from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
-from keras_resnet.evaluation.examples import read_batches
-from keras_resnet.evaluation.scoring import answers_of
+from keras_resnet.evaluation.scoring import answers_of, read_batches
 from keras_resnet.explain import explain
 from keras_resnet.explain.overlays import as_rgb, blend, draw_overlay
-from keras_resnet.report.pictures import png_of, url_of
+from keras_resnet.report.run_page import png_of, url_of
 
 TOP = 5
 SHOWN_SIDE_PX = 256
@@ -36,7 +35,7 @@ class Answers:
         self.turn = threading.Lock()
 
     def __call__(self, name: str, content: bytes) -> dict[str, Any]:
-        """Returns what the page shows of a file.
+        """Returns the page's answer for a file.
 
         Args:
             name: of the file, for messages.
@@ -48,11 +47,11 @@ class Answers:
         record, model = self.trained.record, self.trained.model
         with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized
             image = self._read(name, content)
-            found = explain(model, image[None])
-        shown, heat = as_rgb(image, record), found.maps[0]
+            heat_map = explain(model, image[None])
+        shown, heat = as_rgb(image, record), heat_map.maps[0]
         if record.channel_order == "any":
-            return {"name": name, "overlay": _drawn(shown, heat), **answers_of(self.trained, found.outputs, TOP)[0]}
-        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, found.outputs, TOP)[0]}
+            return {"name": name, "overlay": _drawn(shown, heat), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
+        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
         return answer if "values" in answer else answer | {"overlay": _url(shown, heat)}
 
     def _read(self, name: str, content: bytes) -> np.ndarray:
@@ -74,17 +73,17 @@ class Answers:
 
 def _drawn(example: np.ndarray, heat: np.ndarray) -> str:
     """Returns a drawing of a signal or a volume with its map, a PNG as a URL."""
-    held = io.BytesIO()
-    draw_overlay(example, heat, held)
-    return url_of(held.getvalue())
+    buffer = io.BytesIO()
+    draw_overlay(example, heat, buffer)
+    return url_of(buffer.getvalue())
 
 
 def _url(image: np.ndarray, heat: np.ndarray | None) -> str:
     """Returns a PNG as a URL: small pictures enlarged by a whole factor, large ones made smaller."""
     from PIL import Image
 
-    shown: Any = Image.fromarray(blend(image, np.zeros(image.shape[:2]) if heat is None else heat))
-    factor = max(1, SHOWN_SIDE_PX // max(shown.size))
-    shown = shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST)
-    shown.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))
-    return url_of(png_of(shown))
+    picture: Any = Image.fromarray(blend(image, np.zeros(image.shape[:2]) if heat is None else heat))
+    factor = max(1, SHOWN_SIDE_PX // max(picture.size))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))
+    return url_of(png_of(picture))

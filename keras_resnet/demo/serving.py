@@ -138,15 +138,15 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
             return {"error": str(error)}, 400
 
     # A page elsewhere that calls itself by another name for this address gets no answer.
-    known = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(SameOrigin)]
-    return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=known)
+    middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]), Middleware(SameOrigin)]
+    return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=middleware)
 
 
 def _text(trained: Any) -> str:
     name = trained.model.name if trained.run is None else f"run {trained.run.path.name}"
     names = trained.record.class_names
-    told = f"{len(names)} classes: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
-    return page(f"Try {name}", told, [("Your file", FORM)], SCRIPT)
+    summary = f"{len(names)} classes: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
+    return page(f"Try {name}", summary, [("Your file", FORM)], SCRIPT)
 
 
 def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
@@ -176,7 +176,7 @@ def serve(run_or_model: Any, port: int = PORT, task: str | None = None) -> None:
             f"port={port} cannot be used on {HOST}: {error.strerror}. Allowed is a free port. Choose another, or 0 "
             "for any."
         ) from error
-    listener.listen(128)  # before the address is told: who reads it may ask at once
+    listener.listen(128)  # before the address is printed: its reader may connect at once
     address = urllib.parse.urlunsplit(("http", f"{HOST}:{listener.getsockname()[1]}", "/", "", ""))
     print(f"{address}  (Ctrl-C stops)", flush=True)
     with listener:

@@ -17,11 +17,11 @@ from keras_resnet.distribution.group import join as join
 from keras_resnet.distribution.jax_group import evaluation_size as evaluation_size
 from keras_resnet.distribution.jax_group import join_jax as join_jax
 from keras_resnet.distribution.jax_group import without_padding as without_padding
-from keras_resnet.distribution.local import run_together as run_together
+from keras_resnet.distribution.launch import run_on_ray as run_on_ray
+from keras_resnet.distribution.launch import run_together as run_together
 from keras_resnet.distribution.multi_worker import multi_worker as multi_worker
 from keras_resnet.distribution.multi_worker import share as share
 from keras_resnet.distribution.peers import Peers as Peers
 from keras_resnet.distribution.peers import are_named as are_named
 from keras_resnet.distribution.peers import find_peers as find_peers
-from keras_resnet.distribution.ray_cluster import run_on_ray as run_on_ray
 from keras_resnet.distribution.step import in_group as in_group

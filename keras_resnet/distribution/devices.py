@@ -7,8 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.distribution.gradient_step import Gradients, GradientStep
-from keras_resnet.distribution.step import DRAWS, check_plain_step
+from keras_resnet.distribution.step import DRAWS, Gradients, GradientStep, check_plain_step
 from keras_resnet.errors import BadValue
 
 
@@ -30,7 +29,7 @@ class Devices:
         return len(self.names)
 
     def __str__(self) -> str:
-        """Returns what a line says of them."""
+        """Returns a one-line summary."""
         return f"{self.count} devices of this machine: {', '.join(self.names)}"
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
@@ -48,8 +47,8 @@ def mirrored() -> Devices | None:
     _check_backend("mirrored", "tensorflow", "data_parallel")
     import tensorflow as tf
 
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    names = tuple(device.name.removeprefix("/device:") for device in found)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    names = tuple(device.name.removeprefix("/device:") for device in devices)
     return Devices(names, tf.distribute.MirroredStrategy(names)) if len(names) > 1 else None
 
 
@@ -124,22 +123,22 @@ class DeviceSteps(GradientStep):
                         x=mine[0], y=mine[1], y_pred=outputs, sample_weight=mine[2], training=True
                     )
                 scaled = self.optimizer.scale_loss(loss)
-            slopes = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             after = [_after(scope, variable) for variable in self.non_trainable_variables]
             # Of their changes, so that what does not move keeps its very bits.
             moved = [
                 (now - old) / devices.count for now, old, floats in zip(after, state, is_float, strict=True) if floats
             ]
-            sums = _replica().all_reduce("SUM", [*slopes, loss, *moved])
+            sums = _replica().all_reduce("SUM", [*gradients, loss, *moved])
             return list(sums), outputs, [now for now, floats in zip(after, is_float, strict=True) if not floats]
 
         sums, outputs, counters = devices.strategy.run(take)
         sums = [_first(devices, value) for value in sums]
-        slopes, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
+        gradients, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
         changes, counted = iter(moved), iter(counters)
         for variable, old, floats in zip(self.non_trainable_variables, state, is_float, strict=True):
             variable.assign(old + next(changes) if floats else _first(devices, next(counted)))
-        return Gradients(slopes, loss, images, labels, _joined(devices, outputs), weights)
+        return Gradients(gradients, loss, images, labels, _joined(devices, outputs), weights)
 
     def test_step(self: Any, data: Any) -> Any:
         """Returns the metrics of the whole batch."""
@@ -177,7 +176,7 @@ def on_devices(model_class: type[keras.Model]) -> type[keras.Model]:
         model_class: `keras.Model`, or a subclass that leaves its steps as they are.
 
     Raises:
-        ValueError: the class has a training step of its own.
+        ValueError: the class has its own training step.
     """
     check_plain_step(model_class, "mirrored")
     return type("OnDevices", (DeviceSteps, model_class), {})

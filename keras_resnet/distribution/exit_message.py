@@ -1,6 +1,6 @@
 """Says where a process was when it ended without a word, as JAX ends one that has lost another.
 
-JAX does so from a thread of its own, past Python: this file is run as a program too, which outlives the process and
+JAX does so from its own thread, past Python: this file is run as a program too, which outlives the process and
 imports nothing but the standard library.
 """
 
@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-# How often the program is told where the process is.
+# How often the program receives the position of the process.
 _TOLD_SECONDS = 0.2
 _END = "end"
 

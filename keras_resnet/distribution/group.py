@@ -7,7 +7,12 @@ import hashlib
 import os
 import pathlib
 import re
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -15,8 +20,80 @@ import keras
 import numpy as np
 
 from keras_resnet.distribution.peers import Peers, announce_open_server, find_peers
-from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue, UserError
+
+# Seconds from one line about late processes to the next, of which the first is the earliest.
+FIRST_SECONDS, THEN_SECONDS = 10.0, 60.0
+_ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.5
+
+
+@contextlib.contextmanager
+def report_late_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
+    """Names on standard error the processes that do not listen yet, after 10 s and each minute from then on.
+
+    Inside the block Ctrl-C ends this process at once: TensorFlow would keep Python from seeing it.
+
+    Args:
+        addresses: "host:port" of each process.
+        index: of this process, 0-based.
+    """
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(index), *addresses],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL) if in_main else None
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
+        watcher.kill()
+        watcher.wait()
+
+
+def late(addresses: Sequence[str], index: int) -> list[int]:
+    """Returns the numbers of the processes that do not listen on their address, 0-based.
+
+    Args:
+        addresses: "host:port" of each process.
+        index: of this process, which is left out.
+    """
+    return [other for other, address in enumerate(addresses) if other != index and not _listens(address)]
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def _watch(parent: int, index: int, addresses: Sequence[str]) -> None:
+    start = time.monotonic()
+    due = start + FIRST_SECONDS
+    while os.getppid() == parent:  # it may be killed, and its output is to end with it
+        time.sleep(_LOOK_SECONDS)
+        if time.monotonic() < due:
+            continue
+        missing, due = late(addresses, index), time.monotonic() + THEN_SECONDS
+        if missing:
+            names = ", ".join(f"process {other + 1} at {addresses[other]}" for other in missing)
+            print(
+                f"distribution: process {index + 1} of {len(addresses)} has waited {time.monotonic() - start:.0f} s "
+                f"for {names}. It has not begun, or cannot be reached from here. Ctrl-C ends the wait.",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+
 
 T = TypeVar("T")
 # Files travel in pieces, so that a large state does not take its size again in every process.
@@ -73,11 +150,11 @@ class Group:
         Args:
             values: tensors of the same shapes in every process.
         """
-        found = list(_context().all_gather(self._placed(values), axis=0))
-        for rows, value in zip(found, values, strict=True):  # it forgets the shapes
+        gathered = list(_context().all_gather(self._placed(values), axis=0))
+        for rows, value in zip(gathered, values, strict=True):  # it forgets the shapes
             if value.shape.rank is not None:
                 rows.set_shape([None if value.shape[0] is None else value.shape[0] * self.count, *value.shape[1:]])
-        return found
+        return gathered
 
     def _placed(self, values: Sequence[Any]) -> list[Any]:
         """Returns tensors that name a device, without which a strategy does not know where they are."""
@@ -104,7 +181,7 @@ class Group:
         return np.asarray(self._rows(keras.ops.convert_to_tensor(values)))
 
     def agree(self, signal: int | None, is_due: bool, pause: int) -> tuple[int | None, bool, int]:
-        """Returns what all processes do after a batch: the signal that one of them had, and what the first one wants.
+        """Agrees with all processes after a batch: on a signal that any of them had, and the first one's wish.
 
         Args:
             signal: that this process had; None for none.
@@ -130,7 +207,7 @@ class Group:
         ]
 
     def together(self, make: Callable[[], T]) -> T:
-        """Returns what `make` returns, if it does in every process; else every process raises.
+        """Calls `make` and returns its result if all processes succeed; else every process raises.
 
         Args:
             make: raises a `UserError` where something is wrong here.
@@ -140,16 +217,16 @@ class Group:
         """
         error: UserError | None = None
         try:
-            made = make()
+            value = make()
         except UserError as raised:
             error = raised
-        told = self.texts("" if error is None else str(error) or type(error).__name__)
+        messages = self.texts("" if error is None else str(error) or type(error).__name__)
         if error is not None:
             raise error
-        for index, text in enumerate(told):
+        for index, text in enumerate(messages):
             if text:
                 raise BadValue(f"The {self._name_of(index)} says: {text}")
-        return made
+        return value
 
     def _name_of(self, index: int) -> str:
         return f"process {index + 1} of {self.count}, at {self.peers.addresses[index]},"
@@ -206,9 +283,9 @@ class Group:
                     if self.is_first:
                         content = file.read(length)
                         piece.view("uint8")[:length] = np.frombuffer(content, "uint8")
-                    found = self.sum_of_arrays(piece)
+                    piece_sum = self.sum_of_arrays(piece)
                     if not self.is_first:
-                        file.write(found.tobytes()[:length])
+                        file.write(piece_sum.tobytes()[:length])
 
     def sum_of_arrays(self, values: np.ndarray) -> np.ndarray:
         """Returns the sum over all processes.
@@ -251,12 +328,12 @@ class Group:
             raise lost from error
 
     def _lost(self, error: Exception, place: str) -> PeerLost | None:
-        found = sorted({int(number) for number in re.findall(r"/task:(\d+)", str(error))} - {self.index})
-        named = " and ".join(self._name_of(index) for index in found if index < self.count)
-        if not named and not re.search("ollective|heartbeat|oordination|socket|onnection", str(error)):
+        lost = sorted({int(number) for number in re.findall(r"/task:(\d+)", str(error))} - {self.index})
+        names = " and ".join(self._name_of(index) for index in lost if index < self.count)
+        if not names and not re.search("ollective|heartbeat|oordination|socket|onnection", str(error)):
             return None
         return PeerLost(
-            f"Process {self.index + 1} of {self.count} lost {named or 'one of the others,'} {place}: it ended, stands "
+            f"Process {self.index + 1} of {self.count} lost {names or 'one of the others,'} {place}: it ended, stands "
             "still, or cannot be reached. Start all processes again with --resume; they go on from the last state."
         )
 
@@ -300,7 +377,7 @@ def join() -> Group:
 
 
 def could_not_begin(peers: Peers, error: Exception) -> BadValue:
-    """Returns what to raise where processes do not find each other.
+    """Returns the exception to raise if processes do not find each other.
 
     Args:
         peers: who they are.
@@ -314,7 +391,7 @@ def could_not_begin(peers: Peers, error: Exception) -> BadValue:
 
 
 def too_late(error: Exception) -> BadValue:
-    """Returns what to raise where something was computed before the processes found each other.
+    """Returns the exception to raise if something was computed before the processes found each other.
 
     Args:
         error: of TensorFlow or JAX.

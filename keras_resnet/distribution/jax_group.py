@@ -11,9 +11,8 @@ import keras
 import numpy as np
 
 from keras_resnet.distribution.exit_message import exit_message
-from keras_resnet.distribution.group import LOST, Group, could_not_begin, too_late
+from keras_resnet.distribution.group import LOST, Group, could_not_begin, report_late_peers, too_late
 from keras_resnet.distribution.peers import find_peers
-from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue
 
 # JAX ends a process that has not heard of the others for so long.
@@ -43,8 +42,8 @@ class JaxGroup(Group):
         # JAX cuts numbers of 64 bits to 32, so they go as two halves.
         halves = values.dtype.itemsize == 8
         sent = np.ascontiguousarray(values)[..., None].view("int32") if halves else values
-        found = np.ascontiguousarray(multihost_utils.process_allgather(sent, tiled=True))
-        return found.view(values.dtype)[..., 0] if halves else found
+        gathered = np.ascontiguousarray(multihost_utils.process_allgather(sent, tiled=True))
+        return gathered.view(values.dtype)[..., 0] if halves else gathered
 
     def sum_of_arrays(self, values: np.ndarray) -> np.ndarray:
         """Returns the sum over all processes.
@@ -125,7 +124,7 @@ def join_jax() -> JaxGroup | None:
     if len(devices) != peers.count or jax.process_count() != peers.count:
         raise BadValue(
             f"{peers.count} processes of JAX have {len(devices)} devices. Allowed is one device a process. Give each "
-            "one of its own, on GPUs by CUDA_VISIBLE_DEVICES."
+            "its own, on GPUs by CUDA_VISIBLE_DEVICES."
         )
     group = JaxGroup(peers, keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False))
     # Keras asks that every process draws the same seeds, those of layers that are made before a seed is set too.

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_resnet.distribution.group import report_late_peers
 from keras_resnet.distribution.peers import announce_open_server, find_peers
-from keras_resnet.distribution.waiting import report_late_peers
 from keras_resnet.errors import BadValue
 
 # On these two processes were seen to give the losses and weights of one; on others the way round may not fit.

@@ -41,7 +41,7 @@ class Peers:
         return self.index == 0
 
     def tf_config(self) -> str:
-        """Returns what TensorFlow reads in the environment variable `TF_CONFIG`."""
+        """Returns the value of the environment variable `TF_CONFIG`."""
         task = {"type": "worker", "index": self.index}
         return json.dumps({"cluster": {"worker": list(self.addresses)}, "task": task})
 
@@ -100,7 +100,7 @@ def find_peers(addresses: Sequence[str] | None = None, index: int | None = None)
     if addresses is not None:
         if isinstance(addresses, str) or not all(isinstance(address, str) for address in addresses):
             raise BadType(
-                f"addresses={addresses!r} is not a list of strings. Allowed are such as 'host:2222'. Pass a list."
+                f"addresses={addresses!r} is not a list of strings. Expected something like 'host:2222'. Pass a list."
             )
         if index is None:
             raise BadValue("addresses were given without index. Allowed is the place of this process in them. Pass it.")
@@ -124,8 +124,8 @@ def are_named() -> bool:
 
 def _checked(addresses: Sequence[str], index: int, argument: str, source: str) -> Peers:
     for address in addresses:
-        found = _ADDRESS.fullmatch(address)
-        if found is None or not 0 < int(found[1] or found[2]) < 2**16:
+        match = _ADDRESS.fullmatch(address)
+        if match is None or not 0 < int(match[1] or match[2]) < 2**16:
             raise BadValue(f"{argument} holds {address!r}. Allowed is a host and a port, as 'node1:2222'. Correct it.")
     if not addresses or len(set(addresses)) < len(addresses):
         raise BadValue(
@@ -186,14 +186,14 @@ def expand_nodes(text: str) -> list[str]:
     """
     nodes: list[str] = []
     for part in re.findall(r"[^,\[]+(?:\[[^\]]*\][^,\[]*)?", text):
-        found = re.fullmatch(r"([^\[]*)\[([\d,\-]+)\]([^\[]*)", part)
-        if found is None:
+        match = re.fullmatch(r"([^\[]*)\[([\d,\-]+)\]([^\[]*)", part)
+        if match is None:
             nodes.append(part)
             continue
-        for piece in found[2].split(","):
+        for piece in match[2].split(","):
             first, _, last = piece.partition("-")
             numbers = range(int(first), int(last or first) + 1)
-            nodes += [f"{found[1]}{number:0{len(first)}d}{found[3]}" for number in numbers]
+            nodes += [f"{match[1]}{number:0{len(first)}d}{match[3]}" for number in numbers]
     return nodes
 
 

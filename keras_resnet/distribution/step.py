@@ -3,13 +3,71 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
-from keras_resnet.distribution.gradient_step import Gradients, GradientStep
 from keras_resnet.distribution.group import Group
 from keras_resnet.errors import BadValue
+
+
+class Gradients(NamedTuple):
+    """What a batch says.
+
+    Attributes:
+        gradients: the gradient of the scaled loss by each trainable variable.
+        loss: of the batch.
+        images: what the metrics get as the input.
+        labels: of the batch.
+        outputs: of the network.
+        weights: of the examples; None where all count alike.
+    """
+
+    gradients: list[Any]
+    loss: Any
+    images: Any
+    labels: Any
+    outputs: Any
+    weights: Any
+
+
+class GradientStep:
+    """Keras's training step on TensorFlow, for classes that stand before a model class."""
+
+    def gradients_of(self: Any, data: Any) -> Gradients:
+        """Returns the gradients of a batch; the network's moving averages and seeds move on.
+
+        Args:
+            data: as `train_step` gets it.
+        """
+        import tensorflow as tf
+
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            outputs = self(images, training=True)
+            loss = self.compute_loss(x=images, y=labels, y_pred=outputs, sample_weight=weights, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])
+        return Gradients(gradients, loss, images, labels, outputs, weights)
+
+    def train_step(self: Any, data: Any) -> Any:
+        """Takes one step and returns the metrics of the whole batch."""
+        import tensorflow as tf
+
+        result = self.gradients_of(data)
+        self.optimizer.apply_gradients(zip(result.gradients, self.trainable_variables, strict=True))
+        self._loss_tracker.update_state(result.loss, sample_weight=tf.shape(result.labels)[0])
+        return self.compute_metrics(result.images, result.labels, result.outputs, result.weights)
+
+
+def has_plain_step(model_class: type[keras.Model]) -> bool:
+    """Returns whether the training step of a class is Keras's, or one of those here.
+
+    Args:
+        model_class: `keras.Model`, or a subclass.
+    """
+    return model_class.train_step in (keras.Model.train_step, GradientStep.train_step)
+
 
 # Far more than a run draws: the streams of two processes do not meet.
 DRAWS = 2**24
@@ -41,18 +99,18 @@ class GroupSteps(GradientStep):
                 # Inside a strategy Keras divides it by the number of processes: their sum is that of the batch.
                 loss = self._compute_loss(x=images, y=labels, y_pred=outputs, sample_weight=weights, training=True)
                 scaled = self.optimizer.scale_loss(loss)
-            slopes = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            gradients = tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
             # Of their changes, so that what does not move keeps its very bits.
             moved = [(now.value - old) / group.count for now, old in zip(moving, before, strict=True)]
-            sums = group.sum_of([*slopes, loss, *moved])
+            sums = group.sum_of([*gradients, loss, *moved])
             rows = group.rows_of([outputs, labels, *([] if weights is None else [weights])])
             return sums, rows, before
 
         sums, (outputs, labels, *weighted), before = group.strategy.run(take, (images, labels, weights))
-        slopes, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
+        gradients, loss, moved = sums[: len(variables)], sums[len(variables)], sums[len(variables) + 1 :]
         for variable, old, change in zip(moving, before, moved, strict=True):
             variable.assign(old + change)
-        return Gradients(slopes, loss, images, labels, outputs, weighted[0] if weighted else None)
+        return Gradients(gradients, loss, images, labels, outputs, weighted[0] if weighted else None)
 
     def test_step(self: Any, data: Any) -> Any:
         """Returns the metrics of the whole batch; rows of a negative weight fill up the parts, and do not count."""
@@ -83,14 +141,14 @@ def in_group(model_class: type[keras.Model]) -> type[keras.Model]:
         model_class: `keras.Model`, or a subclass that leaves its steps as they are.
 
     Raises:
-        ValueError: the class has a training step of its own.
+        ValueError: the class has its own training step.
     """
     check_plain_step(model_class, "multiworker")
     return type("InGroup", (GroupSteps, model_class), {})
 
 
 def check_plain_step(model_class: type[keras.Model], kind: str) -> None:
-    """Raises ValueError where a model class has a training step of its own, which several cannot take together.
+    """Raises ValueError where a model class has its own training step, which several cannot take together.
 
     Args:
         model_class: `keras.Model`, or a subclass.

@@ -18,10 +18,10 @@ from keras_resnet.evaluation.conformal import PredictionSets as PredictionSets
 from keras_resnet.evaluation.conformal import prediction_sets as prediction_sets
 from keras_resnet.evaluation.conformal import set_threshold as set_threshold
 from keras_resnet.evaluation.intervals import detailed_scores as detailed_scores
+from keras_resnet.evaluation.intervals import paired_difference as paired_difference
 from keras_resnet.evaluation.label_issues import LabelIssue as LabelIssue
 from keras_resnet.evaluation.label_issues import agreement as agreement
 from keras_resnet.evaluation.label_issues import label_issues as label_issues
-from keras_resnet.evaluation.paired import paired_difference as paired_difference
 from keras_resnet.evaluation.predictions import Mistake as Mistake
 from keras_resnet.evaluation.predictions import mistakes as mistakes
 from keras_resnet.evaluation.probes import probe as probe
@@ -30,7 +30,7 @@ from keras_resnet.evaluation.robustness import robustness as robustness
 from keras_resnet.evaluation.scoring import evaluate as evaluate
 from keras_resnet.evaluation.scoring import predict as predict
 from keras_resnet.evaluation.scoring import predict_each as predict_each
-from keras_resnet.evaluation.throughput import throughput as throughput
+from keras_resnet.evaluation.scoring import throughput as throughput
 from keras_resnet.evaluation.trained import Trained as Trained
 from keras_resnet.evaluation.trained import average_models as average_models
 from keras_resnet.evaluation.trained import load_model as load_model

@@ -65,17 +65,17 @@ def reliability(confidences: Any, right: Any, weights: Any = None) -> list[Bin]:
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
     numbers, counts = scores.bins_of(confidences), counts_of(weights, len(right))
-    found = []
+    bins = []
     for number in range(scores.CALIBRATION_BINS):
         inside = numbers == number
-        counted = int(np.count_nonzero(counts[inside]))
+        num_examples = int(np.count_nonzero(counts[inside]))
         mean, accuracy = (
-            float(np.average(values[inside], weights=counts[inside])) if counted else None
+            float(np.average(values[inside], weights=counts[inside])) if num_examples else None
             for values in (confidences, right)
         )
         edges = number / scores.CALIBRATION_BINS, (number + 1) / scores.CALIBRATION_BINS
-        found.append(Bin(*edges, counted, mean, accuracy))
-    return found
+        bins.append(Bin(*edges, num_examples, mean, accuracy))
+    return bins
 
 
 def temperature_of(
@@ -115,12 +115,12 @@ def temperature_of(
     labels = np.asarray(labels)
     labels = labels if labels.ndim == 2 else scores.checked_labels(labels, logits.shape[1])
     pull = 0.0 if prior_stddev is None else 1 / prior_stddev**2
-    counted = counts_of(weights, len(labels))
-    counted = counted / counted.mean()
+    example_weights = counts_of(weights, len(labels))
+    example_weights = example_weights / example_weights.mean()
 
     def cost(log: float) -> float:
         """The summed cross-entropy, and the prior, of the logarithm of a temperature."""
-        return float(counted @ _losses(logits * math.exp(-log), labels, activation)) + pull * log**2 / 2
+        return float(example_weights @ _losses(logits * math.exp(-log), labels, activation)) + pull * log**2 / 2
 
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), 25)
     best = int(np.argmin([cost(log) for log in grid]))
@@ -155,12 +155,16 @@ def held_out_gains(logits: Any, labels: Any, activation: str = "softmax", weight
     folds = np.random.default_rng(0).permutation(len(labels)) % min(FOLDS, len(labels))
     gains, counted = np.zeros(len(labels)), counts_of(weights, len(labels))
     for fold in range(folds.max() + 1):
-        held = folds == fold
-        if not counted[~held].any():
+        is_held_out = folds == fold
+        if not counted[~is_held_out].any():
             continue
-        temperature = temperature_of(logits[~held], labels[~held], PRIOR_STDDEV, activation, counted[~held])
-        before, after = (_losses(logits[held] / divisor, labels[held], activation) for divisor in (1.0, temperature))
-        gains[held] = before - after
+        temperature = temperature_of(
+            logits[~is_held_out], labels[~is_held_out], PRIOR_STDDEV, activation, counted[~is_held_out]
+        )
+        before, after = (
+            _losses(logits[is_held_out] / divisor, labels[is_held_out], activation) for divisor in (1.0, temperature)
+        )
+        gains[is_held_out] = before - after
     return gains
 
 
@@ -222,7 +226,7 @@ def calibrate(
     check_not_trained_on(run_or_model, dataset)
     logits, labels, activation = _predicted(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
-        raise BadValue(f"out={os.fspath(out)!r} is not a .keras file. Allowed is such as calibrated.keras. Name it so.")
+        raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as calibrated.keras.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
@@ -247,12 +251,12 @@ def calibrate(
     }
     if split != "test" and dataset.sizes.get("test"):
         facts["test"] = _compare(trained, dataset, "test", _predicted(trained, dataset, "test"), temperature)
-    described = None if path is None else path.with_suffix(".json")
+    description_path = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
-        path, described = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
-    if path is not None and described is not None:
+        path, description_path = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
+    if path is not None and description_path is not None:
         files.write_atomically(path, lambda where: save_model(model, where))
-        files.write_text(described, json.dumps(facts, indent=1) + "\n")
+        files.write_text(description_path, json.dumps(facts, indent=1) + "\n")
     return Calibrated(path, model, facts)
 
 
@@ -280,7 +284,7 @@ def _compare(
     """Returns loss and calibration error with the logits as they are and divided."""
     logits, labels, activation = predicted
     names = trained.record.class_names or dataset.class_names
-    shown = ("loss", "expected_calibration_error")
+    figures = ("loss", "expected_calibration_error")
     several, weights = trained.task is MULTILABEL, dataset.weights_of(split)
     before, after = (
         trained.task.score(divided if several else scores_of(divided, activation), labels, names, (), weights)
@@ -288,8 +292,8 @@ def _compare(
     )
     return {
         "examples": before["examples"],
-        "before": {name: before[name] for name in shown},
-        "after": {name: after[name] for name in shown},
+        "before": {name: before[name] for name in figures},
+        "after": {name: after[name] for name in figures},
     }
 
 
@@ -299,7 +303,7 @@ def logit(probability: Any) -> Any:
 
 
 def copy_of(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model, with its weights and a record of its own."""
+    """Returns a copy of a model, with its weights and its own record."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
@@ -319,6 +323,6 @@ def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
     layer = preprocessing.for_model(copy).normalization
     if layer is not None and layer.record is not None:
         cuts = [sigmoid(logit(cut) / temperature) for cut in map(np.float64, layer.record.thresholds)]  # answers stay
-        told = {"temperature": layer.record.temperature * temperature, "thresholds": tuple(map(float, cuts))}
-        layer.record = dataclasses.replace(layer.record, **told)
+        changes = {"temperature": layer.record.temperature * temperature, "thresholds": tuple(map(float, cuts))}
+        layer.record = dataclasses.replace(layer.record, **changes)
     return copy

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one as often as is asked for: split conformal prediction, saved with the model."""
+"""Sets of classes that contain the true one with a given probability: conformal prediction, saved with the model."""
 
 import dataclasses
 import json
@@ -62,10 +62,10 @@ def set_threshold(probabilities: Any, labels: Any, coverage: float, weights: Any
     check_fraction("coverage", coverage, zero_included=False)
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
     counts = counts_of(weights, len(labels))
-    counted = np.flatnonzero(counts)
-    true = probabilities[np.arange(len(labels)), labels][counted]
+    used = np.flatnonzero(counts)
+    true = probabilities[np.arange(len(labels)), labels][used]
     order = np.argsort(-true, kind="stable")
-    reached = np.cumsum(counts[counted][order] / counts[counted].mean())
+    reached = np.cumsum(counts[used][order] / counts[used].mean())
     # Rounded first: 10 * 0.9 is a little more than 9 in floating point.
     rank = int(np.searchsorted(np.round(reached, 9), round((len(true) + 1) * coverage, 9)))
     return float(true[order][rank]) if rank < len(true) else 0.0
@@ -103,25 +103,24 @@ def prediction_sets(
     trained = open_classifier(run_or_model)
     if trained.task is not CLASSIFICATION:
         raise BadValue(
-            f"coverage={coverage:g} was given for a model of {trained.task.labels}. Prediction sets are of one class "
-            "an example. Without a coverage, calibrate finds a temperature; of several labels each class has a "
-            "threshold of its own."
+            f"coverage={coverage:g} was given for a model of {trained.task.labels}. Prediction sets "
+            "need one class per example. Without a coverage, calibrate finds a temperature."
         )
     dataset, split = dataset_of(trained, data, data_dir, split)
     check_not_trained_on(run_or_model, dataset)
-    found = predictions_of(trained, dataset, split)
+    predictions = predictions_of(trained, dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
-        raise BadValue(f"out={os.fspath(out)!r} is not a .keras file. Allowed is such as sets.keras. Name it so.")
+        raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as sets.keras.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
     fewest = math.ceil(round(coverage / (1 - coverage), 9))
-    if len(found.labels) < fewest:
+    if len(predictions.labels) < fewest:
         raise BadValue(
-            f"coverage={coverage:g} was given for {len(found.labels)} examples of the split {split!r}. Allowed there "
-            f"is at least {fewest}, of which sets say something. Use a lower coverage or more examples."
+            f"coverage={coverage:g} was given for {len(predictions.labels)} examples of the split {split!r}. "
+            f"It needs at least {fewest}. Use a lower coverage or more examples."
         )
-    threshold = set_threshold(found.probabilities, found.labels, coverage, found.weights)
+    threshold = set_threshold(predictions.probabilities, predictions.labels, coverage, predictions.weights)
     model = copy_of(trained.model)
     layer = preprocessing.for_model(model).normalization
     if layer is None or layer.record is None:
@@ -131,7 +130,7 @@ def prediction_sets(
         )
     layer.record = dataclasses.replace(layer.record, coverage=coverage, set_threshold=threshold)
     facts: dict[str, Any] = {"coverage": coverage, "set_threshold": threshold}
-    facts |= {"split": split, "examples": len(found.labels)}
+    facts |= {"split": split, "examples": len(predictions.labels)}
     if split != "test" and dataset.sizes.get("test"):
         tested = predictions_of(trained, dataset, "test")
         inside = tested.probabilities >= threshold

@@ -7,10 +7,13 @@ import numpy as np
 
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
+from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, scores
 from keras_resnet.tasks.curves import curve, mean_of_known
 from keras_resnet.tasks.labels import class_counts
-from keras_resnet.tasks.multilabel import is_known, thresholds_for
+from keras_resnet.tasks.multilabel import is_known, label_losses, thresholds_for
 from keras_resnet.tasks.scores import counts_of
+from keras_resnet.training.scoring import outputs_and_labels
 
 RESAMPLES = 1000
 # Weights of that many resamples are held at a time, about 64 MB.
@@ -63,33 +66,33 @@ def detailed_scores(
         Efron 1979, "Bootstrap methods: another look at the jackknife"; Field and Welsh 2007 for whole groups.
     """
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels)
-    known = is_known(labels)
-    labels = np.where(known, labels, 0).astype("int64")
+    is_label_known = is_known(labels)
+    labels = np.where(is_label_known, labels, 0).astype("int64")
     check_int("resamples", resamples)
     check_int("seed", seed, minimum=0)
     if len(np.unique(labels)) < 2:
         raise BadValue("The examples are of one class. A curve needs two. Score a split that has more.")
-    made: Any = (
+    figures: Any = (
         _Figures(probabilities, labels, len(class_names))
         if labels.ndim == 1
-        else _LabelFigures(probabilities, labels > 0, known, thresholds_for(thresholds, len(class_names)))
+        else _LabelFigures(probabilities, labels > 0, is_label_known, thresholds_for(thresholds, len(class_names)))
     )
-    counted = counts_of(weights, len(labels)).astype("float64")
-    point = made(counted[None])
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in point}
+    example_weights = counts_of(weights, len(labels)).astype("float64")
+    point = figures(example_weights[None])
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in point}
     for times in resampled(len(labels), groups, resamples, seed):
-        for name, values in made(times * counted).items():
-            drawn[name].append(values)
-    found = {name: (values[0], np.concatenate(drawn[name])) for name, values in point.items()}
-    result = {key: value for name in made.overall for key, value in _told(name, *found[name]).items()}
+        for name, values in figures(times * example_weights).items():
+            samples[name].append(values)
+    estimates = {name: (values[0], np.concatenate(samples[name])) for name, values in point.items()}
+    result = {key: value for name in figures.overall for key, value in _told(name, *estimates[name]).items()}
     supports = class_counts(labels, len(class_names))
     result["per_class"] = [
         {"name": name, "support": int(supports[index])}
         | {
             key: value
-            for figure in made.by_class
+            for figure in figures.by_class
             for key, value in _told(
-                figure.removesuffix("_of"), found[figure][0][index], found[figure][1][:, index]
+                figure.removesuffix("_of"), estimates[figure][0][index], estimates[figure][1][:, index]
             ).items()
         }
         for index, name in enumerate(class_names)
@@ -100,8 +103,8 @@ def detailed_scores(
 def _told(name: str, value: Any, drawn: np.ndarray) -> dict[str, Any]:
     if np.isnan(value):
         return {name: None, f"{name}_interval": None}
-    kept = drawn[~np.isnan(drawn)]
-    ends = [float(end) for end in np.percentile(kept, PERCENT)] if len(kept) else None
+    values = drawn[~np.isnan(drawn)]
+    ends = [float(end) for end in np.percentile(values, PERCENT)] if len(values) else None
     return {name: float(value), f"{name}_interval": ends}
 
 
@@ -281,3 +284,111 @@ def from_confusion(confusion: np.ndarray) -> dict[str, np.ndarray]:
             "sensitivity": sensitivity,
             "specificity": specificity,
         }
+
+
+BATCH_SIZE = 64
+
+
+def paired_difference(
+    one: Any,
+    other: Any,
+    data: Any = None,
+    *,
+    data_dir: Any = None,
+    split: str | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compares two models example by example, which sees smaller differences than two intervals do.
+
+    Examples are drawn again with replacement, the same for both models; whole groups where the data have them.
+
+    Args:
+        one: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        other: another one, for the same task and classes.
+        data: a spec or a loaded dataset; None for the data of the first run, which must be those of the second too.
+        data_dir: where TFDS finds its prepared data sets.
+        split: as for `evaluate`; it must be of examples that neither model was trained on.
+        resamples: how many, >= 1.
+        seed: of the draws, >= 0.
+
+    Returns:
+        `split`; `examples`; for each figure `NAME` (of a classifier `accuracy` and `loss`, of multi-label targets
+        the share of right answers and the loss, of a regression `mae` and `mse`) `NAME`, a pair, `NAME_difference`, the
+        second minus the first, and `NAME_difference_interval`, of 95 %; `differs`, whether 0 lies outside of the
+        interval of the first figure; for a classifier `only_first_right`, `only_second_right` and `mcnemar_p`, the
+        exact probability of so uneven a division if both were as good (for independent examples).
+
+    Raises:
+        TypeError, ValueError: the models are for different tasks, classes or data.
+
+    Source:
+        McNemar 1947, with the exact binomial test; Efron and Tibshirani 1993, section 16, for the paired bootstrap.
+    """
+    check_int("resamples", resamples)
+    first, second = open_trained(one), open_trained(other)
+    if first.task is not second.task or set(first.record.class_names) != set(second.record.class_names):
+        raise BadValue(
+            f"One model is for a {first.task} of the classes {list(first.record.class_names)}, the other for a "
+            f"{second.task} of {list(second.record.class_names)}. A difference is of models for the same. Choose "
+            "others."
+        )
+    dataset, split = dataset_of(first, data, data_dir, split)
+    if data is None and second.run is not None and second.run.about.fingerprint != dataset.fingerprint:
+        raise BadValue(
+            f"The second run was trained on data={second.run.about.data!r}, which are other data than the first one's, "
+            "or divided otherwise. A difference is of the same examples. Name data that neither was trained on."
+        )
+    mine, known = _judge(first, dataset, split)
+    theirs, _ = _judge(second, dataset_of(second, dataset, None, split)[0], split)
+    result: dict[str, Any] = {"split": split, "examples": len(known)}
+    counts = counts_of(dataset.weights_of(split), len(known))
+    weights = counts * np.concatenate(list(resampled(len(known), dataset.groups_of(split), resamples, seed)))
+    weights = weights[weights @ known > 0]  # a resample of examples that all weigh 0 says nothing
+    for name in mine:
+        differences = theirs[name] - mine[name]
+        samples = weights @ differences / (weights @ known)
+        result[name] = [float(counts @ judged[name] / (counts @ known)) for judged in (mine, theirs)]
+        result[f"{name}_difference"] = float(counts @ differences / (counts @ known))
+        result[f"{name}_difference_interval"] = [float(end) for end in np.percentile(samples, PERCENT)]
+    low, high = result[f"{next(iter(mine))}_difference_interval"]
+    result["differs"] = bool(low > 0 or high < 0)
+    if first.task is CLASSIFICATION:
+        first_right, second_right = (judged["accuracy"][counts > 0] == 1 for judged in (mine, theirs))
+        only_first, only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
+        result |= {"only_first_right": only_first, "only_second_right": only_second}
+        result["mcnemar_p"] = mcnemar(only_first, only_second)
+    return result
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Returns the two-sided probability of so uneven a division of the examples that one model alone gets right.
+
+    Args:
+        only_first: examples that the first model alone gets right.
+        only_second: those that the second one alone does.
+    """
+    from scipy.stats import binomtest
+
+    total = only_first + only_second
+    return float(binomtest(only_first, total, 0.5).pvalue) if total else 1.0
+
+
+def _judge(trained: Trained, dataset: Any, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns figures of each example, and the share of its labels that are known, by whose sums they are divided."""
+    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, BATCH_SIZE)
+    read = trained.read(outputs)
+    if not trained.task.has_classes:
+        errors = read - labels.reshape(len(labels), -1)
+        return {"mae": np.abs(errors).mean(axis=1), "mse": (errors**2).mean(axis=1)}, np.ones(len(labels))
+    labels, _ = match_labels(trained, dataset, labels)
+    if trained.task is MULTILABEL:
+        cuts = thresholds_for(trained.record.thresholds, read.shape[1])
+        assert trained.task.probabilities is not None  # of classes there are some
+        right = (trained.task.probabilities(read) >= cuts) == (labels > 0)
+        is_label_known = is_known(labels)
+        losses = label_losses(read, labels).mean(axis=1)
+        return {"accuracy": (right & is_label_known).mean(axis=1), "loss": losses}, is_label_known.mean(axis=1)
+    labels = labels.astype("int64").reshape(-1)
+    right = read.argmax(axis=1) == labels
+    return {"accuracy": right.astype("float64"), "loss": scores.losses(read, labels)}, np.ones(len(labels))

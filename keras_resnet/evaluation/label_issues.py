@@ -27,7 +27,7 @@ class LabelIssue:
         quality: the probability of its label, by a model that had not seen it; the lower, the more doubtful.
         is_issue: whether confident learning counts it as wrong.
         agrees: whether its label is the most probable class.
-        several: whether examples have several labels, each with an issue of its own.
+        several: whether examples have several labels, each with its own issue.
     """
 
     path: str
@@ -46,7 +46,7 @@ class LabelIssue:
 def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     """Returns the examples of a cross-validation, those whose label is most doubtful first.
 
-    Of multi-label targets each class is a question of its own, of yes or no: there is an issue for each example
+    Of multi-label targets each class is its own question, of yes or no: there is an issue for each example
     and class.
 
     They are ranked by the probability of their label ("self-confidence"). `is_issue` is confident learning's: another
@@ -76,13 +76,17 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
         raise BadValue(f"{os.fspath(path)!r} is of no classifier. Allowed is a column 'label' and one for each class.")
     names = header[3:]
     are_several = [not row[2] or row[2] not in names for row in rows]
-    told = [row[2].split("|") if row[2] else [] for row in rows] if any(are_several) else [[row[2]] for row in rows]
-    unknown = [{label.removeprefix(UNKNOWN) for label in labels if label not in names} & set(names) for labels in told]
-    told = [
-        [label for label in labels if label.removeprefix(UNKNOWN) not in lost]
-        for labels, lost in zip(told, unknown, strict=True)
+    label_names = (
+        [row[2].split("|") if row[2] else [] for row in rows] if any(are_several) else [[row[2]] for row in rows]
+    )
+    unknown = [
+        {label.removeprefix(UNKNOWN) for label in labels if label not in names} & set(names) for labels in label_names
     ]
-    strange = next((label for labels in told for label in labels if label not in names), None)
+    label_names = [
+        [label for label in labels if label.removeprefix(UNKNOWN) not in lost]
+        for labels, lost in zip(label_names, unknown, strict=True)
+    ]
+    strange = next((label for labels in label_names for label in labels if label not in names), None)
     if strange is not None:
         raise BadValue(
             f"{os.fspath(path)!r} has the label {strange!r}, which is none of its classes. Allowed are "
@@ -91,20 +95,20 @@ def label_issues(folder: str | os.PathLike) -> list[LabelIssue]:
     probabilities = np.array([[float(value) for value in row[3:]] for row in rows])
     paths = [row[0] for row in rows]
     if any(are_several) or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
-        truth = np.array([[name in labels for name in names] for labels in told])
-        known = np.array([[name not in lost for name in names] for lost in unknown])
-        found = _of_answers(paths, names, truth, probabilities, known)
+        truth = np.array([[name in labels for name in names] for labels in label_names])
+        is_label_known = np.array([[name not in lost for name in names] for lost in unknown])
+        candidates = _of_answers(paths, names, truth, probabilities, is_label_known)
     else:
-        labels = np.array([names.index(label) for (label,) in told])
+        labels = np.array([names.index(label) for (label,) in label_names])
         quality, guesses, issues = ranked(probabilities, labels)
         agrees = probabilities.argmax(axis=1) == labels
-        found = [
+        candidates = [
             LabelIssue(path, names[label], names[guess], float(sure), bool(wrong), bool(same))
             for path, label, guess, sure, wrong, same in zip(
                 paths, labels, guesses, quality, issues, agrees, strict=True
             )
         ]
-    return sorted(found, key=lambda issue: issue.quality)
+    return sorted(candidates, key=lambda issue: issue.quality)
 
 
 def agreement(issues: Sequence[LabelIssue]) -> str:
@@ -122,7 +126,7 @@ def _of_answers(
     paths: Sequence[str], names: Sequence[str], truth: np.ndarray, probabilities: np.ndarray, known: np.ndarray
 ) -> list[LabelIssue]:
     """Returns an issue for every example and class, of multi-label targets."""
-    found = []
+    result = []
     for place, name in enumerate(names):
         rows = np.flatnonzero(known[:, place])
         if not len(rows):
@@ -133,8 +137,8 @@ def _of_answers(
         mine = [paths[row] for row in rows.tolist()]
         for path, label, guess, sure, wrong in zip(mine, labels, guesses, quality, issues, strict=True):
             said, probable = (f"{name}: {'yes' if answer else 'no'}" for answer in (label, guess))
-            found.append(LabelIssue(path, said, probable, float(sure), bool(wrong), bool(sure >= 0.5), several=True))
-    return found
+            result.append(LabelIssue(path, said, probable, float(sure), bool(wrong), bool(sure >= 0.5), several=True))
+    return result
 
 
 def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -152,9 +156,9 @@ def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.n
         probabilities[labels == index, index].mean() if (labels == index).any() else np.inf for index in range(classes)
     ])  # fmt: skip
     confident = np.where(probabilities >= usual, probabilities, -np.inf)
-    counted = confident.argmax(axis=1)
+    assigned = confident.argmax(axis=1)
     # As cleanlab does, none whose label is the most probable class.
-    issues = np.isfinite(confident.max(axis=1)) & (counted != labels) & (probabilities.argmax(axis=1) != labels)
+    issues = np.isfinite(confident.max(axis=1)) & (assigned != labels) & (probabilities.argmax(axis=1) != labels)
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -np.inf
-    return quality, np.where(issues, counted, others.argmax(axis=1)), issues
+    return quality, np.where(issues, assigned, others.argmax(axis=1)), issues

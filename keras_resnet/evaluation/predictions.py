@@ -1,4 +1,4 @@
-"""What a classifier says of every example of a split, and the examples it gets wrong with the highest confidence."""
+"""Predictions of a classifier for a split, and the examples it gets wrong with the highest confidence."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of every example of a split, in its order.
+    """Predictions of a classifier for every example of a split, in its order.
 
     Args:
         logits: `(examples, classes)`, float64.
@@ -86,7 +86,7 @@ class Predictions:
 
 
 def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> Predictions:
-    """Returns what a classifier says of a split.
+    """Predicts a split with a classifier.
 
     Args:
         trained: the classifier.
@@ -98,7 +98,7 @@ def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> P
     """
     if trained.task is not CLASSIFICATION or dataset.task != CLASSIFICATION.name:
         raise BadValue(
-            f"data={dataset.spec!r} has {trained.task.labels}. Only a classifier of one class an example has "
+            f"data={dataset.spec!r} has {trained.task.labels}. Only a single-label classifier has "
             "confidences and mistakes. Use evaluate, which gives errors."
         )
     sizing = datasets.sizing(trained.record, dataset.image_shape)
@@ -109,7 +109,7 @@ def predictions_of(trained: Trained, dataset: datasets.Dataset, split: str) -> P
 def predictions_from(
     trained: Trained, dataset: datasets.Dataset, split: str, outputs: np.ndarray, labels: np.ndarray
 ) -> Predictions:
-    """Returns what `predictions_of` does, from outputs and labels of the split that were computed already."""
+    """Builds `Predictions` from outputs and labels that were computed already."""
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     logits, activation = class_logits(trained.model, outputs, trained.record.activation)
     if not np.isfinite(logits).all():
@@ -175,10 +175,10 @@ def mistakes_of(predicted: Predictions, top: int) -> list[Mistake]:
     """Returns the `top` mistakes of predictions that were made already."""
     indexes = predicted.worst(top)
     names, probabilities = predicted.class_names, predicted.probabilities
-    found = []
+    result = []
     for index, image in zip(indexes, predicted.images(indexes), strict=True):
         label, guess = int(predicted.labels[index]), int(predicted.guesses[index])
         row = probabilities[index]
         name = predicted.dataset.name_of(predicted.split, index)
-        found.append(Mistake(index, name, image, names[label], names[guess], float(row[guess]), float(row[label])))
-    return found
+        result.append(Mistake(index, name, image, names[label], names[guess], float(row[guess]), float(row[label])))
+    return result

@@ -60,15 +60,15 @@ def probe(
         min(neighbors, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    told = {"features": train.shape[1], "train_examples": len(train), "test_examples": len(test)}
+    facts = {"features": train.shape[1], "train_examples": len(train), "test_examples": len(test)}
     classifiers = {"knn": near, "linear": linear}
     if labels.ndim == 2:
-        return told | {
+        return facts | {
             f"{name}_roc_auc": _mean_area(dataset.spec, found, train, labels, test, truth)
             for name, found in classifiers.items()
         }
-    told["guess_accuracy"] = float(np.mean(truth == np.bincount(labels).argmax()))
-    return told | {
+    facts["guess_accuracy"] = float(np.mean(truth == np.bincount(labels).argmax()))
+    return facts | {
         f"{name}_accuracy": float(found.fit(train, labels).score(test, truth)) for name, found in classifiers.items()
     }
 

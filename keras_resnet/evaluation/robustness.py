@@ -62,19 +62,19 @@ def _saturate(image: np.ndarray, change: tuple[float, float], rng: np.random.Gen
     value, low = image.max(axis=-1, keepdims=True), image.min(axis=-1, keepdims=True)
     spread = value - low
     saturation = spread / np.where(value > 0, value, 1)
-    wanted = np.clip(saturation * change[0] + change[1], 0, 1)
+    target = np.clip(saturation * change[0] + change[1], 0, 1)
     # With hue and value kept, each channel lies below the value in proportion to the saturation. Grey has no hue.
     below = (value - image) / np.where(spread > 0, spread, 1)
-    return np.where(spread > 0, value - below * wanted * value, image)
+    return np.where(spread > 0, value - below * target * value, image)
 
 
 def _through_pillow(image: np.ndarray, change: Callable[[Any], Any]) -> np.ndarray:
     from PIL import Image
 
     pixels = np.round(np.clip(image, 0, 1) * 255).astype("uint8")
-    grey = pixels.shape[-1] == 1
-    changed = np.asarray(change(Image.fromarray(pixels[..., 0] if grey else pixels)), dtype="float64") / 255
-    return changed[..., None] if grey else changed
+    gray = pixels.shape[-1] == 1
+    changed = np.asarray(change(Image.fromarray(pixels[..., 0] if gray else pixels)), dtype="float64") / 255
+    return changed[..., None] if gray else changed
 
 
 def _pixelate(image: np.ndarray, factor: float, rng: np.random.Generator) -> np.ndarray:
@@ -217,13 +217,13 @@ def robustness(
     def corrupted(name: str, severity: int) -> np.ndarray:
         return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))
 
-    found = {name: [accuracy(corrupted(name, severity)) for severity in SEVERITIES] for name in CORRUPTIONS}
+    accuracies = {name: [accuracy(corrupted(name, severity)) for severity in SEVERITIES] for name in CORRUPTIONS}
     facts: dict[str, Any] = {
         "split": split,
         "examples": len(labels),
         "clean": accuracy(images),
-        "corruptions": found,
-        "mean": float(np.mean(list(found.values()))),
+        "corruptions": accuracies,
+        "mean": float(np.mean(list(accuracies.values()))),
     }
     if trained.run is not None:
         files.write_text(trained.run.path / "robustness.json", json.dumps(facts, indent=1) + "\n")
@@ -236,7 +236,7 @@ def spread(
     """Returns examples as a network takes them, float32, their labels and weights, spread evenly over a split."""
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
     step = -(-dataset.size_of(split) // limit)
-    found = list(batches.shard(step, 0).as_numpy_iterator())
-    images, labels, *own = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    sample = list(batches.shard(step, 0).as_numpy_iterator())
+    images, labels, *own = (np.concatenate(parts) for parts in zip(*sample, strict=True))
     labels = labels if labels.ndim == 2 else labels.astype("int64").reshape(-1)
     return images.astype("float32"), labels, own[0] if own else None

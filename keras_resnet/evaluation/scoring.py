@@ -2,6 +2,10 @@
 
 import logging
 import os
+import pathlib
+import statistics
+import time
+import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,13 +14,150 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int, choose
-from keras_resnet.data.options import BAD_IMAGE_POLICIES
+from keras_resnet.data.array_files import MEASUREMENTS, check_regular, measurement_kind, open_npz, read_measurement
+from keras_resnet.data.examples.arrays import ArrayExamples
+from keras_resnet.data.options import BAD_IMAGE_POLICIES, MAX_PIXELS
+from keras_resnet.data.sources.listing import EXTENSIONS
+from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.examples import example_files, read_batches
 from keras_resnet.evaluation.intervals import detailed_scores
 from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained, with_views
 from keras_resnet.training import Run
+from keras_resnet.training.inputs import AUTO
 from keras_resnet.training.scoring import outputs_and_labels
+
+ARRAYS = (".npy", ".npz", *MEASUREMENTS)
+# Of the arrays in an .npz file that may hold the examples, the first that is there.
+KEYS = ("x", "x_test", "x_val", "x_train")
+BATCH_SIZE = 64
+
+
+def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
+    """Returns files as they are, and in the place of a folder the image files and arrays in it.
+
+    Args:
+        paths: of files and folders.
+
+    Raises:
+        ValueError: a folder holds no such file.
+    """
+    files: list[str | os.PathLike] = []
+    for path in paths:
+        if not os.path.isdir(path):
+            files.append(path)
+            continue
+        suffixes = {*EXTENSIONS, *ARRAYS}
+        inside = sorted(file for file in pathlib.Path(path).rglob("*") if measurement_kind(file) in suffixes)
+        if not inside:
+            raise BadValue(
+                f"The folder {os.fspath(path)!r} holds no image file and no array. Allowed are files with the "
+                f"extensions {', '.join(sorted(suffixes))}. Check the path."
+            )
+        files += inside
+    return files
+
+
+def read_batches(
+    path: str | os.PathLike, trained: Trained, max_pixels: int | None = None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array.
+
+    Args:
+        path: an image file, which is brought to the model as in training; a file that `read_measurement` reads; or
+            `.npy` or `.npz` with one example, or several along the first axis, in the units and the shape of the
+            training data. Of an `.npz` file the only array is taken, or "x", "x_test", "x_val" or "x_train".
+        trained: the model.
+        max_pixels: of a picture; None for what its run was trained with.
+
+    Yields:
+        The path for the only example of a file, else "path[index]"; and `(examples, *shape)`.
+
+    Raises:
+        ValueError: the file cannot be read, or does not hold what the model takes; `BadImageError` for an image.
+    """
+    if measurement_kind(path) not in ARRAYS:
+        if max_pixels is None:
+            max_pixels = MAX_PIXELS if trained.run is None else trained.run.recipe.data.max_pixels
+        image = datasets.read_for_network(path, trained.record, max_pixels)
+        yield [os.fspath(path)], image[None]
+        return
+    shape = tuple(trained.model.input_shape[1:])
+    array = _read_array(path)
+    # Files of pictures are brought to the model; arrays are where training did so, and are otherwise a mistake.
+    if measurement_kind(path) in MEASUREMENTS or (trained.run and trained.run.recipe.data.image_size != AUTO):
+        array = _resized(array, trained)
+    array = _as_examples(array, shape, path)
+    for first in range(0, len(array), BATCH_SIZE):
+        part = np.asarray(array[first : first + BATCH_SIZE])
+        names = [f"{os.fspath(path)}[{first + place}]" for place in range(len(part))]
+        part = part if part.dtype == np.uint8 else part.astype("float32")
+        broken = np.flatnonzero(~np.isfinite(part.reshape(len(part), -1).astype("float32")).all(axis=1))
+        if len(broken):
+            raise BadValue(f"{names[broken[0]]} holds NaN or infinity. Allowed are finite numbers. Correct the array.")
+        yield (names if len(array) > 1 else [os.fspath(path)]), part
+
+
+def _read_array(path: str | os.PathLike) -> Any:
+    """Returns the array of a file, of `.npy` without reading it whole."""
+    try:
+        check_regular(path)
+        if measurement_kind(path) in MEASUREMENTS:
+            return read_measurement(path)
+        if pathlib.Path(path).suffix.lower() == ".npy" and not zipfile.is_zipfile(path):
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_npz(path) as arrays:
+            keys = arrays.files
+            chosen = keys if len(keys) == 1 else [key for key in KEYS if key in keys]
+            if not chosen:
+                raise BadValue(
+                    f"{os.fspath(path)!r} holds the arrays {keys}. Allowed is one array, or one called "
+                    f"{', '.join(map(repr, KEYS))}. Rename the examples."
+                )
+            return arrays[chosen[0]]
+    except BadValue:
+        raise
+    except (*UNREADABLE, zipfile.BadZipFile) as error:
+        raise BadValue(
+            f"{os.fspath(path)!r} cannot be read: {error}. Allowed are files that numpy.save and numpy.savez wrote, "
+            f"without pickled objects, and {', '.join(MEASUREMENTS)}. Write it again."
+        ) from None
+
+
+def _resized(array: Any, trained: Trained) -> Any:
+    """Returns pictures at the size that the model takes, as evaluation resizes them; other arrays as they are."""
+    record, (*space, channels) = trained.record, trained.model.input_shape[1:]
+    if len(space) != 2 or record.image_size is None or array.dtype.kind not in "iuf":
+        return array
+    pictures = array[..., None] if channels == 1 and array.shape[-1] != 1 and array.ndim in (2, 3) else array
+    pictures = pictures[None] if pictures.ndim == 3 else pictures
+    if pictures.ndim != 4 or pictures.shape[-1] != channels or pictures.shape[1:3] == tuple(space):
+        return array
+    pictures = np.asarray(pictures if pictures.dtype == np.uint8 else pictures.astype("float32"))
+    whole = ArrayExamples(pictures, np.zeros(len(pictures), "float32"))
+    dataset = datasets.Dataset("array", {"train": whole}, class_names=(), num_outputs=1, report=[])
+    batches = dataset.batches("train", BATCH_SIZE, **datasets.sizing(record, dataset.image_shape))
+    return np.concatenate([np.asarray(images) for images, *_ in batches])
+
+
+def _as_examples(array: Any, shape: tuple[int | None, ...], path: str | os.PathLike) -> Any:
+    """Returns `(examples, *shape)` from one example or several, with the axis of the channels or, of one, without."""
+    if array.dtype.kind not in "iufb":
+        raise BadValue(f"{os.fspath(path)!r} holds {array.dtype}. Allowed are numbers. Convert the array.")
+
+    def fits(found: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+        return len(found) == len(wanted) and all(b in (a, None) for a, b in zip(found, wanted, strict=True))
+
+    for wanted, add_channels in ((shape, False), *(((shape[:-1], True),) if shape[-1] == 1 else ())):
+        if fits(array.shape, wanted):
+            array = array[None]
+        elif not fits(array.shape[1:], wanted):
+            continue
+        return array[..., None] if add_channels else array
+    raise BadValue(
+        f"{os.fspath(path)!r} has the shape {array.shape}, and the model takes {shape}. Allowed is one example of that "
+        "shape, or several along a first axis. Bring the array to it as the training data were."
+    )
+
 
 LOGGER = logging.getLogger(__name__)
 
@@ -79,8 +220,8 @@ def evaluate(
     if trained.task.has_classes:
         labels, names = match_labels(trained, dataset, labels)
     weights = dataset.weights_of(split)
-    found = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds, weights)
-    missing = [row["name"] for row in found.get("per_class", ()) if not row["support"]]
+    figures = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds, weights)
+    missing = [row["name"] for row in figures.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
     if intervals:
@@ -92,9 +233,9 @@ def evaluate(
         if trained.run is not None and trained.run.recipe.loss.name != "ordinal":
             # Figures of grades, which say nothing of classes without an order.
             more = {name: value for name, value in more.items() if not name.startswith(("quadratic_", "mean_dist"))}
-        rows = [{**row, **told} for row, told in zip(found["per_class"], more["per_class"], strict=True)]
-        found = {**found, **more, "per_class": rows}
-    return {"split": split, **found}
+        rows = [{**row, **told} for row, told in zip(figures["per_class"], more["per_class"], strict=True)]
+        figures = {**figures, **more, "per_class": rows}
+    return {"split": split, **figures}
 
 
 def predict(
@@ -113,7 +254,7 @@ def predict(
             the training data; or one such path. Of a folder every such file in it, folders within included.
         top: classes to return for each image, the most probable first; at most as many as there are.
         task: as for `evaluate`.
-        on_bad_image: "error" stops at a file that cannot be read; "skip" goes on, with what is wrong in its place.
+        on_bad_image: "error" stops at a file that cannot be read; "skip" goes on, with the reason instead of an answer.
         views: as for `evaluate`.
 
     Returns:
@@ -136,7 +277,7 @@ def predict_each(
     on_bad_image: str = "error",
     views: str = "none",
 ) -> Iterator[dict[str, Any]]:
-    """Returns what `predict` does, one image after the other, however many there are: none is held longer.
+    """Yields the predictions of `predict` one image after the other; none is kept in memory.
 
     Args:
         run_or_model: as for `predict`.
@@ -170,7 +311,7 @@ def _answer_each(trained: Trained, paths: list[str | os.PathLike], top: int, ski
 
 
 def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:
-    """Returns what outputs say of each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`.
+    """Returns the answer for each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`.
 
     Args:
         trained: whose outputs they are.
@@ -180,11 +321,51 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
     read = trained.read(outputs)
     record = trained.record
     names = record.names_for(read.shape[1])
-    found = trained.task.answers(read, names, record.units, top, record.thresholds)
+    answers = trained.task.answers(read, names, record.units, top, record.thresholds)
     if record.set_threshold is None or trained.task.probabilities is None:
-        return found
+        return answers
     inside = trained.task.probabilities(read) >= record.set_threshold
     return [
         {**answer, "set": [names[index] for index in np.flatnonzero(row)], "coverage": record.coverage}
-        for answer, row in zip(found, inside, strict=True)
+        for answer, row in zip(answers, inside, strict=True)
     ]
+
+
+ROUNDS = 5
+SECONDS = 0.4  # of a round
+
+
+def throughput(run_or_model: Any, *, batch_sizes: tuple[int, ...] = (1, 8, 64)) -> dict[int, float]:
+    """Returns examples a second for batches of several sizes, on images of noise.
+
+    Median of five rounds of at least 0.4 s, compiled, after a first call that is not counted; images are on the
+    device already. Decoding and resizing are not part of it.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`, whose input size is known.
+        batch_sizes: examples at a time.
+
+    Raises:
+        TypeError, ValueError: a path holds no model, or a size is not positive.
+    """
+    import tensorflow as tf
+
+    model = open_trained(run_or_model).model
+    call = tf.function(lambda images: model(images, training=False), reduce_retracing=False)
+    rates = {}
+    for size in batch_sizes:
+        check_int("batch_sizes", size)
+        noise = np.random.default_rng(0).uniform(0, 255, (size, *model.input_shape[1:]))
+        images = tf.constant(noise, "float32")
+        call(images)
+        rates[size] = size * statistics.median(_rate(call, images) for _ in range(ROUNDS))
+    return rates
+
+
+def _rate(call: Any, images: Any) -> float:
+    """Returns calls a second over a round."""
+    calls, begun = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begun) < SECONDS or not calls:
+        np.asarray(call(images))
+        calls += 1
+    return calls / spent

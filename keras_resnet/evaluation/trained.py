@@ -12,17 +12,17 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet import files, models, preprocessing
+from keras_resnet import files, models, preprocessing, weights
 from keras_resnet.arguments import check_path, choose
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.models.builder import build_resnet
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import CLASSIFICATION, TASKS, Task
 from keras_resnet.tasks.scores import checked_labels
 from keras_resnet.training import Run
 from keras_resnet.training.callbacks import save_model
 from keras_resnet.training.defaults import absolute_spec
-from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL
-from keras_resnet.training.mean_model import mean_of_models
+from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL, mean_of_models
 from keras_resnet.weights.model_file import load_model_file
 
 LOGGER = logging.getLogger(__name__)
@@ -51,8 +51,10 @@ class Trained:
         """Returns the same model for a task that it does not name itself."""
         if task == self.record.task:
             return self
-        known = TASKS[task].activations
-        activation = preprocessing.default_activation(self.model) if len(known) > 1 else next(iter(known), None)
+        activations = TASKS[task].activations
+        activation = (
+            preprocessing.default_activation(self.model) if len(activations) > 1 else next(iter(activations), None)
+        )
         record = dataclasses.replace(self.record, task=task, activation=activation)
         return dataclasses.replace(self, record=record)
 
@@ -105,12 +107,12 @@ def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
         stays = tuple(name for name in record.assumed if name != "task")
         trained = dataclasses.replace(trained, record=dataclasses.replace(trained.record, assumed=stays))
     if trained.record.assumed:
-        taken = ", ".join(f"{name}={getattr(trained.record, name)!r}" for name in trained.record.assumed)
+        assumptions = ", ".join(f"{name}={getattr(trained.record, name)!r}" for name in trained.record.assumed)
         hint = " Pass task (--task) if it is for another one." * ("task" in trained.record.assumed)
         LOGGER.warning(
             "The model %r carries no record of what it takes and gives. Defaults were taken: %s.%s",
             trained.model.name,
-            taken,
+            assumptions,
             hint,
         )
     return trained
@@ -121,7 +123,7 @@ def with_views(trained: Trained, views: str) -> Trained:
 
     Args:
         trained: the model.
-        views: a key of `keras_resnet.training.mean_model.VIEWS`; "none" returns the model itself.
+        views: a key of `keras_resnet.training.folds.VIEWS`; "none" returns the model itself.
 
     Raises:
         ValueError: there are no such views of its examples.
@@ -134,9 +136,9 @@ def with_views(trained: Trained, views: str) -> Trained:
             "without views and does not hold with them. Leave the views out, or use the model without sets."
         )
     model = mean_of_models([trained.model], views)
-    found = preprocessing.for_model(model)
-    told = {name: getattr(found, name) for name in ("activation", "thresholds", "head")}
-    return dataclasses.replace(trained, model=model, record=dataclasses.replace(trained.record, **told))
+    config = preprocessing.for_model(model)
+    outputs = {name: getattr(config, name) for name in ("activation", "thresholds", "head")}
+    return dataclasses.replace(trained, model=model, record=dataclasses.replace(trained.record, **outputs))
 
 
 def average_models(
@@ -166,7 +168,7 @@ def average_models(
     path = None if out is None else pathlib.Path(out).expanduser()
     if path is not None:
         if path.suffix != ".keras":
-            raise BadValue(f"out={os.fspath(path)!r} is not a .keras file. Allowed is such as mean.keras. Name it so.")
+            raise BadValue(f"out={os.fspath(path)!r} does not end in .keras. Expected a path such as mean.keras.")
         files.check_parent(path)
         files.check_replaceable(path)
     if not runs_or_models:
@@ -178,13 +180,13 @@ def average_models(
 
 
 def open_classifier(run_or_model: Any) -> Trained:
-    """Returns what `open_trained` does; a model that does not say what it is for is taken for a classifier.
+    """Opens a model as `open_trained` does; a model without a task is taken for a classifier.
 
     Args:
         run_or_model: as for `open_trained`.
     """
-    found = open_features(run_or_model)
-    return open_trained(run_or_model, CLASSIFICATION.name if "task" in found.record.assumed else None)
+    trained = open_features(run_or_model)
+    return open_trained(run_or_model, CLASSIFICATION.name if "task" in trained.record.assumed else None)
 
 
 def open_features(run_or_model: Any) -> Trained:
@@ -214,9 +216,9 @@ def open_features(run_or_model: Any) -> Trained:
         run = Run.load(path)
         return Trained(run.model, run.record, run)
     if not path.is_file() or not zipfile.is_zipfile(path):  # a pipe or a device would be read for ever
-        found = "not there" if not path.exists() else "a file, but not a Keras model"
+        description = "not there" if not path.exists() else "a file, but not a Keras model"
         raise BadValue(
-            f"run_or_model={os.fspath(path)!r} is {found}. Allowed are a run folder, a .keras file and "
+            f"run_or_model={os.fspath(path)!r} is {description}. Allowed are a run folder, a .keras file and "
             "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
     model = models.with_normalization(load_model_file(path))
@@ -351,3 +353,45 @@ def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:
             f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
             "Evaluate on data with as many channels."
         )
+
+
+def convert(
+    source: str | os.PathLike, out: str | os.PathLike, *, model: str | None = None, names: str = "keras_resnet"
+) -> pathlib.Path:
+    """Reads weights of keras_resnet, timm, torchvision or keras.applications and writes them as ours or as timm's.
+
+    Args:
+        source: a run folder, or a file: `.safetensors`, `.pth`, `.keras`, or `.h5` of keras.applications.
+        out: the `.safetensors` file to make; it must not exist.
+        model: a name from `list_models()`; a run folder knows its own.
+        names: "keras_resnet", with what the network is and takes; or "timm".
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: the weights do not fit the model, or a path is not what is allowed.
+
+    Example:
+        >>> from keras_resnet.evaluation.trained import convert
+        >>> convert("nowhere.safetensors", "out.safetensors", model="resnet18")
+        Traceback (most recent call last):
+        ...
+        keras_resnet.errors.BadValue: weights='nowhere.safetensors' is not a file. ...
+    """
+    path = pathlib.Path(source).expanduser()
+    if path.is_dir():
+        run = Run.load(path)
+        path, model = path / "best.keras", model or run.about.model
+    if model is None:
+        raise BadValue("A file of weights does not say which model it is for. Pass a name that `list` prints as model.")
+    choose("model", model, models.VARIANTS)
+    pretrained = models.Pretrained.of(model, path)
+    # Of any size: nothing that is stored follows from the size of the images.
+    arguments: dict[str, Any] = {
+        "include_top": pretrained.classes is not None,
+        "input_shape": (*(None,) * pretrained.rank, pretrained.channels),
+        "classifier_activation": None,
+    }
+    network = pretrained.build(build_resnet, model, arguments)
+    return weights.save_weights(network, out, names=names, preprocessing=pretrained.preprocessing)

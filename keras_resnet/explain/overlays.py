@@ -72,11 +72,11 @@ def as_rgb(image: np.ndarray, record: Any) -> np.ndarray:
         return image
     if record.pixel_range is None:
         low, high = float(image.min()), float(image.max())
-        shown = (image - low) * (255 / max(high - low, 1e-12))
+        scaled = (image - low) * (255 / max(high - low, 1e-12))
     else:
         low, high = _window(record)
-        shown = (record.to_bytes(image) - low) * (255 / (high - low))
-    return shown[..., ::-1] if record.channel_order == "bgr" else shown
+        scaled = (record.to_bytes(image) - low) * (255 / (high - low))
+    return scaled[..., ::-1] if record.channel_order == "bgr" else scaled
 
 
 def _window(record: Any) -> tuple[float, float]:
@@ -94,7 +94,7 @@ def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Returns a picture with its map over it, uint8 `(height, width, 3)`.
 
     Args:
-        image: `(height, width, channels)` in [0, 255], with 3 channels or drawn as grey.
+        image: `(height, width, channels)` in [0, 255], with 3 channels or drawn as gray.
         heat: `(height, width)` in [0, 1], from `explain`.
     """
     from matplotlib import colormaps
@@ -171,15 +171,15 @@ def explain_files(
     """
     # Reading files takes TensorFlow; maps of arrays do not.
     from keras_resnet.evaluation import open_trained
-    from keras_resnet.evaluation.examples import example_files, read_batches
+    from keras_resnet.evaluation.scoring import example_files, read_batches
 
     trained = open_trained(run_or_model, task)
     paths = [pathlib.Path(path) for path in example_files(image_paths)]
     images, stems = [], []
     for path in paths:
-        found = [image for _, batch in read_batches(path, trained) for image in batch]
-        images += found
-        stems += [path.stem] if len(found) == 1 else [f"{path.stem}-{index}" for index in range(len(found))]
+        image_list = [image for _, batch in read_batches(path, trained) for image in batch]
+        images += image_list
+        stems += [path.stem] if len(image_list) == 1 else [f"{path.stem}-{index}" for index in range(len(image_list))]
     folder = files.make_writable(out)
     names, written = trained.record.class_names, []
     sources = {path.resolve() for path in paths}
@@ -192,9 +192,9 @@ def explain_files(
         while target in written or target.resolve() in sources or not files.is_replaceable(target):
             number += 1
             target = folder / f"{stem}-{number}.png"
-        shown = as_rgb(image, trained.record)
+        rgb = as_rgb(image, trained.record)
         (name,), _ = readable([names[index] if names else str(index)])
-        overlay(shown, heat, target, f"{name if not names or name == names[index] else f'class {index}'} ({method})")
+        overlay(rgb, heat, target, f"{name if not names or name == names[index] else f'class {index}'} ({method})")
         written.append(target)
     return written
 
@@ -202,5 +202,5 @@ def explain_files(
 def _explain(model: Any, images: list[np.ndarray], method: str, together: bool) -> list[tuple[np.ndarray, int]]:
     """Returns map and class of each image; those of one size go through the network together."""
     batches = [np.stack(images)] if together else [image[None] for image in images]
-    found = [explain(model, batch, method=method) for batch in batches]
-    return [(heat, int(index)) for one in found for heat, index in zip(one.maps, one.classes, strict=True)]
+    heat_maps = [explain(model, batch, method=method) for batch in batches]
+    return [(heat, int(index)) for one in heat_maps for heat, index in zip(one.maps, one.classes, strict=True)]

@@ -38,12 +38,12 @@ def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str)
     batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
     # Evenly from the whole split: files of a folder are in the order of their classes.
     step = max(1, dataset.sizes[split] // count)
-    found = [images[0] for images, *_ in batches.shard(step, 0).take(count).as_numpy_iterator()]
-    return np.stack(found).astype("float32")
+    images_list = [images[0] for images, *_ in batches.shard(step, 0).take(count).as_numpy_iterator()]
+    return np.stack(images_list).astype("float32")
 
 
 def about(trained: Trained) -> dict[str, Any]:
-    """Returns where a model comes from, and with what it was written."""
+    """Returns the provenance of a model: its source and the versions that wrote it."""
     from keras_resnet import __version__
 
     run = trained.run
@@ -59,7 +59,7 @@ def about(trained: Trained) -> dict[str, Any]:
 
 
 def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib.Path) -> Any:
-    """Returns what a process without this package answers."""
+    """Returns the answer of a process without this package."""
     given, got = aside / "images.npz", aside / "answers.npz"
     np.savez(given, images=images)
     # -P: the folder of the script, which holds modules named like packages, is not searched.

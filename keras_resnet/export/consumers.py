@@ -84,9 +84,9 @@ def milliseconds(run: Run, images: np.ndarray) -> float:
     """Returns the median time of a call."""
     seconds = []
     for _ in range(CALLS + 3):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         run(images)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[3:]) * 1e3
 
 

@@ -46,7 +46,7 @@ class Exported:
     facts: dict[str, Any]
 
     def __str__(self) -> str:
-        """Returns what a person wants to know of it."""
+        """Returns a human-readable summary."""
         facts = self.facts
         lines = [
             f"{self.path}",
@@ -128,10 +128,10 @@ def export(
     row.check_packages(format, quantize in CALIBRATED)
     trained = open_trained(source, task)
     _check_model(trained)
-    given = None if calibration is None else _load_calibration(trained, calibration, data_dir)
+    samples = None if calibration is None else _load_calibration(trained, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
-    dataset = given if trained.run is None else trained.run.dataset
-    ranges = dataset if given is None else given
+    dataset = samples if trained.run is None else trained.run.dataset
+    ranges = dataset if samples is None else samples
     if quantize in CALIBRATED and ranges is None:
         raise BadValue(
             f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
@@ -144,18 +144,18 @@ def export(
         served = Served(trained.model, trained.record, aside, about(trained))
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
-        made = aside / f"made{row.suffix}"
+        artifact = aside / f"made{row.suffix}"
         images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
-        row.write(served, saved, made, images, quantize)
-        facts = check_export(format, made, served, trained, dataset, quantize, aside)
+        row.write(served, saved, artifact, images, quantize)
+        facts = check_export(format, artifact, served, trained, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
-            _move_openvino(made, path)
+            _move_openvino(artifact, path)
         elif version is None:
-            os.rename(made, path)
+            os.rename(artifact, path)
         else:
             path.mkdir(exist_ok=True)
-            os.rename(made / "1", path / version)
+            os.rename(artifact / "1", path / version)
         files.write_text(_facts_path(path, version), text)
         if row.suffix and served.takes_files:
             files.write_text(_script_path(path), _script(path.name, served))
@@ -199,16 +199,16 @@ def _check_path(path: pathlib.Path, suffix: str, version: str | None = None) -> 
     if path.suffix != suffix and suffix:
         raise BadValue(f"out={os.fspath(path)!r} does not end in {suffix!r}, as files of this format do. Name it so.")
     if not path.name:
-        raise BadValue(f"out={os.fspath(path)!r} is a folder that exists, without a name of its own. Name a new one.")
+        raise BadValue(f"out={os.fspath(path)!r} is a folder that exists, without its own name. Name a new one.")
     written = [path if version is None else path / version, _facts_path(path, version)]
     written += [_script_path(path)] if suffix else []
     written += [path.with_suffix(".bin")] if suffix == ".xml" else []
-    taken = [found for found in written if found.exists()]
-    if taken:
+    existing = [found for found in written if found.exists()]
+    if existing:
         served = not suffix and path.is_dir() and any(entry.name.isdigit() for entry in path.iterdir())
         further = "write the next version beside it (model_version), " if served else ""
         raise BadValue(
-            f"out={os.fspath(path)!r} exists: {os.fspath(taken[0])!r}. An export never writes over another. Choose "
+            f"out={os.fspath(path)!r} exists: {os.fspath(existing[0])!r}. An export never writes over another. Choose "
             f"another name, {further}or move the old one away."
         )
     foreign = [entry.name for entry in (path.iterdir() if path.is_dir() else ()) if not entry.name.isdigit()]

@@ -7,14 +7,74 @@ import os
 import pathlib
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import MissingPackage
 from keras_resnet.export.serving import Served
 from keras_resnet.standard_error import without_lines
+
+
+def quantize_onnx(path: pathlib.Path, images: np.ndarray) -> None:
+    """Replaces an ONNX file by one with weights and activations of 8 bits (ONNX Runtime, QDQ, a scale a channel).
+
+    Activations are unsigned: the dot products of x86 processors take one signed and one unsigned factor, and with both
+    signed ONNX Runtime 1.31 needs 2.4 times as long, longer than in float32 (`benchmarks/export_speed.py`).
+
+    Args:
+        path: of the float32 file.
+        images: float32, `(examples, *shape)`.
+    """
+    from onnxruntime import quantization
+
+    class Images(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.rest = iter(images)
+
+        def get_next(self) -> Any:
+            image = next(self.rest, None)
+            return None if image is None else {"images": image[None]}
+
+    kinds = {"activation_type": quantization.QuantType.QUInt8, "weight_type": quantization.QuantType.QInt8}
+    prepared, done = path.with_suffix(".prepared.onnx"), path.with_suffix(".int8.onnx")
+    quantization.shape_inference.quant_pre_process(os.fspath(path), os.fspath(prepared), skip_symbolic_shape=True)
+    quantization.quantize_static(os.fspath(prepared), os.fspath(done), Images(), per_channel=True, **kinds)
+    prepared.unlink()
+    os.replace(done, path)
+
+
+def quantize_openvino(model: Any, images: np.ndarray) -> Any:
+    """Returns an OpenVINO model with int8 weights and activations (NNCF).
+
+    Args:
+        model: in float32.
+        images: float32, `(examples, *shape)`.
+    """
+    import nncf
+
+    return nncf.quantize(model, nncf.Dataset([image[None] for image in images]), subset_size=len(images))
+
+
+def prepare_litert(converter: Any, images: np.ndarray) -> None:
+    """Makes a LiteRT converter write int8 operations; pictures and answers stay float32.
+
+    Args:
+        converter: `tf.lite.TFLiteConverter`.
+        images: float32, `(examples, *shape)`.
+    """
+    import tensorflow as tf
+
+    def representative() -> Iterator[dict[str, np.ndarray]]:
+        for image in images:
+            yield {"images": image[None]}
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
 
 ONNX_OPSET = 18
 # Under which the record, with the class names, stands in the metadata of a file, as JSON.
@@ -45,8 +105,8 @@ class Format:
 
     def check_packages(self, name: str, calibrated: bool) -> None:
         """Raises ImportError where a package is missing."""
-        wanted = {**self.packages, **({"nncf": "nncf"} if calibrated and name == "openvino" else {})}
-        missing = [package for module, package in wanted.items() if importlib.util.find_spec(module) is None]
+        packages = {**self.packages, **({"nncf": "nncf"} if calibrated and name == "openvino" else {})}
+        missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
         if missing:
             raise MissingPackage(
                 f"format={name!r} needs {', '.join(missing)}, which is not installed. It comes with the extra "
@@ -71,8 +131,6 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
         function, input_signature=function.input_signature, opset=ONNX_OPSET, output_path=os.fspath(path)
     )
     if calibration is not None:
-        from keras_resnet.export.quantization import quantize_onnx
-
         quantize_onnx(path, calibration)
     import onnx
 
@@ -86,8 +144,6 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
 
     model = openvino.convert_model(os.fspath(saved))
     if calibration is not None:
-        from keras_resnet.export.quantization import quantize_openvino
-
         model = quantize_openvino(model, calibration)
     model.set_rt_info(json.dumps(served.about_record()), [RECORD])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=quantize == "float16")
@@ -96,8 +152,6 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
 def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=["serving_default"])
     if calibration is not None:
-        from keras_resnet.export.quantization import prepare_litert
-
         prepare_litert(converter, calibration)
     if quantize == "int8-all":
         converter.inference_input_type = converter.inference_output_type = tf.int8

@@ -1,7 +1,7 @@
 """Classifies image files with the exported model beside this file: `python THIS_FILE cat.jpg ...`.
 
 It reads a picture as the model was trained to see it, with Pillow and NumPy alone, and runs the model with the runtime
-of its format. `read` can be copied into a program of your own. 16 bits per channel are kept for grey pictures; Pillow
+of its format. `read` can be copied into a program of your own. 16 bits per channel are kept for gray pictures; Pillow
 reads colored ones with 8.
 """
 
@@ -92,13 +92,13 @@ def main(paths: list[str]) -> None:
     run, names = load(str(pathlib.Path(__file__).resolve().with_name(MODEL))), RECORD["class_names"]
     for path in paths:
         values = [float(value) for value in run(read(path)[None])[0]]
-        told: dict = {"values": values}
+        answer: dict = {"values": values}
         if RECORD["task"] != "regression":
-            told = {"probabilities": dict(zip(names, values, strict=True))}
+            answer = {"probabilities": dict(zip(names, values, strict=True))}
         if RECORD["task"] == "multilabel":
             cuts = RECORD["thresholds"] or [0.5] * len(names)
-            told["labels"] = [name for name, value, cut in zip(names, values, cuts, strict=True) if value >= cut]
-        print(json.dumps({"image": path, **told}, ensure_ascii=False))
+            answer["labels"] = [name for name, value, cut in zip(names, values, cuts, strict=True) if value >= cut]
+        print(json.dumps({"image": path, **answer}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

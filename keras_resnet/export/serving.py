@@ -8,11 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.images.decoding import decode, exif_orientation, has_16_bits
-from keras_resnet.data.images.reading import convert_channels
+from keras_resnet.data.images.decoding import convert_channels, decode, exif_orientation, has_16_bits
 from keras_resnet.data.images.resizing import resize_for_evaluation
-from keras_resnet.models.fusion import fuse
-from keras_resnet.models.inference import inference_function
+from keras_resnet.models.fusion import fuse, inference_function
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, TASKS
 from keras_resnet.tasks.multilabel import thresholds_for
@@ -61,7 +59,7 @@ class Served(tf.Module):
         return {**self.record.to_dict(), "class_names": list(self.names) if self.has_classes else []}
 
     def answer(self, images: Any) -> dict[str, Any]:
-        """Returns what a signature answers for float32 images of the model's size."""
+        """Returns the outputs of a signature for float32 images of the model's size."""
         outputs = self.network(images)[0]
         if not self.has_classes:
             return {"values": tf.identity(outputs, name="values")}
@@ -119,12 +117,12 @@ class Served(tf.Module):
             every = tf.tile(names[None], [tf.shape(encoded)[0], 1])
             return {**answer, "class": best, "class_names": every}
 
-        found = {
+        signatures = {
             "serving_default": self.main(),
             "serve_uint8": tf.function(serve_uint8, input_signature=[tf.TensorSpec(spec, tf.uint8, name="images")]),
             "features": tf.function(features, input_signature=[tf.TensorSpec(spec, tf.float32, name="images")]),
         }
         if self.takes_files:
             encoded = tf.TensorSpec((None,), tf.string, name="encoded")
-            found["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])
-        return found
+            signatures["serve_bytes"] = tf.function(serve_bytes, input_signature=[encoded])
+        return signatures

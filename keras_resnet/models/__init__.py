@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from keras_resnet.models.freezing import freeze as freeze
     from keras_resnet.models.freezing import unfreeze as unfreeze
     from keras_resnet.models.fusion import fuse as fuse
-    from keras_resnet.models.inference import inference_function as inference_function
+    from keras_resnet.models.fusion import inference_function as inference_function
     from keras_resnet.models.info import Cost as Cost
     from keras_resnet.models.info import ModelInfo as ModelInfo
     from keras_resnet.models.info import model_info as model_info
-    from keras_resnet.models.inside import activations as activations
-    from keras_resnet.models.memory import recompute as recompute
+    from keras_resnet.models.info import recompute as recompute
     from keras_resnet.models.precision import compute_dtype as compute_dtype
     from keras_resnet.models.precision import to_float32 as to_float32
     from keras_resnet.models.pretrained import Pretrained as Pretrained
     from keras_resnet.models.pretrained import pretrained_model as pretrained_model
     from keras_resnet.models.pretrained import with_normalization as with_normalization
+    from keras_resnet.models.stages import activations as activations
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -34,14 +34,11 @@ if TYPE_CHECKING:
 HOMES = {
     "applications": ("decode_predictions", "preprocess_input"),
     "constructors": (*(row.constructor for row in VARIANTS.values()), "build"),
-    "stages": ("features", "stage_outputs"),
+    "stages": ("activations", "features", "stage_outputs"),
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),
-    "fusion": ("fuse",),
-    "inference": ("inference_function",),
-    "inside": ("activations",),
-    "info": ("Cost", "ModelInfo", "model_info"),
-    "memory": ("recompute",),
+    "fusion": ("fuse", "inference_function"),
+    "info": ("Cost", "ModelInfo", "model_info", "recompute"),
     "pretrained": ("Pretrained", "pretrained_model", "with_normalization"),
     "precision": ("compute_dtype", "to_float32"),
 }

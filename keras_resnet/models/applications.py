@@ -65,17 +65,17 @@ def decode_predictions(
         [[('n01440764', 'tench', 1.0)]]
     """
     check_int("top", top)
-    found = np.asarray(keras.ops.convert_to_numpy(predictions))
+    scores = np.asarray(keras.ops.convert_to_numpy(predictions))
     names = () if model is None else for_model(model).class_names
     if not names:
-        given = model is not None and found.ndim == 2 and found.shape[1] != len(imagenet_classes())
-        names = tuple(map(str, range(found.shape[1]))) if given else imagenet_classes()
-    if found.ndim != 2 or found.shape[1] != len(names):
+        is_own_head = model is not None and scores.ndim == 2 and scores.shape[1] != len(imagenet_classes())
+        names = tuple(map(str, range(scores.shape[1]))) if is_own_head else imagenet_classes()
+    if scores.ndim != 2 or scores.shape[1] != len(names):
         raise BadValue(
-            f"predictions have the shape {found.shape}, and there are {len(names)} classes. Allowed is (batch, "
+            f"predictions have the shape {scores.shape}, and there are {len(names)} classes. Allowed is (batch, "
             f"{len(names)}). Pass what the network gives{'' if model is not None else ', or the network as model'}."
         )
     is_imagenet = names == imagenet_classes()
     keys = [key for key, _ in imagenet_synsets()] if is_imagenet else [str(index) for index in range(len(names))]
-    best = [best_classes(row, names, top) for row in found]
+    best = [best_classes(row, names, top) for row in scores]
     return [[(keys[row["index"]], row["name"], row["probability"]) for row in rows] for rows in best]

@@ -7,7 +7,7 @@ import keras
 
 from keras_resnet.blocks import Stem
 from keras_resnet.blocks.convolution import batch_norm, draw_seed, reseed
-from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.blocks.residual import VERSIONS
 from keras_resnet.errors import BadValue
 from keras_resnet.models import validation
 from keras_resnet.models.precision import warn_of_slow_floats
@@ -90,7 +90,7 @@ def build_resnet(
             0 in the first.
         dropout_rate: probability in [0, 1) of dropping an input of the classifier.
         kernel_initializer: any Keras initializer, or its name, for every convolution and the classifier; each kernel
-            draws from a stream of its own. "he_normal" counts the inputs of a kernel (fan in).
+            draws from its own stream. "he_normal" counts the inputs of a kernel (fan in).
         kernel_regularizer: any Keras regularizer, its name, or None, for every convolution and the classifier;
             biases and norms are never regularized.
         zero_init_residual: every block starts as its shortcut: the last norm's gamma, under "v2" the last kernel,

@@ -40,12 +40,12 @@ def _constructor(
                 )
         if kwargs.get("weights") is None and len(args) <= names.index("weights"):
             return build(variant, *args, **{**row.defaults, **kwargs})
-        given = dict(signature.bind(variant, *args, **kwargs).arguments)
-        del given["variant"]
-        weights = given.pop("weights")
+        arguments = dict(signature.bind(variant, *args, **kwargs).arguments)
+        del arguments["variant"]
+        weights = arguments.pop("weights")
         if weights is None:
-            return build(variant, **{**row.defaults, **given})  # type: ignore[call-arg]
-        return Pretrained.of(variant, weights).build(build, variant, given)
+            return build(variant, **{**row.defaults, **arguments})  # type: ignore[call-arg]
+        return Pretrained.of(variant, weights).build(build, variant, arguments)
 
     construct.__name__ = construct.__qualname__ = row.constructor
     construct.__module__ = "keras_resnet"

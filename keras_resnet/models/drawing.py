@@ -11,7 +11,7 @@ import keras
 from keras_resnet import files
 from keras_resnet.arguments import choose
 from keras_resnet.blocks import Convolution
-from keras_resnet.blocks.composite import Composite
+from keras_resnet.blocks.convolution import Composite
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.constructors import build
 from keras_resnet.models.stages import BLOCK_NAME
@@ -70,7 +70,7 @@ def diagram(model: str | keras.Model, path: str | os.PathLike | None = None, **a
         (2, True)
     """
     if path is not None and not os.fspath(path).endswith(".svg"):
-        raise BadValue(f"path={os.fspath(path)!r} is no SVG file. Allowed is such as resnet50.svg. Name it so.")
+        raise BadValue(f"path={os.fspath(path)!r} is not an SVG file. Expected a path such as resnet50.svg.")
     if path is not None:
         files.check_replaceable(path, "path")
     if isinstance(model, str):
@@ -87,7 +87,7 @@ def diagram(model: str | keras.Model, path: str | os.PathLike | None = None, **a
 
 
 def rows_of(model: keras.Model) -> list[Row]:
-    """Returns what is to be drawn, from the layers of a model in their order.
+    """Returns the rows of the drawing, from the layers of a model in their order.
 
     Args:
         model: of this package.
@@ -95,7 +95,7 @@ def rows_of(model: keras.Model) -> list[Row]:
     Raises:
         ValueError: it holds no block of this package.
     """
-    found: list[Row] = []
+    rows: list[Row] = []
     head: list[keras.layers.Layer] = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.InputLayer):
@@ -104,20 +104,20 @@ def rows_of(model: keras.Model) -> list[Row]:
         if not match and layer.name != "stem":
             head.append(layer)
             continue
-        if head and not found:
-            found.append(_chain("input", head))
+        if head and not rows:
+            rows.append(_chain("input", head))
             head = []
         row = _block(match[1], layer) if match else _chain("stem", [layer])
-        if found and dataclasses.replace(found[-1], times=1) == row:
-            found[-1] = dataclasses.replace(row, times=found[-1].times + 1)
+        if rows and dataclasses.replace(rows[-1], times=1) == row:
+            rows[-1] = dataclasses.replace(row, times=rows[-1].times + 1)
         else:
-            found.append(row)
-    if not any(row.shortcut is not None for row in found):
+            rows.append(row)
+    if not any(row.shortcut is not None for row in rows):
         raise BadValue(
             f"The model {model.name!r} holds no block of keras_resnet. A diagram is drawn of networks that have them. "
             "Pass e.g. ResNet50()."
         )
-    return [*found, _chain("head", head)] if head else found
+    return [*rows, _chain("head", head)] if head else rows
 
 
 def _chain(name: str, layers: list[keras.layers.Layer]) -> Row:

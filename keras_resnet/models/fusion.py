@@ -1,14 +1,14 @@
 """A network for inference: every batch norm that follows a convolution folded into that convolution."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_resnet.blocks import Convolution, Shortcut, Stem
-from keras_resnet.blocks.folding import fold
-from keras_resnet.blocks.residual import ResidualBlock
-from keras_resnet.blocks.versions import VERSIONS
+from keras_resnet.blocks.convolution import fold
+from keras_resnet.blocks.residual import VERSIONS, ResidualBlock
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.precision import copy_weights, leaf_layers
 
@@ -73,7 +73,7 @@ def fuse(model: keras.Model) -> keras.Model:
             copies.append((node, counterpart))
         return counterpart
 
-    # A model of its own on the same graph: it has the new name and no optimizer, losses and metrics to copy.
+    # Its own model on the same graph: it has the new name and no optimizer, losses and metrics to copy.
     is_sequential = isinstance(model, keras.Sequential)
     inputs, outputs = (model.inputs[0], model.outputs[0]) if is_sequential else (model.input, model.output)
     graph = keras.Model(inputs, outputs, name=f"{model.name}_fused")
@@ -155,3 +155,98 @@ def _fold_weights(layer: keras.layers.Layer, copy: keras.layers.Layer) -> None:
             _fold_weights(child, targets[child.name])
         elif child.name in targets:
             targets[child.name].set_weights(child.get_weights())
+
+
+def inference_function(model: keras.Model) -> Callable[[Any], Any]:
+    """Returns a model in inference as a compiled function whose weights are constants.
+
+    On TensorFlow it is the fastest way to call a model in Python, most of all for one example: a convolution brings a
+    constant kernel into the order of the processor once, and a variable in every call. What is trained later does not
+    reach the function. `fuse` the model first.
+
+    Args:
+        model: with one input; what `ResNet50()`, `features()`, `fuse()` or `keras.saving.load_model` return.
+
+    Returns:
+        A function from examples `(batch, *model.input_shape[1:])`, an array or tensor of any number type, to what
+        `model(examples, training=False)` returns, tensors of the backend. On TensorFlow it is a frozen graph for every
+        batch size, on JAX `jax.jit` compiles anew for each batch size, on PyTorch it runs eagerly in inference mode.
+
+    Raises:
+        TypeError: `model` is no Keras model.
+        ValueError: it is not built or has several inputs; from the function: examples of another shape.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_resnet
+        >>> model = keras_resnet.ResNet18(input_shape=(32, 32, 3), width=8, classes=10)
+        >>> classify = keras_resnet.models.inference_function(keras_resnet.fuse(model))
+        >>> tuple(classify(np.zeros((4, 32, 32, 3), "uint8")).shape)
+        (4, 10)
+    """
+    if not isinstance(model, keras.Model):
+        raise BadType(
+            f"model must be a Keras model, got {type(model).__name__}. Allowed is what ResNet50() or fuse() return. "
+            "Pass one of these."
+        )
+    inputs = model.inputs if model.built and getattr(model, "inputs", None) else []
+    if len(inputs) != 1:
+        raise BadValue(
+            f"model {model.name!r} has {len(inputs)} known inputs. Allowed are built models with one. Call it once "
+            "with examples, or pass the part that takes them."
+        )
+    shape, dtype = (None, *inputs[0].shape[1:]), inputs[0].dtype
+    run = COMPILERS[keras.config.backend()](model, shape, dtype)
+
+    def infer(examples: Any) -> Any:
+        examples = keras.ops.cast(keras.ops.convert_to_tensor(examples), dtype)
+        example_shape = tuple(examples.shape)
+        if len(example_shape) != len(shape) or any(
+            None not in (have, want) and have != want for have, want in zip(example_shape, shape, strict=True)
+        ):
+            raise BadValue(
+                f"examples have the shape {example_shape}. Allowed is {shape}, None for any size. Bring them to it."
+            )
+        return run(examples)
+
+    return infer
+
+
+def _by_tensorflow(model: keras.Model, shape: tuple[int | None, ...], dtype: str) -> Callable[[Any], Any]:
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    spec = tf.TensorSpec(shape, dtype, name="images")
+    traced = tf.function(lambda examples: model(examples, training=False), input_signature=[spec])
+    concrete = traced.get_concrete_function()
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False)
+    outputs = concrete.structured_outputs
+    return lambda examples: tf.nest.pack_sequence_as(outputs, tf.nest.flatten(frozen(examples)))
+
+
+def _by_jax(model: keras.Model, shape: tuple[int | None, ...], dtype: str) -> Callable[[Any], Any]:
+    import jax
+
+    # As values, which later training does not change; JAX arrays are never written to.
+    weights = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+    call = jax.jit(lambda *state: model.stateless_call(*state, training=False)[0])
+    return lambda examples: call(weights, others, examples)
+
+
+def _by_torch(model: keras.Model, shape: tuple[int | None, ...], dtype: str) -> Callable[[Any], Any]:
+    import torch
+
+    # Keras would read the variables as they are at the time of the call.
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+
+    def run(examples: Any) -> Any:
+        with torch.inference_mode():
+            return copy(examples, training=False)
+
+    return run
+
+
+# Keras backend -> what makes a function of a model, the shape and the dtype of its input.
+COMPILERS = {"tensorflow": _by_tensorflow, "jax": _by_jax, "torch": _by_torch}

@@ -20,13 +20,11 @@ from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.model_record import normalization_of_weights
 from keras_resnet.preprocessing.record import INPUTS, as_record
-from keras_resnet.weights.adaptation import adapt_normalization, check_input
-from keras_resnet.weights.architecture import architecture_of
+from keras_resnet.weights.adaptation import adapt_normalization, architecture_of, check_input
 from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import naming_of, strip_prefix
-from keras_resnet.weights.sources import Source, imagenet_classes
-from keras_resnet.weights.tags import locate
+from keras_resnet.weights.sources import Source, imagenet_classes, locate
 
 LOGGER = logging.getLogger(__name__)
 # What a file says of its network and the constructors call the same.
@@ -58,7 +56,7 @@ class Pretrained:
 
     @classmethod
     def of(cls, variant: str, weights: Any) -> "Pretrained":
-        """Returns what weights of a variant are.
+        """Describes the weights of a variant.
 
         Args:
             variant: a name from `list_models()`.
@@ -75,13 +73,13 @@ class Pretrained:
         path, source = locate(variant, os.fspath(weights))
         file = open_tensors(path)
         architecture = architecture_in(file)
-        found = _of_foreign(file) if architecture is None else _of_ours(variant, path, architecture)
+        fields = _of_foreign(file) if architecture is None else _of_ours(variant, path, architecture)
         if architecture is None:
             # Names and shapes do not tell every stem and attention apart; the variant does.
-            arguments = {name: value for name, value in found[0].items() if name not in VARIANTS[variant].defaults}
-            found = (arguments, *found[1:])
+            arguments = {name: value for name, value in fields[0].items() if name not in VARIANTS[variant].defaults}
+            fields = (arguments, *fields[1:])
         stored = _stored_in(file) if source is None else _of_source(source)
-        return cls(os.fspath(weights), file, *found, stored)
+        return cls(os.fspath(weights), file, *fields, stored)
 
     def build(
         self, build: Callable[..., keras.Model], variant: str, given: Mapping[str, Any], class_names: Sequence[str] = ()
@@ -136,7 +134,7 @@ class Pretrained:
         return model
 
     def preprocessing_for(self, channels: int, rank: int) -> dict[str, Any] | None:
-        """Returns what the weights take, for an input of other channels or axes of space; None if it is not known.
+        """Returns the configuration of the weights for other channels or axes of space; None if unknown.
 
         Args:
             channels: of the input.
@@ -179,15 +177,17 @@ def pretrained_model(variant: str, weights: str | os.PathLike) -> keras.Model:
     Raises:
         ValueError: as the constructors; or what the weights take is not known.
     """
-    found = Pretrained.of(variant, weights)
-    if found.preprocessing is None or found.record is None:
+    pretrained = Pretrained.of(variant, weights)
+    if pretrained.preprocessing is None or pretrained.record is None:
         raise BadValue(
-            f"weights={found.weights!r} do not say how images are to be normalized. Published weights and those that "
-            "`convert` writes from a trained model do. Build the model, and put InputNormalization before it."
+            f"weights={pretrained.weights!r} do not say how images are to be normalized. Published weights and those "
+            "that `convert` writes from a trained model do. Build the model, and put InputNormalization before it."
         )
-    image = keras.Input((*(found.record.image_size or (None, None)), found.channels), name="image", dtype="float32")
-    scaled = InputNormalization(**found.preprocessing)(image)
-    return found.build(build_resnet, variant, {"input_tensor": scaled, "classifier_activation": None})
+    image = keras.Input(
+        (*(pretrained.record.image_size or (None, None)), pretrained.channels), name="image", dtype="float32"
+    )
+    scaled = InputNormalization(**pretrained.preprocessing)(image)
+    return pretrained.build(build_resnet, variant, {"input_tensor": scaled, "classifier_activation": None})
 
 
 def with_normalization(model: keras.Model) -> keras.Model:
@@ -222,8 +222,8 @@ def _of_ours(
     row = VARIANTS[variant]
     kind = {"IdentityBlock": "identity", "BottleneckBlock": "bottleneck"}.get(architecture["block"])
     if kind != row.kind or list(architecture["depths"]) != list(row.depths):
-        wanted = (kind, list(architecture["depths"]))
-        fits = [name for name, other in VARIANTS.items() if (other.kind, list(other.depths)) == wanted]
+        expected = (kind, list(architecture["depths"]))
+        fits = [name for name, other in VARIANTS.items() if (other.kind, list(other.depths)) == expected]
         raise BadValue(
             f"weights={os.fspath(path)!r} are of {architecture['block']} {architecture['depths']}, and {variant!r} has "
             f"{row.kind} blocks {list(row.depths)}. Models that fit are {', '.join(fits) or 'none'}. Build one of them."
@@ -268,7 +268,7 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
 
 
 def _stored_in(file: TensorFile) -> dict[str, Any] | None:
-    """Returns what a file says of the pixels that its weights take; None if it says nothing.
+    """Returns the preprocessing that a file declares; None if it declares none.
 
     Raises:
         ValueError: what it says cannot be read; it may come from a stranger.
@@ -277,8 +277,8 @@ def _stored_in(file: TensorFile) -> dict[str, Any] | None:
     if not text:
         return None
     try:
-        found = json.loads(text)
-        stored = {name: found[name] for name in ("scheme", "mean", "std", "record") if found.get(name) is not None}
+        config = json.loads(text)
+        stored = {name: config[name] for name in ("scheme", "mean", "std", "record") if config.get(name) is not None}
         as_record(stored["record"])
         InputNormalization(**stored)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -290,7 +290,7 @@ def _stored_in(file: TensorFile) -> dict[str, Any] | None:
 
 
 def _of_source(row: Source) -> dict[str, Any]:
-    """Returns what published weights take, as their publisher says it."""
+    """Returns the preprocessing that a publisher states for its weights."""
     size = row.measured_at or row.input_size
     record = {
         "image_size": [size, size],

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_resnet.arguments import suggestion
+from keras_resnet.blocks.convolution import Composite
 from keras_resnet.errors import BadType, BadValue
 
 BLOCK_NAME = re.compile(r"(stage\d+)_block(\d+)")
@@ -61,21 +63,141 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
             f"stages must be a sequence of names, got {stages!r}. Allowed are 'stage1' to 'stage5'. "
             "Pass for example ('stage3', 'stage4', 'stage5')."
         )
-    known = stage_outputs(model)
+    available = stage_outputs(model)
     for stage in stages:
-        if stage not in known:
-            names = ", ".join(map(repr, known)) or "none: the model holds no layer of keras_resnet"
+        if stage not in available:
+            names = ", ".join(map(repr, available)) or "none: the model holds no layer of keras_resnet"
             raise BadValue(
-                f"stages holds {stage!r}, which model {model.name!r} does not have. {suggestion(stage, known)}"
+                f"stages holds {stage!r}, which model {model.name!r} does not have. {suggestion(stage, available)}"
                 f"Use names from: {names}."
             )
-    order = [list(known).index(stage) for stage in stages]
+    order = [list(available).index(stage) for stage in stages]
     if order != sorted(set(order)):
         raise BadValue(
             f"stages={tuple(stages)} is out of order or names a stage twice. Each stage may stand once, in the order "
-            f"of the network. Pass {tuple(list(known)[index] for index in sorted(set(order)))}."
+            f"of the network. Pass {tuple(list(available)[index] for index in sorted(set(order)))}."
         )
-    outputs = [model.get_layer(known[stage]).output for stage in stages]
+    outputs = [model.get_layer(available[stage]).output for stage in stages]
     return keras.Model(
         model.inputs[0] if len(model.inputs) == 1 else model.inputs, outputs, name=f"{model.name}_features"
     )
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet", name="Opened")  # its name in saved models
+class WithIntermediates(keras.layers.Layer):
+    """A composite layer that returns, beside its own output, those of layers inside it.
+
+    Args:
+        layer: a block, a stem or another `Composite`, whose weights it shares.
+        paths: of layers inside, such as "conv2" or "shortcut/conv".
+        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
+
+    Output shape:
+        A list: what `layer` returns, then what each path returns.
+    """
+
+    def __init__(self, layer: Composite, paths: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.paths = list(paths)
+
+    def call(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        """Returns the outputs."""
+        outputs: dict[str, Any] = {}
+
+        def run_below(prefix: str) -> Any:
+            def run(layer: keras.layers.Layer, inputs: Any, **options: Any) -> Any:
+                path = f"{prefix}{layer.name}"
+                if isinstance(layer, Composite):
+                    outputs[path] = layer.compute(inputs, options.get("training"), run_below(f"{path}/"))
+                else:
+                    outputs[path] = layer(inputs, **options)
+                return outputs[path]
+
+            return run
+
+        output = self.layer.compute(inputs, training, run_below(""))
+        return [output, *(outputs[path] for path in self.paths)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer, "paths": self.paths}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "WithIntermediates":
+        """Returns the layer that `get_config` describes."""
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"], custom_objects)})
+
+
+def activations(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """Returns a model that shares the weights of `model` and returns the outputs of layers, those inside blocks too.
+
+    Args:
+        model: a functional model of this package, or one that holds its layers.
+        names: of stages ("stage3"), of layers ("stem", "stage3_block2", "predictions"), or of layers inside them
+            ("stage3_block2/conv2", "stage3_block1/shortcut/conv"); `model_info(model).layers` lists them.
+
+    Output shape:
+        A list with the output of each name, in the order of the names; for a single name that tensor alone.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        TypeError: `model` is not a functional model, or `names` is not a sequence of strings.
+        ValueError: a name is unknown.
+
+    Example:
+        >>> import keras_resnet
+        >>> model = keras_resnet.ResNet18(input_shape=(32, 32, 3), stem="small", width=8, classes=10)
+        >>> keras_resnet.activations(model, ["stage3_block2/conv2", "stage5"]).output_shape
+        [(None, 16, 16, 16), (None, 4, 4, 64)]
+    """
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise BadType(f"model must be a functional Keras model, got {type(model).__name__}. Pass e.g. ResNet50().")
+    if isinstance(names, str) or not isinstance(names, Sequence) or not names:
+        raise BadType(f"names must be a sequence of names, got {names!r}. Pass for example ['stage3_block2/conv2'].")
+    stages = stage_outputs(model)
+    layer_names = {*stages, *_names(model)}
+    for name in names:
+        if name not in layer_names:
+            raise BadValue(
+                f"names holds {name!r}, which model {model.name!r} does not have. "
+                f"{suggestion(name, sorted(layer_names))}"
+                "model_info(model).layers lists those that compute. Use names from there."
+            )
+    layers = [stages.get(name, name) for name in names]
+    inputs, found = _run(model, layers)
+    return keras.Model(inputs, found if len(found) > 1 else found[0], name=f"{model.name}_activations")
+
+
+def _names(model: keras.Model) -> list[str]:
+    """Returns the name of every layer, and the paths of those inside."""
+
+    def below(layer: keras.layers.Layer, path: str) -> list[str]:
+        inner = layer.sublayers() if isinstance(layer, Composite) else []
+        return [path, *(name for child in inner for name in below(child, f"{path}/{child.name}"))]
+
+    return [name for layer in model.layers for name in below(layer, layer.name)]
+
+
+def _run(model: keras.Model, asked: list[str]) -> tuple[Any, list[Any]]:
+    """Runs the layers of a functional model on new symbolic inputs; returns these, and the outputs asked for."""
+    outputs: dict[str, Any] = {}
+
+    def call(layer: keras.layers.Layer, *arguments: Any, **options: Any) -> Any:
+        paths = [name.partition("/")[2] for name in asked if name.startswith(f"{layer.name}/")]
+        if not paths:
+            outputs[layer.name] = layer(*arguments, **options)
+            return outputs[layer.name]
+        # float32 or not, it computes nothing itself, and must not cast.
+        opened = WithIntermediates(layer, paths, name=layer.name, dtype=layer.dtype_policy)
+        outputs[layer.name], *inner = opened(*arguments, **options)
+        outputs.update(zip((f"{layer.name}/{path}" for path in paths), inner, strict=True))
+        return outputs[layer.name]
+
+    copy = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    inputs = copy.inputs[0] if len(copy.inputs) == 1 else copy.inputs
+    outputs.update(zip((tensor._keras_history.operation.name for tensor in model.inputs), copy.inputs, strict=True))
+    return inputs, [outputs[name] for name in asked]

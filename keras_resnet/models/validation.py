@@ -6,11 +6,10 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
-from keras_resnet.blocks.layout import check_data_format
-from keras_resnet.blocks.residual import ATTENTION
+from keras_resnet.blocks.convolution import check_data_format
+from keras_resnet.blocks.residual import ATTENTION, VERSIONS
 from keras_resnet.blocks.shortcut import SHORTCUTS
 from keras_resnet.blocks.stem import STEMS
-from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.variants import VARIANTS
 

@@ -93,7 +93,7 @@ VARIANTS = {
 
 
 def table() -> str:
-    """Returns what `keras-resnet list` prints."""
+    """Returns the text of `keras-resnet list`."""
     rows = [f"{name:<18}{row.parameters:>14,}{row.multiply_adds:>17,}" for name, row in VARIANTS.items()]
     note = "Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image."
     return "\n".join([f"{'model':<18}{'parameters':>14}{'multiply-adds':>17}", *rows, note])

@@ -1,8 +1,7 @@
 """What happens to pixels before the network: normalization that is saved with the model, and augmentation."""
 
 from keras_resnet.preprocessing.augmentation import Augmentation, Erasing, PadAndCrop
-from keras_resnet.preprocessing.batch_transforms import BatchTransforms, transform_in_step
-from keras_resnet.preprocessing.mixing import Mixing
+from keras_resnet.preprocessing.batch_transforms import BatchTransforms, Mixing, transform_in_step
 from keras_resnet.preprocessing.model_record import default_activation, describe_outputs, for_model
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.operations import OPERATIONS, augmentation

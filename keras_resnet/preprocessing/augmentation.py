@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
-from keras_resnet.blocks.layout import DATA_FORMATS
+from keras_resnet.blocks.convolution import DATA_FORMATS
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import image_ops
 from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES, check_range
@@ -164,7 +164,7 @@ class Erasing(RandomTransform):
 class Augmentation(keras.layers.Layer):
     """Applies augmentation layers in turn, as a layer or as a pure function of `(images, seed)`.
 
-    `layer(images, training=True)` draws from a generator of its own. `apply(images, seed)` draws from nothing but
+    `layer(images, training=True)` draws from its own generator. `apply(images, seed)` draws from nothing but
     the seed it is given, so that a `tf.data` map gives the same images whatever its parallelism, and a resumed
     run the same as an uninterrupted one.
 

@@ -1,4 +1,4 @@
-"""What a policy may do to a picture: batches in [0, 255] in, batches out, each picture by an amount of its own.
+"""Image operations of the policies: batches in [0, 255] in, batches out, each picture by its own amount.
 
 Each change is written with `keras.ops` alone. `by_choice` sends every picture of a batch through the change chosen for
 it: on TensorFlow each picture is computed once, on backends with static shapes every change is computed and one kept.
@@ -49,7 +49,7 @@ def affine(images: Any, amounts: Any) -> Any:
     """Shears about the first corner, shifts, and turns about the center: shear x, y, shift x, y (pixels) and degrees.
 
     As Pillow's affine transform and so the code of AutoAugment, RandAugment, AugMix and timm. Each pixel is the nearest
-    one of the picture; grey comes from outside.
+    one of the picture; gray comes from outside.
     """
     height, width, channels = images.shape[1:]
     shear_x, shear_y, right, down, degrees = (
@@ -60,7 +60,7 @@ def affine(images: Any, amounts: Any) -> Any:
     x, y = (width - 1) / 2, (height - 1) / 2
     columns = keras.ops.reshape(keras.ops.arange(width, dtype="float32"), (1, 1, -1)) - x
     rows = keras.ops.reshape(keras.ops.arange(height, dtype="float32"), (1, -1, 1)) - y
-    # From places in the output to places in the input, in a picture with a border of one grey pixel; 0.5 to round.
+    # From places in the output to places in the input, in a picture with a border of one gray pixel; 0.5 to round.
     from_left = cosine * columns + ((shear_x - sine) * rows + (x - right + 1.5 + shear_x * (height / 2)))
     from_top = (sine + shear_y) * columns + (cosine * rows + (y - down + 1.5 + shear_y * (width / 2)))
     from_left = keras.ops.clip(keras.ops.floor(from_left), 0.0, width + 1.0)
@@ -81,7 +81,7 @@ def _rows(values: Any, width: int) -> Any:
 
 
 def _blend(images: Any, plain: Any, amounts: Any) -> Any:
-    """Returns what lies `factor` of the way from a plainer picture to the picture, or beyond it."""
+    """Interpolates from a plainer picture to the picture by `factor`, or extrapolates beyond it."""
     factor = keras.ops.reshape(amounts[:, 0], (-1, 1, 1, 1))
     return keras.ops.clip(plain + factor * (images - plain), 0.0, 255.0)
 
@@ -96,12 +96,12 @@ def color(images: Any, amounts: Any) -> Any:
     if images.shape[-1] != 3:
         return images
     # As a product of matrices: a sum over three channels takes TensorFlow four times as long.
-    grey = keras.ops.convert_to_tensor([[share] * 3 for share in LUMINANCE], dtype="float32")
-    return _blend(images, keras.ops.matmul(images, grey), amounts)
+    gray = keras.ops.convert_to_tensor([[share] * 3 for share in LUMINANCE], dtype="float32")
+    return _blend(images, keras.ops.matmul(images, gray), amounts)
 
 
 def contrast(images: Any, amounts: Any) -> Any:
-    """The mean of the grey picture at factor 0, as it is at 1."""
+    """The mean of the gray picture at factor 0, as it is at 1."""
     means = keras.ops.mean(keras.ops.mean(images, axis=1, keepdims=True), axis=2, keepdims=True)
     if images.shape[-1] == 3:
         means = means * keras.ops.convert_to_tensor(LUMINANCE, dtype="float32") * 3
@@ -143,7 +143,7 @@ def solarize_add(images: Any, amounts: Any) -> Any:
 
 
 def cutout(images: Any, amounts: Any) -> Any:
-    """Covers a square with grey, cut off at the border: half its side in pixels, and its center as shares of the sides.
+    """Covers a square with gray, cut off at the border: half its side in pixels, and its center as shares of the sides.
 
     Source:
         DeVries and Taylor 2017, "Improved Regularization of Convolutional Neural Networks with Cutout".

@@ -15,10 +15,10 @@ from keras_resnet.tasks.outputs import LOG_SCORES, gives_predictions, head_of, l
 
 
 def for_model(model: keras.Model) -> InputRecord:
-    """Returns what a model takes and gives: the record that was saved in it, or defaults if it carries none.
+    """Returns the preprocessing configuration saved in a model, or defaults if it carries none.
 
     The sizes and the number of channels of the model's own input come before those of the record. What the record says
-    of the outputs is checked against the model: a new head needs names of its own, from `describe_outputs`. A model
+    of the outputs is checked against the model: a new head needs its own names, from `describe_outputs`. A model
     that ends in feature maps or pooled features has no task.
 
     Args:
@@ -26,7 +26,7 @@ def for_model(model: keras.Model) -> InputRecord:
 
     Returns:
         A record whose `assumed` names the fields that are defaults: the whole picture but for what its aspect ratio
-        costs (`crop_fraction=1.0`), bilinear, RGB or grey by the number of channels, [0, 255], no class names; a
+        costs (`crop_fraction=1.0`), bilinear, RGB or gray by the number of channels, [0, 255], no class names; a
         regression if the model has one output without activation, else a classification.
 
     Raises:
@@ -80,7 +80,7 @@ def _empty_outputs() -> dict[str, Any]:
 
 
 def default_activation(model: keras.Model) -> str:
-    """Returns what makes probabilities of a classifier's logits if nothing says so: what it ends in, or a softmax.
+    """Returns the activation that makes probabilities of a classifier's logits: the one it ends in, or a softmax.
 
     Args:
         model: with one row of outputs per example.
@@ -159,9 +159,9 @@ def describe_outputs(
             f"model {model.name!r} gives {[tuple(output.shape) for output in model.outputs]}, and no row of outputs "
             "per example. Only predictions have a task. Put a head on it."
         )
-    told = {**_empty_outputs(), "task": task or CLASSIFICATION.name, "class_names": class_names}
-    told |= {"activation": activation, "units": units, "thresholds": thresholds}
-    record = dataclasses.replace(layer.record or InputRecord(), **told)
+    outputs = {**_empty_outputs(), "task": task or CLASSIFICATION.name, "class_names": class_names}
+    outputs |= {"activation": activation, "units": units, "thresholds": thresholds}
+    record = dataclasses.replace(layer.record or InputRecord(), **outputs)
     layer.record = dataclasses.replace(_with_outputs(record, model), normalization=None, assumed=())
 
 

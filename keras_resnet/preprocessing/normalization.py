@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import choose
-from keras_resnet.blocks.layout import DATA_FORMATS, channel_axis
+from keras_resnet.blocks.convolution import DATA_FORMATS, channel_axis
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing.record import BYTES, InputRecord, as_record
 

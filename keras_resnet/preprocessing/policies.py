@@ -195,7 +195,7 @@ IMAGE_OPS = (
 
 
 class Policy(RandomTransform):
-    """Changes each picture by operations of its own; the base of the policies.
+    """Changes each picture by its own operations; the base of the policies.
 
     Args:
         seed: int, or None for a random one; used where the layer is called, not by `Augmentation.apply`.
@@ -211,7 +211,7 @@ class Policy(RandomTransform):
     in_bytes = True
 
     def draw(self, shape: Any, draws: Any) -> Any:
-        """Returns what is to happen to each picture: a list of `(choices, amounts)` that follow one another."""
+        """Draws the operations for each picture: a list of `(choices, amounts)` that follow one another."""
         if len(shape) != 4 or not all(isinstance(side, int) for side in shape[1:]):
             raise BadValue(
                 f"{type(self).__name__} was given examples of the shape {tuple(shape)}. Allowed are pictures (batch, "

@@ -1,4 +1,4 @@
-"""RandAugment, TrivialAugment, AutoAugment, AugMix and color jitter, with a draw of its own for each picture."""
+"""RandAugment, TrivialAugment, AutoAugment, AugMix and color jitter, with its own draw for each picture."""
 
 from typing import Any
 
@@ -217,7 +217,7 @@ class AugMix(Policy):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class ColorJitter(Policy):
-    """Changes brightness, contrast and color of each picture by factors of its own, in this order.
+    """Changes brightness, contrast and color of each picture by its own factors, in this order.
 
     Args:
         amount: furthest change of each factor from 1, in [0, 1]: 0.4 draws from [0.6, 1.4].

@@ -21,7 +21,7 @@ NARROW = 64
 
 @dataclasses.dataclass(frozen=True)
 class InputRecord:
-    """What a model takes and what it gives: how an image file becomes its input, and how its outputs are read.
+    """Preprocessing configuration of a model: how an image file becomes its input, and how its outputs are read.
 
     Args:
         image_size: int or `(height, width)` in pixels that pictures are brought to, stored as the pair; None to keep
@@ -158,7 +158,7 @@ class InputRecord:
         return self.class_names or tuple(str(index) for index in range(classes))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what a model file holds: plain values, without the layer that holds them."""
+        """Returns the plain values that a model file stores, without their layer."""
         plain = {name: getattr(self, name) for name in STORED}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
@@ -193,7 +193,7 @@ def check_range(value: Any) -> tuple[float, float] | None:
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) != 2:
         raise BadType(
-            f"pixel_range={value!r} is not a pair of numbers. Allowed is such as (0, 255). Pass one, or None."
+            f"pixel_range={value!r} is not a pair of numbers. Expected something like (0, 255). Pass one, or None."
         )
     black, white = (check_float("pixel_range", number) for number in pair)
     if not black < white:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import check_float, check_fraction, check_int, choose
-from keras_resnet.blocks.layout import DATA_FORMATS
+from keras_resnet.blocks.convolution import DATA_FORMATS
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import image_ops
 
@@ -153,14 +153,14 @@ class Shift(RankAgnostic):
         rank = len(examples.shape)
         for axis in range(1, rank - 1):
             size = examples.shape[axis]
-            wanted = keras.ops.arange(size, dtype="int32")[None] - drawn[:, axis - 1, None]
-            inside = keras.ops.logical_and(wanted >= 0, wanted < size)
+            indices_wanted = keras.ops.arange(size, dtype="int32")[None] - drawn[:, axis - 1, None]
+            inside = keras.ops.logical_and(indices_wanted >= 0, indices_wanted < size)
             shape = [-1, *(size if other == axis else 1 for other in range(1, rank))]
-            indices = keras.ops.reshape(keras.ops.clip(wanted, 0, size - 1), shape)
-            taken = keras.ops.take_along_axis(
+            indices = keras.ops.reshape(keras.ops.clip(indices_wanted, 0, size - 1), shape)
+            shifted = keras.ops.take_along_axis(
                 examples, keras.ops.broadcast_to(indices, keras.ops.shape(examples)), axis
             )
-            examples = keras.ops.where(keras.ops.reshape(inside, shape), taken, 0.0)
+            examples = keras.ops.where(keras.ops.reshape(inside, shape), shifted, 0.0)
         return examples
 
     def get_config(self) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class Noise(RankAgnostic):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class Gain(RankAgnostic):
-    """Multiplies each example by a factor of its own.
+    """Multiplies each example by its own factor.
 
     Args:
         amount: furthest change of the factor from 1, in (0, 1): 0.2 draws from [0.8, 1.2].

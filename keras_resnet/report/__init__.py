@@ -18,13 +18,13 @@ from keras_resnet import (
 from keras_resnet.errors import BadValue
 from keras_resnet.report.comparison import Comparison as Comparison
 from keras_resnet.report.comparison import compare as compare
-from keras_resnet.report.folds_page import write_folds as write_folds
-from keras_resnet.report.importance import Importance as Importance
-from keras_resnet.report.importance import importance_of as importance_of
+from keras_resnet.report.comparison import write_folds as write_folds
 from keras_resnet.report.inspection_page import write_inspection as write_inspection
 from keras_resnet.report.inspection_page import write_label_issues as write_label_issues
 from keras_resnet.report.page import page_path
 from keras_resnet.report.run_page import run_page
+from keras_resnet.report.search_page import Importance as Importance
+from keras_resnet.report.search_page import importance_of as importance_of
 from keras_resnet.report.search_page import search_page
 from keras_resnet.training import Run
 from keras_resnet.training.folds import FOLDS_FILE, Folds

@@ -4,7 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from keras_resnet.report.page import escape, number
+import numpy as np
+
+from keras_resnet.report.page import escape, number, table
+from keras_resnet.tasks.curves import Points, points_of
+from keras_resnet.tasks.multilabel import THRESHOLD, is_known, thresholds_for
 
 WIDTH, HEIGHT = 640, 300
 # Around the area of a chart, wide enough for ticks in the larger letters of a phone.
@@ -75,18 +79,18 @@ def frame(
         horizontal = LEFT + (WIDTH - LEFT - RIGHT) * (x - left) / across
         return horizontal, HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (y - low) / up
 
-    drawn = []
+    elements = []
     for value in round_ticks(low, high):
         height = place(left, value)[1]
-        drawn.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        drawn.append(f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>')
+        elements.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height:.1f}" y2="{height:.1f}"/>')
+        elements.append(f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in round_ticks(left, right, whole=whole):
         x = place(value, low)[0]
-        drawn.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM + 4}"/>')
-        drawn.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
+        elements.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM + 4}"/>')
+        elements.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{value:g}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    drawn.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
-    return place, "".join(drawn)
+    elements.append(f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    return place, "".join(elements)
 
 
 def lines(
@@ -144,13 +148,13 @@ def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
         note: what is to be seen, plain text.
         name: id of the table.
     """
-    drawn = "".join(
+    rows_html = "".join(
         f'<tr><th scope="row">{escape(title)}</th><td><span class="hbar" style="width: {max(length, 0.0) * 100:.1f}%">'
         f'</span></td><td class="number">{escape(told)}</td></tr>'
         for title, length, told in rows
     )
     return (
-        f'<figure class="figure"><table class="bars" id="{name}">{drawn}</table>'
+        f'<figure class="figure"><table class="bars" id="{name}">{rows_html}</table>'
         f"<figcaption>{escape(note)}</figcaption></figure>"
     )
 
@@ -186,7 +190,7 @@ def reliability_diagram(bins: Sequence[Any], note: str) -> str:
     side, top = 250, 26
     starts, floor = (LEFT, WIDTH - side - RIGHT), top + side
     most = max(1, *(bin.examples for bin in bins))
-    drawn = [
+    elements = [
         f'<line class="axis dashed" x1="{starts[0]}" y1="{floor}" x2="{starts[0] + side}" y2="{top}"/>',
         f'<text x="{starts[0]}" y="16">accuracy</text>',
         f'<text x="{starts[1]}" y="16">examples, at most {most:,}</text>',
@@ -194,39 +198,43 @@ def reliability_diagram(bins: Sequence[Any], note: str) -> str:
     for start in starts:
         for value in (0, 0.2, 0.4, 0.6, 0.8, 1):
             x = start + value * side
-            drawn.append(f'<text x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{value:g}</text>')
-        drawn.append(f'<text x="{start + side / 2}" y="{floor + 36}" text-anchor="middle">confidence</text>')
+            elements.append(f'<text x="{x:.1f}" y="{floor + 18}" text-anchor="middle">{value:g}</text>')
+        elements.append(f'<text x="{start + side / 2}" y="{floor + 36}" text-anchor="middle">confidence</text>')
     for value in (0, 0.2, 0.4, 0.6, 0.8, 1):
         y = floor - value * side
-        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
+        elements.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
     rows = []
     for bin in bins:
         if not bin.examples:
             continue
         x, width = bin.low * side, (bin.high - bin.low) * side - 1
         low, high = wilson_interval(bin.accuracy, bin.examples)
-        told = f"<title>{bin.examples:,} examples, confidence {bin.confidence:.3f}, accuracy {bin.accuracy:.3f}</title>"
+        tooltip = (
+            f"<title>{bin.examples:,} examples, confidence {bin.confidence:.3f}, accuracy {bin.accuracy:.3f}</title>"
+        )
         heights = bin.accuracy * side, bin.examples / most * side
         for start, height, kind in zip(starts, heights, ("bar", "soft"), strict=True):
-            drawn.append(
+            elements.append(
                 f'<rect class="{kind}" x="{start + x:.1f}" y="{floor - height:.1f}" width="{width:.1f}" '
-                f'height="{max(height, 0.5):.1f}">{told}</rect>'
+                f'height="{max(height, 0.5):.1f}">{tooltip}</rect>'
             )
         middle, gap = starts[0] + x + width / 2, floor - bin.confidence * side
-        drawn.append(
+        elements.append(
             f'<line class="interval" x1="{middle:.1f}" x2="{middle:.1f}" y1="{floor - high * side:.1f}" '
             f'y2="{floor - low * side:.1f}"/>'
         )
-        left = starts[0] + x
-        drawn.append(f'<line class="honest" x1="{left:.1f}" x2="{left + width:.1f}" y1="{gap:.1f}" y2="{gap:.1f}"/>')
+        x_left = starts[0] + x
+        elements.append(
+            f'<line class="honest" x1="{x_left:.1f}" x2="{x_left + width:.1f}" y1="{gap:.1f}" y2="{gap:.1f}"/>'
+        )
         cells = f"{bin.low:.2f} to {bin.high:.2f}", f"{bin.examples:,}", f"{bin.confidence:.3f}", f"{bin.accuracy:.3f}"
         rows.append("".join(f"<td>{cell}</td>" for cell in (*cells, f"{low:.2f} to {high:.2f}")))
-    named = "".join(
+    header = "".join(
         f'<th scope="col">{name}</th>' for name in ("confidence", "examples", "mean", "accuracy", "95 % interval")
     )
     listed = "".join(f"<tr>{row}</tr>" for row in rows)
-    numbers = f"<details><summary>As numbers</summary><table><tr>{named}</tr>{listed}</table></details>"
-    return figure(floor + 44, "".join(drawn), note, "reliability", numbers)
+    numbers = f"<details><summary>As numbers</summary><table><tr>{header}</tr>{listed}</table></details>"
+    return figure(floor + 44, "".join(elements), note, "reliability", numbers)
 
 
 def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
@@ -241,16 +249,128 @@ def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
     start, floor = (WIDTH - side) / 2, 26 + 320
     values = [value for point in points for value in point]
     low, span = min(values), (max(values) - min(values)) or 1.0
-    drawn = [f'<line class="axis dashed" x1="{start}" y1="{floor}" x2="{start + side}" y2="{top}"/>']
+    elements = [f'<line class="axis dashed" x1="{start}" y1="{floor}" x2="{start + side}" y2="{top}"/>']
     for value in round_ticks(low, low + span):
         place = (value - low) / span * side
-        drawn.append(f'<text x="{start + place:.1f}" y="{floor + 18}" text-anchor="middle">{number(value)}</text>')
-        drawn.append(f'<text x="{start - 6}" y="{floor - place + 4:.1f}" text-anchor="end">{number(value)}</text>')
-    drawn += [
+        elements.append(f'<text x="{start + place:.1f}" y="{floor + 18}" text-anchor="middle">{number(value)}</text>')
+        elements.append(f'<text x="{start - 6}" y="{floor - place + 4:.1f}" text-anchor="end">{number(value)}</text>')
+    elements += [
         f'<circle class="bar" cx="{start + (x - low) / span * side:.1f}" cy="{floor - (y - low) / span * side:.1f}" '
         'r="3.5" opacity="0.6"/>'
         for x, y in points
     ]
-    drawn.append(f'<text x="{WIDTH / 2}" y="{floor + 38}" text-anchor="middle">{escape(labels[0])}</text>')
-    drawn.append(f'<text x="{start}" y="16" text-anchor="middle">{escape(labels[1])}</text>')
-    return figure(floor + 46, "".join(drawn), note, "scatter")
+    elements.append(f'<text x="{WIDTH / 2}" y="{floor + 38}" text-anchor="middle">{escape(labels[0])}</text>')
+    elements.append(f'<text x="{start}" y="16" text-anchor="middle">{escape(labels[1])}</text>')
+    return figure(floor + 46, "".join(elements), note, "scatter")
+
+
+# Beyond that many classes lines cannot be told apart; those of the lowest areas are drawn.
+MAX_LINES = 6
+MAX_POINTS = 200
+STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+
+
+def class_curves(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    thresholds: Sequence[float] = (),
+    weights: np.ndarray | None = None,
+) -> str:
+    """Returns the curves of ROC and of precision and recall, a dot at each operating point, and a table of thresholds.
+
+    Args:
+        probabilities: `(examples, classes)`.
+        labels: integers `(examples,)`, of which each class is drawn against the rest, of two classes the second; or
+            rows of 0 and 1 for multi-label targets.
+        class_names: one per class.
+        thresholds: of the operating points, one per class; empty for 0.5.
+        weights: how much each example counts; None for all alike.
+    """
+    is_used = np.ones(len(labels), bool) if weights is None else weights > 0
+    probabilities, labels = probabilities[is_used], labels[is_used]
+    weights = None if weights is None else weights[is_used]
+    several = labels.ndim == 2
+    truth = labels > 0 if several else np.eye(len(class_names))[labels.astype("int64")] > 0
+    classes = [1] if len(class_names) == 2 and not several else list(range(len(class_names)))
+    is_label_known = is_known(labels) if several else np.ones(truth.shape, bool)
+    classes = [index for index in classes if 0 < truth[:, index].sum() < is_label_known[:, index].sum()]
+    if not classes:
+        return "<p>No class has examples both with it and without it.</p>"
+    points = {
+        index: points_of(probabilities[mine, index], truth[mine, index], None if weights is None else weights[mine])
+        for index in classes
+        for mine in [is_label_known[:, index]]
+    }
+    areas = {index: _area(found) for index, found in points.items()}
+    cuts = thresholds_for(thresholds, len(class_names))
+    plotted = sorted(classes, key=areas.__getitem__)[:MAX_LINES]
+    remark = (
+        "" if len(plotted) == len(classes) else f" Of {len(classes)} classes the {len(plotted)} of the smallest areas."
+    )
+    common = f"The dot is where it stands: at {_told(thresholds)}.{remark}"
+    at = {index: points[index].at(cuts[index]) for index in plotted}
+    roc = [(_title(class_names[i], areas[i]), _roc_line(points[i])) for i in plotted]
+    precision = [(class_names[i], _precision_line(points[i])) for i in plotted]
+    charts = [
+        lines(
+            roc,
+            x_label="false positives: share of the others that is taken",
+            note=f"ROC: the share of a class that is found (sensitivity) against the false positives. {common}",
+            name="roc",
+            y_range=(0, 1),
+            whole=False,
+            dots=[(at[i][1], at[i][0]) for i in plotted],
+        ),
+        lines(
+            precision,
+            x_label="recall: share of the class that is found",
+            note=f"Precision: the share of those taken that are of the class, against the recall. {common}",
+            name="precision-recall",
+            y_range=(0, 1),
+            whole=False,
+            dots=[(at[i][0], at[i][2]) for i in plotted],
+        ),
+    ]
+    listed = "".join(
+        f"<h3>{escape(class_names[index])}</h3>{_thresholds(points[index], cuts[index])}" for index in classes
+    )
+    folded = f"<details><summary>What other thresholds would give, class by class</summary>{listed}</details>"
+    return f'<div class="charts">{"".join(charts)}</div>{folded}'
+
+
+def _told(thresholds: Sequence[float]) -> str:
+    return "the threshold of its class" if len(thresholds) else f"a probability of {THRESHOLD}"
+
+
+def _title(name: str, area: float) -> str:
+    return f"{name}, area {area:.3f}"
+
+
+def _area(points: Points) -> float:
+    return float(np.trapezoid(np.r_[0, points.sensitivity], np.r_[0, points.false_positives]))
+
+
+def _roc_line(points: Points) -> list[tuple[float, float]]:
+    line = list(zip(points.false_positives.tolist(), points.sensitivity.tolist(), strict=True))
+    return [(0.0, 0.0), *_thinned(line)]
+
+
+def _precision_line(points: Points) -> list[tuple[float, float]]:
+    line = list(zip(points.sensitivity.tolist(), points.precision.tolist(), strict=True))
+    return [(0.0, line[0][1]), *_thinned(line)]
+
+
+def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns so few points that a page stays small, the last one among them."""
+    step = -(-len(line) // MAX_POINTS)
+    return line[::step] if (len(line) - 1) % step == 0 else [*line[::step], line[-1]]
+
+
+def _thresholds(points: Points, own: float) -> str:
+    rows = []
+    for cut in sorted({*STEPS, round(float(own), 4)}):
+        sensitivity, false_positives, precision = points.at(cut)
+        mark = " (in use)" if cut == round(float(own), 4) else ""
+        rows.append(("", [f"{cut:g}{mark}", sensitivity, 1 - false_positives, precision]))
+    return table(["threshold", "sensitivity (recall)", "specificity", "precision"], rows)

@@ -11,8 +11,9 @@ from keras_resnet.errors import BadValue
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, page, page_path, table
 from keras_resnet.training import Run
-from keras_resnet.training.monitor import direction_of
-from keras_resnet.training.sections import DESCRIPTIVE
+from keras_resnet.training.folds import Folds
+from keras_resnet.training.recipe import DESCRIPTIVE
+from keras_resnet.training.scoring import direction_of
 
 FIGURES = ("accuracy", "loss", "top5", "expected_calibration_error", "mse", "mae", "r2")
 
@@ -75,23 +76,23 @@ class Comparison:
         if self.differing:
             rows = [("", [name, *map(_text, values)]) for name, values in self.differing.items()]
             sections.append(("What differs in the recipes", table(["field", *self.names], rows, stacked=True)))
-        drawn = [figure for figure in map(self._curve, ("loss", "accuracy", "mae")) if figure]
-        if drawn:
-            sections.append(("Curves", f'<div class="charts">{"".join(drawn)}</div>'))
+        charts = [figure for figure in map(self._curve, ("loss", "accuracy", "mae")) if figure]
+        if charts:
+            sections.append(("Curves", f'<div class="charts">{"".join(charts)}</div>'))
         return sections
 
     def _winners(self, columns: list[str]) -> set[tuple[int, int]]:
         """Returns the cells with the best of each figure, where the runs were scored on the same data."""
         if not self.is_of_one_test:
             return set()
-        found = set()
+        winners = set()
         for name in set(FIGURES) & set(columns):
             values = [row[name] for row in self.rows]
-            known = [value for value in values if value is not None]
-            best = (max if direction_of(name) == "max" else min)(known, default=None)
-            if len(set(known)) > 1:
-                found |= {(row, columns.index(name)) for row, value in enumerate(values) if value == best}
-        return found
+            values_known = [value for value in values if value is not None]
+            best = (max if direction_of(name) == "max" else min)(values_known, default=None)
+            if len(set(values_known)) > 1:
+                winners |= {(row, columns.index(name)) for row, value in enumerate(values) if value == best}
+        return winners
 
     def _curve(self, name: str) -> str:
         series = []
@@ -124,8 +125,8 @@ def compare(runs: Sequence[Run | str | os.PathLike]) -> Comparison:
     names = _names([run.path.absolute() for run in loaded])
     rows = [_row(name, run) for name, run in zip(names, loaded, strict=True)]
     columns = [column for column in rows[0] if any(row[column] is not None for row in rows)]
-    kept = tuple({column: row[column] for column in columns} for row in rows)
-    return Comparison(names, loaded, kept, _differing(loaded))
+    columns_kept = tuple({column: row[column] for column in columns} for row in rows)
+    return Comparison(names, loaded, columns_kept, _differing(loaded))
 
 
 def _row(name: str, run: Run) -> dict[str, Any]:
@@ -176,3 +177,35 @@ def _text(value: Any) -> str:
 def _align(cells: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+NOTE = (
+    "Each fold is scored on the examples that it left out. The spread is the standard deviation of the folds, which "
+    "share most of their training examples: it is not the error of the mean. Out of fold: "
+    "all of these predictions together."
+)
+
+
+def write_folds(found: Folds, out: str | os.PathLike) -> pathlib.Path:
+    """Writes a page with the scores of a cross-validation, and its runs side by side.
+
+    Args:
+        found: of `training.cross_validate`.
+        out: ends in `.html`; an older page there is replaced.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: it is no HTML file, or cannot be written.
+    """
+    path = page_path(out)
+    names, scores = found.table()
+    rows = [("", [title, *(values.get(name) for name in names)]) for title, values in scores.items()]
+    body = f"{table(['fold', *names], rows, stacked=True)}<p>{NOTE}</p>"
+    runs = compare([found.path / f"fold-{number}" for number in range(1, len(found.rows) + 1)])
+    sections = [("Scores", body), *((title.replace("Figures", "Runs"), text) for title, text in runs.sections())]
+    about = runs.runs[0].about
+    subtitle = f"{about.model} on {about.data}, recipe {about.recipe.name}, {len(found.rows)} folds"
+    files.write_text(path, page("Cross-validation", subtitle, sections, SORT))
+    return path

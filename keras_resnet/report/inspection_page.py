@@ -11,7 +11,7 @@ from keras_resnet.data import Dataset, Inspection
 from keras_resnet.evaluation.label_issues import LabelIssue, agreement, label_issues
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, escape, page, page_path, table
-from keras_resnet.report.pictures import embed_picture
+from keras_resnet.report.run_page import embed_picture
 from keras_resnet.training import Run
 
 SHOWN_PAIRS, SHOWN_PICTURES, SHOWN_LABELS, LISTED = 24, 24, 60, 500
@@ -60,67 +60,67 @@ def write_label_issues(folder: str | os.PathLike, out: str | os.PathLike) -> pat
         ValueError: the folder holds no such predictions, or `out` is no HTML file or cannot be written.
     """
     path = page_path(out)
-    found = label_issues(folder)
+    issues = label_issues(folder)
     dataset = Run.load(pathlib.Path(folder) / "fold-1").dataset
-    shown = found[:SHOWN_LABELS]
-    pictures = _pictures_of(dataset, {issue.path for issue in shown})
-    drawn = "".join(_doubtful(issue, pictures) for issue in shown) if pictures else ""
+    top_issues = issues[:SHOWN_LABELS]
+    pictures = _pictures_of(dataset, {issue.path for issue in top_issues})
+    figures = "".join(_doubtful(issue, pictures) for issue in top_issues) if pictures else ""
     rows = [
         ("", [issue.path, issue.label, issue.guess, issue.quality, "yes" if issue.is_issue else ""])
-        for issue in found[:LISTED]
+        for issue in issues[:LISTED]
     ]
-    doubtful = sum(issue.is_issue for issue in found)
-    told = (
+    doubtful = sum(issue.is_issue for issue in issues)
+    text = (
         "<p>Models that had not seen an example disagree most with the labels of these. "
-        f"{doubtful:,} of {len(found):,}{' (examples times classes)' * found[0].several} are counted as wrong by "
-        f"confident learning (Northcutt et al. 2021). {agreement(found)} Look at them before you change a label: a "
+        f"{doubtful:,} of {len(issues):,}{' (examples times classes)' * issues[0].several} are counted as wrong by "
+        f"confident learning (Northcutt et al. 2021). {agreement(issues)} Look at them before you change a label: a "
         "model may be wrong where it is sure.</p>"
     )
     listed = table(
         ["example", "label", "more probably", "probability of its label", "counted as wrong"], rows, sortable=True
     )
-    sections = [("The most doubtful labels", f'{told}<div class="pictures">{drawn}</div>'), ("As a list", listed)]
+    sections = [("The most doubtful labels", f'{text}<div class="pictures">{figures}</div>'), ("As a list", listed)]
     files.write_text(path, page("Doubtful labels", os.fspath(folder), sections, SORT))
     return path
 
 
 def _counts(found: Inspection) -> str:
-    drawn = []
+    parts = []
     for split, counts in found.counts.items():
         most = max([*counts.values(), 1])
         rows = [(name or "examples", count / most, f"{count:,}") for name, count in counts.items()]
-        drawn.append(chart.bars(rows, f"Split {split}: {sum(counts.values()):,} labels.", f"counts-{split}"))
-    return f'<div class="charts">{"".join(drawn)}</div>'
+        parts.append(chart.bars(rows, f"Split {split}: {sum(counts.values()):,} labels.", f"counts-{split}"))
+    return f'<div class="charts">{"".join(parts)}</div>'
 
 
 def _pairs(found: Inspection, pictures: dict[str, np.ndarray]) -> str:
     if not found.near_copies:
         return "<p>None was found.</p>"
-    shown = []
+    parts = []
     for pair in found.near_copies[:SHOWN_PAIRS]:
-        drawn = "".join(embed_picture(pictures[name], name) for name in pair.names if name in pictures)
-        shown.append(f'<figure><div class="two">{drawn}</div><figcaption>{escape(pair)}</figcaption></figure>')
-    left = len(found.near_copies) - len(shown)
-    more = f"<p>And {left:,} more, which --json lists.</p>" * bool(left)
-    return f'<div class="pictures">{"".join(shown)}</div>{more}'
+        figures = "".join(embed_picture(pictures[name], name) for name in pair.names if name in pictures)
+        parts.append(f'<figure><div class="two">{figures}</div><figcaption>{escape(pair)}</figcaption></figure>')
+    num_hidden = len(found.near_copies) - len(parts)
+    more = f"<p>And {num_hidden:,} more, which --json lists.</p>" * bool(num_hidden)
+    return f'<div class="pictures">{"".join(parts)}</div>{more}'
 
 
 def _single(names: Sequence[str], pictures: dict[str, np.ndarray]) -> str:
     if not names:
         return "<p>None was found.</p>"
-    drawn = "".join(
+    figures = "".join(
         f"<figure>{embed_picture(pictures[name], name)}<figcaption>{escape(name)}</figcaption></figure>"
         for name in names[:SHOWN_PICTURES]
         if name in pictures
     )
-    return f'<div class="pictures">{drawn}</div>'
+    return f'<div class="pictures">{figures}</div>'
 
 
 def _doubtful(issue: LabelIssue, pictures: dict[str, np.ndarray]) -> str:
     if issue.path not in pictures:
         return ""
-    told = f"{issue.path}: labeled {issue.label} ({issue.quality:.1%}), more probably {issue.guess}"
-    return f"<figure>{embed_picture(pictures[issue.path], told)}<figcaption>{escape(told)}</figcaption></figure>"
+    caption = f"{issue.path}: labeled {issue.label} ({issue.quality:.1%}), more probably {issue.guess}"
+    return f"<figure>{embed_picture(pictures[issue.path], caption)}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
@@ -129,7 +129,7 @@ def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
         return {}
     low, high = dataset.pixel_range or (0.0, 255.0)
     size = None if None not in dataset.image_shape else SIDE_PX
-    found: dict[str, np.ndarray] = {}
+    pictures: dict[str, np.ndarray] = {}
     for split in dataset.sizes:
         for number, (images, *_) in enumerate(dataset.batches(split, BATCH_SIZE, image_size=size, crop="none")):
             for place in range(len(images)):
@@ -137,5 +137,5 @@ def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
                 if name in names:
                     pixels = (np.asarray(images[place], "float32") - low) * (255.0 / (high - low))
                     pixels = pixels if pixels.shape[-1] == 3 else np.repeat(pixels[..., :1], 3, axis=-1)
-                    found[name] = np.clip(np.round(pixels), 0, 255).astype("uint8")
-    return found
+                    pictures[name] = np.clip(np.round(pixels), 0, 255).astype("uint8")
+    return pictures

@@ -134,8 +134,8 @@ def number(value: Any, digits: int = 4) -> str:
 
 def tiles(values: Iterable[tuple[str, str]]) -> str:
     """Returns figures with their names, side by side."""
-    shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
-    return f'<dl class="tiles">{shown}</dl>'
+    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values)
+    return f'<dl class="tiles">{items}</dl>'
 
 
 def table(
@@ -152,7 +152,7 @@ def table(
         head: names of the columns.
         rows: attributes of the row as HTML, and the values of its cells.
         sortable: whether the names are buttons that sort.
-        stacked: whether on a phone every row is a list of its own, for tables with many columns.
+        stacked: whether on a phone every row is its own list, for tables with many columns.
         winners: `(row, column)` of the cells that are marked as the best.
     """
 
@@ -163,8 +163,8 @@ def table(
     first = rows[0][1] if rows else [""] * len(head)
     kinds = [_kind(value) for value in first]
     cells = [f'<button type="button">{escape(name)}</button>' if sortable else escape(name) for name in head]
-    named = "".join(f'<th scope="col" class="{kind}">{cell}</th>' for kind, cell in zip(kinds, cells, strict=True))
-    lines = [f"<tr>{named}</tr>"]
+    header = "".join(f'<th scope="col" class="{kind}">{cell}</th>' for kind, cell in zip(kinds, cells, strict=True))
+    lines = [f"<tr>{header}</tr>"]
     for index, (attributes, values) in enumerate(rows):
         filled = "".join(
             f'<td class="{_kind(value)}{" winner" * ((index, column) in winners)}" data-value="{escape(value)}"'
@@ -194,7 +194,7 @@ def page_path(out: str | os.PathLike) -> pathlib.Path:
     """
     path = pathlib.Path(out).expanduser()
     if path.suffix not in (".html", ".htm"):
-        raise BadValue(f"out={os.fspath(out)!r} is no HTML file. Allowed is such as report.html. Choose another.")
+        raise BadValue(f"out={os.fspath(out)!r} is not an HTML file. Expected a path such as report.html.")
     check_parent(path)
     check_replaceable(path)
     return path

@@ -1,22 +1,91 @@
 """The page of a run: figures, curves, confusion, calibration, worst mistakes, data, recipe, how to make it again."""
 
+import base64
 import dataclasses
 import functools
+import io
 import json
-from collections.abc import Callable, Mapping
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_resnet.evaluation import Trained, open_trained, reliability, scores
-from keras_resnet.evaluation.predictions import Predictions, mistakes_of, predictions_from
+from keras_resnet.evaluation.predictions import Mistake, Predictions, mistakes_of, predictions_from
+from keras_resnet.explain import explain, overlay
+from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report import chart
-from keras_resnet.report.class_curves import class_curves
+from keras_resnet.report.chart import class_curves
 from keras_resnet.report.page import SORT, escape, number, page, table, tiles
-from keras_resnet.report.pictures import shown_mistakes
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import Recipe, Run, compare_recipes, list_recipes
 from keras_resnet.training.scoring import outputs_and_labels
+
+SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 128, 256
+
+
+def shown_mistakes(run: Run, mistakes: Sequence[Mistake]) -> str:
+    """Returns a figure for each example that was got wrong, with the map of what was guessed.
+
+    Args:
+        run: whose model guessed.
+        mistakes: of it, at least one.
+    """
+    guesses = [run.class_names.index(mistake.guess) for mistake in mistakes]
+    heat_maps = explain(run.model, np.stack([mistake.image for mistake in mistakes]), classes=guesses)
+    return "".join(_show(run, mistake, heat) for mistake, heat in zip(mistakes, heat_maps.maps, strict=True))
+
+
+def _show(run: Run, mistake: Mistake, heat: np.ndarray) -> str:
+    caption = (
+        f"{escape(mistake.name)}: {escape(mistake.guess)} with {mistake.confidence:.1%}; labeled "
+        f"{escape(mistake.label)} ({mistake.probability:.1%})"
+    )
+    alternative = f"{mistake.name}, labeled {mistake.label}, taken for {mistake.guess}"
+    if heat.ndim == 2:
+        image = as_rgb(mistake.image, run.record)
+        plain = blend(image, np.zeros_like(heat))
+        images_html = embed_picture(plain, alternative) + embed_picture(blend(image, heat), f"map of {mistake.guess}")
+        images_html = f'<div class="two">{images_html}</div>'
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "map.png"
+            overlay(mistake.image, heat, path)
+            images_html = _embed(path.read_bytes(), alternative)
+    return f"<figure>{images_html}<figcaption>{caption}</figcaption></figure>"
+
+
+def embed_picture(pixels: np.ndarray, alternative: str) -> str:
+    """Returns an `img` of uint8 pixels: small ones enlarged by a whole factor, large ones made smaller."""
+    from PIL import Image
+
+    picture: Any = Image.fromarray(pixels)
+    side = max(picture.size)
+    if side > LARGEST_SIDE_PX:
+        picture.thumbnail((LARGEST_SIDE_PX, LARGEST_SIDE_PX))
+    elif side < SMALLEST_SIDE_PX:
+        factor = -(-SMALLEST_SIDE_PX // side)
+        picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return _embed(png_of(picture), alternative)
+
+
+def png_of(picture: Any) -> bytes:
+    """Returns a picture of Pillow as a PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def url_of(png: bytes) -> str:
+    """Returns a PNG as a URL that holds it."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def _embed(png: bytes, alternative: str) -> str:
+    return f'<img src="{url_of(png)}" alt="{escape(alternative)}">'
+
 
 MISTAKES = 12
 MAX_CONFUSION_CLASSES = 40
@@ -89,22 +158,22 @@ def _scored(run: Run, split: str) -> Scored:
 
 def _glance(scored: Scored) -> str:
     run, split, figures = scored.run, scored.split, scored.figures
-    shown = [(title, f"{figures[name]:.4f}") for name, title in scored.trained.task.figures.items() if name in figures]
+    values = [(title, f"{figures[name]:.4f}") for name, title in scored.trained.task.figures.items() if name in figures]
     seconds = sum(run.history.get("epoch_seconds", []))
-    shown += [
+    values += [
         (f"{split} examples", f"{figures['examples']:,}"),
         ("parameters", f"{run.about.parameters:,}"),
         ("epochs", f"{len(run.history.get('epoch', []))} of {run.recipe.train.epochs}"),
         ("minutes of training", f"{seconds / 60:.1f}"),
     ]
-    return tiles(shown)
+    return tiles(values)
 
 
 def _curves(run: Run) -> str:
     history = run.history
     if not history:
         return "<p>No epoch is finished.</p>"
-    drawn = []
+    charts = []
     notes = {"loss": _about_loss(run)}
     for name, title in run.recipe.loss.choice.task.curves.items():
         series = [
@@ -117,11 +186,11 @@ def _curves(run: Run) -> str:
                 f"{title} after every epoch. {notes.get(name, '')}Training figures are means over the epoch, on "
                 "augmented examples."
             )
-            drawn.append(chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}"))
+            charts.append(chart.lines(series, x_label="epoch", note=note, name=f"curve-{name}"))
     names = list(history)
     rows = [("", [history[name][index] for name in names]) for index in range(len(history["epoch"]))]
     listed = f"<details><summary>Every epoch as numbers</summary>{table(names, rows)}</details>"
-    return f'<div class="charts">{"".join(drawn)}</div>{listed}'
+    return f'<div class="charts">{"".join(charts)}</div>{listed}'
 
 
 def _about_loss(run: Run) -> str:
@@ -183,11 +252,11 @@ def _calibration(scored: Scored) -> str:
         f"calibrated classifier would end, the upright one the 95 % interval of the "
         f"accuracy (Wilson). Expected calibration error {error:.4f} over {scores.CALIBRATION_BINS} bins."
     )
-    drawn = chart.reliability_diagram(reliability(predicted.confidences, predicted.right, predicted.weights), note)
+    diagram = chart.reliability_diagram(reliability(predicted.confidences, predicted.right, predicted.weights), note)
     stored = run.path / "calibration.json"
     if not stored.is_file():
-        told = "keras_resnet.evaluation.calibrate calibrates the probabilities and keeps the classes."
-        return f"{drawn}<p>{told}</p>"
+        advice = "keras_resnet.evaluation.calibrate calibrates the probabilities and keeps the classes."
+        return f"{diagram}<p>{advice}</p>"
     facts = json.loads(stored.read_text("utf-8"))
     rows = [
         ("", [split, *(facts[split][when][name] for name in ("loss", "expected_calibration_error") for when in WHEN)])
@@ -196,7 +265,7 @@ def _calibration(scored: Scored) -> str:
     ]
     head = ["split", *(f"{name} {when}" for name in ("cross-entropy", "calibration error") for when in WHEN)]
     return (
-        f"{drawn}<p>A temperature of {facts['temperature']:.3f}, found on the {escape(facts['split'])} split, is in "
+        f"{diagram}<p>A temperature of {facts['temperature']:.3f}, found on the {escape(facts['split'])} split, is in "
         f"calibrated.keras.</p>{table(head, rows)}"
     )
 
@@ -247,11 +316,11 @@ def _stored_robustness(run: Run) -> list[Section]:
         return []
     facts = json.loads(path.read_text("utf-8"))
     rows = [("", [name, *accuracies]) for name, accuracies in facts["corruptions"].items()]
-    told = (
+    summary = (
         f"<p>Accuracy on {facts['examples']:,} corrupted examples at five severities; {facts['clean']:.4f} without "
         f"corruption, {facts['mean']:.4f} in the mean.</p>"
     )
-    return [("Robustness", told + table(["corruption", *map(str, range(1, 6))], rows, sortable=True))]
+    return [("Robustness", summary + table(["corruption", *map(str, range(1, 6))], rows, sortable=True))]
 
 
 def _data(run: Run) -> str:
@@ -265,18 +334,18 @@ def _data(run: Run) -> str:
     ]
     noticed = "".join(f"<li>{escape(line)}</li>" for line in about.report)
     labels = run.dataset.split("train").labels
-    counted = ""
+    counts_html = ""
     if labels is not None and about.class_names and len(about.class_names) <= MAX_CONFUSION_CLASSES:
         counts = class_counts(np.asarray(labels), len(about.class_names))
         rows = [
             (name, count / max(counts.max(), 1), f"{count:,}")
             for name, count in zip(about.class_names, counts, strict=True)
         ]
-        counted = chart.bars(rows, "Training examples of each class.", "classes")
+        counts_html = chart.bars(rows, "Training examples of each class.", "classes")
     return (
         table(["", ""], [("", list(fact)) for fact in facts])
         + sizes
-        + counted
+        + counts_html
         + (f"<ul>{noticed}</ul>" * bool(noticed))
     )
 
@@ -284,13 +353,13 @@ def _data(run: Run) -> str:
 def _shape(shape: tuple[int | None, ...]) -> str:
     """Returns the shape of examples for reading, such as "32 x 32, 3 channels"."""
     *space, channels = shape
-    told = "of different sizes" if None in space else " x ".join(map(str, space))
-    return f"{told}, {channels} channel{'s' if channels != 1 else ''}"
+    text = "of different sizes" if None in space else " x ".join(map(str, space))
+    return f"{text}, {channels} channel{'s' if channels != 1 else ''}"
 
 
 def _recipe(run: Run) -> str:
     recipe = run.recipe
-    told = f"<p>{escape(recipe.about.source)}</p>" if recipe.about.source else ""
+    source = f"<p>{escape(recipe.about.source)}</p>" if recipe.about.source else ""
     is_known = recipe.name in list_recipes()
     base = Recipe.load(recipe.name) if is_known else Recipe()
     where = f"the recipe {recipe.name!r} of the package" if is_known else "the defaults"
@@ -302,7 +371,7 @@ def _recipe(run: Run) -> str:
         else f"<p>As {escape(where)}.</p>"
     )
     whole = f'<details><summary>The whole recipe</summary><pre tabindex="0">{escape(recipe.to_toml())}</pre></details>'
-    return told + differing + whole
+    return source + differing + whole
 
 
 def _environment(run: Run) -> str:

@@ -1,13 +1,126 @@
 """The page of a search: best trials, curves, parallel coordinates, importance, and what was never tried."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from keras_resnet.report import chart
 from keras_resnet.report.chart import HEIGHT, figure, frame
-from keras_resnet.report.importance import encoded, importance_of, unexplored
 from keras_resnet.report.page import SORT, escape, number, page, table
 from keras_resnet.tuning import Dimension, Search, Trial
+
+FEWEST_TRIALS = 10
+TREES, REPEATS, FOLDS = 200, 10, 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Importance:
+    """Permutation importance, on trials that the model was not fitted to.
+
+    Attributes:
+        explained: R squared of the forest on held-out trials; near or below 0 the importances mean nothing.
+        drops: name -> how much of it is lost when the values of that hyperparameter are shuffled, the largest first.
+        spreads: name -> standard deviation over folds and shuffles.
+    """
+
+    explained: float
+    drops: dict[str, float]
+    spreads: dict[str, float]
+
+
+def importance_of(dimensions: Sequence[Dimension], trials: Sequence[Trial], seed: int = 0) -> Importance | None:
+    """Returns how much each dimension mattered for the score, by permutation importance of a random forest.
+
+    A forest of 200 trees learns the score from the values in 5 folds. On each held-out fold the values of one dimension
+    are shuffled ten times; the importance is the mean loss of R squared.
+
+    Args:
+        dimensions: of the search.
+        trials: those with a score count.
+        seed: of folds, forests and shuffles.
+
+    Returns:
+        None with fewer than 10 scored trials, or where all scores are equal.
+
+    Source:
+        Breiman 2001, "Random Forests", section 10.
+    """
+    scored = [trial for trial in trials if trial.score is not None]
+    scores = np.array([trial.score for trial in scored], dtype=float)
+    if len(scored) < FEWEST_TRIALS or np.ptp(scores) == 0:
+        return None
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.inspection import permutation_importance
+    from sklearn.model_selection import KFold
+
+    values = np.array([[encoded(dimension, trial.values) for dimension in dimensions] for trial in scored])
+    drops, predicted = [], np.empty_like(scores)
+    for train, held_out in KFold(FOLDS, shuffle=True, random_state=seed).split(values):
+        forest = RandomForestRegressor(TREES, random_state=seed).fit(values[train], scores[train])
+        predicted[held_out] = forest.predict(values[held_out])
+        importance = permutation_importance(
+            forest,
+            values[held_out],
+            scores[held_out],
+            n_repeats=REPEATS,
+            random_state=seed,
+            scoring="neg_mean_squared_error",
+        )
+        drops.append(importance.importances / scores.var())
+    together = np.concatenate(drops, axis=1)
+    order = sorted(range(len(dimensions)), key=lambda index: -together[index].mean())
+    names = [dimensions[index].name for index in order]
+    return Importance(
+        explained=float(1 - np.mean((predicted - scores) ** 2) / scores.var()),
+        drops=dict(zip(names, (float(together[index].mean()) for index in order), strict=True)),
+        spreads=dict(zip(names, (float(together[index].std()) for index in order), strict=True)),
+    )
+
+
+def encoded(dimension: Dimension, values: dict[str, Any]) -> float:
+    """Returns the place of a trial's value in its dimension, from 0 to 1; -1 where the dimension was not active."""
+    if dimension.name not in values:
+        return -1.0
+    value = values[dimension.name]
+    if dimension.choices:
+        return dimension.choices.index(value) / max(len(dimension.choices) - 1, 1)
+    low, high = float(dimension.low or 0), float(dimension.high or 0)
+    if dimension.scale == "log":
+        return math.log(value / low) / math.log(high / low)
+    return (value - low) / (high - low)
+
+
+def unexplored(dimensions: Sequence[Dimension], trials: Sequence[Trial], parts: int = 5) -> dict[str, list[str]]:
+    """Returns the values that no scored trial tried: choices, and fifths of the range on its scale.
+
+    Args:
+        dimensions: of the search.
+        trials: those with a score count.
+        parts: into which the range of a number is divided.
+
+    Returns:
+        name -> descriptions; names with nothing left out are missing.
+    """
+    scored = [trial.values for trial in trials if trial.score is not None]
+    gaps: dict[str, list[str]] = {}
+    for dimension in dimensions:
+        if dimension.choices:
+            tried = {values.get(dimension.name) for values in scored}
+            untried = [str(choice) for choice in dimension.choices if choice not in tried]
+        else:
+            places = [encoded(dimension, values) for values in scored if dimension.name in values]
+            filled = {min(int(place * parts), parts - 1) for place in places}
+            edges = dimension.values(parts + 1) if not dimension.is_integer else None
+            low, high = float(dimension.low or 0), float(dimension.high or 0)
+            edges = edges or [low + (high - low) * part / parts for part in range(parts + 1)]
+            untried = [f"{edges[part]:.3g} to {edges[part + 1]:.3g}" for part in range(parts) if part not in filled]
+        if untried:
+            gaps[dimension.name] = untried
+    return gaps
+
 
 PARALLEL_WIDTH, MARGIN = 960, 48  # of the parallel coordinates
 
@@ -46,9 +159,9 @@ def search_page(found: Search) -> str:
     about = found.definition
     over = "over" if found.is_over else "under way"
     counts = {status: sum(trial.status == status for trial in found.trials) for status in _statuses(found)}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     subtitle = (
-        f"{about.algorithm} search, {over}: {len(found.trials)} of {about.trials} trials ({told}); {about.model} on "
+        f"{about.algorithm} search, {over}: {len(found.trials)} of {about.trials} trials ({summary}); {about.model} on "
         f"{about.data}, at most {about.recipe.train.epochs} epochs each; by {about.metric}; seed {about.seed}"
     )
     sections = [
@@ -72,8 +185,8 @@ def _winner(found: Search) -> str:
         return "<p>No trial has a score yet.</p>"
     lines = [f"<p>Trial {escape(found.best.id)}: {found.definition.metric} <strong>{found.best.score:.4f}</strong>"]
     if found.metrics:
-        shown = ", ".join(f"{escape(k)} {v:.4f}" for k, v in found.metrics.items() if isinstance(v, float))
-        lines.append(f"; on the test split, which no trial saw: {shown} ({found.metrics['examples']} examples)")
+        metrics = ", ".join(f"{escape(k)} {v:.4f}" for k, v in found.metrics.items() if isinstance(v, float))
+        lines.append(f"; on the test split, which no trial saw: {metrics} ({found.metrics['examples']} examples)")
     lines.append(f".</p><p>To train it again:</p><pre>{escape(found.recipe.about.command)}</pre>")
     return "".join(lines)
 
@@ -116,14 +229,14 @@ def _polyline(found: Search, trial: Trial, points: list[tuple[float, float]]) ->
 
 def _curves(found: Search) -> str:
     curves = {trial.id: [(n, y) for n, y in enumerate(trial.curve, 1) if math.isfinite(y)] for trial in found.trials}
-    drawn = [trial for trial in found.trials if curves[trial.id]]
-    if not drawn:
+    plotted = [trial for trial in found.trials if curves[trial.id]]
+    if not plotted:
         return "<p>No trial has finished an epoch yet.</p>"
-    values = [value for trial in drawn for _, value in curves[trial.id]]
-    epochs = max(len(trial.curve) for trial in drawn)
+    values = [value for trial in plotted for _, value in curves[trial.id]]
+    epochs = max(len(trial.curve) for trial in plotted)
     place, axes = frame((1, epochs), (min(values), max(values)), "epoch")
     lines = []
-    for trial in _best_last(found, drawn):
+    for trial in _best_last(found, plotted):
         points = [place(epoch, value) for epoch, value in curves[trial.id]]
         if len(points) == 1:
             points.append((points[0][0] + 3, points[0][1]))
@@ -194,10 +307,10 @@ def _importance(found: Search) -> str:
 
 
 def _unexplored(found: Search) -> str:
-    left = unexplored(list(found.definition.space), found.trials)
-    if not left:
+    gaps = unexplored(list(found.definition.space), found.trials)
+    if not gaps:
         return "<p>Every choice and every fifth of every range was tried.</p>"
-    rows = [("", [name, "; ".join(parts)]) for name, parts in left.items()]
+    rows = [("", [name, "; ".join(parts)]) for name, parts in gaps.items()]
     return "<p>Choices and fifths of a range, on its scale, that no scored trial holds.</p>" + table(
         ["dimension", "never tried"], rows
     )

@@ -45,7 +45,7 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """What a class gives at each threshold, from the highest to the lowest.
+    """Sensitivity, false positives and precision of a class at each threshold, from the highest to the lowest.
 
     Attributes:
         thresholds: from which on an example is taken for one of the class.
@@ -98,12 +98,12 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | 
         truth: whether each example is of the class; at least one is.
         weights: how much each counts, > 0; None for all alike.
     """
-    counted = np.ones(len(truth)) if weights is None else weights
+    example_weights = np.ones(len(truth)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     ends = np.flatnonzero(np.r_[np.diff(ranked) != 0, True])
-    hits, taken = (np.cumsum(part[order])[ends] for part in (counted * truth, counted))
-    f1 = 2 * hits / (taken + (counted * truth).sum())
+    hits, taken = (np.cumsum(part[order])[ends] for part in (example_weights * truth, example_weights))
+    f1 = 2 * hits / (taken + (example_weights * truth).sum())
     best = int(f1.argmax())
     last = ranked[ends[best]]
     below = ranked[ends[best] + 1] if ends[best] + 1 < len(ranked) else last

@@ -99,9 +99,9 @@ def check_many(labels: Any, num_classes: int | None = None, *, where: str = "lab
     if array.dtype.kind not in "iufb":
         raise BadType(f"{where} has dtype {array.dtype}. Allowed are rows of 0 and 1. Encode the labels so.")
     if array.ndim != 2 or num_classes not in (None, array.shape[1]):
-        wanted = "classes" if num_classes is None else num_classes
+        width = "classes" if num_classes is None else num_classes
         raise BadValue(
-            f"{where} has shape {array.shape}. Allowed for multi-label targets is (examples, {wanted}), a column "
+            f"{where} has shape {array.shape}. Allowed for multi-label targets is (examples, {width}), a column "
             "of 0 and 1 for each class. Encode the labels so."
         )
     broken = np.flatnonzero(~((array == 0) | (array == 1)).all(axis=1))
@@ -132,7 +132,7 @@ def strata_of(labels: np.ndarray) -> np.ndarray:
 
     Args:
         labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`; an example without any class has a
-            stratum of its own.
+            separate stratum.
     """
     if labels.ndim == 1:
         return labels
@@ -195,6 +195,6 @@ def _from_one_hot(array: np.ndarray, num_classes: int | None, where: str) -> np.
 
 
 def _refuse(where: str, indices: np.ndarray, value: Any, allowed: str) -> None:
-    shown = np.asarray(value).tolist()
+    label = np.asarray(value).tolist()
     more = f" ({len(indices)} such samples)" if len(indices) > 1 else ""
-    raise BadValue(f"{where}[{indices[0]}]={shown}{more}. Allowed is {allowed}. Correct or drop these samples.")
+    raise BadValue(f"{where}[{indices[0]}]={label}{more}. Allowed is {allowed}. Correct or drop these samples.")

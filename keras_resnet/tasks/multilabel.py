@@ -1,4 +1,4 @@
-"""Multi-label targets: each class is a question of its own, with a threshold of its own."""
+"""Multi-label targets: an independent yes or no per class, each with its own threshold."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def score(
         labels: rows of 0 and 1, as many; NaN for a label that is not known, which does not count.
         class_names: one per class.
         thresholds: of the probability from which on an example has a class, one per class; or `(examples, classes)`,
-            as after folds, of which the mean is told; none for 0.5.
+            as after folds, of which the mean is reported; none for 0.5.
         weights: how much each example counts, >= 0; None for all alike. `examples` and `support` stay counts.
 
     Returns:
@@ -74,17 +74,17 @@ def score(
     probabilities = sigmoid(logits)
     cuts = thresholds_for(thresholds, len(class_names))
     guesses = (probabilities >= cuts) & known
-    counted = counts_of(weights, len(truth))
+    example_weights = counts_of(weights, len(truth))
     right = guesses == truth  # where it is not known too, which counts nowhere
-    answers_known = counted[:, None] * known
-    some = counted * known.any(axis=1)
-    hits, guessed, weighted = (counted @ part for part in (guesses & truth, guesses, truth))
+    answers_known = example_weights[:, None] * known
+    some = example_weights * known.any(axis=1)
+    hits, guessed, weighted = (example_weights @ part for part in (guesses & truth, guesses, truth))
     support = truth.sum(axis=0)
     areas = np.full((len(class_names), len(AREAS)), np.nan)
     for index, mine in enumerate(known.T):
         if mine.any() and support[index] < mine.sum():  # a class that is always there has no curve
             areas_for = curve(logits[mine, index], truth[mine, index])
-            areas[index] = np.ravel(areas_for(counted[None, mine].astype("float64")))
+            areas[index] = np.ravel(areas_for(example_weights[None, mine].astype("float64")))
     f1 = [ratio(2 * hits[index], guessed[index] + weighted[index]) for index in range(len(class_names))]
     occurs = (weighted > 0) | (guessed > 0)
     means = {name: float(value) for name, value in zip(AREAS, mean_of_known(areas.T), strict=True)}
@@ -121,7 +121,7 @@ AREAS = ("roc_auc", "average_precision")
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
-    """Returns where labels are known: everywhere but for NaN."""
+    """Returns a mask of the known labels: all but NaN."""
     return ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)
 
 
@@ -138,22 +138,22 @@ def label_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def answers(
     logits: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
-    """Returns what is said of each example: the most probable classes, and its labels, those above their thresholds.
+    """Returns the answer for each example: the most probable classes, and its labels, those above their thresholds.
 
     Args:
         logits: `(examples, classes)`.
         names: one per class.
         units: none.
-        top: how many classes are told; its labels are told all.
+        top: how many classes are listed; all its labels are.
         thresholds: of the probabilities, one per class; none for 0.5.
     """
-    found = []
+    result = []
     cuts = thresholds_for(thresholds, len(names))
     for row in sigmoid(logits):
         order = np.argsort(-row, kind="stable")
         labels = [names[i] for i in order if row[i] >= cuts[i]]
-        found.append({"labels": labels, "classes": best_classes(row, names, top)})
-    return found
+        result.append({"labels": labels, "classes": best_classes(row, names, top)})
+    return result
 
 
 def choose_thresholds(logits: np.ndarray, labels: np.ndarray, weights: Any = None) -> tuple[float, ...]:
@@ -167,12 +167,12 @@ def choose_thresholds(logits: np.ndarray, labels: np.ndarray, weights: Any = Non
         weights: how much each example counts, >= 0; None for all alike.
     """
     probabilities, labels = sigmoid(np.asarray(logits, "float64")), np.asarray(labels)
-    counted = counts_of(weights, len(labels))
-    known = is_known(labels) & (counted > 0)[:, None]
+    example_weights = counts_of(weights, len(labels))
+    is_label_known = is_known(labels) & (example_weights > 0)[:, None]
 
     def of_class(index: int) -> float:
-        mine = known[:, index]
+        mine = is_label_known[:, index]
         truth = labels[mine, index] > 0
-        return best_threshold(probabilities[mine, index], truth, counted[mine])[0] if truth.any() else THRESHOLD
+        return best_threshold(probabilities[mine, index], truth, example_weights[mine])[0] if truth.any() else THRESHOLD
 
     return tuple(map(of_class, range(labels.shape[1])))

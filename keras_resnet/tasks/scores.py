@@ -47,21 +47,21 @@ def classification(logits: Any, labels: Any, class_names: Sequence[str], weights
     probabilities = np.exp(log_probabilities)
     guesses = logits.argmax(axis=1)
     right = guesses == labels
-    counted = counts_of(weights, examples)
+    example_weights = counts_of(weights, examples)
     confusion = np.zeros((classes, classes), "int64")
     np.add.at(confusion, (labels, guesses), 1)
-    weighted = np.zeros((classes, classes), counted.dtype)
-    np.add.at(weighted, (labels, guesses), counted)
+    weighted = np.zeros((classes, classes), example_weights.dtype)
+    np.add.at(weighted, (labels, guesses), example_weights)
     result: dict[str, Any] = {
         "examples": examples,
-        "loss": float(np.average(-log_probabilities[np.arange(examples), labels], weights=counted)),
-        "accuracy": float(np.average(right, weights=counted)),
+        "loss": float(np.average(-log_probabilities[np.arange(examples), labels], weights=example_weights)),
+        "accuracy": float(np.average(right, weights=example_weights)),
     }
     if classes > 5:
         best = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-        result["top5"] = float(np.average((best == labels[:, None]).any(axis=1), weights=counted))
+        result["top5"] = float(np.average((best == labels[:, None]).any(axis=1), weights=example_weights))
     return result | {
-        "expected_calibration_error": calibration_error(probabilities.max(axis=1), right, counted),
+        "expected_calibration_error": calibration_error(probabilities.max(axis=1), right, example_weights),
         "per_class": _per_class(weighted, confusion.sum(axis=1), class_names),
         "confusion": confusion.tolist(),
     }
@@ -141,17 +141,17 @@ def regression(outputs: Any, targets: Any, weights: Any = None) -> dict[str, Any
     check_scored(outputs, targets.shape)
     errors = outputs - targets
     if weights is None:
-        counted, mean = np.ones((len(targets), 1)), targets.mean(axis=0)
+        example_weights, mean = np.ones((len(targets), 1)), targets.mean(axis=0)
     else:
-        counted = counts_of(weights, len(targets))[:, None]
-        counted = counted * (len(targets) / counted.sum())
-        mean = np.average(targets, axis=0, weights=counted[:, 0])
-    spread = (counted * (targets - mean) ** 2).sum(axis=0)
-    r2 = np.where(spread > 0, 1 - (counted * errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
+        example_weights = counts_of(weights, len(targets))[:, None]
+        example_weights = example_weights * (len(targets) / example_weights.sum())
+        mean = np.average(targets, axis=0, weights=example_weights[:, 0])
+    spread = (example_weights * (targets - mean) ** 2).sum(axis=0)
+    r2 = np.where(spread > 0, 1 - (example_weights * errors**2).sum(axis=0) / np.where(spread > 0, spread, 1.0), 0.0)
     return {
         "examples": len(targets),
-        "mse": float((counted * errors**2).mean()),
-        "mae": float((counted * np.abs(errors)).mean()),
+        "mse": float((example_weights * errors**2).mean()),
+        "mae": float((example_weights * np.abs(errors)).mean()),
         "r2": float(r2.mean()),
     }
 
@@ -165,9 +165,11 @@ def calibration_error(confidences: Any, right: Any, weights: Any = None) -> floa
         weights: how much each counts; None for all alike.
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
-    counted = counts_of(weights, len(right))
-    gaps = np.bincount(bins_of(confidences), weights=counted * (right - confidences), minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / counted.sum())
+    example_weights = counts_of(weights, len(right))
+    gaps = np.bincount(
+        bins_of(confidences), weights=example_weights * (right - confidences), minlength=CALIBRATION_BINS
+    )
+    return float(np.abs(gaps).sum() / example_weights.sum())
 
 
 def bins_of(confidences: np.ndarray) -> np.ndarray:

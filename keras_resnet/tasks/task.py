@@ -91,8 +91,8 @@ def _score_values(
 def _numbers(
     outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
 ) -> list[dict[str, Any]]:
-    told = {"units": list(units)} if units else {}
-    return [{"values": [float(value) for value in row], **told} for row in outputs]
+    units_entry = {"units": list(units)} if units else {}
+    return [{"values": [float(value) for value in row], **units_entry} for row in outputs]
 
 
 CLASSIFICATION = Task(

@@ -82,8 +82,8 @@ class WeightAverage(keras.callbacks.Callback):
         steps = int(self.model.optimizer.iterations)
         if steps > self._steps:
             _synchronize(self.model)
-            kept = math.prod(min(self.decay, (1 + n) / (10 + n)) for n in range(self._steps + 1, steps + 1))
-            self._update(keras.ops.convert_to_tensor(1 - kept, "float32"))
+            decay = math.prod(min(self.decay, (1 + n) / (10 + n)) for n in range(self._steps + 1, steps + 1))
+            self._update(keras.ops.convert_to_tensor(1 - decay, "float32"))
             self._steps = steps
 
     def on_test_begin(self, logs: Any = None) -> None:

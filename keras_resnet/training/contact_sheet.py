@@ -11,8 +11,8 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.training.augmentation import Augment
 from keras_resnet.training.defaults import resolve
+from keras_resnet.training.inputs import Augment
 from keras_resnet.training.plots import draw_examples
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.setup import Setup
@@ -54,7 +54,7 @@ def preview(
     check_int("count", count)
     path = pathlib.Path(out).expanduser()
     if path.suffix != ".png":
-        raise BadValue(f"out={os.fspath(out)!r} is no PNG file. Allowed is such as grid.png. Choose another.")
+        raise BadValue(f"out={os.fspath(out)!r} is not a PNG file. Expected a path such as grid.png.")
     files.check_parent(path)
     files.check_replaceable(path)
     setup = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
@@ -72,8 +72,8 @@ def preview(
 def _first_examples(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first examples and their labels, pictures in [0, 255]."""
     images, labels, *_ = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
-    shown = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
-    return shown, np.asarray(labels)[:count]
+    pictures = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
+    return pictures, np.asarray(labels)[:count]
 
 
 def _title(label: Any, names: tuple[str, ...]) -> str:

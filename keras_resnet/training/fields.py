@@ -242,11 +242,13 @@ def _int_of(name: str, word: str) -> int:
     try:
         return int(word)
     except ValueError:
-        raise BadValue(f"{name}={word!r} is not a whole number. Allowed is such as 16. Write digits alone.") from None
+        raise BadValue(
+            f"{name}={word!r} is not a whole number. Expected something like 16. Write digits alone."
+        ) from None
 
 
 def _float_of(name: str, word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        raise BadValue(f"{name}={word!r} is not a number. Allowed is such as 0.1 or 1e-3. Write it so.") from None
+        raise BadValue(f"{name}={word!r} is not a number. Expected something like 0.1 or 1e-3. Write it so.") from None

@@ -3,26 +3,159 @@
 import csv
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnet import files
-from keras_resnet.arguments import check_int, check_path
+from keras_resnet import files, preprocessing
+from keras_resnet.arguments import check_int, check_path, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.tasks import TASKS
-from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
+from keras_resnet.preprocessing import InputRecord
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, TASKS
+from keras_resnet.tasks.outputs import SMALLEST, last_activation
 from keras_resnet.training.callbacks import save_model
-from keras_resnet.training.mean_model import mean_of_models
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import Run
 from keras_resnet.training.scoring import outputs_and_labels
+from keras_resnet.training.together import EVALUATION_BATCH_SIZE
 from keras_resnet.training.trainer import fit
+
+View = Callable[[Any], Any]
+
+
+def _flipped(images: Any) -> Any:
+    return keras.ops.flip(images, axis=-2)
+
+
+def _turns(images: Any) -> list[Any]:
+    """Returns the eight ways in which a square picture can lie."""
+    turned = [images, keras.ops.flip(images, axis=(1, 2))]
+    aside = keras.ops.transpose(images, (0, 2, 1, 3))
+    turned += [aside, keras.ops.flip(aside, axis=(1, 2))]
+    return [*turned, *(keras.ops.flip(view, axis=2) for view in turned)]
+
+
+# Name -> the views of an example that are averaged.
+VIEWS: dict[str, Callable[[Any], list[Any]]] = {
+    "none": lambda images: [images],
+    "flip": lambda images: [images, _flipped(images)],
+    "quarter-turns": _turns,
+}
+
+
+def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras.Model:
+    """Returns one network whose probabilities, or values, are the mean over networks and over views of an example.
+
+    It takes what its members take and answers as they do, so it is predicted with, evaluated, saved and exported as
+    any model.
+
+    Args:
+        members: networks for the same task, with the same input and the same classes; at least one.
+        views: "none"; "flip", an example and its mirror image along its last axis of space; "quarter-turns", the eight
+            ways in which a square picture can lie, for pictures without an upright position.
+
+    Raises:
+        ValueError: the networks differ in what they take or give, or the examples have no such views.
+    """
+    choose("views", views, VIEWS)
+    records = [preprocessing.for_model(member) for member in members]
+    record, shape = records[0], members[0].input_shape[1:]
+    for member, other in zip(members, records, strict=True):
+        _check_alike(members[0], record, member, other)
+    if views == "quarter-turns" and (len(shape) != 3 or shape[0] != shape[1]):
+        raise BadValue(
+            f"views={views!r} was given for examples of shape {shape}. Allowed are square pictures. Use 'flip'."
+        )
+    image = keras.Input(shape, name="image")
+    # Of sigmoids each is an answer by itself: the one of two classes, or those of multi-label targets.
+    is_single = members[0].output_shape[-1] == 1 or record.task == MULTILABEL.name
+    networks = [_under_a_name_of_its_own(member, f"member_{n}") for n, member in enumerate(members, start=1)]
+    views_of = VIEWS[views](image)
+    answers = [(network, network(view)) for network in networks for view in views_of]
+    if record.activation is None:
+        values = [output for _, output in answers]
+        mean = keras.layers.Average(dtype="float32")(values) if len(values) > 1 else values[0]
+        model = keras.Model(image, keras.layers.Activation("linear", dtype="float32")(mean), name="mean")
+        if record.normalization is not None:  # which carries the record; other networks have none
+            preprocessing.describe_outputs(model, task=record.task, units=record.units)
+        return model
+    # In logarithms, and of sigmoids to the end: 1 - 1e-9 is 1 in float32, of which no logit could be read back.
+    logits = _log_mean([_log_probabilities(output, network, record, is_single) for network, output in answers])
+    if is_single:
+        logits -= _log_mean([_log_probabilities(-output, network, record, True, 1.0) for network, output in answers])
+    activation = "sigmoid" if is_single else "softmax"
+    ends_in = "linear" if is_single and record.normalization is not None else activation
+    model = keras.Model(image, keras.layers.Activation(ends_in, dtype="float32")(logits), name="mean")
+    cuts = [other.thresholds for other in records]
+    thresholds = tuple(np.mean(cuts, axis=0).tolist()) if all(cuts) else ()
+    outputs_config: dict[str, Any] = {"task": record.task or CLASSIFICATION.name, "activation": activation}
+    if record.normalization is not None:
+        preprocessing.describe_outputs(model, record.class_names, thresholds=thresholds, **outputs_config)
+    return model
+
+
+def _under_a_name_of_its_own(member: keras.Model, name: str) -> keras.Model:
+    """Returns a copy of a member, whose record can be another one, under a name that no other member has."""
+    copy = keras.models.clone_model(member)
+    copy.set_weights(member.get_weights())
+    copy.name = name
+    return copy
+
+
+def _log_mean(parts: list[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return keras.ops.logsumexp(keras.ops.stack(parts), axis=0) - math.log(len(parts))
+
+
+def _log_probabilities(
+    output: Any, member: keras.Model, record: InputRecord, is_single: bool, whole: float = 0.0
+) -> Any:
+    """Returns the logarithms of the probabilities that an output stands for; of those of the opposite for `-output`.
+
+    Args:
+        output: of the member.
+        member: the network.
+        record: of it.
+        is_single: whether each output is an answer by itself.
+        whole: 1 for the opposite of an output that is a probability.
+    """
+    output = keras.ops.cast(output, "float32")
+    is_probability = last_activation(member) != "linear"
+    if is_probability:
+        output = keras.ops.log(keras.ops.maximum(output + whole, SMALLEST))
+    elif is_single or record.activation == "sigmoid":  # sigmoids of labels that exclude each other share their sum
+        output = keras.ops.log_sigmoid(output)
+    return output if is_single else keras.ops.log_softmax(output)
+
+
+def _check_alike(first: keras.Model, record: InputRecord, member: keras.Model, other: InputRecord) -> None:
+    """Raises ValueError where a network takes or gives something else than the first one."""
+    properties = {
+        "takes": (first.input_shape[1:], member.input_shape[1:]),
+        "gives": (first.output_shape[1:], member.output_shape[1:]),
+        "is for": (record.task, other.task),
+        "has the classes": (record.class_names, other.class_names),
+        "reads through": (record.activation, other.activation),
+        "wants pixels in": (record.pixel_range, other.pixel_range),
+        "cuts the share": (record.crop_fraction, other.crop_fraction),
+        "resizes by": (record.interpolation, other.interpolation),
+        "has the channels": (record.channel_order, other.channel_order),
+        "turns photographs upright:": (record.apply_exif, other.apply_exif),
+    }
+    for what, (one, two) in properties.items():
+        if one != two:
+            raise BadValue(
+                f"One model {what} {one}, and another {two}. A mean is of models that take and give the same. Leave "
+                "one of them out."
+            )
+
 
 FOLDS_FILE, MEAN_MODEL, PREDICTIONS = "folds.json", "mean.keras", "out_of_fold.csv"
 MAX_FOLDS = 100
@@ -82,9 +215,9 @@ class Folds:
         """
         path = pathlib.Path(folder).expanduser()
         try:
-            told = json.loads((path / FOLDS_FILE).read_text("utf-8"))
-            first, *others = (dict(row) for row in told["folds"])
-            return cls(path, [first, *others], dict(told["out_of_fold"]))
+            content = json.loads((path / FOLDS_FILE).read_text("utf-8"))
+            first, *others = (dict(row) for row in content["folds"])
+            return cls(path, [first, *others], dict(content["out_of_fold"]))
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise BadValue(
                 f"{os.fspath(folder)!r} holds no whole {FOLDS_FILE} ({error}). Allowed is the folder of a "
@@ -137,7 +270,7 @@ def cross_validate(
     """Trains a run for each fold, scores it on the examples that it left out, and keeps the mean of the models.
 
     The training split is dealt into folds, stratified by class; groups stay whole. Each run leaves one out, takes its
-    validation split from the others, by which its best epoch is chosen, and is scored on the one that it left out: so
+    validation split from the others, which chooses its best epoch, and is scored on the one that it left out: so
     each example is predicted once, by a model that has not seen it. A test split of the data is not touched.
 
     Args:
@@ -185,17 +318,17 @@ def cross_validate(
         own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
         run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
         rows.append({key: value for key, value in run.metrics["test"].items() if isinstance(value, (int, float))})
-        found = outputs_and_labels(run.model, run.dataset, "test", run.record, EVALUATION_BATCH_SIZE)
+        predictions = outputs_and_labels(run.model, run.dataset, "test", run.record, EVALUATION_BATCH_SIZE)
         task = TASKS[run.record.task or run.dataset.task]
-        outputs.append(task.read(run.model, found[0], run.record.activation))
-        labels.append(found[1])
-        weights_of.append(run.dataset.split("test").weights)  # as the data have them: each fold has a mean of its own
-        cuts.append(np.tile(run.record.thresholds, (len(found[1]), 1)) if run.record.thresholds else ())
+        outputs.append(task.read(run.model, predictions[0], run.record.activation))
+        labels.append(predictions[1])
+        weights_of.append(run.dataset.split("test").weights)  # as the data have them: each fold has its own mean
+        cuts.append(np.tile(run.record.thresholds, (len(predictions[1]), 1)) if run.record.thresholds else ())
         examples = run.dataset.split("test")
         parts += [(examples.name_of(index), number) for index in range(len(examples))]
         last = run
         keras.backend.clear_session()
-    # Of multi-label targets each model has thresholds of its own.
+    # Of multi-label targets each model has its own thresholds.
     rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
     counts = None if weights_of[0] is None else np.concatenate(weights_of)
     truth = np.concatenate(labels)
@@ -207,9 +340,9 @@ def cross_validate(
     )
     found_folds = Folds(folder, rows, scored)
     together = found_folds.table()[1]
-    told = {"folds": rows, "mean": together["mean"], "spread": together["spread"], "out_of_fold": scored}
-    told |= {"recipe": last.recipe.name, "data": last.about.data}
-    files.write_text(folder / FOLDS_FILE, json.dumps(told, indent=1) + "\n")
+    content = {"folds": rows, "mean": together["mean"], "spread": together["spread"], "out_of_fold": scored}
+    content |= {"recipe": last.recipe.name, "data": last.about.data}
+    files.write_text(folder / FOLDS_FILE, json.dumps(content, indent=1) + "\n")
     return found_folds
 
 
@@ -223,20 +356,20 @@ def _write_predictions(
     outputs_named = names or run.dataset.units or tuple(map(str, range(values.shape[1])))
     first = ["path", "fold", *(["label"] if names else [f"target {name}" for name in outputs_named])]
     # A class may be called "label", or "=1".
-    shown = [f"class {name}" if name in first else files.plain_cell(name) for name in outputs_named]
+    columns = [f"class {name}" if name in first else files.plain_cell(name) for name in outputs_named]
 
     def write(half: pathlib.Path) -> None:
         with open(half, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow([*first, *shown])
+            writer.writerow([*first, *columns])
             for (name, fold), label, row in zip(parts, labels, values, strict=True):
                 if np.ndim(label) and names:
-                    own = zip(shown, np.asarray(label), strict=True)
-                    told: list[Any] = [
+                    own = zip(columns, np.asarray(label), strict=True)
+                    cells: list[Any] = [
                         "|".join((UNKNOWN if np.isnan(yes) else "") + name for name, yes in own if yes != 0)
                     ]
                 else:
-                    told = [shown[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
-                writer.writerow([files.plain_cell(name), fold, *told, *(float(value) for value in row)])
+                    cells = [columns[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
+                writer.writerow([files.plain_cell(name), fold, *cells, *(float(value) for value in row)])
 
     files.write_atomically(path, write)

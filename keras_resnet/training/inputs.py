@@ -9,17 +9,113 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
-from keras_resnet.data.class_balance import LabelWeights
 from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
+from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import HEAD
+from keras_resnet.preprocessing import OPERATIONS
 from keras_resnet.preprocessing.normalization import SCHEMES
-from keras_resnet.preprocessing.record import INTERPOLATIONS, NARROW, PIXEL_RANGES
+from keras_resnet.preprocessing.operations import POLICIES
+from keras_resnet.preprocessing.record import BYTES, INTERPOLATIONS, NARROW, PIXEL_RANGES
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
+
+PLACES = {name: name for name in ("host", "device")}
+
+
+def _amount(name: str) -> Any:
+    """Returns the field for an operation of the table, with its range."""
+    row = OPERATIONS[name]
+    if row.kind == "flag":
+        return fields.flag(False)
+    if row.kind == "integer":
+        return fields.integer(0)
+    return fields.number(0.0, maximum=row.maximum, open_above=not row.maximum_included)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment(fields.Section):
+    """Random changes of training examples, in this order: pixels or steps, degrees, and fractions.
+
+    `policy` is for pictures. `mixup` and `cutmix` are the parameters of their Beta distributions, 0 for none; where
+    both are positive, batches have one or the other. `repeats` puts that many differently changed copies of an example
+    into a batch, so that an epoch sees fewer examples. `augment_on="device"` makes the changes inside the training
+    step, on the accelerator, and "host" in the pipeline before it; batches are the same. `policy_std` is the standard
+    deviation of the strength of RandAugment from operation to operation: 0 in the paper, 0.05 in timm's recipes.
+    """
+
+    title = "augment"
+    flip: bool = _amount("flip")
+    quarter_turns: bool = _amount("quarter_turns")
+    pad_and_crop: int = _amount("pad_and_crop")
+    rotation: float = _amount("rotation")
+    zoom: float = _amount("zoom")
+    translation: float = _amount("translation")
+    policy: str = fields.choice("none", POLICIES, word="none")
+    policy_strength: float = fields.number(0.3, maximum=1.0)
+    policy_ops: int = fields.integer(2, minimum=1)
+    policy_std: float = fields.number(0.0)
+    color_jitter: float = _amount("color_jitter")
+    gain: float = _amount("gain")
+    noise: float = _amount("noise")
+    erasing: float = _amount("erasing")
+    mixup: float = fields.number(0.0)
+    cutmix: float = fields.number(0.0)
+    mix_probability: float = fields.number(1.0, maximum=1.0, open_below=True)
+    repeats: int = fields.integer(1, minimum=1)
+    augment_on: str = fields.choice("host", PLACES)
+
+    def build(
+        self, rank: int = 2, pixel_range: tuple[float, float] | None = BYTES
+    ) -> preprocessing.Augmentation | None:
+        """Returns the layers of what is asked for, in the order of the table; None where nothing is.
+
+        Args:
+            rank: axes of space of an example.
+            pixel_range: the values of black and of white in pictures; None if that is not known.
+
+        Raises:
+            ValueError: something is asked for that examples of this rank cannot have.
+        """
+        amounts = {name: getattr(self, name) for name in OPERATIONS}
+        return preprocessing.augmentation(
+            **amounts,
+            policy=None if self.policy == "none" else self.policy,
+            policy_strength=self.policy_strength,
+            policy_ops=self.policy_ops,
+            policy_std=self.policy_std,
+            rank=rank,
+            pixel_range=pixel_range,
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels are mixed."""
+        return bool(self.mixup or self.cutmix)
+
+    def mixing(self, classes: int, outputs: int) -> list[preprocessing.Mixing]:
+        """Returns the layers that mix examples and labels; none where the recipe does not ask for it.
+
+        Args:
+            classes: of the data.
+            outputs: of the network.
+
+        Raises:
+            ValueError: the labels cannot be mixed.
+        """
+        if not self.mixes:
+            return []
+        if not classes or outputs != classes:
+            what = "regression targets" if not classes else f"{classes} classes and {outputs} output"
+            raise BadValue(
+                f"augment.mixup={self.mixup} and augment.cutmix={self.cutmix} were given for {what}. Labels are mixed "
+                "as rows of one share per class. Set both to 0, or use a loss with one output per class."
+            )
+        return [preprocessing.Mixing(classes, self.mixup, self.cutmix, self.mix_probability)]
+
 
 DEFAULT_IMAGE_SIZE_PX = 224
 # Times the side that weights of small images were trained on, above which images are resized to it.
@@ -138,15 +234,15 @@ class Data(fields.Section):
         """Returns the overrides that say how a dataset was loaded, so that it can be loaded so again."""
         if dataset.options is None:
             return {}
-        found: dict[str, Any] = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
+        options: dict[str, Any] = {f"data.{name}": getattr(dataset.options, name) for name in LOADING}
         for name in FOLDS:
             fold = getattr(dataset.options, name)
-            found[f"data.{name}"] = "none" if fold is None else f"{fold[0]}/{fold[1]}"
-        named = dataset.options.columns
+            options[f"data.{name}"] = "none" if fold is None else f"{fold[0]}/{fold[1]}"
+        columns = dataset.options.columns
         names = dataset.options.class_names
-        found["data.class_order"] = None if names is None or any("," in name for name in names) else ",".join(names)
-        found["data.columns"] = ",".join(f"{role}={'+'.join(names)}" for role, names in named.items()) or None
-        return {name: "auto" if value is None else value for name, value in found.items()}
+        options["data.class_order"] = None if names is None or any("," in name for name in names) else ",".join(names)
+        options["data.columns"] = ",".join(f"{role}={'+'.join(names)}" for role, names in columns.items()) or None
+        return {name: "auto" if value is None else value for name, value in options.items()}
 
     def range_for(self, dataset: datasets.Dataset) -> tuple[float, float] | None:
         """Returns the values of black and of white in the pictures; None for other examples and unknown units."""
@@ -182,12 +278,12 @@ class Data(fields.Section):
         """
         if self.image_size != AUTO or len(dataset.image_shape) != 3 or pretrained.arguments.get("stem") != "small":
             return None
-        known = None if pretrained.record is None else pretrained.record.side
+        side = None if pretrained.record is None else pretrained.record.side
         shape = self.shape_for(dataset)
-        return known if known is not None and min(shape[:-1]) > MAX_ENLARGED * known else None
+        return side if side is not None and min(shape[:-1]) > MAX_ENLARGED * side else None
 
     def crop_for(self, dataset: datasets.Dataset) -> str:
-        """Returns what is cut from training images: "random", "center" or "none"."""
+        """Returns the crop of training images: "random", "center" or "none"."""
         if self.crop == "auto":
             return "random" if None in dataset.image_shape else "none"
         return self.crop
@@ -199,7 +295,7 @@ class Data(fields.Section):
         return tuple(shape)
 
     def record_for(self, dataset: datasets.Dataset, activation: str | None = None) -> preprocessing.InputRecord:
-        """Returns what the network takes and gives: pictures as training sees them, without augmentation.
+        """Returns the preprocessing configuration of the network: training's own, without augmentation.
 
         Args:
             dataset: from `keras_resnet.data.load`.
@@ -274,8 +370,10 @@ class Data(fields.Section):
             return preprocessing.InputNormalization(self.normalization, **common)
         sizing = datasets.sizing(record, dataset.image_shape)
         batches = dataset.batches("train", STATISTICS_BATCH_SIZE, **sizing)
-        counted = (images if not own else images[own[0] > 0] for images, _, *own in batches)  # 0 leaves an example out
-        return preprocessing.InputNormalization.from_data(counted, **common)
+        example_batches = (
+            images if not own else images[own[0] > 0] for images, _, *own in batches
+        )  # 0 leaves an example out
+        return preprocessing.InputNormalization.from_data(example_batches, **common)
 
     def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
         """Returns a weight for each class, for `model.fit`; None where classes count as they come.

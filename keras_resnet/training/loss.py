@@ -8,22 +8,25 @@ import keras
 import numpy as np
 
 from keras_resnet.arguments import check_bool
-from keras_resnet.data.class_balance import LabelWeights
+from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
 from keras_resnet.tasks.labels import is_number
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
-from keras_resnet.training.cross_entropies import (
+from keras_resnet.training.losses import (
     AdjustedCrossEntropy,
+    Asymmetric,
     ClassAccuracy,
     CrossEntropy,
     Focal,
+    LabelAccuracy,
+    MeanRocAuc,
+    MultilabelCrossEntropy,
     OrdinalCrossEntropy,
     PlainCrossEntropy,
     SigmoidCrossEntropy,
 )
-from keras_resnet.training.label_losses import Asymmetric, LabelAccuracy, MeanRocAuc, MultilabelCrossEntropy
 
 # Mean and standard deviation of the targets of each output.
 TargetScale = tuple[tuple[float, ...], tuple[float, ...]]
@@ -31,7 +34,7 @@ TargetScale = tuple[tuple[float, ...], tuple[float, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class LabelFacts:
-    """What a loss is told of the training labels.
+    """Statistics of the training labels that losses use.
 
     Attributes:
         targets: the scale of a regression's targets, in whose units the loss is; None for theirs.

@@ -10,15 +10,14 @@ from typing import Any
 import keras
 
 from keras_resnet import models
-from keras_resnet.blocks.residual import ATTENTION
+from keras_resnet.blocks.residual import ATTENTION, VERSIONS
 from keras_resnet.blocks.stem import STEMS
-from keras_resnet.blocks.versions import VERSIONS
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
 from keras_resnet.training.loss import TargetScale
-from keras_resnet.weights.tags import weights_at_hand
+from keras_resnet.weights.sources import weights_at_hand
 
 INITIALIZERS = {
     name: name
@@ -74,10 +73,10 @@ class Model(fields.Section):
         if self.weights != AT_HAND:
             return self.weights
         is_small = len(image_shape) == 3 and min(side or SMALL_SIDE_PX for side in image_shape[:-1]) < SMALL_SIDE_PX
-        found = weights_at_hand(variant, is_small)
-        if found:
-            LOGGER.warning("model.weights='auto' takes weights=%r for %s.", found, variant)
-        return found
+        tag = weights_at_hand(variant, is_small)
+        if tag:
+            LOGGER.warning("model.weights='auto' takes weights=%r for %s.", tag, variant)
+        return tag
 
     def overrides_of(self, found: models.Pretrained | None) -> dict[str, Any]:
         """Returns the overrides that follow from weights: an absolute path, and the network that they are of.
@@ -205,7 +204,7 @@ def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts:
 
     Args:
         network: a functional model.
-        model_class: `keras.Model`, or a subclass with a training step of its own.
+        model_class: `keras.Model`, or a subclass with its own training step.
         parts: innermost first.
 
     Raises:

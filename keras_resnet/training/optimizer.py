@@ -1,19 +1,98 @@
 """The optimizer of a run: its section of a recipe, its choices, and weight decay that spares norms and biases."""
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from keras_resnet.errors import MissingPackage
+from keras_resnet.distribution.step import Gradients, GradientStep, has_plain_step
+from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.models.builder import HEAD
 from keras_resnet.training import fields
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.network import StepPart
-from keras_resnet.training.rate_factors import with_rate_factors
-from keras_resnet.training.sharpness import sharpness_aware
+
+
+def layer_factors(paths: Sequence[str], layer_decay: float, body_factor: float) -> list[float]:
+    """Returns by how much the rate of each variable is multiplied.
+
+    The classifier has the factor 1, the last block `layer_decay`, the one before it its square, and so on down to the
+    stem; all but the classifier have `body_factor` too.
+
+    Args:
+        paths: of the variables, such as "stage2_block1/conv1/kernel", in the order of the network.
+        layer_decay: factor from a block to the one before it, in (0, 1].
+        body_factor: of all but the classifier, in (0, 1].
+
+    Source:
+        Clark et al. 2020, "ELECTRA", section 3.1; blocks are counted as in timm's `param_groups_layer_decay`.
+
+    Example:
+        >>> from keras_resnet.training.optimizer import layer_factors
+        >>> layer_factors(["stem/conv1/kernel", "stage2_block1/conv1/kernel", "predictions/kernel"], 0.5, 1.0)
+        [0.25, 0.5, 1.0]
+    """
+    layers = [path.partition("/")[0] for path in paths]
+    body = list(dict.fromkeys(layer for layer in layers if layer not in (HEAD, "head_norm")))
+    # The last norm of pre-activated networks belongs to the last block.
+    depths = {**{layer: len(body) - place for place, layer in enumerate(body)}, "head_norm": 1}
+    return [1.0 if layer == HEAD else body_factor * layer_decay ** depths[layer] for layer in layers]
+
+
+@functools.cache
+def with_rate_factors(optimizer_class: type[Any]) -> type[Any]:
+    """Returns a subclass whose rate, and with it the decay, is multiplied by a factor for each layer.
+
+    The attributes `layer_decay` and `body_factor` are those of `layer_factors`; `head_steps` is the number of steps, as
+    the optimizer counts them, in which the classifier alone learns. Norms follow the data meanwhile, and moments the
+    gradients.
+
+    Args:
+        optimizer_class: of Keras.
+    """
+
+    class WithRateFactors(optimizer_class):
+        layer_decay: float = 1.0
+        body_factor: float = 1.0
+        head_steps: int = 0
+        rate_factor: Any = None
+
+        def build(self, variables: Any) -> None:
+            """Makes the moments, and the factors of the rate."""
+            super().build(variables)
+            paths = [variable.path for variable in variables]
+            self.factors = layer_factors(paths, self.layer_decay, self.body_factor)
+            self.heads = [path.startswith(f"{HEAD}/") for path in paths]
+
+        def _factor(self, variable: Any) -> Any:
+            index = self._get_variable_index(variable)
+            factor = self.factors[index]
+            if not self.head_steps or self.heads[index]:
+                return factor
+            return factor * keras.ops.cast(self._iterations >= self.head_steps, "float32")
+
+        def _get_current_learning_rate(self) -> Any:
+            rate = super()._get_current_learning_rate()
+            return rate if self.rate_factor is None else rate * self.rate_factor
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            """Moves one weight and its moments."""
+            super().update_step(gradient, variable, learning_rate * self._factor(variable))
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables:
+                self.rate_factor = self._factor(variable)
+                try:
+                    super()._apply_weight_decay([variable])
+                finally:
+                    self.rate_factor = None
+
+    WithRateFactors.__name__ = optimizer_class.__name__
+    return WithRateFactors
+
 
 # What is not a kernel: biases, and scale and offset of norms. Keras searches these in the name of a variable, which is
 # "gamma" on one backend and for Muon, and a path such as "stem/norm/gamma:0" on TensorFlow for the others.
@@ -181,3 +260,57 @@ class Optimizer(fields.Section):
         if average is not None and model is not None:
             average.build(model)
         return average
+
+
+class SharpnessAwareSteps(GradientStep):
+    """The steps of a model that climbs; `sharpness_aware` makes a class of them."""
+
+    radius: float = 0.05
+
+    def gradients_of(self: Any, data: Any) -> Gradients:
+        """Returns the gradients at the end of the climb; all else is that of its beginning."""
+        import tensorflow as tf
+
+        result = super().gradients_of(data)
+        variables = [variable.value for variable in self.trainable_variables]
+        averages = [variable.value for variable in self.non_trainable_variables]
+        saved = [tf.identity(variable) for variable in (*variables, *averages)]
+        # The scale of 16-bit losses cancels: the climb has the length of the radius whatever the gradients' unit.
+        length = self.radius / tf.maximum(tf.linalg.global_norm(result.gradients), 1e-12)
+        for variable, slope in zip(variables, result.gradients, strict=True):
+            variable.assign_add(tf.cast(slope * length, variable.dtype))
+        gradients = super().gradients_of(data).gradients
+        for variable, value in zip((*variables, *averages), saved, strict=True):
+            variable.assign(value)
+        return result._replace(gradients=gradients)
+
+
+@functools.cache
+def sharpness_aware(model_class: type[keras.Model]) -> type[keras.Model]:
+    """Returns a subclass whose training step climbs by `radius` along the gradient, and takes the gradient there.
+
+    It costs a second forward and backward pass. Metrics and moving averages are those of the first pass, weights are
+    put back to the very bits they had. For TensorFlow. The attribute `radius` is that of the climb, in the norm of all
+    weights together. Of several processes or devices the gradient is that of the whole batch, in both passes.
+
+    Args:
+        model_class: `keras.Model`, or a subclass that leaves its `train_step` as it is, or one of `in_group` or
+            `on_devices`.
+
+    Raises:
+        ValueError: the class has its own training step, or Keras does not run on TensorFlow.
+
+    Source:
+        Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization", algorithm 1.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise BadValue(
+            f"optimizer.sam_radius was given under the Keras backend {keras.config.backend()!r}. Its step needs "
+            "TensorFlow. Set KERAS_BACKEND=tensorflow, or sam_radius to 0."
+        )
+    if not has_plain_step(model_class):
+        raise BadValue(
+            f"optimizer.sam_radius cannot be combined with model_class={model_class.__name__}. Both have a training "
+            "step of their own. Leave one of them out."
+        )
+    return type("SharpnessAware", (SharpnessAwareSteps, model_class), {})

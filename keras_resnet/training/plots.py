@@ -95,7 +95,7 @@ def _draw_confusion(counts: np.ndarray, class_names: Sequence[str], path: pathli
 
 
 def _figure(width: float, height: float) -> Any:
-    # A figure of its own rather than pyplot's, which keeps global state and may look for a display.
+    # Its own figure rather than pyplot's, which keeps global state and may look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -178,4 +178,4 @@ def _draw_example(axes: Any, example: np.ndarray) -> None:
     if picture.shape[-1] == 3:
         axes.imshow(np.clip(picture / 255, 0, 1))
     else:
-        axes.imshow(picture.mean(axis=-1), cmap="grey")
+        axes.imshow(picture.mean(axis=-1), cmap="gray")

@@ -46,12 +46,12 @@ class RangeTest:
     rate_at_lowest_loss: float
 
     def __str__(self) -> str:
-        """Returns what a person wants to know of it."""
-        told = "none: the loss never falls" if self.suggestion is None else f"{self.suggestion:.2g}"
+        """Returns a human-readable summary."""
+        suggestion = "none: the loss never falls" if self.suggestion is None else f"{self.suggestion:.2g}"
         return (
             f"{self.path / 'lr.csv'}\n{self.path / 'lr.png'}\n"
             f"steps          {len(self.rates)}, from {self.rates[0]:.2g} to {self.rates[-1]:.2g}\n"
-            f"suggestion     {told} (the loss falls fastest)\n"
+            f"suggestion     {suggestion} (the loss falls fastest)\n"
             f"lowest loss    at {self.rate_at_lowest_loss:.2g}; a peak of a schedule is a third of that or less"
         )
 
@@ -146,12 +146,12 @@ def _write(folder: pathlib.Path, rates: list[float], losses: list[float], smooth
             f"The loss was not finite after {len(losses)} steps. A test needs steps that train. Look at the data, or "
             "set lowest further down."
         )
-    slopes = np.gradient(np.array(smoothed), np.log(np.array(rates)))
+    gradients = np.gradient(np.array(smoothed), np.log(np.array(rates)))
     best = int(np.argmin(smoothed))
     # Not among the first steps, whose mean is one of few losses; not behind the lowest, where it falls from a height.
-    inner = slopes[min(SETTLING, best) : best + 1]
+    inner = gradients[min(SETTLING, best) : best + 1]
     steepest = min(SETTLING, best) + int(np.argmin(inner))
-    suggestion = rates[steepest] if slopes[steepest] < 0 else None
+    suggestion = rates[steepest] if gradients[steepest] < 0 else None
     rows = [files.LR_CSV_HEADER, *zip(rates, losses, smoothed, strict=True)]
 
     def write(path: pathlib.Path) -> None:
@@ -159,6 +159,6 @@ def _write(folder: pathlib.Path, rates: list[float], losses: list[float], smooth
             csv.writer(file).writerows(rows)
 
     files.write_atomically(folder / "lr.csv", write)
-    found = RangeTest(folder, tuple(rates), tuple(losses), tuple(smoothed), suggestion, rates[best])
-    files.write_atomically(folder / "lr.png", lambda path: draw_range_test(found, path))
-    return found
+    result = RangeTest(folder, tuple(rates), tuple(losses), tuple(smoothed), suggestion, rates[best])
+    files.write_atomically(folder / "lr.png", lambda path: draw_range_test(result, path))
+    return result

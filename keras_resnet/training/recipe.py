@@ -1,8 +1,10 @@
 """A recipe: everything that a training run is made of beside the model's name and the data."""
 
 import dataclasses
+import importlib.resources
 import os
 import pathlib
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,22 +13,156 @@ import numpy as np
 import tomli_w
 
 from keras_resnet import files
-from keras_resnet.arguments import check_int
+from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
-from keras_resnet.training.augmentation import Augment
+from keras_resnet.training import fields
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import Field, make, parse, unknown_key
-from keras_resnet.training.inputs import Data
+from keras_resnet.training.inputs import Augment, Data
 from keras_resnet.training.loss import LabelFacts, Loss
-from keras_resnet.training.monitor import Monitor, monitor_of
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
-from keras_resnet.training.recipe_files import list_recipes as list_recipes
-from keras_resnet.training.recipe_files import read_tables
 from keras_resnet.training.schedule import Schedule
-from keras_resnet.training.sections import SECTIONS, TABLES, About, Defaults, Distribution, Train
+from keras_resnet.training.scoring import Monitor, monitor_of
+
+MULTIWORKER = "multiworker"
+MIRRORED = "mirrored"
+DATA_PARALLEL = "data_parallel"
+KINDS = {name: name for name in ("none", MIRRORED, MULTIWORKER, DATA_PARALLEL)}
+PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
+
+
+@dataclasses.dataclass(frozen=True)
+class About(fields.Section):
+    """Where a recipe comes from and what to expect of it; text for people.
+
+    A `notice` is shown before each training that begins with random weights.
+    """
+
+    title = "about"
+    source: str = fields.text("")
+    command: str = fields.text("")
+    hardware: str = fields.text("")
+    minutes: str = fields.text("")
+    expected_accuracy: str = fields.text("")
+    last_reproduced: str = fields.text("never reproduced")
+    notice: str = fields.text("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults(fields.Section):
+    """Model and data for a training that names none: those that a run or a search made the recipe for."""
+
+    title = "defaults"
+    model: str = fields.text("")
+    data: str = fields.text("")
+    data_dir: str = fields.text("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(fields.Section):
+    """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never.
+
+    `monitor` names the figure by which the best epoch is kept and training stops early, of the validation split where
+    there is one: "auto" is the loss, weighted as in training with `data.balance`; or a metric of the run,
+    "balanced_accuracy", or "recall:CLASS".
+
+    `save_every` is how often a state is saved from which a run goes on, inside an epoch: "auto" is a minute, or longer
+    where saving would take more than 2 % of the time; "epoch", a number of steps such as "500", or a time such as "5m".
+    `keep_states` is how many of the newest stay, beside that of the best epoch.
+
+    `on_divergence` says what follows a loss that is not finite: "stop", or "back", which goes on from the last good
+    state with half the learning rate, three times at most.
+
+    `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
+    """
+
+    title = "train"
+    epochs: int = fields.integer(10, minimum=1)
+    batch_size: int = fields.integer(128, minimum=1, scale="log")
+    precision: str = fields.choice("float32", PRECISIONS)
+    seed: int = fields.integer(0, maximum=2**31 - 1)
+    early_stopping_patience: int = fields.integer(0)
+    monitor: str = fields.text("auto")
+    save_every: str = fields.text("auto")
+    keep_states: int = fields.integer(2, minimum=1)
+    on_divergence: str = fields.choice("stop", {"stop": "stop", "back": "back"})
+    recompute: bool = fields.flag(False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distribution(fields.Section):
+    """Distribution strategy: "none" is one device.
+
+    "mirrored" is all devices that TensorFlow sees on this machine, in one process; "data_parallel" is those that JAX
+    sees. "multiworker" is several processes of TensorFlow, on one machine or on many: all run the same command, and who
+    they are is read from `TF_CONFIG` or from Slurm; on JAX "data_parallel" is that too. Each device or process takes
+    its part of every batch. A run may go on with another number of them.
+
+    `synchronize_norms` gives batch norms the statistics of the whole batch instead of those of their own part; with
+    "data_parallel" they have them in any case.
+    """
+
+    title = "distribution"
+    kind: str = fields.choice("none", KINDS)
+    synchronize_norms: bool = fields.flag(False)
+
+
+SECTIONS: dict[str, type[fields.Section]] = {
+    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train, Distribution)
+}
+TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
+# What does not change a run: whoever goes on with one may have them differ.
+DESCRIPTIVE = ("name", About.title, Defaults.title)
+
+
+def list_recipes() -> list[str]:
+    """Returns the names of the recipes that come with the package."""
+    return list(packaged())
+
+
+def read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict[str, Any]:
+    """Returns the tables of a recipe, with those of the recipe that it extends below them.
+
+    Args:
+        path: a TOML file, or the name of a recipe of the package.
+        seen: recipes on the way here, which it must not extend.
+
+    Raises:
+        TypeError, ValueError: it does not exist, is not valid TOML, or extends itself.
+    """
+    if path.suffix != ".toml":
+        return tomllib.loads(choose("recipe", os.fspath(path), packaged()).read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise BadValue(f"recipe={os.fspath(path)!r} is not a file. Allowed is a TOML file. Check the path.")
+    if path.resolve() in seen:
+        raise BadValue(f"recipe={os.fspath(path)!r} extends itself. Allowed is another recipe. Correct `extends`.")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadValue(
+            f"recipe={os.fspath(path)!r} is not valid TOML: {error}. Allowed are [section] tables of "
+            "key = value. Correct that line."
+        ) from error
+    base = tables.pop("extends", None)
+    if base is None:
+        return tables
+    if not isinstance(base, str):
+        raise BadType(f"extends={base!r} in {os.fspath(path)!r} is not a string. Pass such as 'cifar' or 'my.toml'.")
+    below = read_tables(path.parent / base if base.endswith(".toml") else pathlib.Path(base), (*seen, path.resolve()))
+    for title, values in below.items():
+        if title in TABLES and title != About.title and isinstance(tables.get(title, {}), dict):
+            tables[title] = {**values, **tables.get(title, {})}
+    return tables
+
+
+def packaged() -> dict[str, Any]:
+    """Returns the name and the file of each recipe that comes with the package."""
+    folder = importlib.resources.files("keras_resnet.training") / "recipes"
+    recipes = {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return dict(sorted(recipes.items()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +231,8 @@ class Recipe:
         for key in tables:
             if key != "name" and key not in TABLES:
                 raise unknown_key(str(key), ["name", *TABLES])
-        made = {title: make(TABLES[title], values) for title, values in tables.items() if title != "name"}
-        return cls(name=tables.get("name", name), **made)
+        sections = {title: make(TABLES[title], values) for title, values in tables.items() if title != "name"}
+        return cls(name=tables.get("name", name), **sections)
 
     @classmethod
     def load(cls, source: str | os.PathLike) -> "Recipe":
@@ -154,17 +290,17 @@ class Recipe:
         for key, value in overrides.items():
             title, _, name = str(key).partition(".")
             if title not in TABLES:
-                known = list(recipe_fields())
-                hint = suggestion(str(key), known)
+                names = list(recipe_fields())
+                hint = suggestion(str(key), names)
                 raise BadValue(
                     f"The recipe key {str(key)!r} is not known. {hint}"
                     f"Use one of: a field of {', '.join(sorted(TABLES))}."
                 )
             tables[title][name] = parse(TABLES[title], name, value)
-        made = type(self).from_dict(tables)
+        recipe = type(self).from_dict(tables)
         for key in overrides:
-            made._refuse_without_effect(str(key))
-        return made
+            recipe._refuse_without_effect(str(key))
+        return recipe
 
     def compile_args(
         self,
@@ -182,7 +318,7 @@ class Recipe:
             from_logits: whether the model ends in logits; False for `ResNet18()`, which ends in a softmax.
             class_names: of the data, which metrics that `train.monitor` names need; of multi-label targets the
                 area under ROC.
-            facts: what the loss is told of the training labels; None for nothing.
+            facts: statistics of the training labels for the loss; None for none.
             learning_rate: a number or a schedule in place of the recipe's.
 
         Raises:
@@ -210,7 +346,7 @@ class Recipe:
         }
 
     def label_facts(self, dataset: Any) -> LabelFacts:
-        """Returns what the loss of this recipe is told of the training labels.
+        """Returns the statistics of the training labels that the loss of this recipe uses.
 
         Args:
             dataset: from `keras_resnet.data.load`.
@@ -252,7 +388,7 @@ class Recipe:
         return monitor_of(self.train.monitor, self.loss.build(True)[1], self._classes_of(class_names))[0]
 
     def callbacks(self, out: str | os.PathLike, class_names: Sequence[str] = ()) -> list[keras.callbacks.Callback]:
-        """Returns what records a run of your own `model.fit` in a folder.
+        """Returns callbacks that record a run of your own `model.fit` in a folder.
 
         They check that the model's last activation fits the loss, stop at a loss that is not finite, validate with
         averaged weights where the recipe averages, keep `best.keras`, stop early, and write `history.csv`,
@@ -323,7 +459,7 @@ def compare_recipes(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
 
 
 def recipe_fields() -> dict[str, Field]:
-    """Returns what each field of a recipe may hold: kind, range, scale, choices, default.
+    """Returns the allowed values of each recipe field: kind, range, scale, choices, default.
 
     Returns:
         "section.field" -> its description, in the order of the sections.

@@ -16,11 +16,17 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training.checkpoint import Progress, read_newest, restore
-from keras_resnet.training.description import differences
-from keras_resnet.training.folder import locked
-from keras_resnet.training.interruption import Interrupted, StopRequest, stop_after_batch
-from keras_resnet.training.saving import Interval, SaveState
+from keras_resnet.training.folder import differences, locked
+from keras_resnet.training.state import (
+    Interrupted,
+    Interval,
+    Progress,
+    SaveState,
+    StopRequest,
+    read_newest,
+    restore,
+    stop_after_batch,
+)
 
 # What each folder of this process is held by: a fit that ended in an error has no `on_train_end`.
 _HELD: dict[str, contextlib.ExitStack] = {}
@@ -36,7 +42,7 @@ class Resume(keras.callbacks.Callback):
 
     What it promises: with data whose order is a function of the epoch, the end has the same bits as without the kill,
     on the same machine and versions, on a CPU (a GPU was not tested). Such data are arrays with `shuffle=False`, a
-    `tf.data.Dataset` without a random order of its own, a `PyDataset` without `shuffle`, and `dataset(...)` of this
+    `tf.data.Dataset` without its own random order, a `PyDataset` without `shuffle`, and `dataset(...)` of this
     object. Any other order starts anew: every state is right and every epoch has its number of steps, but the rest of
     the epoch that was cut may hold examples that came before.
 
@@ -112,8 +118,8 @@ class Resume(keras.callbacks.Callback):
             for later in itertools.count(epoch + 1):
                 yield from make(later).take(steps)
 
-        made = tf.data.Dataset.from_generator(batches, output_signature=make(epoch).element_spec)
-        return made.prefetch(tf.data.AUTOTUNE)
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=make(epoch).element_spec)
+        return dataset.prefetch(tf.data.AUTOTUNE)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the folder, and puts the newest state into the model."""
@@ -133,17 +139,17 @@ class Resume(keras.callbacks.Callback):
                 "that goes on would end with others. Leave it out, and add keras.callbacks.ModelCheckpoint(path, "
                 "save_best_only=True) instead."
             )
-        held = _HELD.setdefault(os.path.realpath(self.folder), contextlib.ExitStack())
-        held.close()
-        held.enter_context(locked(self.folder))
-        self._held = held
+        locks = _HELD.setdefault(os.path.realpath(self.folder), contextlib.ExitStack())
+        locks.close()
+        locks.enter_context(locked(self.folder))
+        self._held = locks
         try:
-            self._begin(held.enter_context(stop_after_batch(self._is_running)))
+            self._begin(locks.enter_context(stop_after_batch(self._is_running)))
         except BaseException:
-            held.close()
+            locks.close()
             raise
 
-    def _begin(self, asked: StopRequest) -> None:
+    def _begin(self, stop_request: StopRequest) -> None:
         """Puts the newest state into the model."""
         model = self.model
         files.remove_unfinished(self.folder, ("epoch-*",))
@@ -159,8 +165,8 @@ class Resume(keras.callbacks.Callback):
             )
         if newest is not None:
             saved, values = newest
-            known = {key: value for key, value in identity.items() if key not in LATER or key in saved["identity"]}
-            changed = differences(saved["identity"], known)
+            comparable = {key: value for key, value in identity.items() if key not in LATER or key in saved["identity"]}
+            changed = differences(saved["identity"], comparable)
             if changed:
                 raise BadValue(
                     f"{os.fspath(self.folder)!r} holds the state of another training; differing: {'; '.join(changed)}. "
@@ -170,7 +176,7 @@ class Resume(keras.callbacks.Callback):
             progress.take(saved)
         self._progress, self._counters = progress, {} if newest is None else newest[0].get("counters", {})
         self._saver = SaveState(
-            self.folder, progress, identity, (), self.interval, asked, metrics, self.keep, self._counted
+            self.folder, progress, identity, (), self.interval, stop_request, metrics, self.keep, self._counted
         )
         self._saver.set_model(model)
         self._passed = progress.batches
@@ -183,7 +189,7 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begins an epoch, or goes on inside it."""
         if self.model._initial_epoch is not None:
-            self.model._initial_epoch = None  # the next `fit` of this model begins where it is told
+            self.model._initial_epoch = None  # the next `fit` of this model begins at its own initial_epoch
             self._go_on(epoch)
             if self._passed:
                 self._pass_over()
@@ -239,7 +245,7 @@ class Resume(keras.callbacks.Callback):
         """Lets Keras run through the batches that were trained before, without training on them again."""
         model, passed = self.model, self._passed
         train, each = model.train_function, model.steps_per_execution
-        drawn = 0 if self._position is not None else each  # `dataset` begins behind them
+        random_calls = 0 if self._position is not None else each  # `dataset` begins behind them
         if passed % each:
             raise BadValue(
                 f"The state is after {passed} batches, and the model takes {each} in one execution. The number must "
@@ -256,7 +262,7 @@ class Resume(keras.callbacks.Callback):
                 model.train_function = train
                 return train(iterator)
             calls += 1
-            for _ in range(drawn):
+            for _ in range(random_calls):
                 next(iterator)
             return {name: float(value) for name, value in model.get_metrics_result().items()}
 
@@ -274,27 +280,27 @@ class Resume(keras.callbacks.Callback):
         return None
 
     def _arguments_of_fit(self) -> dict[str, Any]:
-        """Returns what `fit` was given, which Keras tells no callback."""
+        """Returns the arguments of `fit`, which Keras passes to no callback."""
         frame = self._fit_around(sys._getframe())
         return {} if frame is None else dict(frame.f_locals)
 
     def _counted(self) -> dict[str, Any]:
         """Returns the numbers of the callbacks that are followed, but for what they were made with."""
         plain = (bool, int, float, np.number, type(None))
-        found: dict[str, Any] = {}
+        counters: dict[str, Any] = {}
         for number, callback in enumerate(self.follow):
-            given = inspect.signature(type(callback)).parameters
-            found[str(number)] = {
+            parameters = inspect.signature(type(callback)).parameters
+            counters[str(number)] = {
                 name: value.item() if isinstance(value, np.number) else value
                 for name, value in vars(callback).items()
-                if isinstance(value, plain) and not name.startswith("_") and name not in given
+                if isinstance(value, plain) and not name.startswith("_") and name not in parameters
             }
-        return {"counters": found}
+        return {"counters": counters}
 
     def _identity(self) -> dict[str, Any]:
-        """Returns what must be the same for a resume, beside the variables."""
+        """Returns the settings that must be equal for a resume, beside the variables."""
         model, loss = self.model, self.model.loss
-        told = {
+        settings = {
             "optimizer": _unnamed(keras.saving.serialize_keras_object(model.optimizer)),
             "loss": loss
             if isinstance(loss, str)
@@ -306,7 +312,7 @@ class Resume(keras.callbacks.Callback):
             "steps_per_epoch": self.params["steps"],
             "followed": [type(callback).__name__ for callback in self.follow],
         }
-        return json.loads(json.dumps(told, default=lambda value: str(type(value))))
+        return json.loads(json.dumps(settings, default=lambda value: str(type(value))))
 
 
 # Parts of the identity that states of earlier versions lack.
@@ -327,17 +333,17 @@ def _unnamed(config: Any) -> Any:
 
 def _layers_of(model: keras.Model) -> dict[str, Any]:
     """Returns the configuration of every layer, by its place and kind; nested models are entered."""
-    found: dict[str, Any] = {}
+    layers: dict[str, Any] = {}
     for number, layer in enumerate(getattr(model, "layers", ())):
         if isinstance(layer, keras.Model):
-            found |= {f"{number}.{key}": config for key, config in _layers_of(layer).items()}
+            layers |= {f"{number}.{key}": config for key, config in _layers_of(layer).items()}
             continue
         try:
             config = layer.get_config()
         except Exception:  # of a layer of the user's own that has none
             config = {}
-        found[f"{number} {type(layer).__name__}"] = _unnamed(config)
-    return found
+        layers[f"{number} {type(layer).__name__}"] = _unnamed(config)
+    return layers
 
 
 def _compile_config(model: keras.Model) -> Any:
@@ -350,19 +356,19 @@ def _compile_config(model: keras.Model) -> Any:
 
 
 def _data_identity(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what tells the data of a `fit` from others: arrays by their first rows, datasets by their elements."""
+    """Returns the fingerprint of the data of a `fit`: arrays by their first rows, datasets by their elements."""
     weights = arguments.get("class_weight") or {}
-    found: dict[str, Any] = {"class_weight": {str(label): float(weight) for label, weight in weights.items()}}
+    identity: dict[str, Any] = {"class_weight": {str(label): float(weight) for label, weight in weights.items()}}
     for name in ("x", "y", "sample_weight"):
         value = arguments.get(name)
         spec = getattr(value, "element_spec", None)
         if spec is not None:
-            found[name] = str(spec)
+            identity[name] = str(spec)
         for number, array in enumerate(keras.tree.flatten(value)):
             if isinstance(array, np.ndarray):
                 digest = hashlib.sha256(np.ascontiguousarray(array[:HASHED_ROWS]).tobytes()).hexdigest()[:16]
-                found[f"{name} {number}"] = f"{array.dtype} {array.shape}, rows {digest}"
-    return found
+                identity[f"{name} {number}"] = f"{array.dtype} {array.shape}, rows {digest}"
+    return identity
 
 
 def _place_of(saved: dict[str, Any]) -> tuple[int, int]:

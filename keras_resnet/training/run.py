@@ -10,16 +10,14 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
-from keras_resnet.training.description import Description, RunFile
-from keras_resnet.training.folder import read_description
+from keras_resnet.training.folder import Description, RunFile, how_to_rebuild, read_description
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.repair import how_to_rebuild
 from keras_resnet.training.setup import Setup
 from keras_resnet.weights.model_file import load_model_file
 
 
 def _lines(about: Description, where: str) -> list[str]:
-    """Returns what a person wants to know of a run before training."""
+    """Returns a human-readable summary."""
     sizes = ", ".join(f"{size} {name}" for name, size in about.sizes.items())
     train = about.recipe.train
     return [
@@ -32,7 +30,7 @@ def _lines(about: Description, where: str) -> list[str]:
 
 
 class _Described:
-    """What a run says of itself, trained or not."""
+    """Description of a run, trained or not."""
 
     about: Description
 
@@ -64,7 +62,7 @@ class PlannedRun(_Described):
     path: None = None
 
     def __str__(self) -> str:
-        """Returns what a person wants to know before training."""
+        """Returns a human-readable summary."""
         notes = [f"note       {line}" for line in self.about.report]
         return "\n".join([*_lines(self.about, "planned only, nothing was written"), *notes])
 
@@ -176,11 +174,11 @@ class Run(_Described):
         return self.recipe.data.load(spec or self.about.data, root, self.recipe.loss.choice.task.name)
 
     def __repr__(self) -> str:
-        """Returns what a person wants to know after training."""
+        """Returns a human-readable summary."""
         lines = _lines(self.about, str(self.path))
         for split, figures in self.metrics.items():
-            shown = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
-            lines.append(f"{split:<10} {', '.join(shown)} ({figures['examples']} examples)")
+            values = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
+            lines.append(f"{split:<10} {', '.join(values)} ({figures['examples']} examples)")
         lines += [
             f"diverged   at step {setback.get('optimizer_step')} ({setback.get('reason')}); learning rates since then "
             f"times {setback['rate_factor']:g}"
@@ -190,7 +188,7 @@ class Run(_Described):
 
 
 def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
-    """Returns what a run of this is, as run.json holds it.
+    """Describes the run, as run.json stores it.
 
     Args:
         setup: of the run.

@@ -9,7 +9,7 @@ import keras
 
 from keras_resnet.arguments import check_float, check_int
 from keras_resnet.training import fields
-from keras_resnet.training.monitor import Monitor
+from keras_resnet.training.scoring import Monitor
 
 # Smith & Topin 2017 as PyTorch's OneCycleLR sets it: where the cycle starts and ends, as fractions of its peak.
 ONE_CYCLE_START = 1 / 25
@@ -217,7 +217,7 @@ class Schedule(fields.Section):
         ]
 
     def build(self, peak: float, steps: int) -> Any:
-        """Returns what a Keras optimizer takes as learning rate.
+        """Returns the learning rate for a Keras optimizer.
 
         Args:
             peak: the highest learning rate, > 0.

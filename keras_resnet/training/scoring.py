@@ -1,12 +1,14 @@
 """A model's outputs on every example of a split, and their scores."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
+from keras_resnet.arguments import suggestion
 from keras_resnet.data import Dataset, sizing
 from keras_resnet.data.examples.shards import rows_of_part
 from keras_resnet.distribution import Group
@@ -81,7 +83,7 @@ def outputs_and_labels(
 def _divided(
     model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int, group: Group
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `outputs_and_labels` does, in every process, of which each makes a part."""
+    """Computes `outputs_and_labels` in parallel: each process does a part."""
     shard = (group.index, group.count)
     mine = predict_all(model, dataset.batches(split, batch_size, shard=shard, **sizing(record, dataset.image_shape)))
     rows = [group.gather(values) for values in mine]
@@ -118,3 +120,140 @@ def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray,
     if not outputs:
         raise BadValue("batches holds no example. A score needs at least one. Choose another split.")
     return np.concatenate(outputs), np.concatenate(labels)
+
+
+AUTO, BALANCED, RECALL = "auto", "balanced_accuracy", "recall:"
+# Metrics of which more is better; less is better of every other one.
+RISING = ("accuracy", "top5", BALANCED, "auc", "roc_auc", "precision", "r2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Monitor:
+    """A column of the history, and which way it improves.
+
+    Attributes:
+        name: of the metric, without "val_".
+        direction: "min" or "max".
+    """
+
+    name: str = "loss"
+    direction: Literal["min", "max"] = "min"
+
+    def value(self, figures: Mapping[str, Any]) -> float:
+        """Returns the figure of an epoch: that of the validation split where there is one."""
+        return float(figures[f"val_{self.name}" if f"val_{self.name}" in figures else self.name])
+
+    def is_better(self, value: float, best: float | None) -> bool:
+        """Returns whether a figure is better than the best so far."""
+        return best is None or (value < best if self.direction == "min" else value > best)
+
+    def best_row(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Returns the first of the best rows of a history."""
+        best = min if self.direction == "min" else max
+        return best(rows, key=self.value)
+
+
+def direction_of(name: str) -> Literal["min", "max"]:
+    """Returns which way a metric improves, by its name."""
+    return "max" if name in RISING or name.startswith(RECALL) else "min"
+
+
+def monitor_of(name: str, metrics: Sequence[Any], class_names: Sequence[str]) -> tuple[Monitor, list[Any]]:
+    """Returns the monitor that a recipe names, and the metrics to add to those of its loss.
+
+    Args:
+        name: "auto" for the loss, or a metric: one of the loss's, "balanced_accuracy", or "recall:CLASS".
+        metrics: of the loss.
+        class_names: of the data; empty for a regression.
+
+    Raises:
+        ValueError: there is no such metric or class.
+    """
+    if name in (AUTO, "loss"):
+        return Monitor(), []
+    names = [metric if isinstance(metric, str) else metric.name for metric in metrics]
+    monitor = Monitor(name, direction_of(name))
+    if name in names:
+        return monitor, []
+    if name == BALANCED and class_names:
+        return monitor, [MeanRecall(len(class_names), name=name)]
+    label = name.removeprefix(RECALL)
+    if name.startswith(RECALL) and label in class_names:
+        return monitor, [MeanRecall(len(class_names), label=list(class_names).index(label), name=name)]
+    allowed = [AUTO, "loss", *names]
+    if class_names:
+        allowed += [BALANCED, *(f"{RECALL}{label}" for label in class_names)]
+    raise BadValue(
+        f"train.monitor={name!r} is not a figure of this run. {suggestion(name, allowed)}Use one of: "
+        f"{', '.join(allowed[:12])}{', ...' if len(allowed) > 12 else ''}."
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class MeanRecall(keras.metrics.Metric):
+    """Balanced accuracy: the mean over the classes of the share of their examples that are recognized; or one of them.
+
+    Args:
+        num_classes: >= 2.
+        label: the class whose recall is meant; None for the mean over all classes that occur.
+        threshold: of a single output, above which it means the second class: 0 for a logit, 0.5 for a probability.
+        name: of the metric.
+        dtype: of its sums.
+
+    Source:
+        Brodersen et al. 2010, "The Balanced Accuracy and Its Posterior Distribution"; scikit-learn's
+        `balanced_accuracy_score`.
+
+    Example:
+        >>> from keras_resnet.training import MeanRecall
+        >>> metric = MeanRecall(2)
+        >>> metric.update_state([0, 0, 0, 1], [[1.0, 0.0]] * 4)
+        >>> float(metric.result())
+        0.5
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        label: int | None = None,
+        threshold: float = 0.0,
+        name: str = BALANCED,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = num_classes
+        self.label = label
+        self.threshold = threshold
+        self.hits = self.add_weight(shape=(num_classes,), initializer="zeros", name="hits")
+        self.support = self.add_weight(shape=(num_classes,), initializer="zeros", name="support")
+        self._direction = "up"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts a batch: labels as integers or rows of shares, one output or one per class."""
+        ops = keras.ops
+        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
+        if len(y_true.shape) == 2 and y_true.shape[-1] == self.num_classes and self.num_classes > 1:
+            y_true = ops.argmax(y_true, axis=-1)
+        truth = ops.one_hot(ops.reshape(ops.cast(y_true, "int32"), (-1,)), self.num_classes)
+        if y_pred.shape[-1] == 1:
+            guesses = ops.cast(ops.reshape(y_pred, (-1,)) > self.threshold, "int32")
+        else:
+            guesses = ops.argmax(y_pred, axis=-1)
+        if sample_weight is not None:
+            truth = truth * ops.reshape(ops.cast(sample_weight, truth.dtype), (-1, 1))
+        right = truth * ops.one_hot(guesses, self.num_classes)
+        self.hits.assign_add(ops.cast(ops.sum(right, axis=0), self.hits.dtype))
+        self.support.assign_add(ops.cast(ops.sum(truth, axis=0), self.support.dtype))
+
+    def result(self) -> Any:
+        """Returns the mean over the classes that occur, or the recall of the one."""
+        recalls = self.hits / keras.ops.where(self.support > 0, self.support, 1.0)
+        if self.label is not None:
+            return recalls[self.label]
+        present = keras.ops.cast(self.support > 0, recalls.dtype)
+        return keras.ops.sum(recalls) / keras.ops.maximum(keras.ops.sum(present), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        names = ("num_classes", "label", "threshold")
+        return {"name": self.name, "dtype": self.dtype, **{name: getattr(self, name) for name in names}}

@@ -9,20 +9,26 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.arguments import choose
-from keras_resnet.data.examples.pipeline import transforms_of
+from keras_resnet.data.examples.batches import transforms_of
 from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.batches import evaluation_batches, shrink_to
 from keras_resnet.training.callbacks import TotalEpochs
 from keras_resnet.training.loss import LabelFacts
-from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.network import StepPart, any_size, fit_segments, with_step_parts
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.saving import Interval
-from keras_resnet.training.together import check_parts, parts_of_step, shard_of, synchronize_norms
+from keras_resnet.training.scoring import Monitor
+from keras_resnet.training.state import Interval
+from keras_resnet.training.together import (
+    check_parts,
+    evaluation_batches,
+    parts_of_step,
+    shard_of,
+    shrink_to,
+    synchronize_norms,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,7 @@ class Setup:
         dataset: the data.
         outputs: of the network.
         record: the preprocessing configuration that the network will carry.
-        facts: of the training labels, which the loss is told.
+        facts: statistics of the training labels for the loss.
         class_weights: a weight for each class; None if classes count as they come.
         steps_per_epoch: training batches per epoch.
         pretrained: the weights to begin with; None for random ones.
@@ -244,7 +250,7 @@ class Setup:
         return self.recipe.augment.build(len(self.dataset.image_shape) - 1, self.record.pixel_range)
 
     def _operations(self, size: tuple[int, int] | None) -> list[BatchOperation]:
-        """Returns what is done to whole batches after the augmentation."""
+        """Returns the layers for whole batches after the augmentation."""
         recipe = self.recipe
         mixing = recipe.augment.mixing(len(self.dataset.class_names), self.outputs)
         # Images of many sizes are cut as they are read; others shrink after their augmentation.

@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
+import tensorflow as tf
 
+from keras_resnet import data as datasets
+from keras_resnet import preprocessing
 from keras_resnet.data import Dataset
 from keras_resnet.distribution import (
     Devices,
@@ -24,12 +28,81 @@ from keras_resnet.distribution import (
     without_padding,
 )
 from keras_resnet.errors import BadValue
-from keras_resnet.training.batches import EVALUATION_BATCH_SIZE
-from keras_resnet.training.description import RunFile, differences
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
+from keras_resnet.training.folder import RunFile, differences
 from keras_resnet.training.network import StepPart
-from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.sections import DATA_PARALLEL, MIRRORED, MULTIWORKER
-from keras_resnet.training.state_file import newest_first
+from keras_resnet.training.recipe import DATA_PARALLEL, MIRRORED, MULTIWORKER, Recipe
+from keras_resnet.training.state import newest_first
+
+EVALUATION_BATCH_SIZE = 256
+
+
+def evaluation_batches(
+    dataset: datasets.Dataset,
+    record: preprocessing.InputRecord,
+    weights: Mapping[int, float] | None,
+    group: Group | None,
+) -> Any:
+    """Returns the batches of the validation split; None if there is no split.
+
+    Args:
+        dataset: the data.
+        record: what the network takes.
+        weights: of each class, by which examples count; None where they count alike.
+        group: processes of which each takes a part of every batch; None for one alone. Rows that fill a part up have
+            the weight -1, unless the model knows of them (`Group.joins_parts`).
+    """
+    size = dataset.sizes.get("validation")
+    if not size:
+        return None
+    shard = (0, 1) if group is None else (group.index, group.count)
+    sizes = datasets.sizing(record, dataset.image_shape)
+    joins = group is not None and group.joins_parts
+    most = evaluation_size(size, EVALUATION_BATCH_SIZE, shard[1]) if joins else EVALUATION_BATCH_SIZE
+    batches = dataset.batches("validation", most, shard=shard, **sizes)
+    if weights is None and (group is None or joins):
+        return batches
+    table = None
+    if weights is not None:
+        table = tf.constant([weights[label] for label in range(len(weights))], tf.float32)
+    counts = _which_count(size, shard)
+
+    def weighted(step: Any, batch: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        images, labels, *own = batch
+        weight = own[0] if own else tf.ones(tf.shape(labels)[:1])
+        weight = weight if table is None else tf.gather(table, labels)
+        if group is not None and not joins:
+            weight = tf.where(counts[step][: tf.shape(labels)[0]], weight, -1.0)
+        return images, labels, weight
+
+    return batches.enumerate().map(weighted)
+
+
+def _which_count(size: int, shard: tuple[int, int]) -> Any:
+    """Returns for each row of each of a process's validation batches whether it is its own."""
+    index, count = shard
+    part = -(-EVALUATION_BATCH_SIZE // count)
+    mask = np.zeros((-(-size // EVALUATION_BATCH_SIZE), part), bool)
+    for step in range(len(mask)):
+        rows = min(EVALUATION_BATCH_SIZE, size - step * EVALUATION_BATCH_SIZE)
+        mine = -(-rows // count)
+        mask[step, :mine] = index * mine + np.arange(mine) < rows
+    return tf.constant(mask)
+
+
+def shrink_to(size: tuple[int, int]) -> BatchOperation:
+    """Returns the layer that shrinks the images of a batch, after they were augmented at full size.
+
+    Args:
+        size: `(height, width)`.
+    """
+
+    def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        images = keras.ops.cast(images, "float32")
+        return keras.ops.image.resize(images, size, antialias=True, data_format="channels_last"), labels
+
+    return shrink
+
 
 T = TypeVar("T")
 
@@ -158,7 +231,7 @@ def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None)
 
 
 def in_all(group: Group | None, make: Callable[[], T]) -> T:
-    """Returns what `make` returns, if it does in every process.
+    """Calls `make` and returns its result if all processes succeed.
 
     Args:
         group: the processes that train together; None for one alone.
@@ -168,7 +241,7 @@ def in_all(group: Group | None, make: Callable[[], T]) -> T:
 
 
 def is_true(group: Group | None, check: Callable[[], bool]) -> bool:
-    """Returns what the first process finds.
+    """Calls a function in the first process and returns its result in all.
 
     Args:
         group: the processes that train together; None for one alone.
@@ -191,12 +264,12 @@ def check_all_same(group: Group | None, identity: Mapping[str, Any]) -> None:
         lines = differences(json.loads(first), json.loads(other))
         return "; ".join(lines).replace(" in the folder, ", " in the first, ").replace(" now", " in this one")
 
-    told = {name: value for name, value in identity.items() if name != "data"}
-    group.check_same(json.dumps(told, sort_keys=True), "a run", compare)
+    settings = {name: value for name, value in identity.items() if name != "data"}
+    group.check_same(json.dumps(settings, sort_keys=True), "a run", compare)
 
 
 def find_together(group: Group | None, check: Callable[[], RunFile | None]) -> RunFile | None:
-    """Returns what the first process finds in the folder of the run.
+    """Checks the folder of the run in the first process, and returns the result in all.
 
     Args:
         group: the processes that train together; None for one alone.
@@ -206,8 +279,8 @@ def find_together(group: Group | None, check: Callable[[], RunFile | None]) -> R
         return check()
 
     def find() -> str:
-        found = check()
-        return "" if found is None else json.dumps(found.to_dict())
+        result = check()
+        return "" if result is None else json.dumps(result.to_dict())
 
     text = group.from_first(find)
     return RunFile.from_dict(json.loads(text)) if text else None

@@ -1,29 +1,74 @@
 """`fit`: from a recipe, a model's name and a data spec to a run folder, with Keras's own `model.fit` inside."""
 
+import dataclasses
+import math
 import os
 import pathlib
+import shlex
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import keras
 
 from keras_resnet import data as datasets
-from keras_resnet import files
+from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
-from keras_resnet.errors import BadType, BadValue
+from keras_resnet.errors import BadType, BadValue, NoMemory
+from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
+from keras_resnet.tasks import MULTILABEL
 from keras_resnet.terminal import one_line
+from keras_resnet.training import scoring
+from keras_resnet.training.callbacks import (
+    MAX_ROLLBACKS,
+    Report,
+    SameFolder,
+    TrainingDiverged,
+    rate_factor_of,
+    recording_callbacks,
+    rollback_of,
+    save_model,
+    write_history,
+)
 from keras_resnet.training.defaults import fill_from_run, resolve
-from keras_resnet.training.description import COMPLETE
-from keras_resnet.training.folder import check_folder, check_same, locked, new_folder, read_description
-from keras_resnet.training.loop import Listener, TrainingLoop
-from keras_resnet.training.preflight import check_backend, check_memory
+from keras_resnet.training.folder import (
+    COMPLETE,
+    EPOCHS,
+    RUNNING,
+    STOPPED,
+    RunFile,
+    can_be_rebuilt,
+    check_folder,
+    check_same,
+    differences,
+    locked,
+    new_folder,
+    read_description,
+    rebuild_best,
+    with_defaults,
+    write_description,
+)
+from keras_resnet.training.network import build_metrics
+from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.repair import can_be_rebuilt
 from keras_resnet.training.run import PlannedRun, Run, describe_run
+from keras_resnet.training.setup import Setup
+from keras_resnet.training.state import (
+    INTERRUPTED,
+    Interrupted,
+    Interval,
+    Progress,
+    SaveState,
+    StopRequest,
+    read_newest,
+    restore,
+    stop_after_batch,
+)
 from keras_resnet.training.together import (
+    EVALUATION_BATCH_SIZE,
     check_all_same,
     count_of_parts,
     find_together,
@@ -32,6 +77,377 @@ from keras_resnet.training.together import (
     training_together,
     working_folder,
 )
+
+FLOAT_BYTES = 4
+# A step keeps for its backward pass the outputs of the convolutions, and of what follows them at most as much again.
+STORED_SHARE = 0.5
+# TensorFlow's threads, allocator and compiler reserve addresses that they hardly use. From here to the end of a run of
+# the smallest networks 0.89 GiB were counted on two cores (docs/reliability.md); where they are not to be had,
+# TensorFlow ends by a signal, mostly without a word.
+RESERVED_ADDRESSES = 2**30
+
+
+def check_backend(setup: Setup) -> None:
+    """Raises ValueError where the pipeline would make random changes that only TensorFlow can make there.
+
+    Args:
+        setup: of a training.
+
+    Raises:
+        ValueError: Keras runs on another backend, and the setup has such changes on the host.
+    """
+    if keras.config.backend() != "tensorflow":
+        for _, size in setup.stages:
+            setup.training_batches(size=size)
+
+
+def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> None:
+    """Raises ValueError where weights, gradients and activations of one step are larger than the memory that is free.
+
+    On a machine with a GPU nothing is checked: its own memory counts there.
+
+    Args:
+        network: to be trained.
+        batch_size: examples per step.
+        recomputes: whether blocks keep their input alone.
+
+    Raises:
+        ValueError: they are, or a limit of the address space leaves less than TensorFlow reserves; the message says
+            what to change.
+    """
+    free = available_bytes()
+    if free is None or _has_gpu():
+        return
+    weights = 2 * FLOAT_BYTES * network.count_params()  # and their gradients
+    shape = network.input_shape[1:]
+    example = FLOAT_BYTES * math.prod(side or 1 for side in shape)
+    if None not in shape and not recomputes:
+        example += round(STORED_SHARE * models.model_info(network).activation_bytes)
+    needed = weights + batch_size * example
+    addresses = free_address_space()
+    if addresses is not None and needed + RESERVED_ADDRESSES > addresses:
+        raise BadValue(
+            f"A limit of the address space leaves {format_bytes(max(addresses, 0))}. This training needs "
+            f"{format_bytes(needed + RESERVED_ADDRESSES)} and more, most of it reserved by TensorFlow and hardly "
+            "used, and TensorFlow ends by a signal where it gets less. Raise the limit (`ulimit -v unlimited`); to "
+            "limit memory itself, use a container or a control group."
+        )
+    if needed <= SHARE * free:
+        return
+    fitting = int((SHARE * free - weights) // example)
+    lower = (
+        f"Lower train.batch_size to {fitting} or less, data.image_size or model.width, or set train.recompute."
+        if fitting >= 1
+        else "Lower model.width or data.image_size, or take a smaller model."
+    )
+    raise BadValue(
+        f"A step on {batch_size} examples of {'x'.join(map(str, shape))} needs {format_bytes(needed)} of memory and "
+        f"more, and {format_bytes(free)} are free. {lower}"
+    )
+
+
+def _has_gpu() -> bool:
+    if keras.config.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    devices: Any = tf.config.list_physical_devices("GPU")
+    return bool(devices)
+
+
+Listener = Callable[[int, Mapping[str, float]], Any]
+
+
+@dataclasses.dataclass
+class TrainingLoop:
+    """A run under way: what it is, what has happened, and what it is made of.
+
+    Of several processes the first one's `folder` is that of the run; the others have one for the time. `named` is the
+    folder of the run in every process.
+    """
+
+    folder: pathlib.Path
+    setup: Setup
+    network: keras.Model
+    score: tuple[str, ...]
+    extended: tuple[int, ...]
+    setbacks: tuple[Mapping[str, Any], ...]
+    model_class: type[keras.Model]
+    named: pathlib.Path
+
+    def __post_init__(self) -> None:
+        """Describes the run: its network stays of one kind."""
+        about = describe_run(self.setup, self.network)
+        self.about = dataclasses.replace(about, extended=self.extended, setbacks=self.setbacks)
+        self.dataset = self.setup.dataset
+        self.group = self.setup.group
+
+    def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
+        """Trains from where the folder stands to the end, or to where the listener stops it."""
+        self.progress = Progress()
+        try:
+            with nullcontext() if self.group is None else self.group.translate_peer_errors(self._place):
+                return self._run(extra, report, verbose)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            raise self._no_memory(error) from error
+
+    def _place(self) -> str:
+        """Returns the position of the training, for a message."""
+        return f"in epoch {self.progress.epochs + 1}, after {self.progress.steps} steps of this start"
+
+    def _run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
+        start = self._begin()
+        while True:
+            try:
+                self._train(extra, report, verbose)
+                break
+            except TrainingDiverged as error:
+                self._go_back(error)
+                start = self._begin()
+        progress = self.progress
+        self._check_steps(start)
+        if progress.halted and progress.epochs < self.about.recipe.train.epochs:
+            file = RunFile(self.about, STOPPED, epochs_trained=progress.epochs, history=tuple(progress.rows))
+            write_description(self.folder, file)
+            return Run(self.named, file, dataset=self.dataset)
+        try:
+            with nullcontext() if self.group is None else self.group.alone():
+                return self._finish()
+        except KeyboardInterrupt as interrupt:
+            raise self._interrupted(interrupt, ", and the scores are missing") from None
+
+    def _begin(self) -> tuple[int, int]:
+        """Compiles the network and brings it to where the folder stands: epochs, and batches of the next."""
+        recipe, progress = self.about.recipe, Progress()
+        self.progress = progress
+        self.metrics: Sequence[Any] = ()
+        rate = self.setup.recipe.optimizer.learning_rate * rate_factor_of(self.about.setbacks)
+        lowered = self.setup.recipe.replace({"optimizer.learning_rate": rate})
+        self.trained = dataclasses.replace(self.setup, recipe=lowered)
+        # Keras counts the batches that are accumulated when it asks a schedule.
+        steps = self._optimizer_steps(self.about.steps_per_epoch * recipe.optimizer.accumulation)
+        self.network.compile(**self.trained.compile_args(steps_per_epoch=steps))
+        self.network.optimizer.build(self.network.trainable_variables)
+        self.average = recipe.optimizer.weight_average(self.network)
+        self.averages = [] if self.average is None else self.average.variables
+        (self.folder / "last").mkdir(exist_ok=True)
+        self._restore()
+        position = progress.epochs, progress.batches
+        if position == (0, 0) or self.about.extended:
+            write_description(self.folder, RunFile(self.about, RUNNING))
+            files.write_text(self.folder / "recipe.toml", self.about.recipe_for_others().to_toml())
+        return position
+
+    def _go_back(self, error: TrainingDiverged) -> None:
+        """Makes the network anew and lowers its rate, where the recipe says so and it was not done too often."""
+        setbacks = self.about.setbacks
+        if self.about.recipe.train.on_divergence != "back" or len(setbacks) >= MAX_ROLLBACKS:
+            raise error
+        setback = rollback_of(error, setbacks)
+        self.about = dataclasses.replace(self.about, setbacks=(*setbacks, setback))
+        # Before anything is trained, so that a kill does not undo it.
+        write_description(self.folder, RunFile(self.about, RUNNING))
+        warnings.warn(
+            f"{error.what} at optimizer step {error.step}. The run goes back to its last state, with its learning "
+            f"rates times {setback['rate_factor']:g} ({len(setbacks) + 1} of at most {MAX_ROLLBACKS} times).",
+            stacklevel=4,
+        )
+        keras.utils.set_random_seed(self.about.recipe.train.seed)
+        self.network = self.setup.build_model(self.model_class)
+
+    def _train(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> None:
+        """Trains what is left of the epochs; a signal stops it after a batch, which is saved."""
+        try:
+            with stop_after_batch() as stop_request:
+                self._fit(stop_request, extra, report, verbose)
+        except KeyboardInterrupt as interrupt:
+            raise self._interrupted(interrupt) from None
+
+    def _interrupted(self, interrupt: KeyboardInterrupt, missing: str = "") -> Interrupted:
+        """Returns the exception to raise, which says what is saved and how to resume."""
+        epochs, progress = self.about.recipe.train.epochs, self.progress
+        batches = f" and {progress.batches} batches" * bool(progress.batches)
+        return Interrupted(
+            f"Interrupted after {progress.epochs} of {epochs} epochs{batches}, which are saved{missing}. To go on: "
+            f"{self._how_to_go_on()}",
+            getattr(interrupt, "status", INTERRUPTED),
+        )
+
+    def _how_to_go_on(self) -> str:
+        command = f"keras-resnet train --out {shlex.quote(os.fspath(self.named))} --resume"
+        return f"{command} (in Python: out={os.fspath(self.named)!r}, resume=True)"
+
+    def _no_memory(self, error: Exception) -> NoMemory:
+        """Returns the exception to raise where memory ran out: what is saved, and what needs less."""
+        train, shape = self.about.recipe.train, self.network.input_shape[1:]
+        what = next(iter(str(error).splitlines()), "") or type(error).__name__
+        return NoMemory(
+            f"Memory ran out {self._place()}, with batches of {train.batch_size} examples of "
+            f"{'x'.join(map(str, shape))}: {what} Lower train.batch_size, data.image_size or model.width, or set "
+            "train.recompute, in another folder; or make memory free and go on from the last saved state: "
+            f"{self._how_to_go_on()}"
+        )
+
+    def _fit(
+        self,
+        stop_request: StopRequest,
+        extra: Sequence[keras.callbacks.Callback],
+        report: Listener | None,
+        verbose: Any,
+    ) -> None:
+        """Calls Keras's `fit` for what is left of the epochs."""
+        recipe, progress = self.about.recipe, self.progress
+        folder_check = SameFolder(self.folder)
+        own = recording_callbacks(
+            self.folder,
+            batch_size=recipe.train.batch_size,
+            patience=recipe.train.early_stopping_patience,
+            monitor=self.setup.monitor,
+            average=self.average,
+            progress=progress,
+        )
+        interval = Interval.of(recipe.train.save_every)
+        state = SaveState(
+            self.folder / "last",
+            progress,
+            self.about.identity(),
+            self.averages,
+            interval,
+            stop_request,
+            self.metrics,
+            recipe.train.keep_states,
+            lambda: {"rate_factor": rate_factor_of(self.about.setbacks)},
+            self.group,
+            folder_check.check,
+        )
+        own = [folder_check, *own, state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
+        if progress.epochs < recipe.train.epochs and not progress.stopped:
+            try:
+                self.trained.fit(
+                    self.network,
+                    callbacks=[*own, *extra],
+                    average=self.average,
+                    start_epoch=progress.epochs,
+                    start_batch=progress.batches,
+                    past=progress.rows,
+                    verbose=_show(verbose),
+                )
+            finally:
+                state.wait()
+        elif self.average is not None:
+            self.average.put()
+
+    def _ask(self, report: Listener, epoch: int, figures: Mapping[str, float]) -> bool:
+        """Returns whether the run is to stop: of several processes the first one is asked."""
+        return is_true(self.group, lambda: bool(report(epoch, figures)))
+
+    def _restore(self) -> None:
+        newest = read_newest(self.folder / "last")
+        if newest is None:
+            return
+        saved, values = newest
+        changed = differences(with_defaults(saved["identity"]), self.about.identity())
+        longer = bool(self.about.extended) and all(line.startswith(EPOCHS) for line in changed)
+        if changed and not longer:
+            raise BadValue(
+                f"{os.fspath(self.folder / 'last')!r} holds the state of another run; differing: {'; '.join(changed)}. "
+                "A resume needs the same recipe, model and data. Give the same as before, or choose another folder."
+            )
+        self.progress.take(saved)
+        rebuild_best(self.folder, self.progress, self.setup.monitor, self._save_best)
+        self.metrics = restore(self.network, saved, values, self.averages)
+        lowered = rate_factor_of(self.about.setbacks) / saved.get("rate_factor", 1.0)
+        for variable in self.network.optimizer.variables:
+            if variable.name == "learning_rate" and lowered != 1:  # without a schedule it is a part of the state
+                variable.assign(variable * lowered)
+        if self.metrics:
+            build_metrics(self.network, self.setup.training_batches(), self.setup.outputs)
+        if self.progress.rows:
+            write_history(self.folder, self.progress.rows)
+        if changed and self.progress.rows and (self.group is None or self.group.is_first):
+            planned, trained = self.about.recipe.train.epochs, self.progress.epochs
+            rate, last = float(self.network.optimizer.learning_rate), self.progress.rows[-1]["learning_rate"]
+            print(
+                f"{self.named}: extended to {planned} epochs. Epoch {trained + 1} begins at a learning rate of "
+                f"{rate:.3g}, as the schedule of {planned} epochs has it; epoch {trained} ended at {last:.3g}."
+            )
+
+    def _save_best(self, saved: dict[str, Any], values: list[Any]) -> None:
+        """Writes best.keras as it was after the epoch of a state."""
+        restore(self.network, saved, values, self.averages)
+        with nullcontext() if self.average is None else self.average.in_place():
+            files.write_atomically(self.folder / "best.keras", lambda path: save_model(self.network, path))
+
+    def _optimizer_steps(self, batches: int) -> int:
+        """Returns how many optimizer steps that many batches make; a model with its own step may say."""
+        steps_of = getattr(self.network, "optimizer_steps", None)
+        steps = batches if steps_of is None else int(steps_of(batches))
+        return steps // self.about.recipe.optimizer.accumulation
+
+    def _check_steps(self, begun: tuple[int, int]) -> None:
+        """Raises RuntimeError when Keras took another number of steps than planned, which would shift schedules."""
+        progress, steps = self.progress, self.about.steps_per_epoch
+        planned = (progress.epochs - begun[0]) * steps - begun[1]
+        total = self._optimizer_steps(progress.epochs * steps)
+        # A 16-bit step whose gradients overflow is skipped by design, and does not count as an iteration.
+        iterations = int(self.network.optimizer.iterations)
+        skipped_allowed = hasattr(self.network.optimizer, "dynamic_scale")
+        if progress.steps != planned or not (iterations == total or (skipped_allowed and iterations <= total)):
+            raise RuntimeError(
+                f"Keras ran {progress.steps} steps where {planned} were planned, and the optimizer counts {iterations} "
+                f"of {total}."
+            )
+
+    def _finish(self) -> Run:
+        """Saves the last model, scores the best one, and completes run.json."""
+        folder, dataset, progress = self.folder, self.dataset, self.progress
+        files.write_atomically(folder / "final.keras", lambda path: save_model(self.network, path))
+        best = Run(folder, RunFile(self.about, RUNNING)).model
+        self._put_thresholds(best)
+        record = preprocessing.for_model(best)
+        metrics = {
+            split: scoring.score(best, dataset, split, record, EVALUATION_BATCH_SIZE, self.group)
+            for split in self.score
+            if dataset.sizes.get(split)
+        }
+        splits = [split for split in metrics if "confusion" in metrics[split]]
+        if splits:
+            split, figures = splits[-1], metrics[splits[-1]]
+            title = f"{split} split, accuracy {figures['accuracy']:.4f} ({figures['examples']} examples)"
+            draw = partial(draw_confusion, figures["confusion"], dataset.class_names, title=title)
+            draw_or_warn(folder / "confusion.png", draw)
+        iterations = int(self.network.optimizer.iterations)
+        file = RunFile(
+            self.about,
+            COMPLETE,
+            epochs_trained=progress.epochs,
+            best_epoch=progress.best_epoch,
+            optimizer_steps=iterations,
+            skipped_steps=self._optimizer_steps(progress.epochs * self.about.steps_per_epoch) - iterations,
+            metrics=metrics,
+            history=tuple(progress.rows),
+        )
+        write_description(folder, file)
+        return Run(self.named, file, model=best, dataset=dataset)
+
+    def _put_thresholds(self, best: keras.Model) -> None:
+        """Writes into best.keras from which probability on an example has each class, where it may have several."""
+        record = preprocessing.for_model(best)
+        if record.task != MULTILABEL.name or not self.dataset.sizes.get("validation"):
+            return
+        cuts = scoring.choose_thresholds(best, self.dataset, record, EVALUATION_BATCH_SIZE, self.group)
+        outputs: dict[str, Any] = {"task": record.task, "activation": record.activation, "thresholds": cuts}
+        preprocessing.describe_outputs(best, record.class_names, **outputs)
+        files.write_atomically(self.folder / "best.keras", lambda path: save_model(best, path))
+
+
+def _show(verbose: Any) -> Any:
+    """Returns the `verbose` of Keras: a bar at a terminal, one line per epoch in files and logs."""
+    if verbose != "auto":
+        return verbose
+    return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
 
 
 def fit(
@@ -113,22 +529,22 @@ def fit(
     check_path("out", folder)
     more = {"model.weights": None if weights is None else os.fspath(weights), "distribution.kind": distribution}
     overrides = {**(overrides or {}), **{name: value for name, value in more.items() if value is not None}}
-    known = read_description(folder) if resume and folder is not None and folder.is_dir() else None
-    kind = fill_from_run({"recipe": recipe}, seed, overrides, known)[0].distribution.kind
+    run_file = read_description(folder) if resume and folder is not None and folder.is_dir() else None
+    kind = fill_from_run({"recipe": recipe}, seed, overrides, run_file)[0].distribution.kind
     plan = partial(resolve, recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     with training_together(kind, dry_run) as group:
-        found = find_together(group, partial(check_folder, folder, resume))
-        setup = in_all(group, partial(plan, found=found, group=group))
+        state = find_together(group, partial(check_folder, folder, resume))
+        setup = in_all(group, partial(plan, run_file=state, group=group))
         about = describe_run(setup)
         check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
-        setbacks = () if found is None else found.about.setbacks
-        if found is not None and folder is not None:
-            extended = check_same(folder, found, describe_run(setup)).extended
-            is_extended = len(extended) > len(found.about.extended)
-            if found.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
+        setbacks = () if state is None else state.about.setbacks
+        if state is not None and folder is not None:
+            extended = check_same(folder, state, describe_run(setup)).extended
+            is_extended = len(extended) > len(state.about.extended)
+            if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
-                return Run(folder, found, dataset=setup.dataset)
+                return Run(folder, state, dataset=setup.dataset)
         keras.utils.set_random_seed(setup.recipe.train.seed)
         network = setup.build_model(model_class)
         batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
@@ -148,8 +564,8 @@ def fit(
             working_folder(group, partial(_held, folder, resume)) as place,
             datasets.explain_decode_errors(setup.dataset),
         ):
-            named = place if group is None or group.is_first else folder
-            training = TrainingLoop(place, setup, network, tuple(score), extended, setbacks, model_class, named)
+            run_folder = place if group is None or group.is_first else folder
+            training = TrainingLoop(place, setup, network, tuple(score), extended, setbacks, model_class, run_folder)
             return training.run(callbacks, report, verbose)
 
 

@@ -6,10 +6,10 @@ Example:
     ['tv1']
 """
 
-from keras_resnet.weights.architecture import architecture_of as architecture_of
+from keras_resnet.weights.adaptation import architecture_of as architecture_of
 from keras_resnet.weights.files import open_tensors as open_tensors
 from keras_resnet.weights.loading import Audit as Audit
 from keras_resnet.weights.loading import load_weights as load_weights
-from keras_resnet.weights.saving import save_weights as save_weights
+from keras_resnet.weights.loading import save_weights as save_weights
 from keras_resnet.weights.sources import Source as Source
 from keras_resnet.weights.sources import list_weights as list_weights

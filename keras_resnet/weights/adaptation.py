@@ -1,11 +1,101 @@
 """Weights of networks on RGB pictures for other inputs: other channels, signals and volumes."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
+from keras_resnet.blocks import Stem
+from keras_resnet.blocks.convolution import channel_axis
+from keras_resnet.blocks.residual import VERSIONS, ResidualBlock
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputNormalization
+from keras_resnet.weights.naming import Layout
+
+HEAD = "predictions"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_whole_or_none(value: Any) -> bool:
+    return value is None or _is_whole(value)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# What `architecture_of` says -> whether a value may be it, for files that strangers wrote.
+FACTS: dict[str, Callable[[Any], bool]] = {
+    "block": _is_word,
+    "depths": lambda value: isinstance(value, list) and all(map(_is_whole, value)),
+    "strides": lambda value: isinstance(value, list) and all(isinstance(strides, list) for strides in value),
+    "version": lambda value: _is_word(value) and value in VERSIONS,
+    "norm_epsilon": lambda value: isinstance(value, float),
+    "stem": _is_word,
+    "shortcut": _is_word,
+    "width": _is_whole,
+    "groups": _is_whole,
+    "inner_filters": _is_whole,
+    "attention": lambda value: value is None or _is_word(value),
+    "rank": lambda value: _is_whole(value) and value <= 3,
+    "channels": _is_whole,
+    "classes": _is_whole_or_none,
+}
+
+
+def architecture_of(model: keras.Model) -> dict[str, Any]:
+    """Returns the settings of a network that the shapes of its weights do not show.
+
+    Args:
+        model: built by keras_resnet, flat.
+
+    Returns:
+        Plain values: kind of the blocks, their number in each stage and their strides, version, stem, shortcut, width,
+        groups, attention, input channels, rank, and the classes (None without a classifier).
+
+    Raises:
+        ValueError: the model holds no stem of keras_resnet.
+    """
+    stems = [layer for layer in model.layers if isinstance(layer, Stem)]
+    blocks = [layer for layer in model.layers if isinstance(layer, ResidualBlock)]
+    if len(stems) != 1 or not blocks:
+        raise BadValue(
+            f"model {model.name!r} holds {len(stems)} stems of keras_resnet and {len(blocks)} blocks. Allowed is one "
+            "network, flat. Pass the network itself, not a model around it."
+        )
+    stem, first = stems[0], blocks[0]
+    heads = [layer for layer in model.layers if layer.name == HEAD]
+    stages: dict[str, list[int]] = {}
+    for block in blocks:
+        stages.setdefault(block.name.partition("_")[0], []).append(block.strides)
+    shape = stem.input.shape
+    return {
+        "block": type(first).__name__,
+        "depths": [len(strides) for strides in stages.values()],
+        "strides": [strides for strides in stages.values()],
+        "version": first.version,
+        "norm_epsilon": VERSIONS[first.version].norm_epsilon,
+        "stem": stem.kind,
+        "shortcut": first.shortcut_kind,
+        "width": stem.filters,
+        "groups": first.groups,
+        "inner_filters": first.inner_filters or first.filters,
+        "attention": first.attention_kind,
+        "rank": len(shape) - 2,
+        "channels": int(shape[channel_axis(stem.data_format)]),
+        "classes": int(heads[0].units) if heads else None,
+    }
+
+
+def layout_of(architecture: Mapping[str, Any]) -> Layout:
+    """Returns the settings on which the names of variables in other libraries depend."""
+    preactivation = VERSIONS[architecture["version"]].preactivation
+    return Layout(architecture["stem"], architecture["shortcut"], preactivation)
+
 
 PICTURES = 2  # axes of space that published weights have
 KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
@@ -28,7 +118,7 @@ def can_adapt(given: tuple[int, ...], wanted: tuple[int, ...], *, is_first: bool
 def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     """Returns a kernel for another number of channels or axes of space, float32.
 
-    One channel sums those of the file: on grey values the answer is that of RGB with equal channels, behind the
+    One channel sums those of the file: on gray values the answer is that of RGB with equal channels, behind the
     normalization. Other numbers repeat the channels in their order, scaled so that the sum of the inputs keeps its
     size. For volumes a kernel is repeated along depth and divided by its length: a volume whose slices are equal is
     answered as the slice. For signals it is summed over height: a signal is answered as a picture whose rows all are
@@ -62,7 +152,7 @@ def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
 
 
 def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dict[str, Any] | None:
-    """Returns what the weights take for other channels: means and deviations averaged for one, repeated for more.
+    """Adapts the normalization to other channels: means and deviations averaged for one, repeated for more.
 
     Args:
         stored: arguments of `InputNormalization` for the channels of the file.
@@ -81,7 +171,7 @@ def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dic
     adapted = dict(stored)
     if len(mean) not in (1, channels):
         if channels == 1:
-            # The mean of the channels; deviations as if they moved together, as those of grey pictures do.
+            # The mean of the channels; deviations as if they moved together, as those of gray pictures do.
             mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
         else:
             mean, std = (values[np.arange(channels) % len(values)] for values in (mean, std))

@@ -91,13 +91,13 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
         sizes = {entry.filename: entry for entry in archive.infolist()}
         pickles = [name for name in sizes if name.endswith("data.pkl") and name.count("/") <= 1]
         if len(pickles) != 1 or any(entry.compress_type != zipfile.ZIP_STORED for entry in sizes.values()):
-            raise BadValue(f"{where} is not an archive as torch.save writes. Allowed is such a file. Save it again.")
+            raise BadValue(f"{where} is not an archive as torch.save writes. Save it again with torch.save.")
         if sizes[pickles[0]].file_size > MAX_BYTES_OF_PICKLE:
             raise BadValue(f"{where} holds a pickle of {sizes[pickles[0]].file_size} bytes. Weights need far less.")
         root = pickles[0].removesuffix("data.pkl")
         try:
             with archive.open(pickles[0]) as file:
-                found = _Unpickler(file, path, root, {name: entry.file_size for name, entry in sizes.items()}).load()
+                tensors = _Unpickler(file, path, root, {name: entry.file_size for name, entry in sizes.items()}).load()
         except _Refused as error:
             raise BadValue(
                 f"{where} asks for {str(error)!r}, which no weights need, and nothing of it was run. Allowed are "
@@ -105,7 +105,7 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
             ) from None
         except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise BadValue(f"{where} holds a damaged pickle: {error}. Save it again.") from error
-    return _state_dict(found, where)
+    return _state_dict(tensors, where)
 
 
 def _state_dict(found: Any, where: str) -> dict[str, StoredTensor]:

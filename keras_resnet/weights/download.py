@@ -66,9 +66,9 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
     Raises:
         ValueError: the file cannot be had, or is not the one that was published. Nothing is left under its name then.
     """
-    noted = path.with_name(f"{path.name}.json")
+    metadata_path = path.with_name(f"{path.name}.json")
     if path.is_file():
-        check_whole(path, f"sha256 {known}" if (known := _known(noted)) else digest)
+        check_whole(path, f"sha256 {known}" if (known := _known(metadata_path)) else digest)
         return path
     if is_offline():
         raise BadValue(
@@ -85,7 +85,7 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
     try:
         with locks.acquire(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
             if not path.is_file():  # another process may have been quicker
-                _download(mirrored(url), path, noted, digest, license)
+                _download(mirrored(url), path, metadata_path, digest, license)
     except filelock.Timeout:
         raise BadValue(f"{os.fspath(path)!r} is being fetched by another process for an hour. Look for it.") from None
     return path
@@ -128,9 +128,9 @@ def _download(url: str, path: pathlib.Path, noted: pathlib.Path, digest: str, li
 
 def _receive(url: str, part: pathlib.Path) -> None:
     """Receives the rest of a file, from its beginning where the server does not know ranges."""
-    begun = part.stat().st_size if part.exists() else 0
+    offset = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "keras_resnet", "Accept-Encoding": "identity"}
-    headers |= {"Range": f"bytes={begun}-"} if begun else {}
+    headers |= {"Range": f"bytes={offset}-"} if offset else {}
     try:
         answer: Any = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -144,20 +144,20 @@ def _receive(url: str, part: pathlib.Path) -> None:
         kind = answer.headers.get("Content-Type", "")
         if kind.startswith("text/") or answer.headers.get("Content-Encoding", "identity") != "identity":
             raise _Refused(f"the server sent {kind or 'a page'}, and no file of weights")
-        begun = begun if answer.status == 206 else 0
+        offset = offset if answer.status == 206 else 0
         length = answer.headers.get("Content-Length")
-        total = begun + int(length) if length is not None else None
+        total = offset + int(length) if length is not None else None
         free = shutil.disk_usage(part.parent).free
-        if total is not None and total - begun > free:
+        if total is not None and total - offset > free:
             raise _Refused(f"it has {total:,} bytes, and {os.fspath(part.parent)!r} has room for {free:,}")
-        with open(part, "ab" if begun else "wb") as file:
-            _copy(answer, file, begun, total)
+        with open(part, "ab" if offset else "wb") as file:
+            _copy(answer, file, offset, total)
     if total is not None and part.stat().st_size != total:
         raise _Failed(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
 
 
 def _copy(answer: Any, file: Any, begun: int, total: int | None) -> None:
-    received, since, counted, shown = begun, time.monotonic(), 0, 0.0
+    received, since, counted, last_update = begun, time.monotonic(), 0, 0.0
     start = since
     while chunk := answer.read1(CHUNK_BYTES):
         file.write(chunk)
@@ -166,12 +166,12 @@ def _copy(answer: Any, file: Any, begun: int, total: int | None) -> None:
             if counted < SLOWEST_BYTES:
                 raise _Failed(f"{counted} bytes came in {now - since:.0f} s")
             since, counted = now, 0
-        if sys.stderr.isatty() and now - shown > 0.2:
-            shown = now
+        if sys.stderr.isatty() and now - last_update > 0.2:
+            last_update = now
             rate = (received - begun) / max(now - start, 1e-9) / 2**20
             whole = f" of {total / 2**20:.1f}" if total else ""
             print(f"\r{received / 2**20:.1f}{whole} MiB, {rate:.1f} MiB/s ", end="", file=sys.stderr)
-    if shown:
+    if last_update:
         print(file=sys.stderr)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.preprocessing import InputNormalization
-from keras_resnet.weights.architecture import HEAD, architecture_of
+from keras_resnet.weights.adaptation import HEAD, architecture_of
 from keras_resnet.weights.checkpoints import read_checkpoint
 from keras_resnet.weights.model_file import CONFIG, WEIGHTS, load_model_file
 
@@ -72,9 +72,9 @@ class TensorFile:
 
 
 def _unreadable(path: str | os.PathLike, what: str, error: Exception) -> str:
-    told = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
     return (
-        f"weights={os.fspath(path)!r}: {what} cannot be read ({told}). Allowed is a whole file of its kind. Fetch or "
+        f"weights={os.fspath(path)!r}: {what} cannot be read ({reason}). Allowed is a whole file of its kind. Fetch or "
         "write it again."
     )
 
@@ -110,18 +110,18 @@ def _open_safetensors(path: pathlib.Path) -> TensorFile:
     except ImportError:
         raise MissingPackage("Weights need safetensors, which is not installed. Run: pip install safetensors") from None
     _check_duplicates(path)
-    held = safetensors.safe_open(path, "np")
-    shapes = {name: tuple(held.get_slice(name).get_shape()) for name in held.keys()}  # noqa: SIM118  # not a dict
-    dtypes = {name: FLOATS.get(kind := str(held.get_slice(name).get_dtype()), kind) for name in shapes}
+    handle = safetensors.safe_open(path, "np")
+    shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118  # not a dict
+    dtypes = {name: FLOATS.get(kind := str(handle.get_slice(name).get_dtype()), kind) for name in shapes}
 
     def read(name: str) -> np.ndarray:
         if dtypes[name] != "bfloat16":
-            return held.get_tensor(name)
+            return handle.get_tensor(name)
         import ml_dtypes
 
-        return np.asarray(held.get_tensor(name)).view(ml_dtypes.bfloat16).astype("float32")
+        return np.asarray(handle.get_tensor(name)).view(ml_dtypes.bfloat16).astype("float32")
 
-    return TensorFile(path, shapes, dtypes, read, held.metadata())
+    return TensorFile(path, shapes, dtypes, read, handle.metadata())
 
 
 def _check_duplicates(path: pathlib.Path) -> None:
@@ -148,13 +148,13 @@ def _open_h5(path: pathlib.Path) -> TensorFile:
     """Opens HDF5: the older format of Keras, in which keras.applications publishes, and that of Keras 3."""
     if path.name.endswith(".weights.h5"):
         return _open_saved(path, path)
-    held = h5py.File(path, "r")
-    root = held.get("model_weights", held)
-    found: dict[str, str] = {}
+    handle = h5py.File(path, "r")
+    root = handle.get("model_weights", handle)
+    arrays: dict[str, str] = {}
     for name in _datasets(path, root):  # "layer/layer/variable:0"
         layer, *_, variable = name.removeprefix(root.name).strip("/").split("/")
-        found[f"{layer}/{variable.partition(':')[0]}"] = name
-    return _tensors_in(path, held, found)
+        arrays[f"{layer}/{variable.partition(':')[0]}"] = name
+    return _tensors_in(path, handle, arrays)
 
 
 def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
@@ -164,10 +164,10 @@ def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
         path: for messages.
         source: the HDF5 file, or its content.
     """
-    held = h5py.File(source, "r")
+    handle = h5py.File(source, "r")
     layers: dict[str, list[str]] = {}
-    for name in _datasets(path, held):
-        layers.setdefault(str(held[name].parent.attrs.get("name", "")), []).append(name)
+    for name in _datasets(path, handle):
+        layers.setdefault(str(handle[name].parent.attrs.get("name", "")), []).append(name)
     if "conv1_conv" not in layers:
         raise BadValue(
             f"weights={os.fspath(path)!r} holds layers like {list(layers)[:3]}, and none named 'conv1_conv'. Allowed "
@@ -175,21 +175,25 @@ def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
             "save it with keras_resnet.weights.save_weights."
         )
     network = {name: layers.pop(name) for name in list(layers) if re.fullmatch(r"conv\d_.*|post_bn", name)}
-    last = max((name for name in network if name.endswith("_conv")), key=lambda name: held[network[name][0]].shape[-1])
-    features = held[network[last][0]].shape[-1]
-    others = {name: places for name, places in layers.items() if any(held[place].dtype.kind == "f" for place in places)}
-    shapes = [held[places[0]].shape for places in others.values()]
+    last = max(
+        (name for name in network if name.endswith("_conv")), key=lambda name: handle[network[name][0]].shape[-1]
+    )
+    features = handle[network[last][0]].shape[-1]
+    others = {
+        name: places for name, places in layers.items() if any(handle[place].dtype.kind == "f" for place in places)
+    }
+    shapes = [handle[places[0]].shape for places in others.values()]
     if len(shapes) == 1 and len(shapes[0]) == 2 and shapes[0][0] == features:
         network[HEAD] = others.popitem()[1]
     if others:
         LOGGER.warning("%s: layers that are not part of a ResNet are left out: %s.", path, ", ".join(sorted(others)))
     variables = {4: ("gamma", "beta", "moving_mean", "moving_variance"), 2: ("kernel", "bias"), 1: ("kernel",)}
-    found = {
+    arrays = {
         f"{layer}/{variable}": place
         for layer, places in network.items()
         for variable, place in zip(variables.get(len(places), ()), sorted(places), strict=True)
     }
-    return _tensors_in(path, held, found)
+    return _tensors_in(path, handle, arrays)
 
 
 def _tensors_in(path: pathlib.Path, held: Any, found: Mapping[str, str]) -> TensorFile:
@@ -204,13 +208,13 @@ def _datasets(path: pathlib.Path, root: Any) -> list[str]:
     Raises:
         ValueError: one of them lies elsewhere, or they are reached by more than one way.
     """
-    found: list[str] = []
+    paths: list[str] = []
     seen: set[int] = set()
 
     def visit(group: Any, depth: int) -> None:
         # Hard links let a file of some kilobytes hold more paths than a computer can walk.
         place = h5py.h5o.get_info(group.id).addr
-        if place in seen or len(found) > MAX_TENSORS:
+        if place in seen or len(paths) > MAX_TENSORS:
             raise BadValue(
                 f"weights={os.fspath(path)!r} holds the group {group.name!r} twice, or more than {MAX_TENSORS} "
                 "tensors. Such a file is refused."
@@ -228,10 +232,10 @@ def _datasets(path: pathlib.Path, root: Any) -> list[str]:
             elif not isinstance(entry, h5py.Dataset) or entry.is_virtual or entry.external:
                 raise BadValue(f"weights={os.fspath(path)!r} holds {entry.name}, which lies elsewhere. It is refused.")
             else:
-                found.append(entry.name)
+                paths.append(entry.name)
 
     visit(root, 0)
-    return found
+    return paths
 
 
 def _open_keras(path: pathlib.Path) -> TensorFile:
@@ -248,8 +252,8 @@ def _open_keras(path: pathlib.Path) -> TensorFile:
     metadata = {ARCHITECTURE: json.dumps(architecture_of(model))}
     layers = [layer for layer in model.layers if isinstance(layer, InputNormalization)]
     if layers and layers[0].record is not None:
-        kept = ("scheme", "mean", "std", "record")
-        metadata[RECORD] = json.dumps({name: layers[0].get_config()[name] for name in kept})
+        keys = ("scheme", "mean", "std", "record")
+        metadata[RECORD] = json.dumps({name: layers[0].get_config()[name] for name in keys})
     last = model.layers[-1]
 
     def read(name: str) -> np.ndarray:

@@ -4,16 +4,18 @@ import dataclasses
 import json
 import logging
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_resnet.errors import BadValue
-from keras_resnet.weights.adaptation import adapt_kernel, can_adapt
-from keras_resnet.weights.architecture import FACTS, HEAD, architecture_of, layout_of
-from keras_resnet.weights.files import ARCHITECTURE, FLOATS, TensorFile, open_tensors
+from keras_resnet import files
+from keras_resnet.arguments import choose
+from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.weights.adaptation import FACTS, HEAD, adapt_kernel, architecture_of, can_adapt, layout_of
+from keras_resnet.weights.files import ARCHITECTURE, FLOATS, RECORD, TensorFile, open_tensors
 from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, Naming, naming_of, strip_prefix
 
 LOGGER = logging.getLogger(__name__)
@@ -80,12 +82,12 @@ def load_weights(
     naming, architecture = NAMINGS[key], architecture_of(model)
     check_architecture(where, architecture_in(file), architecture)
     variables = network_variables(model)
-    wanted = {path: naming.rename(path, layout_of(architecture)) for path in variables}
+    expected = {path: naming.rename(path, layout_of(architecture)) for path in variables}
     head = {path for path in variables if path.startswith(f"{HEAD}/")} if new_head else set()
-    heads_there = {wanted[path] for path in head}
-    missing = [f"{name} ({path})" for path, name in wanted.items() if name not in names and path not in head]
-    unexpected = [name for name in names if name not in wanted.values() and not (new_head and _is_head(name, key))]
-    used = {place: names[name] for place, name in wanted.items() if name in names and place not in head}
+    heads_there = {expected[path] for path in head}
+    missing = [f"{name} ({path})" for path, name in expected.items() if name not in names and path not in head]
+    unexpected = [name for name in names if name not in expected.values() and not (new_head and _is_head(name, key))]
+    used = {place: names[name] for place, name in expected.items() if name in names and place not in head}
     wrong = [
         told for place, name in used.items() if (told := _misfit(file, name, naming, variables[place], place, adapt))
     ]
@@ -106,18 +108,18 @@ def load_weights(
         arrays[place] = array
     for place, array in arrays.items():
         variables[place].assign(array)
-    left = [name for name in file.shapes if name.endswith(IGNORED_SUFFIXES)]
-    left += sorted(heads_there & set(names)) if head else [name for name in names if name not in wanted.values()]
-    return Audit(os.fspath(file.path), naming.name, tuple(arrays), tuple(left), tuple(sorted(head)))
+    ignored = [name for name in file.shapes if name.endswith(IGNORED_SUFFIXES)]
+    ignored += sorted(heads_there & set(names)) if head else [name for name in names if name not in expected.values()]
+    return Audit(os.fspath(file.path), naming.name, tuple(arrays), tuple(ignored), tuple(sorted(head)))
 
 
 def _misfit(file: TensorFile, name: str, naming: Naming, variable: Any, place: str, adapt: bool) -> str:
     """Returns why a tensor cannot be the value of a variable; nothing if it can."""
     if file.dtypes[name] not in FLOATS.values():
         return f"{name} is {file.dtypes[name]}, and weights are floating-point numbers"
-    given = naming.to_ours(np.broadcast_to(np.float32(0), file.shapes[name]), place).shape
+    source_shape = naming.to_ours(np.broadcast_to(np.float32(0), file.shapes[name]), place).shape
     shape = tuple(variable.shape)
-    if given == shape or (adapt and can_adapt(given, shape, is_first=place == FIRST_KERNEL)):
+    if source_shape == shape or (adapt and can_adapt(source_shape, shape, is_first=place == FIRST_KERNEL)):
         return ""
     expected = naming.from_ours(np.broadcast_to(np.float32(0), shape), place).shape
     return f"{name} has the shape {file.shapes[name]}, and the network wants {tuple(expected)}"
@@ -130,32 +132,32 @@ def network_variables(model: keras.Model) -> dict[str, Any]:
 
 
 def architecture_in(file: TensorFile) -> dict[str, Any] | None:
-    """Returns what a file says of its network; None for files of other libraries."""
+    """Returns the architecture that a file declares; None for files of other libraries."""
     text = file.metadata.get(ARCHITECTURE)
     if text is None:
         return None
     try:
-        found = dict(json.loads(text))
+        architecture = dict(json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
         raise BadValue(f"weights={os.fspath(file.path)!r} says damaged things of its network: {error}.") from error
     for name, is_right in FACTS.items():
-        if not is_right(found.get(name)):
+        if not is_right(architecture.get(name)):
             raise BadValue(
-                f"weights={os.fspath(file.path)!r} says damaged things of its network: {name} is {found.get(name)!r}. "
+                f"weights={os.fspath(file.path)!r} has a damaged description: {name} is {architecture.get(name)!r}. "
                 "Allowed is what `save_weights` writes. Write the file again."
             )
     # What is built from it is as large as the tensors in the file are, not as large as the text says.
     first, head = file.shapes.get(FIRST_KERNEL, ()), file.shapes.get(f"{HEAD}/kernel", ())
-    said = (found["rank"] + 2, found["channels"], found["classes"])
+    declared = (architecture["rank"] + 2, architecture["channels"], architecture["classes"])
     if (
-        said != (len(first), *first[-2:-1], head[-1] if head else None)
-        or not first[-1] <= found["width"] <= 2 * first[-1]
+        declared != (len(first), *first[-2:-1], head[-1] if head else None)
+        or not first[-1] <= architecture["width"] <= 2 * first[-1]
     ):
         raise BadValue(
             f"weights={os.fspath(file.path)!r} says damaged things of its network: its tensors {FIRST_KERNEL} {first} "
-            f"and {HEAD}/kernel {head or 'none'} are not those of {found}. Write the file again."
+            f"and {HEAD}/kernel {head or 'none'} are not those of {architecture}. Write the file again."
         )
-    return found
+    return architecture
 
 
 def check_architecture(where: str, saved: Mapping[str, Any] | None, present: Mapping[str, Any]) -> None:
@@ -191,3 +193,68 @@ def _told(architecture: Mapping[str, Any]) -> str:
 def _some(found: list[str]) -> str:
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return f"{', '.join(found[:SHOWN])}{more}"
+
+
+WRITTEN = {"keras_resnet": "keras_resnet", "timm": "torch"}
+
+
+def save_weights(
+    model: keras.Model, path: str | os.PathLike, *, names: str = "keras_resnet", preprocessing: Any = None
+) -> pathlib.Path:
+    """Writes the weights of a network, whole or not at all.
+
+    Args:
+        model: built by keras_resnet.
+        path: ends in `.safetensors`; it must not exist.
+        names: "keras_resnet", with what the network is and takes as metadata; or "timm", whose models load the file.
+        preprocessing: plain values to store for `preprocessing.for_model`; None for none.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the path is taken or of another kind, or timm has no such network.
+    """
+    try:
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise MissingPackage("Weights need safetensors, which is not installed. Run: pip install safetensors") from None
+    naming = NAMINGS[WRITTEN[choose("names", names, {name: name for name in WRITTEN})]]
+    target = pathlib.Path(path).expanduser()
+    if target.suffix != ".safetensors":
+        raise BadValue(f"out={os.fspath(path)!r} does not end in '.safetensors', as files of weights do. Name it so.")
+    if target.exists():
+        raise BadValue(f"out={os.fspath(path)!r} exists, and weights never replace a file. Choose another name.")
+    files.check_parent(target)
+    architecture = architecture_of(model)
+    stems = ("conv7", "deep", "deep_strided")
+    if names == "timm" and (architecture["version"] != "v1.5" or architecture["stem"] not in stems):
+        raise BadValue(
+            f"names='timm' was given with version={architecture['version']!r} and stem={architecture['stem']!r}. "
+            f"Networks of timm have version 'v1.5' and a stem of {', '.join(map(repr, stems))}. Write the file under "
+            "our own names."
+        )
+    layout = layout_of(architecture)
+    tensors = {
+        naming.rename(place, layout): naming.from_ours(np.asarray(keras.ops.convert_to_numpy(variable)), place)
+        for place, variable in network_variables(model).items()
+    }
+    metadata = {"format": "np"}
+    if names == "keras_resnet":
+        metadata[ARCHITECTURE] = json.dumps(architecture)
+        if preprocessing is not None:
+            metadata[RECORD] = json.dumps(preprocessing)
+    target.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+    def write(where: pathlib.Path) -> None:
+        save_file(tensors, os.fspath(where), metadata)
+        os.chmod(where, 0o666 & ~_umask())  # the library leaves it to its owner alone
+
+    files.write_atomically(target, write)
+    return target
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

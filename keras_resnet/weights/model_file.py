@@ -47,36 +47,36 @@ def load_model_file(path: str | os.PathLike) -> keras.Model:
         ValueError: it is not whole, is made of other layers than those of Keras and keras_resnet, or holds weights
             that are not finite or of another type than those of its layers.
     """
-    told = f"The file {os.fspath(path)!r} could not be loaded as a Keras model"
+    message = f"The file {os.fspath(path)!r} could not be loaded as a Keras model"
     allowed = (
         "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet, with finite "
         "weights. Save it again."
     )
     if not os.path.isfile(path):
-        raise BadValue(f"{told}: it is not a file. {allowed}")
+        raise BadValue(f"{message}: it is not a file. {allowed}")
     try:
         unfit = _too_large(path)
         if not unfit:
             model = keras.saving.load_model(pathlib.Path(path), compile=False)
             unfit = _unfit_weights(path, model)
     except Exception as error:  # whatever damaged bytes make Keras, h5py or zipfile raise
-        raise BadValue(f"{told}: {' '.join(str(error).split()) or type(error).__name__} {allowed}") from error
+        raise BadValue(f"{message}: {' '.join(str(error).split()) or type(error).__name__} {allowed}") from error
     if unfit:
-        raise BadValue(f"{told}: {unfit}. {allowed}")
+        raise BadValue(f"{message}: {unfit}. {allowed}")
     return model
 
 
 def _too_large(path: str | os.PathLike) -> str:
-    """Returns what a file would make larger than it is: Keras compresses nothing, and each unit has a weight in it."""
+    """Returns the parts that would grow beyond the file: Keras compresses nothing, and each unit has a weight in it."""
     size = os.path.getsize(path)
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.file_size > size:
                 return f"its member {member.filename!r} is to have {member.file_size:,} bytes in a file of {size:,}"
-        found = [json.loads(archive.read(CONFIG))]
-    while found:
-        entry = found.pop()
-        found += entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
+        pending = [json.loads(archive.read(CONFIG))]
+    while pending:
+        entry = pending.pop()
+        pending += entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ()
         for name in SIZES if isinstance(entry, dict) else ():
             if isinstance(entry.get(name), int) and entry[name] > size:
                 return f"a layer has {name}={entry[name]:,} in a file of {size:,} bytes"
@@ -84,7 +84,7 @@ def _too_large(path: str | os.PathLike) -> str:
 
 
 def _unfit_weights(path: str | os.PathLike, model: Any) -> str:
-    """Returns what is wrong with the weights of a model, and nothing where they are finite and of their own types."""
+    """Returns the fault of a model's weights, or nothing if they are finite and of their declared types."""
     for weight in model.weights:
         if keras.backend.is_float_dtype(weight.dtype):
             values = np.asarray(keras.ops.convert_to_numpy(weight)).astype("float32", copy=False)
@@ -96,15 +96,15 @@ def _unfit_weights(path: str | os.PathLike, model: Any) -> str:
         for weight in model.weights
         if (dtype := keras.backend.standardize_dtype(weight.dtype)) != "bfloat16"  # HDF5 has no such type
     )
-    found: collections.Counter = collections.Counter()
+    counts: collections.Counter = collections.Counter()
 
     def count(_: str, entry: Any) -> None:
         if isinstance(entry, h5py.Dataset):
-            found[tuple(entry.shape), str(entry.dtype)] += 1
+            counts[tuple(entry.shape), str(entry.dtype)] += 1
 
     with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as held:
         held.visititems(count)
     for (shape, dtype), times in needed.items():
-        if found[shape, dtype] < times:
-            return f"it holds {found[shape, dtype]} tensors of {dtype} {shape} where the layers have {times}"
+        if counts[shape, dtype] < times:
+            return f"it holds {counts[shape, dtype]} tensors of {dtype} {shape} where the layers have {times}"
     return ""

@@ -136,18 +136,18 @@ def strip_prefix(names: Iterable[str]) -> dict[str, str]:
 
     `torch.nn.DataParallel` writes "module.", Lightning "model.", `torch.compile` "_orig_mod."; all names must have it.
     """
-    found = {name: name for name in names if not name.endswith(IGNORED_SUFFIXES)}
+    originals = {name: name for name in names if not name.endswith(IGNORED_SUFFIXES)}
     for prefix in ("module.", "_orig_mod.", "model.", "backbone.", "net.") * 2:
-        if found and all(name.startswith(prefix) for name in found):
-            found = {name[len(prefix) :]: original for name, original in found.items()}
-    return found
+        if originals and all(name.startswith(prefix) for name in originals):
+            originals = {name[len(prefix) :]: original for name, original in originals.items()}
+    return originals
 
 
 def naming_of(names: Iterable[str]) -> str:
     """Returns the key of `NAMINGS` that fits the names in a file; "keras_resnet" where no other does."""
-    known = set(names)
-    if any(name.startswith("layer1.0.") for name in known):
+    name_set = set(names)
+    if any(name.startswith("layer1.0.") for name in name_set):
         return "torch"
-    if any(name.startswith("conv2_block1_") for name in known):
+    if any(name.startswith("conv2_block1_") for name in name_set):
         return "keras"
     return "keras_resnet"

@@ -4,22 +4,27 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+import logging
 import os
+import pathlib
+import re
 
 from keras_resnet.errors import BadValue
 from keras_resnet.suggestions import suggestion
+from keras_resnet.weights.download import cache_folder, check_whole, fetch
+from keras_resnet.weights.files import READERS
 
 HUB = "hf://"
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A row of the table: who published weights, where, under which licence, and how they are to be fed.
+    """A row of the table: who published weights, where, under which license, and how they are to be fed.
 
     Attributes:
         publisher: "keras_resnet" (in the package), "torchvision", "timm" or "keras.applications".
         model: name of the variant.
-        tag: by which it is asked for: `weights="imagenet.TAG"`, in the package `weights=TAG`.
+        tag: of the constructors: `weights="imagenet.TAG"`, in the package `weights=TAG`.
         source: "hf://ORG/REPOSITORY", or empty.
         url: of the file.
         file: its name.
@@ -66,7 +71,7 @@ class Source:
 
     @property
     def is_free(self) -> bool:
-        """Whether the licence allows commercial use, as far as it is stated."""
+        """Whether the license allows commercial use, as far as it is stated."""
         return "nc" not in self.license.split("-")
 
 
@@ -98,14 +103,14 @@ def list_weights(model: str | None = None) -> tuple[Source, ...]:
     rows = _table()
     if model is None:
         return rows
-    found = tuple(row for row in rows if row.model == model)
-    if not found:
-        known = sorted({row.model for row in rows})
+    matches = tuple(row for row in rows if row.model == model)
+    if not matches:
+        models = sorted({row.model for row in rows})
         raise BadValue(
-            f"model={model!r} has no published weights here. {suggestion(model, known)}Models that have are "
-            f"{', '.join(known)}. Choose one of them."
+            f"model={model!r} has no published weights here. {suggestion(model, models)}Models that have are "
+            f"{', '.join(models)}. Choose one of them."
         )
-    return found
+    return matches
 
 
 @functools.cache
@@ -136,3 +141,74 @@ def _row(values: dict[str, str]) -> Source:
         **{name: float(values[name] or 0) for name in ("crop", "test_crop")},
     }
     return Source(**{**values, **numbers})  # type: ignore[arg-type]
+
+
+LOGGER = logging.getLogger(__name__)
+IMAGENET = "imagenet"
+HUB_FILE = "model.safetensors"
+
+
+def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
+    """Returns the file that a tag or a path means, and its row in the table of published weights.
+
+    Args:
+        variant: a name from `list_models()`.
+        weights: a tag or a path.
+
+    Raises:
+        ValueError: there are no such weights, or they cannot be had.
+    """
+    if weights.startswith(HUB):
+        repository = weights.removeprefix(HUB)
+        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
+            raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
+        return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
+    if pathlib.Path(weights).suffix.lower() in READERS or os.path.exists(weights):
+        return pathlib.Path(weights).expanduser(), None
+    rows = {row.tag: row for row in list_weights() if row.model == variant}
+    name, _, tag = weights.partition(".")
+    packaged = {row.tag: row for row in rows.values() if row.publisher == "keras_resnet"}
+    if weights in packaged:
+        path = pathlib.Path(str(importlib.resources.files("keras_resnet.weights") / packaged[weights].file))
+        check_whole(path, packaged[weights].hash)
+        return path, None
+    tags = [*packaged, *([IMAGENET] if set(rows) - set(packaged) else []), *(f"{IMAGENET}.{tag}" for tag in rows)]
+    tags = [word for word in tags if word.removeprefix(f"{IMAGENET}.") not in packaged or word in packaged]
+    if name != IMAGENET or not rows or (tag and (tag not in rows or tag in packaged)):
+        raise BadValue(
+            f"weights={weights!r} is neither a tag nor a file of weights. {suggestion(weights, tags)}For {variant!r} "
+            f"the tags are {', '.join(tags) or 'none'}; files end in {', '.join(READERS)}. Choose one of them."
+        )
+    row = rows[tag] if tag else default_of(variant)
+    if not row.is_free:
+        LOGGER.warning("weights=%r are licensed as %s, for non-commercial use.", weights, row.license)
+    return fetch(row.location, cache_folder() / variant / row.tag / row.file, row.hash, row.license), row
+
+
+def default_of(variant: str) -> Source:
+    """Returns the row that `weights="imagenet"` means: the most accurate with a classifier and a free license."""
+    rows = [
+        row
+        for row in list_weights(variant)
+        if row.classes == 1000 and row.is_free and row.publisher != "keras.applications"
+    ]
+    return max(rows, key=lambda row: row.top1 or 0.0)
+
+
+def weights_at_hand(variant: str, is_small: bool) -> str:
+    """Returns weights of a variant that need no download: those of ImageNet in the cache, or packaged ones.
+
+    Args:
+        variant: a name from `list_models()`.
+        is_small: whether images are of the size that packaged weights are for, under 64 px.
+
+    Returns:
+        A tag; empty where there are none.
+    """
+    rows = [row for row in list_weights() if row.model == variant]  # of some variants there are none
+    if any(row.publisher != "keras_resnet" for row in rows):
+        row = default_of(variant)
+        if (cache_folder() / variant / row.tag / row.file).is_file():
+            return IMAGENET
+    packaged = [row.tag for row in rows if row.publisher == "keras_resnet"]
+    return packaged[0] if packaged and is_small else ""

@@ -1,4 +1,4 @@
-"""The sizes at which TensorFlow's own gradients of volumes abort or are wrong, each in a process of its own."""
+"""The sizes at which TensorFlow's own gradients of volumes abort or are wrong, each in its own process."""
 
 import json
 import os

@@ -428,7 +428,7 @@ print("well")
 
 @pytest.mark.slow
 def test_narrow_networks_and_batches_of_one_or_three_do_not_corrupt_the_memory():
-    # TensorFlow 2.21's gradient of strided 1x1 convolutions with oneDNN does; a process of its own, that may end.
+    # TensorFlow 2.21's gradient of strided 1x1 convolutions with oneDNN does; its own process, that may end.
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
     done = subprocess.run([sys.executable, "-c", NARROW], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (0, "well\n"), done.stderr[-500:]
@@ -445,7 +445,7 @@ def test_sixteen_bits_have_a_table_of_their_own_without_what_leaves_onednn(dtype
     assert selection.choose_form(selection.FILTER_FORMS, *sizes, "float32") == "explicit"
     assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) == "stock"
     monkeypatch.setattr(selection, "engine", lambda: "eigen")
-    assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) == "explicit"  # no rows of its own
+    assert selection.choose_form(selection.FILTER_FORMS, *sizes, dtype) == "explicit"  # no its own rows
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_a_block_of_stride_3_has_the_same_numbers_for_volumes_with_kernels_and_w
 
 
 def in_groups(inputs, kernel, strides):
-    """The definition: each part of the channels with filters of its own."""
+    """The definition: each part of the channels with its own filters."""
     groups = inputs.shape[-1] // kernel.shape[-2]
     parts = zip(tf.split(inputs, groups, -1), tf.split(kernel, groups, -1), strict=True)
     return tf.concat([plain(*part, strides) for part in parts], -1)

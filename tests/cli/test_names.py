@@ -11,8 +11,8 @@ from keras_resnet import suggestions, training
 from keras_resnet.cli import main, names
 from keras_resnet.cli.options import parse
 from keras_resnet.models.variants import VARIANTS
-from keras_resnet.training.sections import TABLES
-from keras_resnet.tuning.settings import Settings
+from keras_resnet.training.recipe import TABLES
+from keras_resnet.tuning.definition import Settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -117,8 +117,8 @@ def noise() -> Image.Image:
 
 
 def sixteen_bit() -> Image.Image:
-    grey = np.asarray(picture().convert("L")).astype("uint16")
-    return Image.fromarray(grey * 257)
+    gray = np.asarray(picture().convert("L")).astype("uint16")
+    return Image.fromarray(gray * 257)
 
 
 def with_orientation(orientation: int, order: str = "II") -> bytes:

@@ -19,7 +19,7 @@ from PIL import Image
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
-from keras_resnet.data import array_files, measurements  # noqa: E402
+from keras_resnet.data import array_files  # noqa: E402
 from keras_resnet.data.examples import encoded  # noqa: E402
 from keras_resnet.memory import available_bytes, format_bytes  # noqa: E402
 
@@ -109,7 +109,7 @@ def test_a_sound_of_one_sample_per_second_is_refused(tmp_path):
     pytest.importorskip("soundfile")
     (tmp_path / "slow.wav").write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     with pytest.raises(array_files.InvalidArrayFile, match="1 samples per second"):
-        measurements.read_measurement(tmp_path / "slow.wav")
+        array_files.read_measurement(tmp_path / "slow.wav")
 
 
 def test_the_pages_of_a_tiff_have_one_size(tmp_path):
@@ -117,23 +117,23 @@ def test_the_pages_of_a_tiff_have_one_size(tmp_path):
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression="tiff_deflate")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(array_files.InvalidArrayFile, match="page 3 has 20000 x 20000"):
-        measurements.read_measurement(tmp_path / "a.tif")
+        array_files.read_measurement(tmp_path / "a.tif")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
 
 
 def test_a_deflated_dicom_is_measured_before_it_is_unpacked(tmp_path, monkeypatch):
     pydicom = pytest.importorskip("pydicom")
     examples = pydicom.dcmread(pydicom.examples.get_path("ct"))
-    examples.file_meta.TransferSyntaxUID = measurements.DEFLATED
+    examples.file_meta.TransferSyntaxUID = array_files.DEFLATED
     examples.save_as(tmp_path / "good.dcm")
-    assert measurements.read_measurement(tmp_path / "good.dcm").shape == (128, 128, 1)
+    assert array_files.read_measurement(tmp_path / "good.dcm").shape == (128, 128, 1)
     examples.add_new((0x0009, 0x0010), "LO", "bomb")
     examples.add_new((0x0009, 0x1001), "OB", bytes(300 * 2**20))
     examples.save_as(tmp_path / "bomb.dcm")
     assert (tmp_path / "bomb.dcm").stat().st_size < 2**20
     monkeypatch.setattr(array_files, "available_bytes", lambda: 400 * 2**20)
     with pytest.raises(array_files.InvalidArrayFile, match="are free"):
-        measurements.read_measurement(tmp_path / "bomb.dcm")
+        array_files.read_measurement(tmp_path / "bomb.dcm")
 
 
 def test_the_values_of_a_nifti_begin_near_its_header(tmp_path):
@@ -144,7 +144,7 @@ def test_the_values_of_a_nifti_begin_near_its_header(tmp_path):
     content[108:112] = struct.pack("<f", 2.0**40)
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(bytes(content)))
     with pytest.raises(array_files.InvalidArrayFile, match="begin at byte"):
-        measurements.read_measurement(tmp_path / "a.nii.gz")
+        array_files.read_measurement(tmp_path / "a.nii.gz")
 
 
 def test_a_table_that_says_one_cell_many_times_is_refused(tmp_path):

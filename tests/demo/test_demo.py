@@ -1,4 +1,4 @@
-"""The page as a process of its own: what it answers, what it refuses, and that it lives on."""
+"""The page as its own process: what it answers, what it refuses, and that it lives on."""
 
 import asyncio
 import concurrent.futures

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 import sys
 
-from keras_resnet.distribution.local import free_ports
+from keras_resnet.distribution.launch import free_ports
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -17,8 +17,8 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
 from keras_resnet.distribution import Devices, devices, on_devices  # noqa: E402
-from keras_resnet.distribution.local import free_ports  # noqa: E402
-from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
+from keras_resnet.distribution.launch import free_ports  # noqa: E402
+from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 from tests.distribution.test_recipes import IN_THE_STEP, MIXED, SHARP, SMALL  # noqa: E402
 
 SCRIPT = """

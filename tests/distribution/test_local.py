@@ -23,9 +23,9 @@ time.sleep(60)
 """
 LAUNCHER = """
 import sys
-from keras_resnet.distribution import local
-local.COMMAND = [sys.executable, "-c", sys.argv[1]]
-local.run_together(2, [sys.argv[2]])
+from keras_resnet.distribution import launch
+launch.COMMAND = [sys.executable, "-c", sys.argv[1]]
+launch.run_together(2, [sys.argv[2]])
 """
 
 

@@ -139,7 +139,7 @@ def test_a_cluster_is_named_only_where_one_is_asked_for(tmp_path):
 
 
 def test_what_no_node_has_is_refused(monkeypatch):
-    from keras_resnet.distribution import ray_cluster
+    from keras_resnet.distribution import launch
 
     class Nodes:
         @staticmethod
@@ -149,12 +149,12 @@ def test_what_no_node_has_is_refused(monkeypatch):
                 {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
             ]
 
-    ray_cluster.check_resources(Nodes, 4, 0)
+    launch.check_resources(Nodes, 4, 0)
     with pytest.raises(ValueError, match="asks for 8 CPUs and 0 GPUs, and no node.* 4 CPUs and 0 GPUs"):
-        ray_cluster.check_resources(Nodes, 8, 0)
-    assert ray_cluster._shares(Nodes, 2) == (2, 0) and ray_cluster._shares(Nodes, 3) == (1, 0)
+        launch.check_resources(Nodes, 8, 0)
+    assert launch._shares(Nodes, 2) == (2, 0) and launch._shares(Nodes, 3) == (1, 0)
     with pytest.raises(ValueError, match="--workers 5 asks for a core each"):
-        ray_cluster._shares(Nodes, 5)
+        launch._shares(Nodes, 5)
 
 
 def test_signs_of_a_trial_and_its_states_reach_its_keeper(tmp_path):

@@ -21,12 +21,9 @@ tf = pytest.importorskip("tensorflow")
 from keras_resnet import data, training, tuning  # noqa: E402
 from keras_resnet.distribution import Devices, Group, Peers, in_group  # noqa: E402
 from keras_resnet.distribution.step import own_draws  # noqa: E402
-from keras_resnet.training.checkpoint import Progress  # noqa: E402
-from keras_resnet.training.interruption import StopRequest  # noqa: E402
-from keras_resnet.training.loop import TrainingLoop  # noqa: E402
-from keras_resnet.training.saving import SaveState  # noqa: E402
-from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
-from keras_resnet.training.state_file import newest_first  # noqa: E402
+from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
+from keras_resnet.training.state import Progress, SaveState, StopRequest, newest_first  # noqa: E402
+from keras_resnet.training.trainer import TrainingLoop  # noqa: E402
 from tests.distribution.processes import ended, started  # noqa: E402
 
 SCRIPT = """
@@ -247,7 +244,7 @@ def test_a_signal_that_comes_while_processes_agree_is_told_the_next_time(tmp_pat
                 asked.signal = signal.SIGTERM
             return own, is_due, 1
 
-    state = SaveState(tmp_path, Progress(), {}, asked=asked, group=Pair())
+    state = SaveState(tmp_path, Progress(), {}, stop_request=asked, group=Pair())
     assert [state._decide(done)[1] for done in (1, 2)] == [False, True]
     assert told == [None, signal.SIGTERM] and asked.status == 143
 

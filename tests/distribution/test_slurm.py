@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import training, tuning  # noqa: E402
-from keras_resnet.distribution.local import free_ports  # noqa: E402
-from keras_resnet.training.state_file import newest_first  # noqa: E402
+from keras_resnet.distribution.launch import free_ports  # noqa: E402
+from keras_resnet.training.state import newest_first  # noqa: E402
 from tests.distribution.processes import ROOT  # noqa: E402
 from tests.distribution.test_recipes import SMALL  # noqa: E402
 

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet.distribution import waiting  # noqa: E402
-from keras_resnet.distribution.local import free_ports  # noqa: E402
+from keras_resnet.distribution import group
+from keras_resnet.distribution.launch import free_ports  # noqa: E402
 from tests.distribution.processes import ended, started  # noqa: E402
 
 JOIN = """
@@ -34,13 +34,13 @@ def test_processes_that_do_not_listen_are_late_and_this_one_is_not():
             f"[::1]:{v6.getsockname()[1]}",
             "no-such-host.invalid:1",
         ]
-        assert waiting.late(addresses, 0) == [2, 4]
+        assert group.late(addresses, 0) == [2, 4]
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="children are read from /proc")
 def test_nothing_of_the_watch_is_left_behind_and_ctrl_c_is_pythons_again():
     before, others = signal.getsignal(signal.SIGINT), _children()
-    with pytest.raises(ZeroDivisionError), waiting.report_late_peers(["127.0.0.1:1", "127.0.0.1:2"], 0):
+    with pytest.raises(ZeroDivisionError), group.report_late_peers(["127.0.0.1:1", "127.0.0.1:2"], 0):
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
         assert len(_children() - others) == 1
         raise ZeroDivisionError

@@ -13,10 +13,12 @@ pytest.importorskip("tensorflow")
 from PIL import Image  # noqa: E402
 
 from keras_resnet import cli, data, evaluation, preprocessing, training  # noqa: E402
-from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
-from keras_resnet.evaluation.paired import mcnemar  # noqa: E402
+from keras_resnet.evaluation.intervals import (
+    detailed_scores,  # noqa: E402
+    mcnemar,  # noqa: E402
+)
 from keras_resnet.evaluation.trained import open_trained  # noqa: E402
-from keras_resnet.training.mean_model import mean_of_models  # noqa: E402
+from keras_resnet.training.folds import mean_of_models  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_models_that_do_not_answer_alike_have_no_mean(runs):
     with pytest.raises(ValueError, match="One model has the classes"):
         evaluation.average_models([runs[0], other])
     with pytest.raises(ValueError, match="Allowed are square pictures"):
-        training.mean_model.mean_of_models([training_model((4, 8, 1))], "quarter-turns")
+        training.folds.mean_of_models([training_model((4, 8, 1))], "quarter-turns")
 
 
 def training_model(shape):

@@ -102,7 +102,7 @@ def test_a_folder_that_holds_a_test_split_alone_is_the_data(run, tmp_path):
 def test_a_split_may_be_named_and_is_divided_as_the_runs_own(run, tmp_path):
     new = photographs(tmp_path / "new", NAMES, 20, seed=5)
     assert evaluation.evaluate(run, f"folder:{new}", split="test")["examples"] == 6
-    # What brings a test split of its own is scored on that.
+    # What brings its own test split is scored on that.
     assert evaluation.evaluate(run, f"folder:{new}", split="train")["examples"] > 40
 
 

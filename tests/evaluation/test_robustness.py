@@ -29,7 +29,7 @@ def test_a_corruption_is_stronger_with_severity_and_the_same_with_the_same_seed(
     assert all(one.min() >= 0 and one.max() <= 255 for one in made)
     assert np.array_equal(made[1], corrupt(given, name, 5))
     if channels == 1 and name == "saturate":
-        assert np.allclose(made[1], given, atol=1e-3)  # grey has no saturation
+        assert np.allclose(made[1], given, atol=1e-3)  # gray has no saturation
         return
     distance = [np.abs(one - given).mean() for one in made]
     assert distance[0] > 0
@@ -41,8 +41,8 @@ def test_a_corruption_is_stronger_with_severity_and_the_same_with_the_same_seed(
 
 @pytest.mark.parametrize("severity, scale", [(1, 0.04), (5, 0.10)])
 def test_gaussian_noise_has_the_deviation_of_the_paper(severity, scale):
-    grey = np.full((4, 64, 64, 3), 127.5)
-    noise = (corrupt(grey, "gaussian_noise", severity) - 127.5) / 255
+    gray = np.full((4, 64, 64, 3), 127.5)
+    noise = (corrupt(gray, "gaussian_noise", severity) - 127.5) / 255
     # 49,152 draws: a standard error of a third of a percent. At 0.1 nothing is clipped that would show.
     assert noise.std() == pytest.approx(scale, rel=0.02)
     larger = np.full((1, 128, 128, 3), 127.5)
@@ -50,12 +50,12 @@ def test_gaussian_noise_has_the_deviation_of_the_paper(severity, scale):
 
 
 def test_shot_speckle_and_impulse_noise_have_their_sizes():
-    grey = np.full((4, 64, 64, 3), 102.0)  # 0.4
-    shot = corrupt(grey, "shot_noise", 5) / 255
+    gray = np.full((4, 64, 64, 3), 102.0)  # 0.4
+    shot = corrupt(gray, "shot_noise", 5) / 255
     assert shot.std() == pytest.approx((0.4 / 50) ** 0.5, rel=0.02)
-    speckle = corrupt(grey, "speckle_noise", 1) / 255
+    speckle = corrupt(gray, "speckle_noise", 1) / 255
     assert speckle.std() == pytest.approx(0.4 * 0.06, rel=0.02)
-    impulse = corrupt(grey, "impulse_noise", 5)
+    impulse = corrupt(gray, "impulse_noise", 5)
     assert np.isin(impulse, (0, 255)).mean() == pytest.approx(0.07, rel=0.05)
 
 

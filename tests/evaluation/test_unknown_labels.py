@@ -13,8 +13,11 @@ from keras_resnet import data, evaluation, training  # noqa: E402
 from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
 from keras_resnet.tasks import multilabel  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid  # noqa: E402
-from keras_resnet.training.cross_entropies import PlainCrossEntropy  # noqa: E402
-from keras_resnet.training.label_losses import LabelAccuracy, MeanRocAuc  # noqa: E402
+from keras_resnet.training.losses import (  # noqa: E402
+    LabelAccuracy,
+    MeanRocAuc,
+    PlainCrossEntropy,  # noqa: E402
+)
 from tests.data.sources.test_shards import picture  # noqa: E402
 
 NAMES = ("a", "b", "c")
@@ -69,8 +72,8 @@ def test_the_loss_and_its_gradient_leave_unknown_labels_out(sample):
         with tf.GradientTape() as tape:
             tape.watch(values)
             found = loss.call(tf.constant(labels), values)
-        slopes = tape.gradient(found, values).numpy()
-        assert (slopes[np.isnan(labels)] == 0).all() and np.isfinite(slopes).all()
+        gradients = tape.gradient(found, values).numpy()
+        assert (gradients[np.isnan(labels)] == 0).all() and np.isfinite(gradients).all()
         for row in range(40):
             mine = ~np.isnan(labels[row])
             alone = (

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import ResNet18, explain
-from keras_resnet.explain.gradients import cut, gradients
-from keras_resnet.explain.methods import METHODS, resize_maps
+from keras_resnet.explain.methods import METHODS, class_gradients, cut, resize_maps
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +27,16 @@ def test_the_gradient_is_that_of_finite_differences():
     model = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3, classifier_activation=None)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(1, 8, 8, 1)).astype("float32")
-    _, found = gradients(model, images, np.array([2]))
-    step, slopes, expected = 1e-2, [], []
+    _, found = class_gradients(model, images, np.array([2]))
+    step, gradients, expected = 1e-2, [], []
     for direction in rng.normal(size=(16, *images.shape)).astype("float32"):
         moved = np.concatenate([images + step * direction, images - step * direction])
         ends = keras.ops.convert_to_numpy(model(moved, training=False))[:, 2]
         expected.append((ends[0] - ends[1]) / (2 * step))
-        slopes.append((found * direction).sum())
+        gradients.append((found * direction).sum())
     # One direction may cross the kink of a ReLU; sixteen together leave no doubt.
-    assert np.corrcoef(slopes, expected)[0, 1] > 0.98
-    assert 0.9 < np.std(slopes) / np.std(expected) < 1.1
+    assert np.corrcoef(gradients, expected)[0, 1] > 0.98
+    assert 0.9 < np.std(gradients) / np.std(expected) < 1.1
 
 
 def test_integrated_gradients_sum_to_the_difference_of_the_outputs():
@@ -45,8 +44,8 @@ def test_integrated_gradients_sum_to_the_difference_of_the_outputs():
     model = ResNet18(input_shape=(8, 8, 1), stem="small", width=4, classes=3, classifier_activation=None)
     images = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype("float32")
     steps = 64
-    slopes = [gradients(model, images * ((k + 0.5) / steps), np.array([1]))[1] for k in range(steps)]
-    total = float((images * np.mean(slopes, axis=0)).sum())
+    gradients = [class_gradients(model, images * ((k + 0.5) / steps), np.array([1]))[1] for k in range(steps)]
+    total = float((images * np.mean(gradients, axis=0)).sum())
     ends = keras.ops.convert_to_numpy(model(np.concatenate([images, 0 * images]), training=False))[:, 1]
     assert np.isclose(total, ends[0] - ends[1], rtol=0.05, atol=1e-3)
 

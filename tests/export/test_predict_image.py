@@ -13,7 +13,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
 from keras_resnet import evaluation  # noqa: E402
-from keras_resnet.data.images.reading import read_for_network  # noqa: E402
+from keras_resnet.data.images.decoding import read_for_network  # noqa: E402
 from keras_resnet.export import formats, predict_image  # noqa: E402
 from keras_resnet.preprocessing import InputRecord  # noqa: E402
 from tests import harness  # noqa: E402
@@ -145,7 +145,7 @@ def test_versions_of_a_served_model_lie_side_by_side(run, tmp_path):
         ({"out": "served", "model_version": 0}, "model_version"),
         ({"out": "served/0"}, "model_version must be"),
         ({"out": "other/2"}, "holds 'notes.txt'.*folders named by numbers"),
-        ({"out": "."}, "without a name of its own"),
+        ({"out": "."}, "without its own name"),
         ({"out": "other", "model_version": 2}, "holds 'notes.txt'.*folders named by numbers"),
     ],
 )

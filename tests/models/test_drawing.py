@@ -74,7 +74,7 @@ def test_a_network_with_layers_before_the_stem_shows_them():
 def test_what_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'resnet18'"):
         keras_resnet.diagram("resnet19")
-    with pytest.raises(ValueError, match=re.escape("no SVG file")):
+    with pytest.raises(ValueError, match=re.escape("not an SVG file")):
         keras_resnet.diagram("resnet18", tmp_path / "r.png")
     with pytest.raises(TypeError, match="neither|a name or a Keras model"):
         keras_resnet.diagram(3)

@@ -8,7 +8,7 @@ SHAPES = [(16, 2), (12, 10, 3), (6, 6, 6, 1)]
 
 
 def mixed(shape, seed=(5, 0), count=64, **options):
-    """Each example has a value of its own everywhere, so that what came from whom can be seen."""
+    """Each example has its own value everywhere, so that what came from whom can be seen."""
     labels = np.arange(count) % 8
     images = np.broadcast_to(np.arange(count, dtype="float32").reshape(-1, *(1,) * len(shape)), (count, *shape))
     found = Mixing(8, **options)(images, labels, list(seed))

@@ -80,7 +80,7 @@ def test_channels_first_is_the_transposed_channels_last(scheme, rank):
 @pytest.mark.parametrize("scheme", [*SCHEMES, "dataset"])
 @pytest.mark.parametrize("policy", harness.POLICIES)
 def test_the_output_has_the_compute_dtype_and_is_rounded_once(scheme, policy):
-    # Fractions that bfloat16 would round by half a grey value on the way in.
+    # Fractions that bfloat16 would round by half a gray value on the way in.
     images = (pixels(2, 5, 4, 3) * 0.997).astype("float32")
     layer = layer_of(scheme, dtype=policy)
     outputs = layer(images)

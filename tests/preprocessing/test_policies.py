@@ -114,8 +114,8 @@ def test_a_shift_a_turn_and_a_shear_take_the_pixels_that_pillow_takes(amounts, p
     rows = (a, b, left, c, d, top)
 
     def moved(picture):
-        grey = (128, 128, 128)
-        return picture.transform(picture.size, Image.Transform.AFFINE, rows, Image.Resampling.NEAREST, fillcolor=grey)
+        gray = (128, 128, 128)
+        return picture.transform(picture.size, Image.Transform.AFFINE, rows, Image.Resampling.NEAREST, fillcolor=gray)
 
     same = (changed("affine", pictures, *amounts) == by_pillow(pictures, moved)).all(axis=-1)
     assert same.mean() > 0.99  # Pillow's places are fractions of 16 bits

@@ -84,7 +84,7 @@ def test_a_comparison_takes_two_runs(runs, tmp_path, capsys):
     with pytest.raises(ValueError, match="holds no run"):
         report.compare([runs[0], tmp_path])
     assert main(["compare", str(runs[0].path), str(runs[1].path), "--out", "page.pdf"]) == 2
-    assert "no HTML file" in capsys.readouterr().err
+    assert "not an HTML file" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 import math
 import random
 
-from keras_resnet.report.importance import encoded, importance_of, unexplored
+from keras_resnet.report.search_page import encoded, importance_of, unexplored
 from keras_resnet.tuning import Dimension, Trial
 
 DIMENSIONS = [

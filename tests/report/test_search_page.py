@@ -9,8 +9,7 @@ from keras_resnet import report, training
 from keras_resnet.cli import main
 from keras_resnet.tuning import Settings, Space
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.ledger import Ledger
-from keras_resnet.tuning.trial import COMPLETE, FAILED, PRUNED
+from keras_resnet.tuning.ledger import COMPLETE, FAILED, PRUNED, Ledger
 
 TRIALS = 24
 

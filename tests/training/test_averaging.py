@@ -70,7 +70,7 @@ def test_early_averages_score_as_the_weights_do_and_not_as_chance(tmp_path):
     assert run.metrics["test"]["accuracy"] > 0.9
     saved = keras.saving.load_model(run.path / "final.keras")
     statistics = [v for v in saved.variables if "moving_variance" in v.path]
-    state = training.checkpoint.read_newest(run.path / "last")[0]
+    state = training.state.read_newest(run.path / "last")[0]
     assert statistics and sum(row[0] == "moving_variance" for row in state["variables"]) == 2 * len(statistics)
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
-from keras_resnet.training import checkpoint  # noqa: E402
+from keras_resnet.training import state
 from tests import harness  # noqa: E402
 
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128, "train.on_divergence": "back"}
@@ -33,7 +33,7 @@ class Poison(keras.callbacks.Callback):
 
 
 def values_of(folder):
-    description, values = checkpoint.read_newest(folder / "last")
+    description, values = state.read_newest(folder / "last")
     return [value.tobytes() for value in values], description["history"][-1]["val_loss"]
 
 

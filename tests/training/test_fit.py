@@ -12,7 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import data, preprocessing, training
-from keras_resnet.training import checkpoint
+from keras_resnet.training import state
 from keras_resnet.training.folder import locked
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 128, "optimizer.ema_momentum": 0.9}
@@ -44,7 +44,7 @@ def test_a_run_leaves_its_folder(run):
     assert about["status"] == "complete" and about["class_names"] == list("0123456789")
     assert about["fingerprint"] == data.load("digits").fingerprint
     assert about["optimizer_steps"] == 2 * about["steps_per_epoch"] == 20 and about["skipped_steps"] == 0
-    made_for = training.sections.Defaults(model="resnet10", data="digits")
+    made_for = training.recipe.Defaults(model="resnet10", data="digits")
     assert training.Recipe.load(run.path / "recipe.toml") == dataclasses.replace(run.recipe, defaults=made_for)
 
 
@@ -86,7 +86,7 @@ def test_a_run_is_read_back(run):
 
 
 def test_saved_models_hold_the_averaged_weights(run):
-    description, values = checkpoint.read_newest(run.path / "last")
+    description, values = state.read_newest(run.path / "last")
     rows = [tuple(row) for row in description["variables"]]
     final = keras.saving.load_model(run.path / "final.keras", compile=False)
     recipe = run.recipe
@@ -95,7 +95,7 @@ def test_saved_models_hold_the_averaged_weights(run):
     model.optimizer.build(model.trainable_variables)
     average = recipe.optimizer.weight_average()
     average.build(model)
-    checkpoint.restore(model, description, values, average.variables)
+    state.restore(model, description, values, average.variables)
     raw = [np.array(weight) for weight in model.trainable_variables]
     with average.in_place():
         for weight, kept in zip(model.trainable_variables, final.trainable_variables, strict=True):
@@ -266,7 +266,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_good_files(tmp_path)
     assert "The loss is nan at optimizer step 14, learning rate" in message
     last = float(message.split("last finite mean loss of an epoch was ")[1].split(".  ")[0].split(". ")[0])
     assert 0 < last < 10
-    description, values = checkpoint.read_newest(tmp_path / "run" / "last")
+    description, values = state.read_newest(tmp_path / "run" / "last")
     assert description["epochs"] == 1 and all(np.isfinite(value).all() for value in values)
     best = keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)
     assert all(np.isfinite(weight).all() for weight in map(np.array, best.weights))
@@ -278,7 +278,7 @@ def interrupt(model):
 
 
 def values_of(folder):
-    description, values = checkpoint.read_newest(folder / "last")
+    description, values = state.read_newest(folder / "last")
     return [(tuple(row), value.tobytes()) for row, value in zip(description["variables"], values, strict=True)]
 
 

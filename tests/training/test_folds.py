@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 pytest.importorskip("tensorflow")
 
 from keras_resnet import cli, data, evaluation, training  # noqa: E402
-from keras_resnet.training.mean_model import mean_of_models  # noqa: E402
+from keras_resnet.training.folds import mean_of_models  # noqa: E402
 from keras_resnet.training.run import Run  # noqa: E402
 from tests import harness  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402

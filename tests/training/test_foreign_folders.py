@@ -20,13 +20,16 @@ import filelock  # noqa: E402
 from keras_resnet import data, files, locks, report, training, tuning  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.errors import BadValue  # noqa: E402
-from keras_resnet.training import checkpoint, state_file  # noqa: E402
+from keras_resnet.training import state
 from keras_resnet.training.folder import locked  # noqa: E402
 from keras_resnet.tuning import Dimension, Search, Settings, Space  # noqa: E402
-from keras_resnet.tuning import record as record_file  # noqa: E402
+from keras_resnet.tuning import ledger as record_file
 from keras_resnet.tuning.definition import Definition  # noqa: E402
-from keras_resnet.tuning.ledger import Ledger  # noqa: E402
-from keras_resnet.tuning.trial import COMPLETE, Trial  # noqa: E402
+from keras_resnet.tuning.ledger import (  # noqa: E402
+    COMPLETE,
+    Ledger,  # noqa: E402
+    Trial,
+)
 
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 128}
 
@@ -179,8 +182,8 @@ STRANGE = (None, True, -1, 1.5, 2**60, "x", [], {}, [[]], {"a": {}}, [1], ["x"],
 
 
 def test_a_description_of_a_state_that_no_training_wrote_is_not_used(run, tmp_path):
-    (path,) = state_file.newest_first(run / "last")
-    description, values = state_file.read_state(path)
+    (path,) = state.newest_first(run / "last")
+    description, values = state.read_state(path)
     rows = [tuple(row) for row in description["variables"]]
     named = [(name, row, value) for name, row, value in zip(description["tensors"], rows, values, strict=True)]
     tried = 0
@@ -188,11 +191,11 @@ def test_a_description_of_a_state_that_no_training_wrote_is_not_used(run, tmp_pa
         if key in ("variables", "tensors"):
             continue  # which the writer makes itself
         for strange in STRANGE:
-            state_file.write_state(tmp_path / "last" / path.name, named, {**description, key: strange})
+            state.write_state(tmp_path / "last" / path.name, named, {**description, key: strange})
             tried += 1
             try:
-                found = checkpoint.read_newest(tmp_path / "last")
-                progress = checkpoint.Progress()
+                found = state.read_newest(tmp_path / "last")
+                progress = state.Progress()
                 progress.take(found[0])
             except training.CheckpointError as error:
                 assert "none that a training wrote" in str(error)

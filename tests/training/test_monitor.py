@@ -9,7 +9,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
 from keras_resnet.training import MeanRecall  # noqa: E402
-from keras_resnet.training.monitor import Monitor  # noqa: E402
+from keras_resnet.training.scoring import Monitor  # noqa: E402
 from tests import harness  # noqa: E402
 
 WORDS = {"model.width": 2, "train.epochs": 4, "train.batch_size": 16, "optimizer.learning_rate": 0.05}

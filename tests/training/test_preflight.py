@@ -10,13 +10,13 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
 from keras_resnet.errors import NoMemory  # noqa: E402
-from keras_resnet.training import preflight  # noqa: E402
+from keras_resnet.training import trainer  # noqa: E402
 
 SMALL = {"model.width": 8, "train.batch_size": 256, "train.epochs": 1}
 
 
 def test_a_step_that_cannot_fit_is_refused_with_what_to_lower(tmp_path, monkeypatch):
-    monkeypatch.setattr(preflight, "available_bytes", lambda: 50 * 2**20)
+    monkeypatch.setattr(trainer, "available_bytes", lambda: 50 * 2**20)
     with pytest.raises(ValueError, match=r"256 examples of 8x8x1 needs .* MiB .*50.0 MiB are free") as caught:
         training.fit("quick", out=tmp_path / "run", overrides={**SMALL, "model.width": 64}, verbose=0)
     assert not (tmp_path / "run").exists() and "Lower model.width" in str(caught.value)
@@ -34,12 +34,12 @@ def test_a_step_that_cannot_fit_is_refused_with_what_to_lower(tmp_path, monkeypa
 def test_the_check_takes_no_time_and_refuses_nothing_that_fits():
     begun = time.process_time()
     run = training.fit("quick", model="resnet10", overrides=SMALL, dry_run=True)
-    preflight.check_memory(run.model, 256, False)
+    trainer.check_memory(run.model, 256, False)
     assert time.process_time() - begun < 30
 
 
 def test_a_limit_of_the_address_space_below_what_tensorflow_reserves_is_refused(monkeypatch):
-    monkeypatch.setattr(preflight, "free_address_space", lambda: 900 * 2**20)
+    monkeypatch.setattr(trainer, "free_address_space", lambda: 900 * 2**20)
     with pytest.raises(ValueError, match=r"leaves 900.0 MiB. This training needs 1.0 GiB and more.*ulimit -v"):
         training.fit("quick", model="resnet10", overrides=SMALL, dry_run=True)
 

@@ -75,7 +75,7 @@ def test_examples_of_every_rank_are_drawn(shape, tmp_path):
 
 
 def test_a_preview_refuses_what_is_no_picture(tmp_path):
-    with pytest.raises(ValueError, match="no PNG file"):
+    with pytest.raises(ValueError, match="not a PNG file"):
         training.preview(out=tmp_path / "grid.jpg")
 
 

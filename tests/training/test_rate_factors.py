@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import ResNet18, training  # noqa: E402
-from keras_resnet.training.rate_factors import layer_factors  # noqa: E402
+from keras_resnet.training.optimizer import layer_factors  # noqa: E402
 from tests import harness  # noqa: E402
 from tests.training.test_optimizers import NAMES, optimizer_of  # noqa: E402
 
@@ -62,8 +62,8 @@ def test_the_classifier_learns_alone_at_first(name):
     model, optimizer = network(), recipe.compile_args(steps_per_epoch=3)["optimizer"]
     for step in range(8):
         before = {weight.path: keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_variables}
-        slopes = [keras.ops.ones(weight.shape) for weight in model.trainable_variables]
-        optimizer.apply(slopes, model.trainable_variables)
+        gradients = [keras.ops.ones(weight.shape) for weight in model.trainable_variables]
+        optimizer.apply(gradients, model.trainable_variables)
         after = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables}
         moved = {path for path, values in after.items() if (values != before[path]).any()}
         head = {"predictions/kernel", "predictions/bias"}

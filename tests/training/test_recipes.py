@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import training
-from keras_resnet.training.recipe import SECTIONS
-from keras_resnet.training.recipe_files import packaged
+from keras_resnet.training.recipe import SECTIONS, packaged
 
 NAMES = training.list_recipes()
 SHAPES = {"signals": (64, 2), "volumes": (16, 16, 16, 1), "regression": (16, 16, 3)}

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import data, evaluation, training
-from keras_resnet.data.images.reading import read_for_network
+from keras_resnet.data.images.decoding import read_for_network
 
 
 @pytest.mark.parametrize(

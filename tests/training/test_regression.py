@@ -8,7 +8,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
 from keras_resnet import cli, evaluation, training  # noqa: E402
-from keras_resnet.evaluation.conversion import convert  # noqa: E402
+from keras_resnet.evaluation.trained import convert  # noqa: E402
 
 WORDS = {"model.width": 4, "train.epochs": 10, "train.batch_size": 16}
 

@@ -17,12 +17,12 @@ from safetensors import safe_open
 
 from keras_resnet import files, training
 from keras_resnet.cli import main
-from keras_resnet.training import checkpoint, repair, state_file
-from keras_resnet.training.monitor import Monitor
+from keras_resnet.training import folder, state
+from keras_resnet.training.scoring import Monitor
 from tests import harness
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Everything that has a state of its own: dropout, drop path, augmentation, averages, a schedule, a shuffled order.
+# Everything that has its own state: dropout, drop path, augmentation, averages, a schedule, a shuffled order.
 WORDS = {
     "model.width": "4",
     "model.dropout_rate": "0.2",
@@ -61,7 +61,7 @@ def start(folder, wait, words):
 
 def digest(folder):
     """A hash over every variable: weights, statistics, seed generators, optimizer, averages, loss scale."""
-    description, values = checkpoint.read_newest(folder / "last")
+    description, values = state.read_newest(folder / "last")
     whole = hashlib.sha256(repr(description["variables"]).encode())
     for value in values:
         whole.update(value.tobytes())
@@ -95,14 +95,14 @@ def test_a_killed_process_resumes_to_the_same_bits(whole, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert checkpoint.read_newest(tmp_path / "run" / "last")[0]["epochs"] == 2
+    assert state.read_newest(tmp_path / "run" / "last")[0]["epochs"] == 2
     resumed = training.fit("quick", model="resnet10", out=tmp_path / "run", resume=True, overrides=WORDS, verbose=0)
     assert len(resumed.history["loss"]) == 4
     check_same(resumed, whole)
 
 
 def test_the_state_holds_the_seed_generators_and_the_counters(whole):
-    description, values = checkpoint.read_newest(whole.path / "last")
+    description, values = state.read_newest(whole.path / "last")
     names = [row[0] for row in description["variables"]]
     assert sum("seed_generator_state" in name for name in names) >= 2  # dropout and drop path
     assert "iteration" in names
@@ -137,7 +137,7 @@ def test_a_damaged_state_is_found_and_the_one_before_is_used(copied, damage):
     with pytest.warns(
         UserWarning, match=r"Not usable: .*epoch-000004\.safetensors .*Going on from .*epoch-000003\.safetensors"
     ):
-        assert checkpoint.read_newest(copied / "last")[0]["epochs"] == 3
+        assert state.read_newest(copied / "last")[0]["epochs"] == 3
 
 
 @pytest.mark.parametrize("damage", harness.tiers(["gone", "cut", "flip"], ["gone"], ["cut", "flip"]))
@@ -165,19 +165,19 @@ def test_a_damaged_best_model_is_made_again_from_the_state_of_its_epoch(whole, t
 def test_where_the_state_of_the_best_epoch_is_gone_the_best_that_is_left_is_taken(whole, tmp_path):
     shutil.copytree(whole.path / "last", tmp_path / "last")
     rows = [{"epoch": epoch, "val_loss": loss} for epoch, loss in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4))]
-    progress, saved = checkpoint.Progress(4, 0.1, 1, waited=3, rows=rows), []
+    progress, saved = state.Progress(4, 0.1, 1, waited=3, rows=rows), []
     with pytest.warns(UserWarning, match="made again from .*epoch-000003.*; the state of the best, epoch 1, is gone"):
-        repair.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+        folder.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
     assert saved == [3] and (progress.best, progress.best_epoch) == (0.3, 3)
     shutil.rmtree(tmp_path / "last")
     with pytest.warns(UserWarning, match="no state of a whole epoch is left"):
-        repair.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+        folder.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
     assert saved == [3] and progress.best is progress.best_epoch is None
 
 
 def test_a_state_is_a_safetensors_file_that_needs_nothing_of_ours(whole):
-    newest = state_file.newest_first(whole.path / "last")[0]
-    description, values = state_file.read_state(newest)
+    newest = state.newest_first(whole.path / "last")[0]
+    description, values = state.read_state(newest)
     with safe_open(newest, "numpy") as plain:
         told = json.loads(plain.metadata()["keras_resnet.state"])
         assert told == description and told["epochs"] == 4
@@ -192,8 +192,8 @@ def test_a_state_is_a_safetensors_file_that_needs_nothing_of_ours(whole):
 @pytest.mark.slow
 def test_a_run_of_the_first_format_of_states_goes_on(whole, tmp_path):
     shutil.copytree(whole.path, tmp_path / "run")
-    for path in state_file.newest_first(tmp_path / "run" / "last"):
-        description, values = state_file.read_state(path)
+    for path in state.newest_first(tmp_path / "run" / "last"):
+        description, values = state.read_state(path)
         if description["epochs"] == 3:
             text = np.frombuffer(json.dumps({**description, "tensors": []}).encode(), "uint8")
             buffer = io.BytesIO()
@@ -210,7 +210,7 @@ def test_values_that_are_not_finite_are_never_saved(tmp_path, value):
     variable = keras.Variable(np.array([1.0, value], "float32"), name="kernel")
     path = tmp_path / "epoch-000001.safetensors"
     with pytest.raises(training.CheckpointError, match="is not finite"):
-        state_file.write_state(path, state_file.copy_values([variable]), {})
+        state.write_state(path, state.copy_values([variable]), {})
     assert not list(tmp_path.iterdir())
 
 
@@ -218,17 +218,17 @@ def test_where_no_state_is_whole_there_is_one_error(copied):
     for path in states(copied):
         path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(training.CheckpointError, match=r"No saved state is whole: .*000004.*000003"):
-        checkpoint.read_newest(copied / "last")
+        state.read_newest(copied / "last")
 
 
 def test_a_state_of_other_variables_is_refused_and_changes_nothing(whole):
-    description, values = checkpoint.read_newest(whole.path / "last")
+    description, values = state.read_newest(whole.path / "last")
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("sgd", "mse")
     model.optimizer.build(model.trainable_variables)
     before = [np.array(weight) for weight in model.weights]
     with pytest.raises(training.CheckpointError, match="variables and the model"):
-        checkpoint.restore(model, description, values)
+        state.restore(model, description, values)
     assert all(np.array_equal(old, new) for old, new in zip(before, model.weights, strict=True))
 
 

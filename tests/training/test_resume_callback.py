@@ -20,7 +20,7 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
-from keras_resnet.training import state_file  # noqa: E402
+from keras_resnet.training import state  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # A script as a user writes it: arguments are the folder, where the data come from, and the network.
@@ -183,7 +183,7 @@ def test_a_fit_that_failed_goes_on_at_its_batch(tmp_path, place):
     history = again.fit(X, X[:, :2], epochs=3, callbacks=[training.Resume(tmp_path, save_every="2")], **WORDS)
     assert digest(again) == digest(whole) and history.history == expected and history.epoch == [0, 1, 2]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    # The next fit of the same model is one of its own, as far as Keras lets it.
+    # The next fit of the same model is its own, as far as Keras lets it.
     assert again._initial_epoch is None and again.fit(X, X[:, :2], epochs=1, **WORDS).epoch == [0]
 
 
@@ -285,7 +285,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path):
     whole = network()
     whole.fit(X, X[:, :2], epochs=3, **WORDS)
     network().fit(X, X[:, :2], epochs=2, callbacks=[training.Resume(tmp_path)], **WORDS)
-    newest = state_file.newest_first(tmp_path)[0]
+    newest = state.newest_first(tmp_path)[0]
     newest.write_bytes(newest.read_bytes()[:-7])
     again = network()
     with pytest.warns(UserWarning, match="Not usable"):

@@ -5,8 +5,8 @@ import keras
 import pytest
 
 from keras_resnet import training
-from keras_resnet.training.monitor import Monitor
 from keras_resnet.training.schedule import Schedule
+from keras_resnet.training.scoring import Monitor
 
 STEPS = 200
 PEAK = 0.4

@@ -16,8 +16,8 @@ from PIL import Image
 
 from keras_resnet import data, training
 from keras_resnet.training import contact_sheet
+from keras_resnet.training.recipe import SECTIONS
 from keras_resnet.training.schedule import RateOnPlateau
-from keras_resnet.training.sections import SECTIONS
 from keras_resnet.tuning import Dimension, HyperResNet, Space
 
 # Short, and with everything on that other fields need to have an effect.
@@ -250,7 +250,7 @@ RICH = {
     **{"optimizer.accumulation": 2, "optimizer.ema_momentum": 0.9, "optimizer.sam_radius": 0.5},
     **{"optimizer.layer_decay": 0.5, "schedule.name": "step", "schedule.milestones": [0.1], "train.seed": 7},
 }
-# A range test has a rate of its own, one epoch, and neither validation nor an average.
+# A range test has its own rate, one epoch, and neither validation nor an average.
 OWN = {by_fit: set(), by_hypermodel: {"initializers"}, by_lr_find: {"validation", "average", "epochs", "optimizer"}}
 
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
-from keras_resnet.training import checkpoint, scoring, state_file  # noqa: E402
-from keras_resnet.training.saving import Interval  # noqa: E402
+from keras_resnet.training import scoring, state
+from keras_resnet.training.state import Interval  # noqa: E402
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 128, "data.validation_fraction": 0.2}
 TIMING = ("images_per_second", "epoch_seconds")
@@ -122,7 +122,7 @@ def test_states_are_saved_every_so_many_steps_and_killed_runs_go_on_from_them(tm
     whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
     with pytest.raises(RuntimeError, match="killed"):
         training.fit("quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Kill()])
-    description, _ = checkpoint.read_newest(tmp_path / "cut" / "last")
+    description, _ = state.read_newest(tmp_path / "cut" / "last")
     assert (description["epochs"], description["batches"]) == (0, 6)
     same(whole, training.fit(out=tmp_path / "cut", resume=True, verbose=0))
     # Of the states inside the epoch the end of it leaves one beside its own.
@@ -136,7 +136,7 @@ def test_a_damaged_state_inside_an_epoch_gives_way_to_the_one_before(tmp_path):
         training.fit(
             "quick", model="resnet10", out=tmp_path / "cut", overrides=words, verbose=0, callbacks=[Signal(0, 6)]
         )
-    newest = state_file.newest_first(tmp_path / "cut" / "last")[0]
+    newest = state.newest_first(tmp_path / "cut" / "last")[0]
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)

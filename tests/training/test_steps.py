@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import data, training
-from keras_resnet.training.sharpness import sharpness_aware
+from keras_resnet.training.optimizer import sharpness_aware
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 
@@ -72,17 +72,17 @@ def test_a_sharpness_aware_step_is_the_one_of_the_paper():
     before = [np.array(value) for value in plain.get_weights()]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    def slopes():
+    def gradients():
         with tf.GradientTape() as tape:
             value = loss(labels, plain(images, training=True))
         return [np.array(slope) for slope in tape.gradient(value, [v.value for v in plain.trainable_variables])]
 
-    first = slopes()
+    first = gradients()
     moved = [np.array(variable) for variable in plain.non_trainable_variables]
     length = 0.3 / np.sqrt(sum((slope**2).sum() for slope in first))
     for variable, slope in zip(plain.trainable_variables, first, strict=True):
         variable.assign_add(slope * length)
-    second = slopes()
+    second = gradients()
     plain.set_weights(before)
     expected = [np.array(v) - 0.1 * slope for v, slope in zip(plain.trainable_variables, second, strict=True)]
     model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=False)

@@ -7,7 +7,7 @@ tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import explain, report, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
-from keras_resnet.training import callbacks, loop, plots  # noqa: E402
+from keras_resnet.training import callbacks, plots, trainer  # noqa: E402
 
 NAMES = ("under_$10_to_$20", "$x^{2", "<b>bold</b> & 'co'", "{0} %s \\frac", "日本 $$", "_^~")
 WORDS = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16}
@@ -51,7 +51,7 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch
         raise RuntimeError("no font")
 
     monkeypatch.setattr(callbacks, "draw_curves", fail)
-    monkeypatch.setattr(loop, "draw_confusion", fail)
+    monkeypatch.setattr(trainer, "draw_confusion", fail)
     with pytest.warns(UserWarning, match=r"could not be drawn \(RuntimeError\('no font'\)\)") as warned:
         run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=WORDS, verbose=0)
     drawn = {str(one.message).split()[0] for one in warned if "drawn" in str(one.message)}

@@ -13,7 +13,7 @@ tf = pytest.importorskip("tensorflow")
 from keras_resnet import data, evaluation, report, training  # noqa: E402
 from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
-from keras_resnet.training.sharpness import sharpness_aware  # noqa: E402
+from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 from tests import harness  # noqa: E402
 
 SMALL = {
@@ -183,17 +183,17 @@ def test_a_step_is_that_of_the_weighted_loss(weighted, kind):
         return tape.gradient(loss, [variable.value for variable in twin.trainable_variables])
 
     if kind == "sharpness-aware":
-        slopes = slopes_of(batches[0])
+        gradients = slopes_of(batches[0])
         before = twin.get_weights()
-        length = 0.05 / tf.linalg.global_norm(slopes)
-        for variable, slope in zip(twin.trainable_variables, slopes, strict=True):
+        length = 0.05 / tf.linalg.global_norm(gradients)
+        for variable, slope in zip(twin.trainable_variables, gradients, strict=True):
             variable.assign(variable + slope * length)
-        slopes = slopes_of(batches[0])
+        gradients = slopes_of(batches[0])
         twin.set_weights(before)
     else:
         found = [slopes_of(batch) for batch in batches]
-        slopes = [sum(parts) / steps for parts in zip(*found, strict=True)]
-    for variable, slope in zip(twin.trainable_variables, slopes, strict=True):
+        gradients = [sum(parts) / steps for parts in zip(*found, strict=True)]
+    for variable, slope in zip(twin.trainable_variables, gradients, strict=True):
         variable.assign(variable - 0.01 * slope)
     for mine, theirs in zip(network.trainable_variables, twin.trainable_variables, strict=True):
         np.testing.assert_allclose(mine.numpy(), theirs.numpy(), atol=2e-6)

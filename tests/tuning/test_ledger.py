@@ -11,10 +11,9 @@ import pytest
 from keras_resnet import training
 from keras_resnet.tuning import Dimension, Settings, Space
 from keras_resnet.tuning.definition import Definition
-from keras_resnet.tuning.heartbeat import Sign
-from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.ledger import COMPLETE, FAILED, INFEASIBLE, PRUNED, Ledger, Trial
 from keras_resnet.tuning.outcome import Search, best_of
-from keras_resnet.tuning.trial import COMPLETE, FAILED, INFEASIBLE, PRUNED, Trial
+from keras_resnet.tuning.worker import Sign
 
 SPACE = Space(
     [

@@ -16,8 +16,8 @@ from keras_resnet import training, tuning
 from keras_resnet.cli import main
 from keras_resnet.tuning import Dimension, Space, supervisor
 from keras_resnet.tuning.definition import define
-from keras_resnet.tuning.heartbeat import Sign
 from keras_resnet.tuning.ledger import Ledger
+from keras_resnet.tuning.worker import Sign
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SPACE = Space([Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
@@ -390,7 +390,7 @@ def test_a_search_listens_on_no_port():
 
 
 def test_pruned_is_worse_than_the_median_of_what_others_had_reached():
-    from keras_resnet.tuning.job import is_to_prune
+    from keras_resnet.tuning.worker import is_to_prune
 
     others = [[0.1, 0.5, 0.9], [0.2, 0.6, 0.7], [0.3, 0.4, 0.8]]
     assert is_to_prune([0.1, 0.45], others, "max") and not is_to_prune([0.1, 0.55], others, "max")

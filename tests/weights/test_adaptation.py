@@ -42,9 +42,9 @@ def images(*shape):
 
 
 def test_grey_pictures_are_answered_as_pictures_of_equal_channels(rgb, file):
-    grey = ResNet18(weights=file, adapt_weights=True, input_shape=(12, 12, 1))
+    gray = ResNet18(weights=file, adapt_weights=True, input_shape=(12, 12, 1))
     pictures = images(4, 12, 12, 1)
-    assert np.allclose(outputs(grey, pictures), outputs(rgb, np.repeat(pictures, 3, axis=-1)), atol=1e-5)
+    assert np.allclose(outputs(gray, pictures), outputs(rgb, np.repeat(pictures, 3, axis=-1)), atol=1e-5)
 
 
 def test_six_channels_are_answered_as_the_three_that_they_repeat(rgb, file):

@@ -12,7 +12,7 @@ pytest.importorskip("safetensors.numpy")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TRIES = 400
 
-# In a process of its own: the largest resident size of the others' tests is not this one's.
+# In its own process: the largest resident size of the others' tests is not this one's.
 SCRIPT = """
 import pathlib, sys, time
 import numpy as np

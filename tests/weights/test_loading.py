@@ -12,7 +12,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet import ResNet18, ResNet50, models, preprocessing, weights
-from keras_resnet.weights import download, tags
+from keras_resnet.weights import download, sources
 from tests.weights.test_parity import checkpoint
 
 safetensors = pytest.importorskip("safetensors.numpy")
@@ -287,7 +287,7 @@ def test_the_table_of_published_weights():
     assert {row.model for row in rows} <= set(models.list_models())
     assert not next(row for row in rows if row.tag == "fb_swsl_ig1b_ft_in1k").is_free
     for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-        assert tags.default_of(name).is_free and tags.default_of(name).classes == 1000
+        assert sources.default_of(name).is_free and sources.default_of(name).classes == 1000
     with pytest.raises(ValueError, match="Did you mean 'resnet50'"):
         keras_resnet.list_weights("resnet5")
 

@@ -9,7 +9,7 @@ import pytest
 
 from keras_resnet import data, models, preprocessing, training, weights
 from keras_resnet.cli import main
-from keras_resnet.weights import tags
+from keras_resnet.weights import sources
 
 SMALL = {"model.width": 8, "train.epochs": 6, "train.batch_size": 64, "data.normalization": "dataset"}
 # One epoch at a rate that changes nothing.
@@ -138,10 +138,12 @@ def test_weights_at_hand_are_taken_and_said(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         small = training.resolve("finetune", overrides={"train.batch_size": 256})
     assert small.recipe.model.weights == "cifar10" and "takes weights='cifar10' for resnet18" in caplog.text
-    assert tags.weights_at_hand("resnet18", is_small=False) == tags.weights_at_hand("resnet50", is_small=True) == ""
-    row = tags.default_of("resnet18")
+    assert (
+        sources.weights_at_hand("resnet18", is_small=False) == sources.weights_at_hand("resnet50", is_small=True) == ""
+    )
+    row = sources.default_of("resnet18")
     place = tmp_path / "empty" / "weights" / "resnet18" / row.tag
-    monkeypatch.setattr(tags, "cache_folder", lambda: tmp_path / "empty" / "weights")
+    monkeypatch.setattr(sources, "cache_folder", lambda: tmp_path / "empty" / "weights")
     place.mkdir(parents=True)
     (place / row.file).touch()
-    assert tags.weights_at_hand("resnet18", is_small=False) == "imagenet"
+    assert sources.weights_at_hand("resnet18", is_small=False) == "imagenet"

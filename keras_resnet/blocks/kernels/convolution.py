@@ -79,11 +79,11 @@ def live_part(kernel: Any, sizes: list[int | None], strides: tuple[int, ...]) ->
         first_tap = max(0, before - last)
         last_tap = min(width - 1, size - 1 + before)
         before -= first_tap
-        left = last_tap - first_tap + 1
+        num_taps = last_tap - first_tap + 1
         starts.append(first_tap)
-        window_left.append(left)
-        pads.append((before, max(0, last + left - before - size)))
-        steps.append(1 if sum(pads[-1]) + size == left else stride)  # a single window takes no step
+        window_left.append(num_taps)
+        pads.append((before, max(0, last + num_taps - before - size)))
+        steps.append(1 if sum(pads[-1]) + size == num_taps else stride)  # a single window takes no step
     if window_left != window:
         # Not kernel[...]: the gradient of that operation is several times slower.
         kernel = tf.slice(kernel, [*starts, 0, 0], [*window_left, *kernel.shape[-2:]])

@@ -63,7 +63,7 @@ def convolve(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
 
 
 def convolve_groups(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
-    """Returns the convolution of parts of the channels, each with filters of its own.
+    """Returns the convolution of parts of the channels, each with its own filters.
 
     oneDNN differentiates it unless the padding is that of the operation itself.
     """

@@ -112,7 +112,7 @@ FILTER_FORMS: dict[str, tuple[Row, ...]] = {
 
 @functools.cache
 def engine() -> str:
-    """Returns what computes convolutions in this process: "onednn", "onednn_avx2", "eigen" or "gpu"."""
+    """Returns the engine of convolutions in this process: "onednn", "onednn_avx2", "eigen" or "gpu"."""
     import tensorflow as tf
     from tensorflow.python.util import _pywrap_util_port  # no public name tells whether oneDNN is on
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
-from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.plan import PARALLEL_CALLS, Plan
 from keras_resnet.data.images import resizing
-from keras_resnet.data.images.bad_images import BadImageError
+from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES
 
@@ -71,8 +70,8 @@ class ArrayExamples:
         low, high = float(images.min()), float(images.max())
         if low >= 0 and high > BRIGHT and high <= BYTES[1]:
             return BYTES
-        divided = (PIXEL_RANGES["0..1"], PIXEL_RANGES["-1..1"])
-        return next((ends for ends in divided if ends[0] <= low < high <= ends[1]), None)
+        scaled_ranges = (PIXEL_RANGES["0..1"], PIXEL_RANGES["-1..1"])
+        return next((ends for ends in scaled_ranges if ends[0] <= low < high <= ends[1]), None)
 
     @property
     def is_deep(self) -> bool:
@@ -129,7 +128,7 @@ class ArrayExamples:
         return plan.indices(len(self)).map(batch_of, num_parallel_calls=PARALLEL_CALLS, deterministic=True)
 
     def _crop(self, indices: Any, samples: Any, plan: Plan) -> Any:
-        """Returns the images at `indices`, each cut by a window of its own."""
+        """Returns the images at `indices`, each cut by its own window."""
         height, width = plan.image_size or self._images.shape[1:3]
         one_image = tf.TensorSpec((height, width, self._images.shape[-1]), tf.float32)
 

@@ -4,16 +4,77 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples import pipeline
-from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.plan import PARALLEL_CALLS, Plan
 from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.examples.shards import finite_part, rows_of_part
 from keras_resnet.errors import BadValue
-from keras_resnet.preprocessing.batch_transforms import BatchOperation
-from keras_resnet.preprocessing.mixing import Mixing
+from keras_resnet.preprocessing.batch_transforms import BatchOperation, BatchTransforms, Mixing
+
+# Batches that are ready before they are asked for.
+PREFETCHED_BATCHES = 4
+
+
+def set_pace(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns batches that are made ahead of time, and whose iterators end at once."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.prefetch(PREFETCHED_BATCHES).with_options(options)
+
+
+def transforms_of(
+    augmentation: Any, operations: Sequence[BatchOperation], image_shape: tuple[int | None, ...], seed: int
+) -> BatchTransforms | None:
+    """Returns an augmentation and further operations in turn, each with its stream of a seed; None for nothing.
+
+    Args:
+        augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
+        operations: which follow it.
+        image_shape: `(*space, channels)` of the examples.
+        seed: of the run.
+
+    Raises:
+        ValueError: the augmentation is for pictures and the examples are none.
+    """
+    options = {} if augmentation is None else {"augmentation": _augmenting(augmentation, image_shape)}
+    options |= {f"operation {number}": operation for number, operation in enumerate(operations, start=1)}
+    return BatchTransforms(options, seed) if options else None
+
+
+def _augmenting(augmentation: Any, image_shape: tuple[int | None, ...]) -> BatchOperation:
+    layers = getattr(augmentation, "layers", [augmentation])
+    unfit = [layer.name for layer in layers if not getattr(layer, "is_rank_agnostic", False)]
+    if len(image_shape) != 3 and unfit:
+        raise BadValue(
+            f"augmentation was given for examples of shape {image_shape}, and holds {', '.join(unfit)}, which are for "
+            "images (height, width, channels). Allowed are FlipAxis, Shift, QuarterTurns, Noise and Gain. Leave the "
+            "others out."
+        )
+
+    def augment(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        return augmentation.apply(images, seed), labels
+
+    return augment
+
+
+def apply_transforms(batches: tf.data.Dataset, transforms: BatchTransforms, start_step: int) -> tf.data.Dataset:
+    """Returns batches after their random transforms.
+
+    Raises:
+        ValueError: Keras does not run on TensorFlow.
+    """
+    if keras.config.backend() != "tensorflow":
+        raise BadValue(
+            f"augmentation was given under the Keras backend {keras.config.backend()!r}. Inside a tf.data pipeline it "
+            "needs TensorFlow. Set KERAS_BACKEND=tensorflow, or transform the batches in the training step "
+            "(augment.augment_on='device' in a recipe, else keras_resnet.preprocessing.transform_in_step)."
+        )
+    return batches.enumerate(start_step).map(
+        lambda step, batch: transforms(step, *batch), num_parallel_calls=PARALLEL_CALLS, deterministic=True
+    )
 
 
 def training_of(
@@ -44,8 +105,8 @@ def training_of(
     if weights is None:
         return batches
     table = tf.constant(weights)
-    drawn = plan.indices(len(examples)).map(lambda samples, indices: tf.gather(table, indices))
-    return _with_weights(batches, drawn)
+    order = plan.indices(len(examples)).map(lambda samples, indices: tf.gather(table, indices))
+    return _with_weights(batches, order)
 
 
 def mixed_weights(argument: str) -> BadValue:
@@ -67,12 +128,12 @@ def _transformed(
     augmentation: Any,
     operations: Sequence[BatchOperation],
 ) -> tf.data.Dataset:
-    changes = pipeline.transforms_of(augmentation, operations, image_shape, plan.seed)
+    changes = transforms_of(augmentation, operations, image_shape, plan.seed)
     if changes is None:
         return examples.training(plan)
     # Operations see the whole batch, whose examples they may mix, and the shard is cut from what they return.
     whole = dataclasses.replace(plan, shard=0, num_shards=1)
-    batches = pipeline.apply_transforms(examples.training(whole), changes, plan.start_step)
+    batches = apply_transforms(examples.training(whole), changes, plan.start_step)
     if plan.num_shards == 1:
         return batches
     mine = slice(plan.first_of_shard, plan.first_of_shard + plan.shard_size)

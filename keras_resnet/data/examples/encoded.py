@@ -13,11 +13,9 @@ import tensorflow as tf
 
 from keras_resnet import files
 from keras_resnet.data.examples.arrays import ArrayExamples
-from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
-from keras_resnet.data.examples.plan import Plan
-from keras_resnet.data.images.bad_images import BadImageError, bad_image_error, reason_of
+from keras_resnet.data.examples.plan import PARALLEL_CALLS, Plan
 from keras_resnet.data.images.decoding import decode, oriented_image
-from keras_resnet.data.images.spans import read_span, read_span_op
+from keras_resnet.data.images.headers import BadImageError, bad_image_error, read_span, read_span_op, reason_of
 from keras_resnet.memory import available_bytes
 from keras_resnet.preprocessing.record import BYTES
 
@@ -212,7 +210,7 @@ class EncodedExamples:
         return hashlib.sha256(contents).digest()
 
     def file_of(self, index: int) -> Hashable:
-        """Returns what all names of the file of an example share; None where the example is not a whole file."""
+        """Returns the identity of an example's file, the same for all links to it; None without a file."""
         return files.identity_of(self.contents[index]) if self.are_files else None
 
     def name_of(self, index: int) -> str:

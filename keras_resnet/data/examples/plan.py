@@ -1,6 +1,7 @@
 """What a pipeline is asked for, checked once: the order of the examples, and the window cut from each image."""
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import derive_seed
 from keras_resnet.preprocessing.record import INTERPOLATIONS
 
+# A pipeline decodes with every core.
+PARALLEL_CALLS = os.cpu_count() or 1
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
 
@@ -87,8 +90,8 @@ class Plan:
 
         def epoch_of(epoch: Any) -> tf.data.Dataset:
             places = tf.reshape(tf.range(steps * self.batch_size, dtype=tf.int64), (steps, self.batch_size))[:, mine]
-            drawn = self.weights is not None
-            order = draws(self.weights, epoch, self.seed) if drawn else permutation(size, epoch, self.seed)
+            is_sampled = self.weights is not None
+            order = draws(self.weights, epoch, self.seed) if is_sampled else permutation(size, epoch, self.seed)
             samples = epoch * steps * self.batch_size + places
             return tf.data.Dataset.from_tensor_slices((samples, tf.gather(order, places // self.repeats)))
 

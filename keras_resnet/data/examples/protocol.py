@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples.plan import Plan
-from keras_resnet.data.images.bad_images import BadImageError
+from keras_resnet.data.images.headers import BadImageError
 
 
 class Examples(Protocol):
@@ -47,10 +47,10 @@ class Examples(Protocol):
         """Returns a digest of one example, which equal examples alone share."""
 
     def file_of(self, index: int) -> Hashable:
-        """Returns what all names of the file of one example share; None where the example is not a whole file."""
+        """Returns the identity of an example's file, the same for all links to it; None without a file."""
 
     def name_of(self, index: int) -> str:
-        """Returns what an example is called in a message: its path, or its number in the split."""
+        """Returns the name of an example in messages: its path, or its number in the split."""
 
     def take(self, indices: np.ndarray) -> Self:
         """Returns the split that holds these examples, in this order."""

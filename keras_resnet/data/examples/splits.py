@@ -1,7 +1,8 @@
 """Splits that are seeded, stratified, disjoint and never empty."""
 
-from collections.abc import Mapping
-from typing import TypeVar
+import collections
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -9,6 +10,92 @@ from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks.labels import strata_of
+
+Place = tuple[str, int]
+
+
+def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) -> list[str]:
+    """Returns a line for copies across splits and one for copies under different labels; none where there are none.
+
+    Near copies (other sizes, other compression) are not found.
+
+    Args:
+        splits: of a dataset.
+        class_names: empty for a regression, whose targets are not compared.
+    """
+    groups = find_copies(splits)
+    lines = []
+    across = [group for group in groups if len({split for split, _ in group}) > 1]
+    if across:
+        first = across[0]
+        other = next(place for place in first if place[0] != first[0][0])
+        counts = collections.Counter(split for group in across for split in {split for split, _ in group})
+        summary = ", ".join(f"{counts[split]} in {split!r}" for split in splits if split in counts)
+        lines.append(
+            f"copies: {len(across)} examples stand in more than one split ({summary}), such as "
+            f"{_told(splits, first[0])} and {_told(splits, other)}. Scores on copies of training examples "
+            "say too much; remove them"
+        )
+    if class_names:
+        # Groups come from splits that are in memory or in files, which know their labels.
+        label_of = {name: examples.labels for name, examples in splits.items() if examples.labels is not None}
+        split_labels = [(group, [_plain(label_of[split][index]) for split, index in group]) for group in groups]
+        conflicts = [(group, labels) for group, labels in split_labels if len(set(labels)) > 1]
+        if conflicts:
+            group, labels = conflicts[0]
+            second = next(place for place, label in enumerate(labels) if label != labels[0])
+            pair = " and ".join(
+                f"{_told(splits, group[place])} ({_named(labels[place], class_names)})" for place in (0, second)
+            )
+            is_one = not isinstance(labels[0], tuple)
+            several = ", or train for multi-label targets (task='multilabel')" * is_one
+            lines.append(
+                f"copies: {len(conflicts)} examples stand under more than one label: {pair}; correct them{several}"
+            )
+    return lines
+
+
+def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
+    """Returns groups of equal examples as (split, index), in the order of the splits.
+
+    Args:
+        splits: of a dataset; streamed ones are left out.
+    """
+    candidates: dict[Hashable, list[Place]] = collections.defaultdict(list)
+    for split, examples in splits.items():
+        signatures = examples.signatures
+        for index, signature in enumerate(() if signatures is None else signatures):
+            candidates[signature].append((split, index))
+    groups: list[list[Place]] = []
+    for places in candidates.values():
+        if len(places) > 1:
+            equal: dict[bytes, list[Place]] = collections.defaultdict(list)
+            digests: dict[Hashable, bytes] = {}
+            for split, index in places:
+                # A file of many names, such as hard links, is read once.
+                file = splits[split].file_of(index) or (split, index)
+                if file not in digests:
+                    digests[file] = splits[split].digest_of(index)
+                equal[digests[file]].append((split, index))
+            groups += [group for group in equal.values() if len(group) > 1]
+    return groups
+
+
+def _plain(label: Any) -> Hashable:
+    """Returns a label that can be compared: an integer, or of several labels those that there are."""
+    return tuple(np.flatnonzero(np.asarray(label) > 0).tolist()) if np.ndim(label) else int(label)
+
+
+def _named(label: Any, class_names: Sequence[str]) -> str:
+    if isinstance(label, tuple):
+        return ", ".join(repr(class_names[index]) for index in label) or "none"
+    return repr(class_names[label])
+
+
+def _told(splits: Mapping[str, Examples], place: Place) -> str:
+    split, index = place
+    return f"{splits[split].name_of(index)} of {split!r}"
+
 
 Held = TypeVar("Held", bound=Examples)
 MAX_FOLDS = 20
@@ -133,11 +220,11 @@ def _with_fold(
     from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
     number, count = fold
-    asked = f"{'fold' if name == 'test' else 'validation_fold'}='{number}/{count}'"
+    option = f"{'fold' if name == 'test' else 'validation_fold'}='{number}/{count}'"
     train = splits["train"]
     if train.labels is None:
         raise BadValue(
-            f"{asked} was given for data that are streamed from files. Allowed are data whose labels "
+            f"{option} was given for data that are streamed from files. Allowed are data whose labels "
             "are at hand. Raise in_memory_limit, or use folder:, csv: or wds:."
         )
     labels = strata_of(train.labels) if options.task.has_classes else np.zeros(len(train))
@@ -149,17 +236,17 @@ def _with_fold(
             warnings.simplefilter("ignore", UserWarning)  # a class with fewer examples than folds is in some of them
             parts = list(dealer.split(np.zeros(len(train)), labels, subjects))
     except ValueError as error:
-        raise BadValue(f"{asked} cannot be dealt of {len(train)} examples ({error}). Use fewer folds.") from error
+        raise BadValue(f"{option} cannot be dealt of {len(train)} examples ({error}). Use fewer folds.") from error
     staying, leaving = parts[number - 1]
     if not len(leaving) or not len(staying):
         raise BadValue(f"Fold {number} of {count} is empty, because groups stay whole. Use fewer folds.")
-    held = {split: examples for split, examples in splits.items() if split not in ("train", name)}
+    result = {split: examples for split, examples in splits.items() if split not in ("train", name)}
     if subjects is not None and groups is not None:
         groups["train"], groups[name] = subjects[staying], subjects[leaving]
     left_out = train.take(leaving)
     if getattr(left_out, "names", "") is None:
         left_out.numbers = leaving  # type: ignore[attr-defined]  # an array's example is known by its place
-    parted = {"train": train.take(staying), name: left_out, **held}
+    parted = {"train": train.take(staying), name: left_out, **result}
     return {split: parted[split] for split in ("train", "validation", "test") if split in parted}
 
 
@@ -213,7 +300,7 @@ def split_off_groups(
 
 
 def division(splits: Mapping[str, Held], found: int) -> str:
-    """Returns what a report adds to the counts of the first split: how it was divided, if it was.
+    """Returns the remark of a report on the first split: how it was divided, if it was.
 
     Args:
         splits: after the division.
@@ -233,9 +320,9 @@ def _carve(
     argument: str,
     groups: Groups | None,
 ) -> dict[str, Held]:
-    held = dict(splits)
-    if name not in held and fraction > 0:
-        train = held["train"]
+    result = dict(splits)
+    if name not in result and fraction > 0:
+        train = result["train"]
         # Test and validation are drawn by different seeds: equal ones would rank the examples alike.
         seed = options.split_seed * 2 + (name == "test")
         stratified = options.task.has_classes and train.labels is not None
@@ -252,5 +339,5 @@ def _carve(
                 stratified=stratified,
                 argument=f"{argument}={fraction:g}",
             )
-        held["train"], held[name] = train.take(staying), train.take(leaving)
-    return {key: held[key] for key in ("train", "validation", "test") if key in held}
+        result["train"], result[name] = train.take(staying), train.take(leaving)
+    return {key: result[key] for key in ("train", "validation", "test") if key in result}

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.examples.pipeline import PARALLEL_CALLS
-from keras_resnet.data.examples.plan import Plan, permutation
-from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
+from keras_resnet.data.examples.plan import PARALLEL_CALLS, Plan, permutation
+from keras_resnet.data.images.headers import BadImageError, reason_of, unreadable
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import derive_seed
 from keras_resnet.preprocessing.record import BYTES

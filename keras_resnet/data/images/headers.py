@@ -1,10 +1,177 @@
 """The first and the last bytes of an image file: enough for its size, and to see that it was written whole."""
 
 import dataclasses
+import io
 import os
 import struct
 import zlib
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import tensorflow as tf
+
+from keras_resnet.data.options import LoadOptions
+from keras_resnet.errors import BadValue
+
+
+class Part(io.RawIOBase):
+    """A part of an open file, as its own file to read.
+
+    Args:
+        file: open for reading; its position is not used.
+        offset: of the first byte.
+        size: in bytes.
+    """
+
+    def __init__(self, file: Any, offset: int, size: int) -> None:
+        super().__init__()
+        self._number = file.fileno()
+        self._offset, self._size, self._place = offset, size, 0
+
+    def readable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Returns True."""
+        return True
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """Moves, and returns the new place.
+
+        Args:
+            place: bytes from where `whence` says.
+            whence: as for files.
+        """
+        self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into a buffer and returns how many bytes.
+
+        Args:
+            buffer: to fill.
+        """
+        size = max(0, min(len(buffer), self._size - self._place))
+        content = os.pread(self._number, size, self._offset + self._place)
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
+
+
+def read_span(path: bytes, offset: int, size: int) -> bytes:
+    """Returns a part of a file.
+
+    Args:
+        path: of the file.
+        offset: of the first byte.
+        size: in bytes.
+
+    Raises:
+        OSError, EOFError: it cannot be read, or is shorter.
+    """
+    with open(path, "rb", buffering=0) as file:
+        content = os.pread(file.fileno(), int(size), int(offset))
+    if len(content) < size:
+        raise EOFError(f"{os.fsdecode(path)} ends within an image")
+    return content
+
+
+def read_span_op(path: Any, span: Any) -> Any:
+    """Returns a part of a file inside a graph: a scalar string tensor.
+
+    Args:
+        path: scalar string tensor.
+        span: int64 `(2,)`, offset and size.
+    """
+    content = tf.numpy_function(lambda path, span: read_span(path, *span), [path, span], tf.string, stateful=False)
+    return tf.ensure_shape(content, ())
+
+
+NAMED_AT_MOST = 20
+
+
+class BadImageError(BadValue):
+    """Image files, or records of a dataset, cannot be used.
+
+    Args:
+        message: what a user sees; it names the files.
+        files: pairs of path and reason, all of them.
+    """
+
+    def __init__(self, message: str, files: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.files = tuple(files)
+
+
+def bad_image_error(files: Sequence[tuple[str, str]], total: int, advice: str) -> BadImageError:
+    """Returns the error for these `(path, reason)` pairs, of `total` files that were looked at."""
+    names = "; ".join(f"{path} ({reason})" for path, reason in files[:NAMED_AT_MOST])
+    more = f"; and {len(files) - NAMED_AT_MOST} more" if len(files) > NAMED_AT_MOST else ""
+    count = "1 image file" if total == 1 else f"{len(files)} of {total} image files"
+    return BadImageError(
+        f"{count} cannot be used: {names}{more}. "
+        f"Allowed are whole JPEG, PNG, GIF, BMP and WebP files below the limit of pixels. {advice}",
+        files,
+    )
+
+
+def unreadable(name: str, reason: str) -> BadImageError:
+    """Returns the error of a split whose records cannot be read."""
+    return BadImageError(
+        f"{name} cannot be read: {reason}. Allowed is a set whose files are as TFDS wrote them. "
+        "Delete its folder and prepare it again.",
+        [(name, reason)],
+    )
+
+
+def apply_bad_image_policy(
+    files: Sequence[tuple[str, str]], total: int, options: LoadOptions, report: list[str]
+) -> None:
+    """Applies `on_bad_image` to these `(path, reason)` pairs: raises, or adds what is skipped to the report.
+
+    Raises:
+        BadImageError: the policy is "error", or more than `max_skipped_fraction` of all files are bad.
+    """
+    if not files:
+        return
+    if options.on_bad_image == "error":
+        advice = (
+            "Replace or delete them, or leave them out by on_bad_image='skip' (of train --set data.on_bad_image=skip, "
+            "of evaluate --on-bad-image skip)."
+        )
+        raise bad_image_error(files, total, advice)
+    if len(files) > options.max_skipped_fraction * total:
+        raise bad_image_error(
+            files,
+            total,
+            f"on_bad_image='skip' leaves out at most max_skipped_fraction={options.max_skipped_fraction:g} of the "
+            "files: look into what made these, or raise that fraction.",
+        )
+    report.append(f"skipped {len(files)} of {total} image files")
+    report.extend(f"skipped {path}: {reason}" for path, reason in files)
+
+
+# How TensorFlow's decoders begin their messages -> what it means for the file.
+DECODERS_WORDS = {
+    "jpeg::Uncompress failed": "its JPEG data are truncated or damaged",
+    "Invalid JPEG data": "its JPEG data are truncated or damaged",
+    "Invalid PNG data": "its PNG data are truncated or damaged",
+    "Invalid GIF data": "its GIF data are truncated or damaged",
+}
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns the first useful line of a decoder's or the system's error."""
+    if isinstance(error, OSError) and error.strerror:
+        return os.strerror(error.errno) if error.errno else error.strerror
+    text = str(getattr(error, "message", None) or error)
+    # TensorFlow prefixes where it happened and appends which op: neither helps to find the file.
+    if text.startswith("{{"):
+        text = text.partition("}} ")[2] or text
+    line = text.partition(" [Op:")[0].splitlines()[0].strip().rstrip(".")
+    return next((told for start, told in DECODERS_WORDS.items() if line.startswith(start)), line)
+
 
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 EXIF_ORIENTATION = 0x0112
@@ -184,7 +351,7 @@ def _read_bmp(file: BinaryIO, start: bytes, size: int) -> Header:
     (declared,) = struct.unpack("<I", start[2:6])
     width, height, _, bits, compression = struct.unpack("<iiHHI", (start + file.read(8))[18:34])
     if bits not in (24, 32) or compression not in (0, 3):
-        # TensorFlow takes the palette's indices for grey values and returns a wrong picture without an error.
+        # TensorFlow takes the palette's indices for gray values and returns a wrong picture without an error.
         raise BadHeader(f"a BMP file with {bits} bits a pixel and compression {compression}; save it as PNG")
     needed = (width * bits + 31) // 32 * 4 * abs(height)
     return Header("bmp", abs(height), width, is_doubtful=size < max(declared, needed))

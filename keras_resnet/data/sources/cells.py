@@ -88,7 +88,7 @@ def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int
     if len(header) > 1 and not header[-1] and all(len(row) == len(header) and not row[-1] for _, row in rows):
         header, rows = header[:-1], [(line, row[:-1]) for line, row in rows]  # every line ends in a comma
     if not header[0] and all(row[0].isdigit() for _, row in rows):
-        header = ["Unnamed: 0", *header[1:]]  # the index that pandas writes, under the name by which it reads it
+        header = ["Unnamed: 0", *header[1:]]  # the index that pandas writes, under the name that it reads
     for line, row in rows:
         if len(row) != len(header):
             raise BadValue(

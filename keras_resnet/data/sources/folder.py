@@ -10,10 +10,9 @@ import numpy as np
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples
 from keras_resnet.data.examples.splits import divided, division
-from keras_resnet.data.images.bad_images import bad_image_error, settle
-from keras_resnet.data.images.headers import Header
+from keras_resnet.data.images.headers import Header, apply_bad_image_policy, bad_image_error
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.groups import check_groups, group_report, groups_of
+from keras_resnet.data.sources.groups import check_groups, check_named, group_report, groups_of, weights_beside
 from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import (
     ClassFolders,
@@ -26,7 +25,6 @@ from keras_resnet.data.sources.listing import (
 )
 from keras_resnet.data.sources.manifest import check_manifest
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
-from keras_resnet.data.sources.weights import check_named, weights_beside
 from keras_resnet.errors import BadValue
 from keras_resnet.files import identity_of
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
@@ -42,10 +40,10 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     root = resolve(argument, options)
     report: list[str] = []
     folders = find_splits(root, report)
-    known = options.class_names
-    classes = {split: list_classes(folder, report, known) for split, folder in folders.items()}
-    names = check_same_classes(classes, report) if known is None else known
-    counted = len(report)
+    class_names = options.class_names
+    classes = {split: list_classes(folder, report, class_names) for split, folder in folders.items()}
+    names = check_same_classes(classes, report) if class_names is None else class_names
+    num_bad = len(report)
     report.extend(class_counts(split, found) for split, found in classes.items())
     if options.manifest is not None:
         paths = [path for found in classes.values() for files in found.files.values() for path in files]
@@ -53,7 +51,7 @@ def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     splits = _scan(spec, root, classes, names, options, report)
     groups = _groups(spec, root, splits, options, report)
     splits = divided(splits, options, groups)
-    report[counted] += division(splits, len(classes))
+    report[num_bad] += division(splits, len(classes))
     return Dataset(
         spec,
         hold(splits, options, report, groups),
@@ -95,7 +93,7 @@ def _scan(
     everything = [path for found in labeled.values() for path in found]
     headers = dict(zip(everything, headers_of(root, everything, options.max_pixels), strict=True))
     bad = [(path, reason) for path, reason in headers.items() if isinstance(reason, str)]
-    settle(bad, len(headers), options, report)
+    apply_bad_image_policy(bad, len(headers), options, report)
     report_kinds(headers.items(), options, report)
     is_deep = any(header.bits == 16 for header in headers.values() if isinstance(header, Header))
     weights = weights_beside(spec, root, report)
@@ -103,13 +101,13 @@ def _scan(
         check_named(spec, root, weights, {os.path.normpath(path) for path in everything})
     splits = {}
     for split, found in classes.items():
-        kept = [(path, header) for path in labeled[split] if isinstance(header := headers[path], Header)]
-        own = [labeled[split][path] for path, _ in kept]
+        readable = [(path, header) for path in labeled[split] if isinstance(header := headers[path], Header)]
+        own = [labeled[split][path] for path, _ in readable]
         lost = sorted(set(found.files) - {names[label] for several in own for label in several})
         if lost:
             raise bad_image_error(bad, len(headers), f"No image of the classes {lost} in split {split!r} is left.")
         if options.task is MULTILABEL:
-            labels = np.zeros((len(kept), len(names)), "float32")
+            labels = np.zeros((len(readable), len(names)), "float32")
             for row, several in zip(labels, own, strict=True):
                 row[several] = 1
         else:
@@ -117,9 +115,9 @@ def _scan(
         counts = (
             None
             if weights is None
-            else np.array([weights.get(os.path.normpath(path), 1.0) for path, _ in kept], "float32")
+            else np.array([weights.get(os.path.normpath(path), 1.0) for path, _ in readable], "float32")
         )
-        splits[split] = dataclasses.replace(pictures(root, kept, labels, options), is_deep=is_deep, weights=counts)
+        splits[split] = dataclasses.replace(pictures(root, readable, labels, options), is_deep=is_deep, weights=counts)
     return splits
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.data.images.decoding import inspect, why_unusable
 from keras_resnet.data.images.headers import FORMATS, Header
-from keras_resnet.data.sources.listing import names_below, of_each
+from keras_resnet.data.sources.listing import map_threaded, names_below
 from keras_resnet.errors import NoRoom
 
 SCANNING_THREADS = 16  # more than cores: a scan waits for the disk more than it computes
@@ -45,22 +45,22 @@ def headers_of(root: pathlib.Path, paths: Sequence[str], max_pixels: int) -> lis
     """
     if len(paths) < LEAST_KEPT:
         return _opened(paths, max_pixels)
-    stats = np.array(of_each(paths, _stat, SCANNING_THREADS), "int64")
+    stats = np.array(map_threaded(paths, _stat, SCANNING_THREADS), "int64")
     names = names_below(root, paths)
     place = listing_of(root)
     table = _read(place)
-    found: list[Any] = [None] * len(paths) if table is None else _kept(table, names, stats, max_pixels)
-    missing = [index for index, header in enumerate(found) if header is None]
+    headers: list[Any] = [None] * len(paths) if table is None else _kept(table, names, stats, max_pixels)
+    missing = [index for index, header in enumerate(headers) if header is None]
     for index, header in zip(missing, _opened([paths[index] for index in missing], max_pixels), strict=True):
-        found[index] = header
+        headers[index] = header
     # What had to be decoded to be believed, or is not usable, is looked at anew each time.
-    if any(isinstance(found[index], Header) and not found[index].is_doubtful for index in missing):
-        _write(place, names, stats, found)
-    return found
+    if any(isinstance(headers[index], Header) and not headers[index].is_doubtful for index in missing):
+        _write(place, names, stats, headers)
+    return headers
 
 
 def listing_of(root: pathlib.Path) -> pathlib.Path:
-    """Returns where the headers of a folder are kept: below `$KERAS_RESNET_HOME/listings`, or the user's cache.
+    """Returns the path of the stored headers of a folder: below `$KERAS_RESNET_HOME/listings`, or the user's cache.
 
     Args:
         root: of the data.
@@ -69,15 +69,15 @@ def listing_of(root: pathlib.Path) -> pathlib.Path:
 
 
 def _opened(paths: Sequence[str], max_pixels: int) -> list[Header | str]:
-    return of_each(paths, lambda path: inspect(path, max_pixels), SCANNING_THREADS)
+    return map_threaded(paths, lambda path: inspect(path, max_pixels), SCANNING_THREADS)
 
 
 def _stat(path: str) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _read(place: pathlib.Path) -> dict[str, np.ndarray] | None:
@@ -97,23 +97,23 @@ def _kept(
     table: dict[str, np.ndarray], names: list[str], stats: np.ndarray, max_pixels: int
 ) -> list[Header | str | None]:
     """Returns the kept header of each file that has not changed, or why it is not usable; None for the others."""
-    kept = table["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
-    if len(kept) != len(table["sizes"]):
+    stored_names = table["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")
+    if len(stored_names) != len(table["sizes"]):
         return [None] * len(names)
-    row_of = None if kept == names else {name: row for row, name in enumerate(kept)}
+    row_of = None if stored_names == names else {name: row for row, name in enumerate(stored_names)}
     columns = [table[name].tolist() for name in COLUMNS if name != "names"]
     rows = list(zip(*columns, strict=True))
-    found: list[Header | str | None] = []
+    headers: list[Header | str | None] = []
     for index, (name, (size, modified)) in enumerate(zip(names, stats.tolist(), strict=True)):
         row = index if row_of is None else row_of.get(name)
         if row is None or rows[row][:2] != (modified, size):
-            found.append(None)
+            headers.append(None)
             continue
         _, _, checksum, kind, height, width, orientation, is_animated, bits = rows[row]
         signature = f"{size} {checksum:08x}"
         header = Header(FORMATS[kind], height, width, orientation, is_animated, False, bits, signature)
-        found.append(why_unusable(header, size, max_pixels) or header)
-    return found
+        headers.append(why_unusable(header, size, max_pixels) or header)
+    return headers
 
 
 def _write(place: pathlib.Path, names: list[str], stats: np.ndarray, found: list[Header | str]) -> None:

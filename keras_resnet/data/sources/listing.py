@@ -73,8 +73,8 @@ def split_of(name: str) -> str | None:
         "train", "validation" or "test"; None for a name that says none, or more than one.
     """
     words = re.split(r"[^a-z]+", name.lower())
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else None
+    matches = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    return matches.pop() if len(matches) == 1 else None
 
 
 def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path]:
@@ -95,28 +95,28 @@ def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path
         if entry.is_dir()
     }
     # A class may be called "train": as a split it holds class folders, as a class it holds pictures.
-    named = {name: split for name, folders in inside.items() if folders and (split := split_of(name)) is not None}
-    if len(set(named.values())) < 2:  # a class may be called "train station" too
-        named = {name: split for name, split in named.items() if name.lower() in SPLIT_WORDS}
-    if len(inside) == 1 == len(named) and "train" not in named.values():
-        (name,) = named
+    by_name = {name: split for name, folders in inside.items() if folders and (split := split_of(name)) is not None}
+    if len(set(by_name.values())) < 2:  # a class may be called "train station" too
+        by_name = {name: split for name, split in by_name.items() if name.lower() in SPLIT_WORDS}
+    if len(inside) == 1 == len(by_name) and "train" not in by_name.values():
+        (name,) = by_name
         report.append(f"{root} holds {name}/ alone, which is read as the data")
         return {"train": root / name}
-    if "train" not in named.values():
+    if "train" not in by_name.values():
         _refuse_unnamed_splits(root, inside)
         return {"train": root}
     splits: dict[str, pathlib.Path] = {}
     for name in sorted(inside):
-        if name not in named:
+        if name not in by_name:
             report.append(f"ignored folder {root / name}, whose name says no split ({', '.join(SPLIT_WORDS)})")
-        elif named[name] in splits:
-            other = splits[named[name]].name
+        elif by_name[name] in splits:
+            other = splits[by_name[name]].name
             raise BadValue(
-                f"folder:{root} holds {other!r} and {name!r}, which both say the split {named[name]!r}. Allowed is one "
-                "folder per split. Rename or merge them."
+                f"folder:{root} holds {other!r} and {name!r}, which both stand for the split {by_name[name]!r}. "
+                "Allowed is one folder per split. Rename or merge them."
             )
         else:
-            splits[named[name]] = root / name
+            splits[by_name[name]] = root / name
     return {split: _without_shell(folder, split) for split, folder in splits.items()}
 
 
@@ -211,7 +211,7 @@ def _visible(folder: pathlib.Path) -> list[os.DirEntry]:
 
 def _walk(top: pathlib.Path, ignored: _Ignored) -> list[str]:
     """Returns the image files under `top`, links followed, no folder read twice."""
-    found = []
+    paths = []
     waiting, seen = [top], set()
     while waiting:
         folder = waiting.pop()
@@ -227,20 +227,20 @@ def _walk(top: pathlib.Path, ignored: _Ignored) -> list[str]:
             elif entry.is_dir():
                 waiting.append(pathlib.Path(entry.path))
             elif suffix in EXTENSIONS:
-                found.append(entry.path)
+                paths.append(entry.path)
                 ignored.nested += folder != top
             else:
                 ignored.extensions[suffix] += 1
-    return sorted(found)
+    return sorted(paths)
 
 
 def _check_classes(
     root: pathlib.Path, files: dict[str, list[str]], loose: int, ignored: _Ignored, known: tuple[str, ...] | None
 ) -> None:
     if not files:
-        found = f"{loose} image files and no class folder" if loose else "no class folder"
+        contents = f"{loose} image files and no class folder" if loose else "no class folder"
         raise BadValue(
-            f"{root} holds {found}. Allowed is one folder per class, with the images of the class in it. "
+            f"{root} holds {contents}. Allowed is one folder per class, with the images of the class in it. "
             "Move the images into folders named after their classes."
         )
     odd = [name for name in files if not name.isprintable()]
@@ -274,8 +274,8 @@ def _check_classes(
         )
 
 
-def of_each(paths: Sequence[str], function: Callable[[str], T], threads: int | None) -> list[T]:
-    """Returns what a function says of each path.
+def map_threaded(paths: Sequence[str], function: Callable[[str], T], threads: int | None) -> list[T]:
+    """Returns the result of a function for each path, in threads.
 
     A thread takes some of them at a time: a task for each one would cost more time and memory than a look at a file.
 

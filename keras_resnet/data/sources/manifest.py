@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Iterable
 
 from keras_resnet import files
-from keras_resnet.data.images.bad_images import bad_image_error
-from keras_resnet.data.sources.listing import find_splits, list_classes, of_each
+from keras_resnet.data.images.headers import bad_image_error
+from keras_resnet.data.sources.listing import find_splits, list_classes, map_threaded
 from keras_resnet.errors import BadValue
 
 MANIFEST_NAME = "SHA256SUMS"
@@ -55,13 +55,13 @@ def check_manifest(manifest: pathlib.Path, root: pathlib.Path, paths: Iterable[s
     digests = _digests(paths)
     bad = []
     for path, digest in digests:
-        wanted = expected.pop(_relative(path, root), None)
-        if wanted is None:
+        expected_digest = expected.pop(_relative(path, root), None)
+        if expected_digest is None:
             bad.append((path, f"not in {manifest}"))
         elif digest is None:
             bad.append((path, "cannot be read"))
-        elif digest != wanted:
-            bad.append((path, f"its sha256 is {digest[:12]}..., {manifest} says {wanted[:12]}..."))
+        elif digest != expected_digest:
+            bad.append((path, f"its sha256 is {digest[:12]}..., {manifest} says {expected_digest[:12]}..."))
     bad += [(str(root / name), f"missing, but in {manifest}") for name in expected]
     if bad:
         raise bad_image_error(bad, len(digests) + len(expected), "Restore these files, or write the manifest again.")
@@ -83,7 +83,7 @@ def _read(manifest: pathlib.Path) -> dict[str, str]:
 
 def _digests(paths: Iterable[str]) -> list[tuple[str, str | None]]:
     paths = list(paths)
-    return list(zip(paths, of_each(paths, _digest, os.cpu_count()), strict=True))
+    return list(zip(paths, map_threaded(paths, _digest, os.cpu_count()), strict=True))
 
 
 def _digest(path: str) -> str | None:

@@ -11,11 +11,50 @@ from keras_resnet.arguments import suggestion
 from keras_resnet.data.array_files import open_npz
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, check_same_length
-from keras_resnet.data.examples.splits import divided, division
+from keras_resnet.data.examples.splits import divided, division, split_off
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import resolve
-from keras_resnet.errors import BadValue
+from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.tasks import CLASSIFICATION
 from keras_resnet.tasks.labels import class_counts, count_classes
+
+TEST_EXAMPLES = 360
+
+
+def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
+    """Returns 1797 digits of 8x8 pixels: 360 for test, the others for training and validation."""
+    if argument:
+        raise BadValue(
+            f"spec={spec!r} has something after 'digits'. Allowed is 'digits' alone. Leave {argument!r} out."
+        )
+    if options.task is not CLASSIFICATION:
+        raise BadValue(
+            f"task={options.task.name!r} was given with spec='digits', whose labels are classes. "
+            "Allowed is task='classification'. Use an npz: spec for regression."
+        )
+    try:
+        from sklearn.datasets import load_digits as bundled
+    except ImportError:
+        raise MissingPackage(
+            "spec='digits' needs scikit-learn, which is not installed. Run: pip install scikit-learn"
+        ) from None
+    pixels, labels = bundled(return_X_y=True)
+    # 0 to 16 in the file: how many of the 4x4 pixels of the scan were on.
+    images = np.round(pixels * (255 / 16)).astype("uint8").reshape(-1, 8, 8, 1)
+    labels = labels.astype("int32")
+    train, test = split_off(labels, TEST_EXAMPLES, seed=options.split_seed, stratified=True)
+    splits = {
+        "train": ArrayExamples(images[train], labels[train]),
+        "test": ArrayExamples(images[test], labels[test]),
+    }
+    return Dataset(
+        spec,
+        divided(splits, options),
+        class_names=tuple(str(digit) for digit in range(10)),
+        num_outputs=10,
+        report=[],
+    )
+
 
 # Suffix in the file -> split.
 SUFFIXES = {"train": "train", "val": "validation", "test": "test"}
@@ -70,13 +109,13 @@ def load_npz(spec: str, argument: str, options: LoadOptions) -> Dataset:
     if task.has_classes and not class_names:
         class_names = tuple(str(label) for label in range(num_outputs or 0))
     report = [_kind(splits["train"].image_shape), *_report(splits, class_names)]
-    found = len(splits)
-    held = dict(divided(splits, options))
+    num_splits = len(splits)
+    result = dict(divided(splits, options))
     if class_names:
-        report[1] += division(held, found)
+        report[1] += division(result, num_splits)
     return Dataset(
         spec,
-        held,
+        result,
         class_names=class_names,
         num_outputs=num_outputs or 1,
         units=() if task.has_classes else _units(path, arrays.get("units"), num_outputs or 1),
@@ -135,13 +174,13 @@ def _weights(path: pathlib.Path, arrays: dict[str, Any], x_key: str, examples: i
     key = "w" + x_key[1:]
     if key not in arrays:
         return None
-    found = np.asarray(arrays[key])
-    if found.shape != (examples,) or found.dtype.kind not in "iufb":
+    weights = np.asarray(arrays[key])
+    if weights.shape != (examples,) or weights.dtype.kind not in "iufb":
         raise BadValue(
-            f"{key} of {path} has dtype {found.dtype} and shape {found.shape}. Allowed is a number for each of the "
+            f"{key} of {path} has dtype {weights.dtype} and shape {weights.shape}. Allowed is a number for each of the "
             f"{examples} examples, ({examples},). Correct the array."
         )
-    return found.astype("float32")
+    return weights.astype("float32")
 
 
 def _class_names(path: pathlib.Path, names: np.ndarray | None) -> tuple[str, ...]:
@@ -165,13 +204,13 @@ def _units(path: pathlib.Path, units: np.ndarray | None, num_outputs: int) -> tu
     """Returns the units of regression targets, one string per output; none where the file has none."""
     if units is None:
         return ()
-    found = np.atleast_1d(units)
-    if found.dtype.kind != "U" or found.shape != (num_outputs,) or not all(map(str.isprintable, found.tolist())):
+    names = np.atleast_1d(units)
+    if names.dtype.kind != "U" or names.shape != (num_outputs,) or not all(map(str.isprintable, names.tolist())):
         raise BadValue(
             f"units of {path} has dtype {units.dtype} and shape {units.shape}. Allowed are {num_outputs} printable "
             "strings, one per target, such as numpy.array(['mm']). Write it again."
         )
-    return tuple(found.tolist())
+    return tuple(names.tolist())
 
 
 def _encode_words(

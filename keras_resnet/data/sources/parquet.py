@@ -42,8 +42,8 @@ def load_parquet(spec: str, argument: str, options: LoadOptions) -> Dataset:
     shards = find_shards(spec, argument, options, suffix=".parquet")
     digest = hashlib.sha256(repr((VERSION, options.label_key)).encode())
     for path in (path for paths in shards.values() for path in paths):
-        found = os.stat(path)
-        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        status = os.stat(path)
+        digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     folder = files.cache_home() / "parquet" / digest.hexdigest()[:32]
     report: list[str] = []
     for split, paths in shards.items():
@@ -145,15 +145,15 @@ def _columns(spec: str, path: str, schema: Any, label_key: str | None) -> tuple[
     images = [field.name for field in schema if is_image(field.type)]
     labels = [field.name for field in schema if is_label(field.type)]
     # What is called so is the label, whatever its type.
-    named = next((name for name in LABEL_NAMES if name in schema.names and name not in images), None)
+    label_column = next((name for name in LABEL_NAMES if name in schema.names and name not in images), None)
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    if label_key is not None and label_key not in (*labels, named):
+    if label_key is not None and label_key not in (*labels, label_column):
         raise BadValue(
             f"label_key={label_key!r} was given with {spec}. {suggestion(label_key, labels)}Its columns for a label "
             f"are {labels}. Choose one of them."
         )
     likely = [name for name in labels if not NUMBERED.fullmatch(name.lower())]
-    label = label_key or named or (labels[0] if len(labels) == len(likely) == 1 else None)
+    label = label_key or label_column or (labels[0] if len(labels) == len(likely) == 1 else None)
     if image is None or label is None:
         raise BadValue(
             f"{spec}: {path!r} has the columns {dict(zip(schema.names, map(str, schema.types), strict=True))}. Allowed "
@@ -180,6 +180,6 @@ def _is_unlabeled(folder: pathlib.Path, split: str) -> bool:
     with tarfile.open(place, "r:") as tar:
         for member in tar:
             if member.name.endswith(".cls"):
-                found = tar.extractfile(member)
-                return found is not None and found.read() == b"-1"
+                content = tar.extractfile(member)
+                return content is not None and content.read() == b"-1"
     return False

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.dataset import Examples
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
+from keras_resnet.data.examples.protocol import Examples
 from keras_resnet.data.examples.splits import Groups
-from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.decoding import read_image
-from keras_resnet.data.images.headers import Header
+from keras_resnet.data.images.headers import Header, apply_bad_image_policy
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import names_below
 from keras_resnet.preprocessing.record import NARROW
@@ -74,39 +73,39 @@ def hold(
     bytes_each = math.prod(size or 0 for size in shape) * (4 if splits["train"].is_deep else 1)
     if len(shapes) > 1 or None in shape or total * bytes_each > options.in_memory_limit:
         return dict(splits)
-    held: dict[str, Examples] = {}
+    result: dict[str, Examples] = {}
     for name, examples in splits.items():
         try:
-            held[name] = examples.decode()
+            result[name] = examples.decode()
         except tf.errors.OpError as error:
             bad = examples.find_bad()
             if not bad:
                 raise  # the fault has gone away: a file system that fails now and then is not a bad image
             try:
-                settle(bad, len(examples), options, report)
+                apply_bad_image_policy(bad, len(examples), options, report)
             except ValueError as named:
                 raise named from error
             names = {path for path, _ in bad}
             good = [index for index, path in enumerate(examples.contents) if os.fsdecode(path) not in names]
-            held[name] = examples.take(np.array(good)).decode()
+            result[name] = examples.take(np.array(good)).decode()
             subjects = groups.get(name)
             groups[name] = None if subjects is None else subjects[good]
-    return held
+    return result
 
 
 def _narrow_range(paths: Sequence[str], options: LoadOptions) -> list[str]:
     """Returns a warning for files of 16 bits that use a small part of their range, as detectors of 10 or 12 bits do."""
-    shown = [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))]
+    sample = [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, SAMPLE).astype(int))]
     brightest = 0.0
-    for path in shown:
+    for path in sample:
         try:
             brightest = max(brightest, float(np.quantile(read_image(path, max_pixels=options.max_pixels), 0.999)))
-        except ValueError:  # damaged, which is told where the data are read
+        except ValueError:  # damaged, which is reported when the data are read
             continue
     if not brightest or brightest > NARROW:
         return []
     return [
-        f"warning: of {len(shown)} files of 16 bits 99.9 % of the values are below {brightest * 257:.0f} of 65535, "
+        f"warning: of {len(sample)} files of 16 bits 99.9 % of the values are below {brightest * 257:.0f} of 65535, "
         f"which is {brightest:.1f} of 255. A training that leaves data.normalization at its default takes 'dataset', "
         "which learns the range"
     ]

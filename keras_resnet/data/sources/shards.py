@@ -16,10 +16,8 @@ import numpy as np
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
 from keras_resnet.data.examples.splits import divided, division
-from keras_resnet.data.images.bad_images import settle
 from keras_resnet.data.images.decoding import inspect_part
-from keras_resnet.data.images.headers import Header
-from keras_resnet.data.images.spans import Part
+from keras_resnet.data.images.headers import Header, Part, apply_bad_image_policy
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.listing import EXTENSIONS, split_of
 from keras_resnet.errors import BadValue
@@ -72,12 +70,13 @@ def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[
     shards = find_shards(spec, argument, options) if paths is None else _divided(spec, map(pathlib.Path, paths))
     report: list[str] = []
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        found = {
+        pictures_of_split = {
             split: list(zip(paths, pool.map(lambda path: _pictures(spec, path, options), paths), strict=True))
             for split, paths in shards.items()
         }
     rows = {
-        split: [(path, picture) for path, pictures in parts for picture in pictures] for split, parts in found.items()
+        split: [(path, picture) for path, pictures in parts for picture in pictures]
+        for split, parts in pictures_of_split.items()
     }
     everything = [row for split in rows.values() for row in split]
     if not everything:
@@ -86,13 +85,13 @@ def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[
             "beside '000001.cls'. Look into a shard with tar -t."
         )
     bad = [(_named(*row), row[1].header) for row in everything if isinstance(row[1].header, str)]
-    settle([(name, str(reason)) for name, reason in bad], len(everything), options, report)
+    apply_bad_image_policy([(name, str(reason)) for name, reason in bad], len(everything), options, report)
     names = _class_names(spec, pathlib.Path(everything[0][0]).parent, [picture for _, picture in everything], options)
     splits = {split: _examples(spec, part, names, options) for split, part in rows.items()}
     for split, examples in splits.items():
         counts = np.bincount(examples.labels, minlength=len(names))
-        told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        report.append(f"split {split!r}: {len(examples)} images in {len(shards[split])} shards: {told}")
+        summary = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        report.append(f"split {split!r}: {len(examples)} images in {len(shards[split])} shards: {summary}")
     counted, count = len(splits), len(report) - len(splits)
     splits = divided(splits, options)
     report[count] += division(splits, counted)
@@ -154,15 +153,15 @@ def _divided(spec: str, paths: Iterable[pathlib.Path]) -> dict[str, list[str]]:
 
 def _expanded(spec: str, pattern: str) -> list[str]:
     """Returns the patterns that a range in braces stands for."""
-    found = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
-    if found is None:
+    match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if match is None:
         return [pattern]
-    first, last = int(found[1]), int(found[2])
+    first, last = int(match[1]), int(match[2])
     if not 0 <= last - first < MAX_SHARDS:
-        raise BadValue(f"{spec}: {found[0]} is not a range of 1 to {MAX_SHARDS} shards. Correct it.")
-    width = len(found[1])
+        raise BadValue(f"{spec}: {match[0]} is not a range of 1 to {MAX_SHARDS} shards. Correct it.")
+    width = len(match[1])
     numbers = (f"{number:0{width}d}" for number in range(first, last + 1))
-    return [done for number in numbers for done in _expanded(spec, pattern.replace(found[0], number, 1))]
+    return [done for number in numbers for done in _expanded(spec, pattern.replace(match[0], number, 1))]
 
 
 class _Headers(io.RawIOBase):
@@ -240,13 +239,13 @@ def _first_name(key: str) -> str:
 
 
 def _label(suffix: str, content: bytes) -> str | None:
-    """Returns what a member says about the class; None for nothing."""
+    """Returns the class that a member declares; None if it declares none."""
     text = content.decode("utf-8").strip()
     if suffix.lower() != "json":
         return text or None
     values: Any = json.loads(text)
-    found = [values[key] for key in KEYS if isinstance(values, dict) and key in values]
-    return str(found[0]) if found and isinstance(found[0], (str, int)) else None
+    labels = [values[key] for key in KEYS if isinstance(values, dict) and key in values]
+    return str(labels[0]) if labels and isinstance(labels[0], (str, int)) else None
 
 
 def _class_names(spec: str, folder: pathlib.Path, pictures: Sequence[Picture], options: LoadOptions) -> tuple[str, ...]:
@@ -295,46 +294,46 @@ def _lines(path: pathlib.Path) -> list[str]:
 def _examples(
     spec: str, rows: Sequence[tuple[str, Picture]], names: tuple[str, ...], options: LoadOptions
 ) -> EncodedExamples:
-    kept = [(path, picture, header) for path, picture in rows if isinstance(header := picture.header, Header)]
+    readable = [(path, picture, header) for path, picture in rows if isinstance(header := picture.header, Header)]
     place = {name: index for index, name in enumerate(names)}
-    labels = np.array([place.get(str(picture.label), -1) for _, picture, _ in kept], "int32")
+    labels = np.array([place.get(str(picture.label), -1) for _, picture, _ in readable], "int32")
     unknown = labels < 0
     if unknown.any():
-        numbers = [str(kept[index][1].label) for index in np.flatnonzero(unknown)]
+        numbers = [str(readable[index][1].label) for index in np.flatnonzero(unknown)]
         # Numbers stand for the names in their order.
         labels[unknown] = [
             int(number) if number.isascii() and number.isdigit() and int(number) < len(names) else -1
             for number in numbers
         ]
     if (labels < 0).any():
-        path, picture, _ = kept[int(np.flatnonzero(labels < 0)[0])]
+        path, picture, _ = readable[int(np.flatnonzero(labels < 0)[0])]
         raise BadValue(
             f"{spec}: {_named(path, picture)} has the label {picture.label!r}. Allowed are {', '.join(names[:10])}"
             f"{', ...' * (len(names) > 10)}. Correct it."
         )
-    orientations = np.array([header.orientation if options.apply_exif else 1 for _, _, header in kept], "int32")
+    orientations = np.array([header.orientation if options.apply_exif else 1 for _, _, header in readable], "int32")
     shapes = [
         (header.width, header.height) if turned >= 5 else (header.height, header.width)
-        for (_, _, header), turned in zip(kept, orientations, strict=True)
+        for (_, _, header), turned in zip(readable, orientations, strict=True)
     ]
     return EncodedExamples(
-        _objects(os.fsencode(path) for path, _, _ in kept),
+        _objects(os.fsencode(path) for path, _, _ in readable),
         labels,
         orientations,
         common_shape(shapes),
-        _objects(f"{_named(path, picture)} {picture.size}" for path, picture, _ in kept),
-        _objects(header.signature for _, _, header in kept),
+        _objects(f"{_named(path, picture)} {picture.size}" for path, picture, _ in readable),
+        _objects(header.signature for _, _, header in readable),
         are_files=False,
-        is_deep=any(header.bits == 16 for _, _, header in kept),
+        is_deep=any(header.bits == 16 for _, _, header in readable),
         largest=max((height * width for height, width in shapes), default=0),
-        spans=np.array([(picture.offset, picture.size) for _, picture, _ in kept], "int64").reshape(-1, 2),
+        spans=np.array([(picture.offset, picture.size) for _, picture, _ in readable], "int64").reshape(-1, 2),
     )
 
 
 def _objects(values: Iterator[Any]) -> np.ndarray:
-    held = list(values)
-    array = np.empty(len(held), object)
-    array[:] = held
+    objects = list(values)
+    array = np.empty(len(objects), object)
+    array[:] = objects
     return array
 
 

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.arguments import suggestion
+from keras_resnet.data.array_files import MEASUREMENTS, measurement_kind, read_measurement
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples, as_images
 from keras_resnet.data.examples.splits import divided, division
-from keras_resnet.data.images.bad_images import settle
-from keras_resnet.data.images.headers import Header
-from keras_resnet.data.measurements import MEASUREMENTS, measurement_kind, read_measurement
+from keras_resnet.data.images.headers import Header, apply_bad_image_policy
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.data.sources.cells import first_of, read_cells
-from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of
+from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of, read_weight, weights_of
 from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_WORDS, names_below, resolve, split_of
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
@@ -34,7 +33,6 @@ from keras_resnet.data.sources.table_labels import (
     is_yes,
     read_labels,
 )
-from keras_resnet.data.sources.weights import read_weight, weights_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.tasks.labels import class_counts, is_number
@@ -42,7 +40,7 @@ from keras_resnet.tasks.labels import class_counts, is_number
 # As fastai writes it: True for validation.
 IS_VALID = "isvalid"
 _SUBJECTS = ("patient", "subject", "participant", "case", "study", "series", "lesion")
-# What a column is for -> the names by which it is found, in lower case and without blanks and signs.
+# Role of a column -> its names, in lower case and without blanks and signs.
 ROLES = {
     "path": ("path", "file", "filename", "filepath", "image", "imagepath"),
     "label": ("label", "labels", "class", "target", "y"),
@@ -97,12 +95,12 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
         options,
         report,
     )
-    held = splits if True in is_array else hold(splits, options, report, groups)
+    result = splits if True in is_array else hold(splits, options, report, groups)
     outputs = len(names) if names else (1 if labels.ndim == 1 else labels.shape[1])
     units = () if names else tuple(columns["label"])
     return Dataset(
         spec,
-        dict(held),
+        dict(result),
         class_names=names,
         num_outputs=outputs,
         units=units,
@@ -126,23 +124,23 @@ def _divided(
     paths = names_below(root, [row.path for row in rows])
     groups = groups_of(paths, [row.group for row in rows], options.group_pattern)
     report += group_report(paths, groups)
-    found: dict[str, list[int]] = {}
+    by_split: dict[str, list[int]] = {}
     for number, row in enumerate(rows):
-        found.setdefault(row.split or "train", []).append(number)
-    if "train" not in found:
-        if len(found) > 1 or options.class_names is None:
+        by_split.setdefault(row.split or "train", []).append(number)
+    if "train" not in by_split:
+        if len(by_split) > 1 or options.class_names is None:
             raise BadValue(f"{spec}: no line is of the split 'train'. Allowed are train, validation, test. Correct it.")
-        found = {"train": next(iter(found.values()))}
-    check_groups(spec, groups, found, [f"line {row.line}" for row in rows])
-    found = {split: found[split] for split in SPLIT_ORDER if split in found}
-    first, splits = len(report), {split: examples.take(np.array(numbers)) for split, numbers in found.items()}
-    for split, numbers in found.items():
+        by_split = {"train": next(iter(by_split.values()))}
+    check_groups(spec, groups, by_split, [f"line {row.line}" for row in rows])
+    by_split = {split: by_split[split] for split in SPLIT_ORDER if split in by_split}
+    first, splits = len(report), {split: examples.take(np.array(numbers)) for split, numbers in by_split.items()}
+    for split, numbers in by_split.items():
         counts = class_counts(labels[numbers], len(names)) if names else ()
-        told = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        report.append(f"split {split!r}: {len(numbers)} examples" + f": {told}" * bool(names))
-    subjects = {split: None if groups is None else groups[numbers] for split, numbers in found.items()}
+        summary = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        report.append(f"split {split!r}: {len(numbers)} examples" + f": {summary}" * bool(names))
+    subjects = {split: None if groups is None else groups[numbers] for split, numbers in by_split.items()}
     splits = divided(splits, options, subjects)
-    report[first] += division(splits, len(found))
+    report[first] += division(splits, len(by_split))
     return splits, subjects
 
 
@@ -156,31 +154,31 @@ def _columns(
             f"{spec} has the columns {header}. Allowed are different names, none empty. Correct the first line."
         )
     plain = {plain_name(name): name for name in reversed(header)}
-    taken = {name for names in options.columns.values() for name in names}
+    used = {name for names in options.columns.values() for name in names}
     columns: dict[str, list[str]] = {}
     for role, names in ROLES.items():
-        given = options.columns.get(role)
-        if given == ("none",) and role in OPTIONAL and "none" not in header:
+        column = options.columns.get(role)
+        if column == ("none",) and role in OPTIONAL and "none" not in header:
             continue
-        if given is not None:
-            unknown = [name for name in given if name not in header]
+        if column is not None:
+            unknown = [name for name in column if name not in header]
             if unknown:
                 raise BadValue(
                     f"{spec} has no column {unknown[0]!r}, which was named for the {role}. "
                     f"{suggestion(unknown[0], header)}It has {', '.join(map(repr, header))}. Name one of them."
                 )
-            columns[role] = list(given)
+            columns[role] = list(column)
             continue
-        found = [plain[name] for name in names if name in plain and plain[name] not in taken]
+        matches = [plain[name] for name in names if name in plain and plain[name] not in used]
         if role == "split":
-            found = [name for name in found if _says_splits(name, [row[header.index(name)] for _, row in cells])]
-        if len(found) > 1 and role in ("path", "label"):
+            matches = [name for name in matches if _says_splits(name, [row[header.index(name)] for _, row in cells])]
+        if len(matches) > 1 and role in ("path", "label"):
             raise BadValue(
-                f"{spec} has the columns {', '.join(map(repr, found))}, any of which may be the {role}. Say which: "
-                f"columns='{role}={found[0]}', in a recipe data.columns."
+                f"{spec} has the columns {', '.join(map(repr, matches))}, any of which may be the {role}. Say which: "
+                f"columns='{role}={matches[0]}', in a recipe data.columns."
             )
-        if found:
-            columns[role] = found[:1]
+        if matches:
+            columns[role] = matches[:1]
         elif role == "label" and options.task is MULTILABEL and (several := _several(header, cells, options)):
             columns[role] = several
         elif role in ("path", "label"):
@@ -235,8 +233,8 @@ def _several(header: list[str], cells: list[tuple[int, list[str]]], options: Loa
     """Returns the columns of 0 and 1 that are for nothing else."""
     other = {name for names in options.columns.values() for name in names}
     usual = {name for names in ROLES.values() for name in names}
-    found = columns_of_yes_and_no(header, cells)
-    return [name for name in found if name not in other and plain_name(name) not in usual]
+    columns = columns_of_yes_and_no(header, cells)
+    return [name for name in columns if name not in other and plain_name(name) not in usual]
 
 
 def plain_name(column: str) -> str:
@@ -270,7 +268,7 @@ def _rows(
     columns: dict[str, list[str]],
     options: LoadOptions,
 ) -> list[Row]:
-    """Returns the rows; every fault in them is told with its line."""
+    """Returns the rows; every fault in them is reported with its line."""
     place = {name: number for number, name in enumerate(header)}
     root = options.data_dir or path.parent
     rows, faults, seen, weight = [], list[str](), dict[str, int](), None
@@ -315,8 +313,8 @@ def _with_ending(path: str) -> str:
     if os.path.splitext(path)[1] or os.path.exists(path):
         return path
     endings = [*EXTENSIONS, *(ending.upper() for ending in EXTENSIONS)]
-    found = [path + ending for ending in endings if os.path.isfile(path + ending)]
-    return found[0] if len(found) == 1 else path
+    paths = [path + ending for ending in endings if os.path.isfile(path + ending)]
+    return paths[0] if len(paths) == 1 else path
 
 
 def _pictures(
@@ -330,12 +328,12 @@ def _pictures(
         for row, header in zip(rows, headers, strict=True)
         if isinstance(header, str)
     ]
-    settle(bad, len(rows), options, report)
+    apply_bad_image_policy(bad, len(rows), options, report)
     report_kinds(((row.path, header) for row, header in zip(rows, headers, strict=True)), options, report)
-    kept = [index for index, header in enumerate(headers) if isinstance(header, Header)]
+    readable = [index for index, header in enumerate(headers) if isinstance(header, Header)]
     files = [(rows[index].path, header) for index, header in enumerate(headers) if isinstance(header, Header)]
-    examples = pictures(root, files, labels[kept], options)
-    return dataclasses.replace(examples, weights=weights_of([rows[index] for index in kept])), kept
+    examples = pictures(root, files, labels[readable], options)
+    return dataclasses.replace(examples, weights=weights_of([rows[index] for index in readable])), readable
 
 
 def _arrays(

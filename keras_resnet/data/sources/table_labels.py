@@ -67,12 +67,12 @@ def columns_of_yes_and_no(header: Sequence[str], cells: Sequence[tuple[int, Sequ
         header: the names of the columns.
         cells: line and cells of each row.
     """
-    found = []
+    columns = []
     for place, name in enumerate(header):
         values = {row[place].lower() for _, row in cells}
         if values and values <= {*YES_OR_NO, *UNSURE} and values & {*YES_OR_NO}:
-            found.append(name)
-    return found
+            columns.append(name)
+    return columns
 
 
 def is_yes(cell: str) -> bool:
@@ -91,15 +91,15 @@ def are_yes_and_no(rows: Sequence[Row]) -> bool:
 
 
 def divider_of(rows: Sequence[Row]) -> str:
-    """Returns what divides the labels of one cell: the first of the usual signs that any cell has.
+    """Returns the separator of the labels in one cell: the first of the usual ones that any cell has.
 
     A blank divides names of one word, of which there are fewer than of different cells; else names have two words.
     """
     cells = {row.label[0] for row in rows if row.label[0]}
-    found = next((sign for sign in SEPARATORS if any(sign in cell for cell in cells)), SEPARATORS[0])
-    if found == " " and len({word for cell in cells for word in cell.split()}) >= len(cells):
+    divider = next((sign for sign in SEPARATORS if any(sign in cell for cell in cells)), SEPARATORS[0])
+    if divider == " " and len({word for cell in cells for word in cell.split()}) >= len(cells):
         return SEPARATORS[0]
-    return found
+    return divider
 
 
 def _is_list(text: str) -> bool:
@@ -173,14 +173,14 @@ def _several(
     if are_yes_and_no(rows):
         return _from_columns(spec, rows, columns, options)
     if are_lists(rows):
-        found = [_listed(spec, row) for row in rows]
+        lists = [_listed(spec, row) for row in rows]
     else:
         divider = divider_of(rows)
-        found = [[part.strip() for part in row.label[0].split(divider) if part.strip()] for row in rows]
-    names = options.class_names or _sorted_names(spec, {name for labels in found for name in labels}, 1)
+        lists = [[part.strip() for part in row.label[0].split(divider) if part.strip()] for row in rows]
+    names = options.class_names or _sorted_names(spec, {name for labels in lists for name in labels}, 1)
     number = {name: index for index, name in enumerate(names)}
     labels = np.zeros((len(rows), len(names)), "float32")
-    for index, (row, own) in enumerate(zip(rows, found, strict=True)):
+    for index, (row, own) in enumerate(zip(rows, lists, strict=True)):
         for name in own:
             if name not in number:
                 _refuse_class(spec, row.line, name, names)
@@ -192,19 +192,19 @@ def _from_columns(
     spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
 ) -> tuple[tuple[str, ...], np.ndarray]:
     labels = np.zeros((len(rows), len(columns)), "float32")
-    meant = UNCERTAIN[options.uncertain]
+    value = UNCERTAIN[options.uncertain]
     unsure = {name: sum(row.label[place] in UNSURE for row in rows) for place, name in enumerate(columns)}
-    if meant is None and any(unsure.values()):
-        told = ", ".join(f"{name!r} in {count}" for name, count in unsure.items() if count)
+    if value is None and any(unsure.values()):
+        summary = ", ".join(f"{name!r} in {count}" for name, count in unsure.items() if count)
         raise BadValue(
-            f"{spec} has blanks or -1 in columns of 0 and 1, of {len(rows)} lines: {told}. Say what they mean: "
+            f"{spec} has blanks or -1 in columns of 0 and 1, of {len(rows)} lines: {summary}. Say what they mean: "
             "uncertain='negative', 'positive' or 'ignore', in a recipe data.uncertain; or name the columns of the "
             "labels without these."
         )
     for index, row in enumerate(rows):
         for place, text in enumerate(row.label):
-            if text in UNSURE and meant is not None:
-                labels[index, place] = meant
+            if text in UNSURE and value is not None:
+                labels[index, place] = value
                 continue
             if text.lower() not in YES_OR_NO:
                 raise BadValue(
@@ -228,8 +228,8 @@ def _sorted_names(spec: str, written: set[str], fewest: int) -> tuple[str, ...]:
     are_numbers = all(map(is_number, written))
     names = tuple(sorted(written, key=lambda text: (float(text), text))) if are_numbers else tuple(sorted(written))
     if len(names) < fewest:
-        told = f"one class, {names[0]!r}" if names else "no class in any line"
-        raise BadValue(f"{spec} has {told}. Allowed are {fewest} or more classes. Check its column.")
+        description = f"one class, {names[0]!r}" if names else "no class in any line"
+        raise BadValue(f"{spec} has {description}. Allowed are {fewest} or more classes. Check its column.")
     odd = [name for name in names if not name.isprintable()]
     if odd:
         raise BadValue(f"{spec} has the labels {odd!r} with unprintable characters. Rename these classes.")

@@ -17,8 +17,8 @@ from keras_resnet.data.examples.encoded import EncodedExamples, known
 from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.examples.splits import divided, rounded_count
 from keras_resnet.data.examples.streamed import Shard, StreamedExamples
-from keras_resnet.data.images.bad_images import BadImageError, reason_of, unreadable
 from keras_resnet.data.images.decoding import decode
+from keras_resnet.data.images.headers import BadImageError, reason_of, unreadable
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.tasks import CLASSIFICATION
@@ -73,10 +73,10 @@ def _check_features(spec: str, folder: pathlib.Path) -> None:
         spec: of the set.
         folder: of the set.
     """
-    named: list[str] = []
+    names: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
-        named.extend(
+        names.extend(
             str(value) for key, value in pairs if key in ("pythonClassName", "python_class_name") or key == "type"
         )
 
@@ -86,7 +86,7 @@ def _check_features(spec: str, folder: pathlib.Path) -> None:
     except (OSError, ValueError, RecursionError):
         return  # TFDS says what it lacks
     known_class = re.compile(r"tensorflow_datasets(\.\w+)+", re.ASCII)
-    foreign = [name for name in named if "." in name and not known_class.fullmatch(name)]
+    foreign = [name for name in names if "." in name and not known_class.fullmatch(name)]
     if foreign:
         raise BadValue(
             f"{spec}: {os.fspath(path)!r} names {foreign[0]!r}, whose module TFDS would run. Allowed are the features "
@@ -112,10 +112,10 @@ def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pa
     for folder in reversed(prepared):
         if version in ("", folder.name):
             return folder
-    found = [folder.name for folder in prepared]
+    names = [folder.name for folder in prepared]
     half = [path.name for path in (root / name).glob("incomplete*")] if (root / name).is_dir() else []
-    if found:
-        what = f"versions {found}"
+    if names:
+        what = f"versions {names}"
     elif half:
         what = f"an unfinished preparation, {half[0]}"
     else:
@@ -204,7 +204,7 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
     features, image_feature = info.features, info.features[image_key]
     num_classes = features[label_key].num_classes
     partial = tfds.decode.PartialDecoding({image_key: features[image_key], label_key: features[label_key]})
-    wanted = partial.extract_features(features)
+    selected = partial.extract_features(features)
     shards = tuple(Shard(str(part.filename), part.skip, part.take) for part in split.file_instructions)
     missing = [shard.path for shard in shards if not pathlib.Path(shard.path).is_file()]
     if missing:
@@ -214,7 +214,7 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
         )
 
     def parse(record: Any) -> tuple[Any, Any]:
-        example = wanted.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
+        example = selected.deserialize_example(record, decoders={image_key: tfds.decode.SkipDecoding()})
         label = example[label_key]
         in_range = tf.logical_and(label >= -1, label < num_classes)
         checked = tf.debugging.Assert(in_range, [f"{name} holds a label outside 0 to {num_classes - 1}:", label])
@@ -225,7 +225,7 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
     is_fixed = None not in shape
 
     def pixels(contents: Any, window: Any = None) -> Any:
-        # Sets of one size keep their own channels, one for grey; others are read as RGB, as files are.
+        # Sets of one size keep their own channels, one for gray; others are read as RGB, as files are.
         if not is_fixed:
             return decode(contents, 1, window)
         image = image_feature.decode_example(contents)
@@ -308,10 +308,10 @@ def _divide_head(
 ) -> dict[str, StreamedExamples]:
     """Takes missing splits from the end of the training records, which TFDS has shuffled when it wrote them."""
     splits = dict(streams)
-    wanted = [("validation", options.validation_fraction)]
+    shares = [("validation", options.validation_fraction)]
     if set(streams) == {"train"}:
-        wanted.insert(0, ("test", options.test_fraction))
-    for name, fraction in wanted:
+        shares.insert(0, ("test", options.test_fraction))
+    for name, fraction in shares:
         train = splits["train"]
         if name in splits or not fraction:
             continue

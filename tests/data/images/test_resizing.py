@@ -125,7 +125,7 @@ def test_training_filters_where_it_shrinks_much_and_evaluation_wherever_it_shrin
     stripes[:, ::2] = 255
 
     def contrast(shrunk_to, above):
-        # Stripes of one pixel must turn grey; without a filter they turn into false stripes.
+        # Stripes of one pixel must turn gray; without a filter they turn into false stripes.
         return float(np.std(resizing.resize(stripes, (64, shrunk_to), above)[8:-8, 4:-4]))
 
     assert contrast(21, 2.0) < 15 < contrast(40, 2.0)

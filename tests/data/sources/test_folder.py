@@ -52,7 +52,7 @@ def test_a_class_may_be_called_train(tmp_path):
 def test_val_and_validation_together_are_refused(tmp_path):
     for split in ("train", "val", "validation"):
         class_folders(tmp_path / split)
-    with pytest.raises(ValueError, match="'val' and 'validation', which both say the split 'validation'"):
+    with pytest.raises(ValueError, match="'val' and 'validation', which both stand for the split 'validation'"):
         data.load(f"folder:{tmp_path}")
 
 

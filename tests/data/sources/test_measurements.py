@@ -12,8 +12,10 @@ pytest.importorskip("tensorflow")
 from PIL import Image  # noqa: E402
 
 from keras_resnet import data, evaluation, training  # noqa: E402
-from keras_resnet.data.array_files import InvalidArrayFile  # noqa: E402
-from keras_resnet.data.measurements import read_measurement  # noqa: E402
+from keras_resnet.data.array_files import (
+    InvalidArrayFile,  # noqa: E402
+    read_measurement,  # noqa: E402
+)
 
 
 def write_dicom(path, pixels, slope=1.0, intercept=0.0, kind="MONOCHROME2", frames=1):
