@@ -158,8 +158,8 @@ MUTANTS = [
     Mutant(
         "lock: two processes share a run folder",
         "training/folder.py",
-        'lock = locks.acquire(folder / ".lock", timeout=0)',
-        'lock = locks.acquire(folder / f".lock-{id(note)}", timeout=0)',
+        'lock = files.acquire(folder / ".lock", timeout=0)',
+        'lock = files.acquire(folder / f".lock-{id(note)}", timeout=0)',
         "training/test_fit.py",
     ),
     # Files.
@@ -272,8 +272,8 @@ MUTANTS = [
     Mutant(
         "weights: folds are scored by weights that each training split divided",
         "training/folds.py",
-        'weights_of.append(run.dataset.split("test").weights)',
-        'weights_of.append(run.dataset.weights_of("test"))',
+        "weights=examples.weights,",
+        'weights=run.dataset.weights_of("test"),',
         "training/test_weights.py",
     ),
     Mutant(
@@ -300,8 +300,8 @@ MUTANTS = [
     Mutant(
         "page: areas under ROC ignore the weights of examples",
         "report/chart.py",
-        "points_of(probabilities[mine, index], truth[mine, index], None if weights is None else weights[mine])",
-        "points_of(probabilities[mine, index], truth[mine, index], None)",
+        "points_of(predictions.probabilities[mine, index], truth[mine, index], counts[mine])",
+        "points_of(predictions.probabilities[mine, index], truth[mine, index], None)",
         "training/test_weights.py",
     ),
     Mutant(
@@ -661,31 +661,31 @@ MUTANTS = [
     ),
     # What judges.
     Mutant(
-        "scores: weights of examples do not count in accuracy",
-        "tasks/scores.py",
-        '"accuracy": float(np.average(right, weights=example_weights)),',
-        '"accuracy": float(np.average(right)),',
+        "scores: weights of examples do not count",
+        "tasks/predictions.py",
+        'weights = self.counts[None].astype("float64") if weights is None else weights',
+        "weights = np.ones((1, len(self))) if weights is None else weights",
         "evaluation/test_scores.py evaluation/test_evaluate.py training/test_weights.py data/examples/test_weights.py",
     ),
     Mutant(
         "scores: weights of examples do not count in the mean of r2",
-        "tasks/scores.py",
-        "mean = np.average(targets, axis=0, weights=example_weights[:, 0])",
-        "mean = targets.mean(axis=0)",
+        "tasks/regression.py",
+        "mean = self.weights @ shifted / self.total[:, None]",
+        "mean = shifted.mean(axis=0)",
         "evaluation/test_scores.py training/test_weights.py",
     ),
     Mutant(
         "scores: a class is counted by its row instead of its name",
-        "evaluation/trained.py",
-        "return places[checked_labels(np.asarray(labels).reshape(-1), len(places))], names",
-        "return checked_labels(np.asarray(labels).reshape(-1), len(places)), names",
+        "training/scoring.py",
+        "return places[check_class_numbers(np.asarray(labels).reshape(-1), len(places))]",
+        "return check_class_numbers(np.asarray(labels).reshape(-1), len(places))",
         "evaluation/test_new_data.py evaluation/test_evaluate.py",
     ),
     Mutant(
         "scores: thresholds of several labels are ignored",
         "tasks/multilabel.py",
-        "guesses = (probabilities >= cuts) & known",
-        "guesses = (probabilities >= 0.5) & known",
+        "(predictions.probabilities >= cuts) & predictions.known",
+        "(predictions.probabilities >= 0.5) & predictions.known",
         "evaluation/test_multilabel.py",
     ),
     Mutant(
@@ -697,7 +697,7 @@ MUTANTS = [
     ),
     Mutant(
         "unknown labels: they are absent in the scores",
-        "tasks/multilabel.py",
+        "tasks/labels.py",
         'return ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)',
         "return np.ones(labels.shape, bool)",
         "evaluation/test_unknown_labels.py",
@@ -732,23 +732,23 @@ MUTANTS = [
     ),
     Mutant(
         "intervals: groups are drawn one example at a time",
-        "evaluation/intervals.py",
+        "tasks/metrics.py",
         "if groups is not None:\n        unit",
         "if groups is not None and not examples:\n        unit",
         "evaluation/test_intervals.py",
     ),
     Mutant(
         "intervals: kappa without the squares",
-        "evaluation/intervals.py",
-        "missed = (confusion * apart**2)",
-        "missed = (confusion * apart)",
+        "tasks/classification.py",
+        "squares = view.grades**2",
+        "squares = view.grades",
         "evaluation/test_intervals.py",
     ),
     Mutant(
         "paired: the first minus the second",
-        "evaluation/intervals.py",
-        "differences = theirs[name] - mine[name]",
-        "differences = mine[name] - theirs[name]",
+        "evaluation/paired.py",
+        "metric(theirs, weights) - metric(mine, weights)",
+        "metric(mine, weights) - metric(theirs, weights)",
         "evaluation/test_ensembles.py",
     ),
     Mutant(

@@ -192,7 +192,7 @@ CAUGHT = {
     "files.py": 2,
     "models/validation.py": 3,
     "data/sources/npz.py": 1,
-    "data/sources/manifest.py": 1,
+    "data/sources/folder.py": 1,
     "distribution/peers.py": 1,
     "training/state.py": 4,
 }

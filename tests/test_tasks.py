@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet.report.run_page import SECTIONS  # noqa: E402
-from keras_resnet.tasks import TASKS  # noqa: E402
+from keras_resnet.tasks import TASKS, Predictions  # noqa: E402
 from keras_resnet.training.loss import LOSSES, LabelFacts, Loss  # noqa: E402
 
 NAMES = ("cat", "dog", "eel", "fox", "gnu", "hen")
@@ -33,11 +33,19 @@ def test_a_row_names_what_there_is(task):
 def test_what_is_read_is_scored_and_answered(task):
     generator = np.random.default_rng(0)
     labels = task.check_labels(labels_for(task, generator))
-    read = generator.normal(size=(12, len(NAMES)))
-    figures = task.score(read, labels, NAMES, ())
-    assert set(task.figures) <= set(figures) and figures["examples"] == 12
-    answers = task.answers(read, NAMES, (), 2, ())
-    assert len(answers) == 12
+    names = NAMES if task.has_classes else ()
+    predictions = Predictions(task, generator.normal(size=(12, len(NAMES))), labels, names)
+    figures = predictions.score()
+    assert {metric.name for metric in task.metrics if metric.is_summary} <= set(figures) and figures["examples"] == 12
+    assert set(task.paired) <= {metric.name for metric in task.metrics}
+    assert len(task.answers(predictions.replace(labels=None), 2, ())) == 12
+
+
+def test_two_scores_of_one_name_mean_the_same_and_improve_the_same_way():
+    directions = {}
+    for task in TASKS.values():
+        for metric in (*task.metrics, *task.class_metrics):
+            assert directions.setdefault(metric.name, metric.best) == metric.best
 
 
 def test_every_section_and_every_loss_belongs_to_a_task():

@@ -7,7 +7,7 @@ from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.inspection import Inspection, inspect_data
 from keras_resnet.data.loading import load, split_spec, with_source
-from keras_resnet.data.sources.manifest import write_manifest
+from keras_resnet.data.sources.folder import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
 
 __all__ = [

@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, check_names, choose
 from keras_resnet.data.examples.batches import finite_of, set_pace, training_of
-from keras_resnet.data.examples.plan import Plan, check_crop, check_fit, check_image_size
-from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.plan import Examples, Plan, check_crop, check_fit, check_image_size
 from keras_resnet.data.examples.splits import report_copies
 from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.plan import Examples
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks.labels import class_counts, strata_of
 

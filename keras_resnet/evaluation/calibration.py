@@ -11,15 +11,13 @@ import keras
 import numpy as np
 
 from keras_resnet import files, preprocessing
-from keras_resnet.data import Dataset
+from keras_resnet.arguments import check_fraction
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.predictions import BATCH_SIZE, predictions_of
-from keras_resnet.evaluation.trained import Trained, check_not_trained_on, dataset_of, match_labels, open_classifier
-from keras_resnet.tasks import MULTILABEL, multilabel, scores
-from keras_resnet.tasks.outputs import LOGITS, last_activation, scores_of, sigmoid
-from keras_resnet.tasks.scores import counts_of
+from keras_resnet.evaluation.trained import check_not_trained_on, dataset_of, open_classifier
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, Predictions
+from keras_resnet.tasks.metrics import CALIBRATION_BINS, bins_of, counts_of
+from keras_resnet.tasks.outputs import LOGITS, last_activation, sigmoid
 from keras_resnet.training.callbacks import save_model
-from keras_resnet.training.scoring import outputs_and_labels
 
 # Temperatures that are tried; a classifier that is never wrong would have the lowest.
 COLDEST, HOTTEST = 0.05, 20.0
@@ -64,16 +62,16 @@ def reliability(confidences: Any, right: Any, weights: Any = None) -> list[Bin]:
         [(2, 0.5)]
     """
     confidences, right = np.asarray(confidences, "float64"), np.asarray(right, "float64")
-    numbers, counts = scores.bins_of(confidences), counts_of(weights, len(right))
+    numbers, counts = bins_of(confidences), counts_of(weights, len(right))
     bins = []
-    for number in range(scores.CALIBRATION_BINS):
+    for number in range(CALIBRATION_BINS):
         inside = numbers == number
         num_examples = int(np.count_nonzero(counts[inside]))
         mean, accuracy = (
             float(np.average(values[inside], weights=counts[inside])) if num_examples else None
             for values in (confidences, right)
         )
-        edges = number / scores.CALIBRATION_BINS, (number + 1) / scores.CALIBRATION_BINS
+        edges = number / CALIBRATION_BINS, (number + 1) / CALIBRATION_BINS
         bins.append(Bin(*edges, num_examples, mean, accuracy))
     return bins
 
@@ -113,7 +111,6 @@ def temperature_of(
     """
     logits = np.asarray(logits, "float64")
     labels = np.asarray(labels)
-    labels = labels if labels.ndim == 2 else scores.checked_labels(labels, logits.shape[1])
     pull = 0.0 if prior_stddev is None else 1 / prior_stddev**2
     example_weights = counts_of(weights, len(labels))
     example_weights = example_weights / example_weights.mean()
@@ -134,9 +131,9 @@ def temperature_of(
 
 def _losses(logits: np.ndarray, labels: np.ndarray, activation: str) -> np.ndarray:
     """Returns the cross-entropy of each example; of multi-label targets the sum over the classes."""
-    if labels.ndim == 2:
-        return multilabel.label_losses(logits, labels).sum(axis=1)
-    return scores.losses(scores_of(logits, activation), labels)
+    task, names = (MULTILABEL if labels.ndim == 2 else CLASSIFICATION), [""] * logits.shape[1]
+    losses = Predictions(task, logits, labels, names, activation).losses
+    return losses.sum(axis=1) if losses.ndim == 2 else losses
 
 
 def held_out_gains(logits: Any, labels: Any, activation: str = "softmax", weights: Any = None) -> np.ndarray:
@@ -224,16 +221,21 @@ def calibrate(
         )
     dataset, split = dataset_of(trained, data, data_dir, split)
     check_not_trained_on(run_or_model, dataset)
-    logits, labels, activation = _predicted(trained, dataset, split)
+    if not trained.task.has_classes:
+        raise BadValue(
+            f"data={dataset.spec!r} has {trained.task.labels}. Only a classifier has probabilities to calibrate. Use "
+            "evaluate, which gives errors."
+        )
+    predictions = trained.predict(dataset, split)
+    logits, labels, activation = predictions.outputs, predictions.labels, predictions.activation or "softmax"
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as calibrated.keras.")
     path = None if out is None else pathlib.Path(out).expanduser()
     for taken in () if path is None else (path, path.with_suffix(".json")):
         files.check_replaceable(taken)
-    weights = dataset.weights_of(split)
-    temperature = temperature_of(logits, labels, PRIOR_STDDEV, activation, weights)
-    gains = held_out_gains(logits, labels, activation, weights)
-    gain, error = _mean_and_error(gains, counts_of(weights, len(gains)))
+    temperature = temperature_of(logits, labels, PRIOR_STDDEV, activation, predictions.counts)
+    gains = held_out_gains(logits, labels, activation, predictions.counts)
+    gain, error = _mean_and_error(gains, predictions.counts)
     if not gain > 0:
         raise BadValue(
             f"On {len(gains)} examples of the split {split!r} no temperature helps: it changes the loss of those held "
@@ -247,10 +249,10 @@ def calibrate(
         "held_out_gain": gain,
         "held_out_gain_error": error,
         "split": split,
-        split: _compare(trained, dataset, split, (logits, labels, activation), temperature),
+        split: _compare(predictions, temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compare(trained, dataset, "test", _predicted(trained, dataset, "test"), temperature)
+        facts["test"] = _compare(trained.predict(dataset, "test"), temperature)
     description_path = None if path is None else path.with_suffix(".json")
     if path is None and trained.run is not None:
         path, description_path = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
@@ -269,27 +271,11 @@ def _mean_and_error(gains: np.ndarray, counts: np.ndarray) -> tuple[float, float
     return mean, spread * math.sqrt(len(gains) / (len(gains) - 1))
 
 
-def _predicted(trained: Trained, dataset: Dataset, split: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Returns logits, labels as the model numbers its classes, and what makes probabilities of the logits."""
-    if trained.task is not MULTILABEL:
-        predicted = predictions_of(trained, dataset, split)
-        return predicted.logits, predicted.labels, predicted.activation
-    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, BATCH_SIZE)
-    return trained.read(outputs), match_labels(trained, dataset, labels)[0], "sigmoid"
-
-
-def _compare(
-    trained: Trained, dataset: Dataset, split: str, predicted: tuple[np.ndarray, np.ndarray, str], temperature: float
-) -> dict[str, Any]:
+def _compare(predictions: Predictions, temperature: float) -> dict[str, Any]:
     """Returns loss and calibration error with the logits as they are and divided."""
-    logits, labels, activation = predicted
-    names = trained.record.class_names or dataset.class_names
+    before = predictions.score()
+    after = predictions.replace(outputs=predictions.outputs / temperature).score()
     figures = ("loss", "expected_calibration_error")
-    several, weights = trained.task is MULTILABEL, dataset.weights_of(split)
-    before, after = (
-        trained.task.score(divided if several else scores_of(divided, activation), labels, names, (), weights)
-        for divided in (logits, logits / temperature)
-    )
     return {
         "examples": before["examples"],
         "before": {name: before[name] for name in figures},
@@ -326,3 +312,128 @@ def _divide_head(model: keras.Model, temperature: float) -> keras.Model:
         changes = {"temperature": layer.record.temperature * temperature, "thresholds": tuple(map(float, cuts))}
         layer.record = dataclasses.replace(layer.record, **changes)
     return copy
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionSets:
+    """A model that predicts sets of classes.
+
+    Attributes:
+        path: of the `.keras` file; None where none was written.
+        model: its record holds `coverage` and `set_threshold`.
+        facts: `coverage` asked for, `set_threshold`, the `split` and the number of `examples` it was found on; where
+            there is another test split, `test_coverage`, the share of its examples whose class is in their set, and
+            `mean_set_size`.
+    """
+
+    path: pathlib.Path | None
+    model: Any
+    facts: dict[str, Any]
+
+
+def set_threshold(probabilities: Any, labels: Any, coverage: float, weights: Any = None) -> float:
+    """Returns the probability from which on classes belong to a set, so that sets hold the true class often enough.
+
+    It is the k-th largest probability of a true class, k = ceil((n + 1) * coverage) of n examples: for examples that
+    are exchangeable with these the set then holds the class with at least that probability. 0, every class, where n is
+    too small.
+
+    Args:
+        probabilities: `(examples, classes)`, of a model that was not trained on them.
+        labels: integers `(examples,)`.
+        coverage: in (0, 1).
+        weights: how much each example counts, >= 0; a new one counts as much as their mean. None for all alike.
+
+    Source:
+        Sadinle, Lei and Wasserman 2019, "Least Ambiguous Set-Valued Classifiers with Bounded Error Levels"; Vovk,
+        Gammerman and Shafer 2005 for the finite sample.
+
+    Example:
+        >>> from keras_resnet.evaluation import set_threshold
+        >>> set_threshold([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]], [0, 0, 1, 0], coverage=0.6)
+        0.7
+    """
+    check_fraction("coverage", coverage, zero_included=False)
+    probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
+    counts = counts_of(weights, len(labels))
+    used = np.flatnonzero(counts)
+    true = probabilities[np.arange(len(labels)), labels][used]
+    order = np.argsort(-true, kind="stable")
+    reached = np.cumsum(counts[used][order] / counts[used].mean())
+    # Rounded first: 10 * 0.9 is a little more than 9 in floating point.
+    rank = int(np.searchsorted(np.round(reached, 9), round((len(true) + 1) * coverage, 9)))
+    return float(true[order][rank]) if rank < len(true) else 0.0
+
+
+def prediction_sets(
+    run_or_model: Any,
+    data: Any = None,
+    *,
+    coverage: float = 0.9,
+    data_dir: Any = None,
+    split: str = "validation",
+    out: str | os.PathLike | None = None,
+) -> PredictionSets:
+    """Finds the threshold of a classifier's prediction sets, and writes a model that answers with such sets.
+
+    `predict` then adds to each answer a `set` of classes. The promise is for examples drawn as those of the split were:
+    of patients who are not in the training data only if the split has such. A split that also chose the best epoch is
+    a little too easy.
+
+    Args:
+        run_or_model: a run folder, a `.keras` file, a `Run` or a `keras.Model`.
+        data: a spec or a loaded dataset; None for the data of the run.
+        coverage: share of new examples whose set is to hold their class, in (0, 1).
+        data_dir: where TFDS finds its prepared data sets.
+        split: on which the threshold is found; one that the model was not trained on, and not the test split.
+        out: the `.keras` file to write, with a `.json` file of the same name beside it; None writes `sets.keras` and
+            `sets.json` into the folder of a run, and nothing for a model.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is allowed, it is not a classifier of one class per example, or
+            the split has too few examples for that coverage.
+    """
+    check_fraction("coverage", coverage, zero_included=False)
+    trained = open_classifier(run_or_model)
+    if not trained.task.is_exclusive:
+        raise BadValue(
+            f"coverage={coverage:g} was given for a model of {trained.task.labels}. Prediction sets "
+            "need one class per example. Without a coverage, calibrate finds a temperature."
+        )
+    dataset, split = dataset_of(trained, data, data_dir, split)
+    check_not_trained_on(run_or_model, dataset)
+    predictions = trained.predict(dataset, split)
+    if out is not None and pathlib.Path(out).suffix != ".keras":
+        raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as sets.keras.")
+    path = None if out is None else pathlib.Path(out).expanduser()
+    for taken in () if path is None else (path, path.with_suffix(".json")):
+        files.check_replaceable(taken)
+    fewest = math.ceil(round(coverage / (1 - coverage), 9))
+    if len(predictions.labels) < fewest:
+        raise BadValue(
+            f"coverage={coverage:g} was given for {len(predictions.labels)} examples of the split {split!r}. "
+            f"It needs at least {fewest}. Use a lower coverage or more examples."
+        )
+    threshold = set_threshold(predictions.probabilities, predictions.labels, coverage, predictions.counts)
+    model = copy_of(trained.model)
+    layer = preprocessing.for_model(model).normalization
+    if layer is None or layer.record is None:
+        raise BadValue(
+            f"The model {model.name!r} carries no record, in which the threshold is kept. Train it here, or describe "
+            "it with keras_resnet.preprocessing.describe_outputs."
+        )
+    layer.record = dataclasses.replace(layer.record, coverage=coverage, set_threshold=threshold)
+    facts: dict[str, Any] = {"coverage": coverage, "set_threshold": threshold}
+    facts |= {"split": split, "examples": len(predictions.labels)}
+    if split != "test" and dataset.sizes.get("test"):
+        tested = trained.predict(dataset, "test")
+        inside = tested.probabilities >= threshold
+        holds = inside[np.arange(len(tested.labels)), tested.labels]
+        facts["test_coverage"] = float(np.average(holds, weights=tested.weights))
+        facts["mean_set_size"] = float(np.average(inside.sum(axis=1), weights=tested.weights))
+    if path is None and trained.run is not None:
+        path = trained.run.path / "sets.keras"
+    if path is not None:
+        files.write_atomically(path, lambda where: save_model(model, where))
+        files.write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+    return PredictionSets(path, model, facts)

@@ -13,7 +13,8 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_classifier
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.training.scoring import with_labels
 
 SEVERITIES = (1, 2, 3, 4, 5)
 LARGEST_OF_SMALL_PX = 96  # up to this side the constants of CIFAR-10-C hold, above those of ImageNet-C
@@ -206,13 +207,12 @@ def robustness(
             "evaluate, which gives errors."
         )
     images, labels, weights = spread(trained, dataset, split, limit)
-    labels, names = match_labels(trained, dataset, labels)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
         outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        cuts = trained.record.thresholds
-        return float(trained.task.score(trained.read(outputs), labels, names, cuts, weights)["accuracy"])
+        predictions = with_labels(trained.model, outputs, labels, dataset, trained.record)
+        return float(predictions.replace(weights=weights).score()["accuracy"])
 
     def corrupted(name: str, severity: int) -> np.ndarray:
         return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))

@@ -20,11 +20,9 @@ from keras_resnet.data.options import BAD_IMAGE_POLICIES, MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.intervals import detailed_scores
-from keras_resnet.evaluation.trained import Trained, dataset_of, match_labels, open_trained, with_views
+from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained, with_views
 from keras_resnet.training import Run
 from keras_resnet.training.inputs import AUTO
-from keras_resnet.training.scoring import outputs_and_labels
 
 ARRAYS = (".npy", ".npz", *MEASUREMENTS)
 # Of the arrays in an .npz file that may hold the examples, the first that is there.
@@ -188,14 +186,14 @@ def evaluate(
         task: "classification" or "regression", for a model that carries no record of it.
         on_bad_image: what happens to files of other data that cannot be read: "error", or "skip" to leave them out as
             far as `max_skipped_fraction` allows; None for what the run did.
-        intervals: of a classifier add the figures of `detailed_scores`, each with its 95 % bootstrap interval; whole
-            groups are drawn where the data have them.
+        intervals: add further figures (of a classifier those of `detailed_scores`), each with its 95 % bootstrap
+            interval; whole groups are drawn where the data have them.
         views: of each example whose answers are averaged (test-time augmentation), as for `average_models`.
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
         than 5 classes), `expected_calibration_error`, all in [0, 1] but the loss; `per_class` and `confusion`. For
-        multi-label targets those of `tasks.multilabel.score`. For a
+        multi-label targets those of `scores.multilabel`. For a
         regression `examples`, `mse`, `mae` and `r2`.
 
     Raises:
@@ -215,26 +213,21 @@ def evaluate(
     dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
     if task is None and "task" in trained.record.assumed:
         trained = trained.for_task(dataset.task)  # what the labels are for
-    outputs, labels = outputs_and_labels(trained.model, dataset, split, trained.record, batch_size)
-    names: tuple[str, ...] = ()
-    if trained.task.has_classes:
-        labels, names = match_labels(trained, dataset, labels)
-    weights = dataset.weights_of(split)
-    figures = trained.task.score(trained.read(outputs), labels, names, trained.record.thresholds, weights)
+    predictions = trained.predict(dataset, split, batch_size)
+    figures = predictions.score()
     missing = [row["name"] for row in figures.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
     if intervals:
-        if trained.task.probabilities is None:
-            raise BadValue(f"intervals=True was given for a {trained.task}. It is for classifiers. Leave it out.")
-        probabilities = trained.task.probabilities(trained.read(outputs))
-        groups, cuts = dataset.groups_of(split), trained.record.thresholds
-        more = detailed_scores(probabilities, labels, names, groups, thresholds=cuts, weights=weights)
+        more = predictions.intervals()
         if trained.run is not None and trained.run.recipe.loss.name != "ordinal":
             # Figures of grades, which say nothing of classes without an order.
             more = {name: value for name, value in more.items() if not name.startswith(("quadratic_", "mean_dist"))}
-        rows = [{**row, **told} for row, told in zip(figures["per_class"], more["per_class"], strict=True)]
-        figures = {**figures, **more, "per_class": rows}
+        if "per_class" in figures:
+            more["per_class"] = [
+                {**row, **further} for row, further in zip(figures["per_class"], more["per_class"], strict=True)
+            ]
+        figures = {**figures, **more}
     return {"split": split, **figures}
 
 
@@ -318,17 +311,13 @@ def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str
         outputs: `(pictures, outputs)`.
         top: classes for each.
     """
-    read = trained.read(outputs)
-    record = trained.record
-    names = record.names_for(read.shape[1])
-    answers = trained.task.answers(read, names, record.units, top, record.thresholds)
-    if record.set_threshold is None or trained.task.probabilities is None:
+    predictions, record = trained.read(outputs), trained.record
+    answers = trained.task.answers(predictions, top, record.units)
+    if record.set_threshold is None or not trained.task.has_classes:
         return answers
-    inside = trained.task.probabilities(read) >= record.set_threshold
-    return [
-        {**answer, "set": [names[index] for index in np.flatnonzero(row)], "coverage": record.coverage}
-        for answer, row in zip(answers, inside, strict=True)
-    ]
+    inside = predictions.probabilities >= record.set_threshold
+    sets = [[name for name, is_in in zip(predictions.class_names, row, strict=True) if is_in] for row in inside]
+    return [{**answer, "set": each, "coverage": record.coverage} for answer, each in zip(answers, sets, strict=True)]
 
 
 ROUNDS = 5

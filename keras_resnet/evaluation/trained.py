@@ -17,13 +17,13 @@ from keras_resnet.arguments import check_path, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.builder import build_resnet
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import CLASSIFICATION, TASKS, Task
-from keras_resnet.tasks.scores import checked_labels
+from keras_resnet.tasks import CLASSIFICATION, TASKS, Predictions, Task
 from keras_resnet.training import Run
 from keras_resnet.training.callbacks import save_model
-from keras_resnet.training.defaults import absolute_spec
 from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL, mean_of_models
-from keras_resnet.weights.model_file import load_model_file
+from keras_resnet.training.scoring import predict
+from keras_resnet.training.setup import absolute_spec
+from keras_resnet.weights.files import load_model_file
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,9 +58,25 @@ class Trained:
         record = dataclasses.replace(self.record, task=task, activation=activation)
         return dataclasses.replace(self, record=record)
 
-    def read(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns the model's outputs as its task scores them, in float64: of a classifier scores of the classes."""
-        return self.task.read(self.model, outputs, self.record.activation)
+    def predict(self, dataset: datasets.Dataset, split: str, batch_size: int = 64) -> Predictions:
+        """Returns the predictions for every example of a split, in its order.
+
+        Args:
+            dataset: which fits the model.
+            split: "train", "validation", "test" or "all".
+            batch_size: examples at a time.
+        """
+        return predict(self.model, dataset, split, self.record, batch_size)
+
+    def read(self, outputs: np.ndarray) -> Predictions:
+        """Returns what the model's outputs say, without labels.
+
+        Args:
+            outputs: `(examples, outputs)`.
+        """
+        fields = self.task.read(self.model, outputs, self.record.activation)
+        names = self.record.names_for(fields["outputs"].shape[1])
+        return Predictions(self.task, class_names=names, thresholds=self.record.thresholds, **fields)
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
@@ -324,25 +340,6 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
             f"data={dataset.spec!r} has the classes {unknown}, and the model was trained on {list(trained_on)}. The "
             "names must be among these. Rename the folders or the classes."
         )
-
-
-def match_labels(trained: Trained, dataset: datasets.Dataset, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns labels as the model numbers its classes, by their names, and the names of these.
-
-    Args:
-        trained: a classifier.
-        dataset: whose labels they are, and which fits it.
-        labels: of any number type; of multi-label targets a row of 0 and 1 each.
-    """
-    names = trained.record.class_names
-    if not names or names == tuple(dataset.class_names):
-        return labels, tuple(dataset.class_names)
-    places = np.array([names.index(name) for name in dataset.class_names])
-    if labels.ndim == 2:  # a column for each class
-        matched = np.zeros((len(labels), len(names)), labels.dtype)
-        matched[:, places] = labels
-        return matched, names
-    return places[checked_labels(np.asarray(labels).reshape(-1), len(places))], names
 
 
 def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:

@@ -16,8 +16,7 @@ from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Trained
 from keras_resnet.export import consumers
-from keras_resnet.export.formats import FORMATS
-from keras_resnet.export.serving import Served
+from keras_resnet.export.formats import FORMATS, Served
 from keras_resnet.models import compute_dtype
 from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.multilabel import thresholds_for
@@ -140,7 +139,7 @@ def _scale(served: Served, trained: Trained, images: np.ndarray, expected: np.nd
     if not served.has_classes:
         return max(1.0, float(np.abs(expected).max()))
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return max(1.0, float(np.abs(trained.read(outputs)).max()) / 10)
+    return max(1.0, float(np.abs(trained.read(outputs).outputs).max()) / 10)
 
 
 def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
@@ -152,9 +151,9 @@ def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
 def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
     """Returns the answers of the Keras model itself, norms and all."""
     outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    if trained.task.probabilities is None:
+    if not trained.task.has_classes:
         return outputs
-    return trained.task.probabilities(trained.read(outputs)).astype("float32")
+    return trained.read(outputs).probabilities.astype("float32")
 
 
 def _agreement(answers: np.ndarray, others: np.ndarray, trained: Trained) -> float:

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 # Module -> the public names that it defines.
 HOMES = {
-    "applications": ("decode_predictions", "preprocess_input"),
-    "constructors": (*(row.constructor for row in VARIANTS.values()), "build"),
+    "constructors": (
+        *(row.constructor for row in VARIANTS.values()),
+        *("build", "decode_predictions", "preprocess_input"),
+    ),
     "stages": ("activations", "features", "stage_outputs"),
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),

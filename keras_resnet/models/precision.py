@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.processor import instructions
+from keras_resnet.memory import instructions
 
 HALF_PRECISION = ("bfloat16", "float16")
 

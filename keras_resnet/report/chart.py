@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.report.page import escape, number, table
-from keras_resnet.tasks.curves import Points, points_of
-from keras_resnet.tasks.multilabel import THRESHOLD, is_known, thresholds_for
+from keras_resnet.tasks import Predictions
+from keras_resnet.tasks.metrics import Points, points_of
+from keras_resnet.tasks.multilabel import THRESHOLD, thresholds_for
 
 WIDTH, HEIGHT = 640, 300
 # Around the area of a chart, wide enough for ticks in the larger letters of a phone.
@@ -270,37 +271,24 @@ MAX_POINTS = 200
 STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def class_curves(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    thresholds: Sequence[float] = (),
-    weights: np.ndarray | None = None,
-) -> str:
+def class_curves(predictions: Predictions) -> str:
     """Returns the curves of ROC and of precision and recall, a dot at each operating point, and a table of thresholds.
 
     Args:
-        probabilities: `(examples, classes)`.
-        labels: integers `(examples,)`, of which each class is drawn against the rest, of two classes the second; or
-            rows of 0 and 1 for multi-label targets.
-        class_names: one per class.
-        thresholds: of the operating points, one per class; empty for 0.5.
-        weights: how much each example counts; None for all alike.
+        predictions: of a classifier, with labels. Each class is drawn against the rest, of two exclusive classes the
+            second; operating points are at the thresholds of the classes, or 0.5.
     """
-    is_used = np.ones(len(labels), bool) if weights is None else weights > 0
-    probabilities, labels = probabilities[is_used], labels[is_used]
-    weights = None if weights is None else weights[is_used]
-    several = labels.ndim == 2
-    truth = labels > 0 if several else np.eye(len(class_names))[labels.astype("int64")] > 0
-    classes = [1] if len(class_names) == 2 and not several else list(range(len(class_names)))
-    is_label_known = is_known(labels) if several else np.ones(truth.shape, bool)
-    classes = [index for index in classes if 0 < truth[:, index].sum() < is_label_known[:, index].sum()]
+    class_names, thresholds, counts = predictions.class_names, predictions.thresholds, predictions.counts
+    truth, known = predictions.truth, predictions.known & (counts > 0)[:, None]
+    is_binary = len(class_names) == 2 and predictions.task.is_exclusive
+    classes = [1] if is_binary else list(range(len(class_names)))
+    classes = [index for index in classes if 0 < truth[known[:, index], index].sum() < known[:, index].sum()]
     if not classes:
         return "<p>No class has examples both with it and without it.</p>"
     points = {
-        index: points_of(probabilities[mine, index], truth[mine, index], None if weights is None else weights[mine])
+        index: points_of(predictions.probabilities[mine, index], truth[mine, index], counts[mine])
         for index in classes
-        for mine in [is_label_known[:, index]]
+        for mine in [known[:, index]]
     }
     areas = {index: _area(found) for index, found in points.items()}
     cuts = thresholds_for(thresholds, len(class_names))

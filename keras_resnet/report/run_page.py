@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import functools
 import io
 import json
 import pathlib
@@ -12,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.evaluation import Trained, open_trained, reliability, scores
-from keras_resnet.evaluation.predictions import Mistake, Predictions, mistakes_of, predictions_from
+from keras_resnet.evaluation import Trained, open_trained, reliability
+from keras_resnet.evaluation.mistakes import Mistake, mistakes_of
 from keras_resnet.explain import explain, overlay
 from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report import chart
 from keras_resnet.report.chart import class_curves
 from keras_resnet.report.page import SORT, escape, number, page, table, tiles
+from keras_resnet.tasks import Predictions
 from keras_resnet.tasks.labels import class_counts
+from keras_resnet.tasks.metrics import CALIBRATION_BINS
 from keras_resnet.training import Recipe, Run, compare_recipes, list_recipes
-from keras_resnet.training.scoring import outputs_and_labels
 
 SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 128, 256
 
@@ -129,36 +129,31 @@ class Scored:
         run: the run.
         trained: its model and record.
         split: that was predicted.
-        outputs: of the model, `(examples, outputs)`.
-        labels: of the examples.
+        predictions: of the model for the split.
         figures: as `evaluate` gives them.
     """
 
     run: Run
     trained: Trained
     split: str
-    outputs: np.ndarray
-    labels: np.ndarray
+    predictions: Predictions
     figures: Mapping[str, Any]
-
-    @functools.cached_property
-    def predicted(self) -> Predictions:
-        """The predictions of a classifier of one class per example."""
-        return predictions_from(self.trained, self.run.dataset, self.split, self.outputs, self.labels)
 
 
 def _scored(run: Run, split: str) -> Scored:
     """Returns the scores of a split, as `evaluate` computes them."""
     trained = open_trained(run)
-    outputs, labels = outputs_and_labels(run.model, run.dataset, split, run.record, 64)
-    read, weights = trained.read(outputs), run.dataset.weights_of(split)
-    figures = trained.task.score(read, labels, run.about.class_names, trained.record.thresholds, weights)
-    return Scored(run, trained, split, outputs, labels, figures)
+    predictions = trained.predict(run.dataset, split)
+    return Scored(run, trained, split, predictions, predictions.score())
 
 
 def _glance(scored: Scored) -> str:
     run, split, figures = scored.run, scored.split, scored.figures
-    values = [(title, f"{figures[name]:.4f}") for name, title in scored.trained.task.figures.items() if name in figures]
+    values = [
+        (metric.title, f"{figures[metric.name]:.4f}")
+        for metric in scored.trained.task.metrics
+        if metric.title and figures.get(metric.name) is not None
+    ]
     seconds = sum(run.history.get("epoch_seconds", []))
     values += [
         (f"{split} examples", f"{figures['examples']:,}"),
@@ -246,13 +241,15 @@ def _or_dash(value: float | None) -> Any:
 
 
 def _calibration(scored: Scored) -> str:
-    run, predicted, error = scored.run, scored.predicted, scored.figures["expected_calibration_error"]
+    run, predictions, error = scored.run, scored.predictions, scored.figures["expected_calibration_error"]
     note = (
         f"Accuracy of the guesses by their confidence; the line across each column is the mean confidence, where a "
         f"calibrated classifier would end, the upright one the 95 % interval of the "
-        f"accuracy (Wilson). Expected calibration error {error:.4f} over {scores.CALIBRATION_BINS} bins."
+        f"accuracy (Wilson). Expected calibration error {error:.4f} over {CALIBRATION_BINS} bins."
     )
-    diagram = chart.reliability_diagram(reliability(predicted.confidences, predicted.right, predicted.weights), note)
+    diagram = chart.reliability_diagram(
+        reliability(predictions.confidences, predictions.right, predictions.weights), note
+    )
     stored = run.path / "calibration.json"
     if not stored.is_file():
         advice = "keras_resnet.evaluation.calibrate calibrates the probabilities and keeps the classes."
@@ -274,7 +271,8 @@ WHEN = ("before", "after")
 
 
 def _mistakes(scored: Scored) -> str:
-    run, found = scored.run, mistakes_of(scored.predicted, MISTAKES)
+    run = scored.run
+    found = mistakes_of(scored.predictions, scored.trained, run.dataset, scored.split, MISTAKES)
     if not found:
         return "<p>There is none.</p>"
     return (
@@ -284,19 +282,14 @@ def _mistakes(scored: Scored) -> str:
 
 
 def _agreement(scored: Scored) -> str:
-    outputs, targets = (values.reshape(len(values), -1) for values in (scored.outputs, scored.labels))
+    outputs, targets = scored.predictions.outputs, scored.predictions.labels
     step = -(-len(outputs) // 500)
     points = [(float(x), float(y)) for x, y in zip(targets[::step].ravel(), outputs[::step].ravel(), strict=True)]
     return chart.scatter(points, ("true", "predicted"), "On the diagonal both agree; at most 500 examples are drawn.")
 
 
 def _curves_of_classes(scored: Scored) -> str:
-    trained = scored.trained
-    assert trained.task.probabilities is not None  # the tasks that name this section have them
-    probabilities = trained.task.probabilities(trained.read(scored.outputs))
-    run, cuts = scored.run, trained.record.thresholds
-    weights = run.dataset.weights_of(scored.split)
-    return class_curves(probabilities, scored.labels, run.about.class_names, cuts, weights)
+    return class_curves(scored.predictions)
 
 
 # What a row of the table of tasks may name.

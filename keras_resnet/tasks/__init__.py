@@ -1,5 +1,12 @@
-"""What a model is for: labels, losses, scores, answers and pages of each task, one row a task."""
+"""What a model is for: one file per task, with its labels, outputs, figures and answers."""
 
-from keras_resnet.tasks.task import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, Task
+from keras_resnet.tasks.classification import CLASSIFICATION
+from keras_resnet.tasks.metrics import Metric
+from keras_resnet.tasks.multilabel import MULTILABEL
+from keras_resnet.tasks.predictions import Predictions
+from keras_resnet.tasks.regression import REGRESSION
+from keras_resnet.tasks.task import Task
 
-__all__ = ["CLASSIFICATION", "MULTILABEL", "REGRESSION", "TASKS", "Task"]
+TASKS = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
+
+__all__ = ["CLASSIFICATION", "MULTILABEL", "REGRESSION", "TASKS", "Metric", "Predictions", "Task"]

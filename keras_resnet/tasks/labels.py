@@ -127,6 +127,32 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(labels, minlength=num_classes)
 
 
+def check_class_numbers(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns labels as int64.
+
+    Args:
+        labels: `(examples,)`, of any number type.
+        classes: how many there are.
+
+    Raises:
+        ValueError: a label is not a whole number in [0, classes).
+    """
+    # In the type that they came in: a cast would round fractions and wrap large numbers.
+    fits = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
+    if not fits.all():
+        index = int(np.flatnonzero(~fits)[0])
+        raise BadValue(
+            f"The label of example {index} is {labels[index]}. Labels must be whole numbers in [0, {classes}), one per "
+            "class name. Correct the labels."
+        )
+    return labels.astype("int64")
+
+
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """Returns a mask of the known labels: all but NaN."""
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else np.ones(labels.shape, bool)
+
+
 def strata_of(labels: np.ndarray) -> np.ndarray:
     """Returns one integer for each example, by which splits are stratified: its class, or the rarest of its classes.
 

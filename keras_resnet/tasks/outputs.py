@@ -139,27 +139,16 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -logits))
 
 
-def class_scores(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:
-    """Returns `(examples, classes)` scores in float64 whose softmax are the probabilities of a classifier.
-
-    Args:
-        model: the classifier.
-        outputs: what it returned, `(examples, classes)`, or `(examples, 1)` for two classes.
-        activation: of its record, "softmax" or "sigmoid"; None for a softmax.
-
-    Raises:
-        ValueError: the model ends in neither logits nor probabilities.
-    """
-    return scores_of(*class_logits(model, outputs, activation))
-
-
 def class_logits(model: keras.Model, outputs: np.ndarray, activation: str | None) -> tuple[np.ndarray, str]:
     """Returns `(examples, classes)` logits in float64, and the activation that makes probabilities of them.
 
     Args:
-        model: as for `class_scores`; the logits of its one output are 0 and that of the second class.
-        outputs: as for `class_scores`.
-        activation: as for `class_scores`.
+        model: the classifier; the logits of its one output are 0 and that of the second class.
+        outputs: what it returned, `(examples, classes)`, or `(examples, 1)` for two classes.
+        activation: of its configuration, "softmax" or "sigmoid"; None for a softmax.
+
+    Raises:
+        ValueError: the model ends in neither logits nor probabilities.
     """
     activation = "softmax" if outputs.shape[1] == 1 else activation or "softmax"
     return logits_of(outputs, last_activation(model) or "linear"), activation

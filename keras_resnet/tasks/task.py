@@ -1,158 +1,132 @@
-"""The table of tasks: how labels are read and checked, the default loss, metrics, scores, answers and pages."""
+"""A task: how labels are checked, outputs read and judged, and answers given. One class per task, one file each."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
-from keras_resnet.tasks import multilabel, scores
-from keras_resnet.tasks.labels import check_labels, check_many, check_targets
-from keras_resnet.tasks.outputs import LOG_SCORES, best_classes, class_scores, sigmoid, softmax
+from keras_resnet.errors import BadValue
+from keras_resnet.tasks.metrics import Metric, Weighted
+from keras_resnet.tasks.predictions import Predictions
 
 
-@dataclasses.dataclass(frozen=True)
 class Task:
-    """What a model is for.
+    """What a model is for. A subclass is a task; its methods are the only place that knows how it differs from others.
 
     Attributes:
-        name: as records and options have it.
+        name: as configurations and options have it.
         labels: what the labels are called in messages.
-        has_classes: whether labels name classes; else they are numbers, one or several an example.
+        has_classes: whether labels name classes; else they are numbers, one or several per example.
+        is_exclusive: whether each example has one class.
+        has_thresholds: whether each class has its own threshold.
         activations: what may turn logits into probabilities; none where outputs are answers as they are.
-        check_labels: `(labels, classes or None, where=...)` to labels of the type that losses take, or an error that
-            names the first wrong one.
         loss: the default loss, a row of `keras_resnet.training.loss.LOSSES`.
         plain_loss: the metric that is the loss without smoothing, weights and regularization.
-        read: `(model, outputs, activation)` to what `score` and `answers` take, in float64.
-        probabilities: of what was read, `(examples, classes)`; None where outputs are numbers.
-        score: `(read outputs, labels, class names, thresholds, weights)` to the figures of `evaluate`.
-        answers: `(read outputs, class names, units, top, thresholds)` to what `predict` says of each example.
-        figures: those of `score` that a page shows first, with their titles.
+        metrics: figures of all examples.
+        class_metrics: figures per class.
         curves: metrics whose course a page draws, with their titles.
         sections: of the page of a run, in their order, keys of `keras_resnet.report.run_page.SECTIONS`.
+        paired: metrics by which two models are compared example by example.
     """
 
-    name: str
-    labels: str
-    has_classes: bool
-    activations: tuple[str, ...]
-    check_labels: Callable[..., np.ndarray]
-    loss: str
-    plain_loss: str
-    read: Callable[[keras.Model, np.ndarray, str | None], np.ndarray]
-    probabilities: Callable[[np.ndarray], np.ndarray] | None
-    score: Callable[..., dict[str, Any]]
-    answers: Callable[[np.ndarray, Sequence[str], Sequence[str], int, Sequence[float]], list[dict[str, Any]]]
-    figures: dict[str, str]
-    curves: dict[str, str]
-    sections: tuple[str, ...]
+    name: ClassVar[str]
+    labels: ClassVar[str]
+    has_classes: ClassVar[bool] = True
+    is_exclusive: ClassVar[bool] = False
+    has_thresholds: ClassVar[bool] = False
+    activations: ClassVar[tuple[str, ...]] = ()
+    loss: ClassVar[str]
+    plain_loss: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]]
+    class_metrics: ClassVar[tuple[Metric, ...]] = ()
+    curves: ClassVar[dict[str, str]]
+    sections: ClassVar[tuple[str, ...]]
+    paired: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
 
     def __str__(self) -> str:
         """Returns the name."""
         return self.name
 
+    def check_labels(self, labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
+        """Returns labels of the type that losses take; an error names the first wrong one."""
+        raise NotImplementedError
 
-def _most_probable(
-    class_scores: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
-) -> list[dict[str, Any]]:
-    return [{"classes": best_classes(row, names, top)} for row in softmax(class_scores)]
+    def read(self, model: keras.Model, outputs: np.ndarray, activation: str | None) -> dict[str, Any]:
+        """Returns `outputs` and `activation` of `Predictions`, from what a model returned.
 
+        Args:
+            model: whose last activation says what its outputs are.
+            outputs: `(examples, outputs)`.
+            activation: of its configuration; None for the usual one.
 
-def _check_targets(targets: Any, num_outputs: int | None = None, *, where: str = "targets") -> np.ndarray:
-    return check_targets(targets, where=where)
+        Raises:
+            ValueError: a classifier ends in neither logits nor probabilities.
+        """
+        raise NotImplementedError
 
+    def normalize(self, outputs: Any, labels: Any, class_names: Sequence[str]) -> tuple[np.ndarray, Any]:
+        """Returns outputs and labels with the shapes that `Predictions` promises.
 
-def _values(model: keras.Model, outputs: np.ndarray, activation: str | None) -> np.ndarray:
-    return outputs.astype("float64")
+        Raises:
+            ValueError: they do not fit, a label names no class, or an output is not finite.
+        """
+        raise NotImplementedError
 
+    def probabilities(self, predictions: Predictions) -> np.ndarray:
+        """Returns `(examples, classes)` in [0, 1]."""
+        raise NotImplementedError
 
-def _score_classes(
-    class_scores: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    thresholds: Sequence[float] = (),
-    weights: np.ndarray | None = None,
-) -> dict[str, Any]:
-    return scores.classification(class_scores, labels, names, weights)
+    def guesses(self, predictions: Predictions) -> np.ndarray:
+        """Returns the guess for each example."""
+        raise NotImplementedError
 
+    def known(self, predictions: Predictions) -> np.ndarray:
+        """Returns `(examples, classes)`: whether each label is known."""
+        return np.ones(predictions.outputs.shape, bool)
 
-def _score_values(
-    outputs: np.ndarray,
-    targets: np.ndarray,
-    names: Sequence[str],
-    thresholds: Sequence[float] = (),
-    weights: np.ndarray | None = None,
-) -> dict[str, Any]:
-    return scores.regression(outputs, targets, weights)
+    def truth(self, predictions: Predictions) -> np.ndarray:
+        """Returns `(examples, classes)`: whether each example is of each class."""
+        return np.asarray(predictions.labels > 0)
 
+    def losses(self, predictions: Predictions) -> np.ndarray:
+        """Returns the loss of each example, or of each of its answers."""
+        raise NotImplementedError
 
-def _numbers(
-    outputs: np.ndarray, names: Sequence[str], units: Sequence[str], top: int, thresholds: Sequence[float] = ()
-) -> list[dict[str, Any]]:
-    units_entry = {"units": list(units)} if units else {}
-    return [{"values": [float(value) for value in row], **units_entry} for row in outputs]
+    def view(self, predictions: Predictions, weights: np.ndarray) -> Weighted:
+        """Returns predictions under weights, as the metrics of this task take them."""
+        raise NotImplementedError
 
+    def metrics_for(self, predictions: Predictions) -> tuple[Metric, ...]:
+        """Returns the figures that these predictions have."""
+        return self.metrics
 
-CLASSIFICATION = Task(
-    name="classification",
-    labels="class labels",
-    has_classes=True,
-    activations=tuple(LOG_SCORES),
-    check_labels=check_labels,
-    loss="cross_entropy",
-    plain_loss="cross_entropy",
-    read=class_scores,
-    probabilities=softmax,
-    score=_score_classes,
-    answers=_most_probable,
-    figures={
-        "accuracy": "accuracy",
-        "top5": "top-5 accuracy",
-        "loss": "cross-entropy",
-        "expected_calibration_error": "calibration error",
-    },
-    curves={"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "accuracy": "Accuracy"},
-    sections=("Confusion", "Class by class", "Curves of the classes", "Calibration", "Most confident errors"),
-)
-REGRESSION = Task(
-    name="regression",
-    labels="regression targets",
-    has_classes=False,
-    activations=(),
-    check_labels=_check_targets,
-    loss="mean_squared_error",
-    plain_loss="mse",
-    read=_values,
-    probabilities=None,
-    score=_score_values,
-    answers=_numbers,
-    figures={"mse": "mean squared error", "mae": "mean absolute error", "r2": "R squared"},
-    curves={"loss": "Loss as minimized", "mae": "Mean absolute error"},
-    sections=("Predicted and true",),
-)
-MULTILABEL = Task(
-    name="multilabel",
-    labels="multi-label targets",
-    has_classes=True,
-    activations=("sigmoid",),
-    check_labels=check_many,
-    loss="multilabel_cross_entropy",
-    plain_loss="cross_entropy",
-    read=multilabel.label_logits,
-    probabilities=sigmoid,
-    score=multilabel.score,
-    answers=multilabel.answers,
-    figures={
-        "f1": "F1, mean over classes",
-        "roc_auc": "area under ROC",
-        "average_precision": "average precision",
-        "exact_match": "all labels right",
-        "accuracy": "right answers",
-        "loss": "cross-entropy",
-    },
-    curves={"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "roc_auc": "Area under ROC"},
-    sections=("Class by class", "Curves of the classes"),
-)
-TASKS = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
+    def tables(self, predictions: Predictions, view: Any) -> dict[str, Any]:
+        """Returns what a summary has beside its figures: `per_class` of a classifier, `confusion`."""
+        return {}
+
+    def support(self, predictions: Predictions) -> np.ndarray:
+        """Returns the number of examples of each class."""
+        return self.truth(predictions).sum(axis=0)
+
+    def check_several(self, predictions: Predictions) -> None:
+        """Raises ValueError where figures of the task cannot have an interval."""
+        if not self.has_classes:
+            return
+        truth = predictions.truth
+        if truth.all(axis=0).any() if self.is_exclusive else truth.all() or not truth.any():
+            raise BadValue("The examples are of one class. A curve needs two. Score a split that has more.")
+
+    def answers(self, predictions: Predictions, top: int, units: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns what `predict` says of each example.
+
+        Args:
+            predictions: without labels.
+            top: how many classes at most.
+            units: of the values of a regression.
+        """
+        raise NotImplementedError
+
+    def choose_thresholds(self, predictions: Predictions) -> tuple[float, ...]:
+        """Returns the thresholds of the classes that labeled predictions suggest."""
+        raise NotImplementedError

@@ -9,8 +9,6 @@ Example:
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.training.averaging import WeightAverage as WeightAverage
 from keras_resnet.training.callbacks import TrainingDiverged as TrainingDiverged
-from keras_resnet.training.contact_sheet import preview as preview
-from keras_resnet.training.defaults import resolve as resolve
 from keras_resnet.training.folder import differences as differences
 from keras_resnet.training.folds import Folds as Folds
 from keras_resnet.training.folds import cross_validate as cross_validate
@@ -25,6 +23,7 @@ from keras_resnet.training.losses import OrdinalCrossEntropy as OrdinalCrossEntr
 from keras_resnet.training.losses import SigmoidCrossEntropy as SigmoidCrossEntropy
 from keras_resnet.training.range_test import RangeTest as RangeTest
 from keras_resnet.training.range_test import lr_find as lr_find
+from keras_resnet.training.range_test import preview as preview
 from keras_resnet.training.recipe import Recipe as Recipe
 from keras_resnet.training.recipe import compare_recipes as compare_recipes
 from keras_resnet.training.recipe import list_recipes as list_recipes
@@ -35,6 +34,7 @@ from keras_resnet.training.run import Run as Run
 from keras_resnet.training.schedule import OneCycle as OneCycle
 from keras_resnet.training.scoring import MeanRecall as MeanRecall
 from keras_resnet.training.setup import Setup as Setup
+from keras_resnet.training.setup import resolve as resolve
 from keras_resnet.training.state import CheckpointError as CheckpointError
 from keras_resnet.training.state import Interrupted as Interrupted
 from keras_resnet.training.trainer import fit as fit

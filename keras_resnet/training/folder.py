@@ -15,13 +15,13 @@ from typing import Any
 import filelock
 import numpy as np
 
-from keras_resnet import files, locks
+from keras_resnet import files
 from keras_resnet.arguments import check_path
 from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import DESCRIPTIVE, Defaults, Recipe
 from keras_resnet.training.scoring import Monitor
 from keras_resnet.training.state import Progress, name_of, newest_first, read_state
-from keras_resnet.weights.model_file import is_whole_model
+from keras_resnet.weights.files import is_whole_model
 
 COMPLETE, RUNNING, STOPPED = "complete", "running", "stopped"
 # What must be the same for a resumed run to end as an uninterrupted one.
@@ -389,7 +389,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             "Move it away."
         )
     try:
-        lock = locks.acquire(folder / ".lock", timeout=0)
+        lock = files.acquire(folder / ".lock", timeout=0)
     except filelock.Timeout:
         holder = note.read_text(encoding="utf-8") if note.is_file() else "another process"
         raise BadValue(

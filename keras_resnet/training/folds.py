@@ -17,13 +17,13 @@ from keras_resnet import files, preprocessing
 from keras_resnet.arguments import check_int, check_path, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, TASKS
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, Predictions
 from keras_resnet.tasks.outputs import SMALLEST, last_activation
+from keras_resnet.tasks.predictions import concatenate
 from keras_resnet.training.callbacks import save_model
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import Run
-from keras_resnet.training.scoring import outputs_and_labels
-from keras_resnet.training.together import EVALUATION_BATCH_SIZE
+from keras_resnet.training.scoring import predict
 from keras_resnet.training.trainer import fit
 
 View = Callable[[Any], Any]
@@ -313,63 +313,60 @@ def cross_validate(
     if extra.exists():
         raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")
     shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "weights": weights}
-    rows, outputs, labels, cuts, parts, weights_of = [], [], [], list[Any](), [], []
+    rows, parts, fold_of = [], list[Predictions](), []
     for number, name in enumerate(names, start=1):
         own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
         run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
         rows.append({key: value for key, value in run.metrics["test"].items() if isinstance(value, (int, float))})
-        predictions = outputs_and_labels(run.model, run.dataset, "test", run.record, EVALUATION_BATCH_SIZE)
-        task = TASKS[run.record.task or run.dataset.task]
-        outputs.append(task.read(run.model, predictions[0], run.record.activation))
-        labels.append(predictions[1])
-        weights_of.append(run.dataset.split("test").weights)  # as the data have them: each fold has its own mean
-        cuts.append(np.tile(run.record.thresholds, (len(predictions[1]), 1)) if run.record.thresholds else ())
         examples = run.dataset.split("test")
-        parts += [(examples.name_of(index), number) for index in range(len(examples))]
+        parts.append(
+            predict(run.model, run.dataset, "test", run.record).replace(
+                weights=examples.weights,  # as the data have them: each fold has its own mean
+                names=[examples.name_of(index) for index in range(len(examples))],
+            )
+        )
+        fold_of += [number] * len(examples)
         last = run
         keras.backend.clear_session()
-    # Of multi-label targets each model has its own thresholds.
-    rows_of_cuts: Any = np.concatenate(cuts) if all(map(len, cuts)) else ()
-    counts = None if weights_of[0] is None else np.concatenate(weights_of)
-    truth = np.concatenate(labels)
-    scored = task.score(np.concatenate(outputs), truth, last.dataset.class_names, rows_of_cuts, counts)
-    _write_predictions(folder / PREDICTIONS, parts, truth, np.concatenate(outputs), last)
+    together = concatenate(parts)
+    scored = together.score()
+    _write_predictions(folder / PREDICTIONS, together, fold_of, last.dataset.units)
     files.write_atomically(
         folder / MEAN_MODEL,
         lambda path: save_model(mean_of_models([Run.load(folder / name).model for name in names]), path),
     )
     found_folds = Folds(folder, rows, scored)
-    together = found_folds.table()[1]
-    content = {"folds": rows, "mean": together["mean"], "spread": together["spread"], "out_of_fold": scored}
+    table = found_folds.table()[1]
+    content = {"folds": rows, "mean": table["mean"], "spread": table["spread"], "out_of_fold": scored}
     content |= {"recipe": last.recipe.name, "data": last.about.data}
     files.write_text(folder / FOLDS_FILE, json.dumps(content, indent=1) + "\n")
     return found_folds
 
 
 def _write_predictions(
-    path: pathlib.Path, parts: list[tuple[str, int]], labels: np.ndarray, outputs: np.ndarray, run: Run
+    path: pathlib.Path, predictions: Predictions, folds: Sequence[int], units: Sequence[str]
 ) -> None:
     """Writes a line per example: its name, its fold, its label, and what the model that had not seen it says."""
-    names = run.dataset.class_names
-    task = TASKS[run.record.task or run.dataset.task]
-    values = outputs if task.probabilities is None else task.probabilities(outputs)
-    outputs_named = names or run.dataset.units or tuple(map(str, range(values.shape[1])))
+    names = predictions.class_names
+    values = predictions.probabilities if names else predictions.outputs
+    outputs_named = names or units or tuple(map(str, range(values.shape[1])))
     first = ["path", "fold", *(["label"] if names else [f"target {name}" for name in outputs_named])]
     # A class may be called "label", or "=1".
     columns = [f"class {name}" if name in first else files.plain_cell(name) for name in outputs_named]
+
+    def label_cells(label: Any) -> list[Any]:
+        if not names:
+            return [float(value) for value in label]
+        if not np.ndim(label):
+            return [columns[int(label)]]
+        pairs = zip(columns, label, strict=True)
+        return ["|".join((UNKNOWN if np.isnan(yes) else "") + name for name, yes in pairs if yes != 0)]
 
     def write(half: pathlib.Path) -> None:
         with open(half, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([*first, *columns])
-            for (name, fold), label, row in zip(parts, labels, values, strict=True):
-                if np.ndim(label) and names:
-                    own = zip(columns, np.asarray(label), strict=True)
-                    cells: list[Any] = [
-                        "|".join((UNKNOWN if np.isnan(yes) else "") + name for name, yes in own if yes != 0)
-                    ]
-                else:
-                    cells = [columns[int(label)]] if names else [float(value) for value in np.reshape(label, -1)]
-                writer.writerow([files.plain_cell(name), fold, *cells, *(float(value) for value in row)])
+            for name, fold, label, row in zip(predictions.names, folds, predictions.labels, values, strict=True):
+                writer.writerow([files.plain_cell(name), fold, *label_cells(label), *(float(value) for value in row)])
 
     files.write_atomically(path, write)

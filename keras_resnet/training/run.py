@@ -13,7 +13,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import Description, RunFile, how_to_rebuild, read_description
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.setup import Setup
-from keras_resnet.weights.model_file import load_model_file
+from keras_resnet.weights.files import load_model_file
 
 
 def _lines(about: Description, where: str) -> list[str]:

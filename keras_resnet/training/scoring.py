@@ -1,8 +1,7 @@
-"""A model's outputs on every example of a split, and their scores."""
+"""Predictions of every example of a split, and the figure by which the best epoch is chosen."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import keras
@@ -10,87 +9,91 @@ import numpy as np
 
 from keras_resnet.arguments import suggestion
 from keras_resnet.data import Dataset, sizing
-from keras_resnet.data.examples.shards import rows_of_part
+from keras_resnet.data.examples.batches import rows_of_part
 from keras_resnet.distribution import Group
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import MULTILABEL, TASKS, multilabel
+from keras_resnet.tasks import TASKS, Predictions
+from keras_resnet.tasks.labels import check_class_numbers
+
+EVALUATION_BATCH_SIZE = 256
 
 
-def score(
+def predict(
     model: keras.Model,
     dataset: Dataset,
     split: str,
-    record: InputRecord,
-    batch_size: int,
+    config: InputRecord,
+    batch_size: int = EVALUATION_BATCH_SIZE,
     group: Group | None = None,
-) -> dict[str, Any]:
-    """Scores a model on every example of a split, each counted once, or by its weight where examples have weights.
+) -> Predictions:
+    """Returns the predictions of a model for every example of a split, each once and in order.
 
     Args:
         model: takes images as the dataset has them; a classifier may end in logits or in probabilities.
-        dataset: labeled for the task of the model.
-        split: "train", "validation" or "test".
-        record: of the model; images are cut and resized, and outputs read by it.
+        dataset: labeled for the task of the model; classes are matched by name, and some may be missing.
+        split: "train", "validation", "test" or "all".
+        config: the model's preprocessing configuration; images are cut and resized, and outputs read by it.
         batch_size: examples at a time.
-        group: processes that score together, each a part, with the same model; None for one alone.
+        group: processes that predict together, each a part, with the same model; None for one alone.
 
-    Returns:
-        The figures of the model's task, such as `evaluation.scores.classification`.
+    Raises:
+        ValueError: outputs and labels do not fit, or an output is not finite.
     """
+    sizes = sizing(config, dataset.image_shape)
     if group is None:
-        outputs, labels = outputs_and_labels(model, dataset, split, record, batch_size)
+        outputs, labels = predict_all(model, dataset.batches(split, batch_size, **sizes))
     else:
-        outputs, labels = _divided(model, dataset, split, record, batch_size, group)
-    task = TASKS[record.task or dataset.task]
-    read, weights = task.read(model, outputs, record.activation), dataset.weights_of(split)
-    return task.score(read, labels, dataset.class_names, record.thresholds, weights)
+        shard = (group.index, group.count)
+        mine = predict_all(model, dataset.batches(split, batch_size, shard=shard, **sizes))
+        rows = [group.gather(values) for values in mine]
+        places = [rows_of_part(dataset.sizes[split], batch_size, index, group.count) for index in range(group.count)]
+        # Rows that fill a part up repeat an example: the first of them counts.
+        _, first = np.unique(np.concatenate(places), return_index=True)
+        outputs, labels = rows[0][first], rows[1][first]
+    predictions = with_labels(model, outputs, labels, dataset, config)
+    return predictions.replace(weights=dataset.weights_of(split), groups=dataset.groups_of(split))
 
 
-def choose_thresholds(
-    model: keras.Model, dataset: Dataset, record: InputRecord, batch_size: int, group: Group | None = None
-) -> tuple[float, ...]:
-    """Returns the threshold of each class of multi-label targets, by which F1 is highest on the validation split.
-
-    Args:
-        model: as for `score`.
-        dataset: with a validation split.
-        record: as for `score`.
-        batch_size: as for `score`.
-        group: as for `score`.
-    """
-    predict = outputs_and_labels if group is None else partial(_divided, group=group)
-    outputs, labels = predict(model, dataset, "validation", record, batch_size)
-    read = MULTILABEL.read(model, outputs, record.activation)
-    return multilabel.choose_thresholds(read, labels, dataset.weights_of("validation"))
-
-
-def outputs_and_labels(
-    model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a model's outputs and the labels of every example of a split.
+def with_labels(
+    model: keras.Model, outputs: np.ndarray, labels: np.ndarray, dataset: Dataset, config: InputRecord
+) -> Predictions:
+    """Returns `Predictions` from outputs and labels, without weights and groups.
 
     Args:
-        model: as for `score`.
-        dataset: as for `score`.
-        split: as for `score`, or "all".
-        record: as for `score`.
-        batch_size: as for `score`.
+        model: whose outputs they are.
+        outputs: `(examples, outputs)`.
+        labels: of the dataset, which are numbered as the model numbers its classes, by their names.
+        dataset: as for `predict`.
+        config: as for `predict`.
     """
-    return predict_all(model, dataset.batches(split, batch_size, **sizing(record, dataset.image_shape)))
+    task = TASKS[config.task or dataset.task]
+    names = tuple(dataset.class_names) if task.has_classes else ()
+    if task.has_classes and config.class_names and config.class_names != names:
+        labels, names = match_classes(labels, names, config.class_names), config.class_names
+    return Predictions(
+        task,
+        labels=labels,
+        class_names=names,
+        thresholds=config.thresholds,
+        **task.read(model, outputs, config.activation),
+    )
 
 
-def _divided(
-    model: keras.Model, dataset: Dataset, split: str, record: InputRecord, batch_size: int, group: Group
-) -> tuple[np.ndarray, np.ndarray]:
-    """Computes `outputs_and_labels` in parallel: each process does a part."""
-    shard = (group.index, group.count)
-    mine = predict_all(model, dataset.batches(split, batch_size, shard=shard, **sizing(record, dataset.image_shape)))
-    rows = [group.gather(values) for values in mine]
-    places = [rows_of_part(dataset.sizes[split], batch_size, index, group.count) for index in range(group.count)]
-    # Rows that fill a part up repeat an example: the first of them counts.
-    _, first = np.unique(np.concatenate(places), return_index=True)
-    return rows[0][first], rows[1][first]
+def match_classes(labels: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Returns labels numbered by other class names, among which theirs are.
+
+    Args:
+        labels: of any number type; of multi-label targets a row of 0 and 1 each.
+        names: one per class of the labels.
+        wanted: one per class of the model.
+    """
+    places = np.array([list(wanted).index(name) for name in names])
+    if labels.ndim == 2 and labels.shape[1] == len(names) and len(names) > 1:  # a column for each class
+        matched = np.zeros((len(labels), len(wanted)), labels.dtype)
+        matched[:, places] = labels
+        return matched
+    return places[check_class_numbers(np.asarray(labels).reshape(-1), len(places))]
 
 
 def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +127,7 @@ def predict_all(model: keras.Model, batches: Iterable[Any]) -> tuple[np.ndarray,
 
 AUTO, BALANCED, RECALL = "auto", "balanced_accuracy", "recall:"
 # Metrics of which more is better; less is better of every other one.
-RISING = ("accuracy", "top5", BALANCED, "auc", "roc_auc", "precision", "r2")
+RISING = {"auc", "precision", *(m.name for task in TASKS.values() for m in task.metrics if m.best == "max")}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,9 +32,8 @@ from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.training.folder import RunFile, differences
 from keras_resnet.training.network import StepPart
 from keras_resnet.training.recipe import DATA_PARALLEL, MIRRORED, MULTIWORKER, Recipe
+from keras_resnet.training.scoring import EVALUATION_BATCH_SIZE
 from keras_resnet.training.state import newest_first
-
-EVALUATION_BATCH_SIZE = 256
 
 
 def evaluation_batches(

@@ -19,7 +19,7 @@ from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
 from keras_resnet.errors import BadType, BadValue, NoMemory
 from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
-from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks import TASKS
 from keras_resnet.terminal import one_line
 from keras_resnet.training import scoring
 from keras_resnet.training.callbacks import (
@@ -33,7 +33,6 @@ from keras_resnet.training.callbacks import (
     save_model,
     write_history,
 )
-from keras_resnet.training.defaults import fill_from_run, resolve
 from keras_resnet.training.folder import (
     COMPLETE,
     EPOCHS,
@@ -55,7 +54,7 @@ from keras_resnet.training.network import build_metrics
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import PlannedRun, Run, describe_run
-from keras_resnet.training.setup import Setup
+from keras_resnet.training.setup import Setup, fill_from_run, resolve
 from keras_resnet.training.state import (
     INTERRUPTED,
     Interrupted,
@@ -68,7 +67,6 @@ from keras_resnet.training.state import (
     stop_after_batch,
 )
 from keras_resnet.training.together import (
-    EVALUATION_BATCH_SIZE,
     check_all_same,
     count_of_parts,
     find_together,
@@ -408,7 +406,7 @@ class TrainingLoop:
         self._put_thresholds(best)
         record = preprocessing.for_model(best)
         metrics = {
-            split: scoring.score(best, dataset, split, record, EVALUATION_BATCH_SIZE, self.group)
+            split: scoring.predict(best, dataset, split, record, group=self.group).score()
             for split in self.score
             if dataset.sizes.get(split)
         }
@@ -435,9 +433,10 @@ class TrainingLoop:
     def _put_thresholds(self, best: keras.Model) -> None:
         """Writes into best.keras from which probability on an example has each class, where it may have several."""
         record = preprocessing.for_model(best)
-        if record.task != MULTILABEL.name or not self.dataset.sizes.get("validation"):
+        if record.task is None or not TASKS[record.task].has_thresholds or not self.dataset.sizes.get("validation"):
             return
-        cuts = scoring.choose_thresholds(best, self.dataset, record, EVALUATION_BATCH_SIZE, self.group)
+        predictions = scoring.predict(best, self.dataset, "validation", record, group=self.group)
+        cuts = predictions.task.choose_thresholds(predictions)
         outputs: dict[str, Any] = {"task": record.task, "activation": record.activation, "thresholds": cuts}
         preprocessing.describe_outputs(best, record.class_names, **outputs)
         files.write_atomically(self.folder / "best.keras", lambda path: save_model(best, path))

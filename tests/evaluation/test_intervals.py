@@ -6,7 +6,7 @@ from sklearn import metrics
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
+from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
 
 NAMES = ("a", "b", "c", "d")
 

@@ -13,9 +13,9 @@ from PIL import Image  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 
 from keras_resnet import cli, data, evaluation, preprocessing, training  # noqa: E402
-from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
-from keras_resnet.tasks import multilabel  # noqa: E402
-from keras_resnet.tasks.curves import best_threshold, points_of  # noqa: E402
+from keras_resnet.evaluation import scores  # noqa: E402
+from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
+from keras_resnet.tasks.metrics import best_threshold, points_of  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid  # noqa: E402
 
 NAMES = tuple(f"d{digit}" for digit in range(10))
@@ -54,7 +54,7 @@ def run(tmp_path_factory):
 def test_figures_are_those_of_scikit_learn(is_tied):
     logits, truth = noisy(is_tied=is_tied)
     cuts = (0.3, 0.5, 0.6, 0.7)
-    found = multilabel.score(logits, truth, NAMES[:4], cuts)
+    found = scores.multilabel(logits, truth, NAMES[:4], cuts)
     probabilities = sigmoid(logits)
     guesses = probabilities >= np.array(cuts)
     each = [metrics.log_loss(truth[:, index], probabilities[:, index]) for index in range(4)]
@@ -78,7 +78,7 @@ def test_figures_are_those_of_scikit_learn(is_tied):
 def test_a_class_that_is_never_or_always_there_has_no_area_and_does_not_spoil_the_mean():
     logits, truth = noisy()
     truth[:, 0], truth[:, 3] = 0, 1
-    found = multilabel.score(logits, truth, NAMES[:4])
+    found = scores.multilabel(logits, truth, NAMES[:4])
     assert [found["per_class"][index]["roc_auc"] is None for index in range(4)] == [True, False, False, True]
     assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(truth[:, 1:3], logits[:, 1:3]))
     json.dumps(found, allow_nan=False)
@@ -103,16 +103,16 @@ def test_intervals_hold_the_figures_of_scikit_learn_and_the_points_around_them()
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_the_threshold_is_where_f1_is_highest_and_curves_are_scikit_learns(is_tied):
     logits, truth = noisy(seed=3, is_tied=is_tied)
-    scores, labels = sigmoid(logits[:, 1]), truth[:, 1] > 0
-    threshold, f1 = best_threshold(scores, labels)
-    candidates = [metrics.f1_score(labels, scores >= cut) for cut in np.unique(scores)]
-    assert f1 == pytest.approx(max(candidates)) == pytest.approx(metrics.f1_score(labels, scores >= threshold))
-    points = points_of(scores, labels)
-    false_positives, sensitivity, cuts = metrics.roc_curve(labels, scores, drop_intermediate=False)
+    chances, labels = sigmoid(logits[:, 1]), truth[:, 1] > 0
+    threshold, f1 = best_threshold(chances, labels)
+    candidates = [metrics.f1_score(labels, chances >= cut) for cut in np.unique(chances)]
+    assert f1 == pytest.approx(max(candidates)) == pytest.approx(metrics.f1_score(labels, chances >= threshold))
+    points = points_of(chances, labels)
+    false_positives, sensitivity, cuts = metrics.roc_curve(labels, chances, drop_intermediate=False)
     assert points.sensitivity.tolist() == pytest.approx(sensitivity[1:].tolist())
     assert points.false_positives.tolist() == pytest.approx(false_positives[1:].tolist())
     assert points.at(float(cuts[3])) == pytest.approx(
-        (sensitivity[3], false_positives[3], metrics.precision_score(labels, scores >= cuts[3]))
+        (sensitivity[3], false_positives[3], metrics.precision_score(labels, chances >= cuts[3]))
     )
     assert points.at(2.0) == (0.0, 0.0, 1.0)
 
@@ -180,7 +180,7 @@ def test_calibration_lowers_the_loss_and_keeps_every_answer(run, tmp_path):
     found = evaluation.calibrate(sharp, run.dataset)
     logits = np.asarray(sharp(images.astype("float32")), "float64")
     grid = np.linspace(1, 20, 2000)
-    losses = [multilabel.label_losses(logits / t, labels).mean() for t in grid]
+    losses = [scores.multilabel(logits / t, labels, NAMES)["loss"] for t in grid]
     assert found.facts["temperature"] == pytest.approx(grid[int(np.argmin(losses))], rel=0.1)  # held by the prior
     before, after = (found.facts["validation"][when]["loss"] for when in ("before", "after"))
     assert after < before

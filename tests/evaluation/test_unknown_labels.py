@@ -10,8 +10,9 @@ from sklearn import metrics
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data, evaluation, training  # noqa: E402
-from keras_resnet.evaluation.intervals import detailed_scores  # noqa: E402
-from keras_resnet.tasks import multilabel  # noqa: E402
+from keras_resnet.evaluation import scores  # noqa: E402
+from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
+from keras_resnet.tasks import MULTILABEL, Predictions  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid  # noqa: E402
 from keras_resnet.training.losses import (  # noqa: E402
     LabelAccuracy,
@@ -21,6 +22,13 @@ from keras_resnet.training.losses import (  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 
 NAMES = ("a", "b", "c")
+
+
+def best_cuts(logits, labels, weights=None):
+    """The thresholds that the task suggests."""
+    return MULTILABEL.choose_thresholds(
+        Predictions(MULTILABEL, logits, labels, NAMES[: labels.shape[1]], weights=weights)
+    )
 
 
 @pytest.fixture
@@ -42,7 +50,7 @@ def answers(labels, logits, weights):
 def test_figures_are_those_of_the_known_labels_by_scikit_learn(sample):
     labels, logits, weights = sample
     truth, known, counts = answers(*sample)
-    found = multilabel.score(logits, labels, NAMES, weights=weights)
+    found = scores.multilabel(logits, labels, NAMES, weights=weights)
     assert found["loss"] == pytest.approx(metrics.log_loss(truth, sigmoid(known), sample_weight=counts))
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(truth, known >= 0, sample_weight=counts))
     assert found["f1_micro"] == pytest.approx(metrics.f1_score(truth, known >= 0, sample_weight=counts))
@@ -56,10 +64,10 @@ def test_figures_are_those_of_the_known_labels_by_scikit_learn(sample):
     for name in ("accuracy", "f1", "f1_micro", "roc_auc", "average_precision", "exact_match"):
         assert detailed[name] == pytest.approx(found[name]), name
     assert detailed["roc_auc_micro"] == pytest.approx(metrics.roc_auc_score(truth, known, sample_weight=counts))
-    cuts = multilabel.choose_thresholds(logits, labels, weights)
+    cuts = best_cuts(logits, labels, weights)
     for index, cut in enumerate(cuts):
         mine = ~np.isnan(labels[:, index])
-        alone = multilabel.choose_thresholds(logits[mine][:, [index]], labels[mine][:, [index]], weights[mine])
+        alone = best_cuts(logits[mine][:, [index]], labels[mine][:, [index]], weights[mine])
         assert cut == alone[0]
 
 
@@ -86,7 +94,7 @@ def test_the_loss_and_its_gradient_leave_unknown_labels_out(sample):
 
 def test_metrics_of_epochs_are_those_of_evaluate(sample):
     labels, logits, weights = sample
-    expected = multilabel.score(logits, labels, NAMES, weights=weights)
+    expected = scores.multilabel(logits, labels, NAMES, weights=weights)
     made = {
         "accuracy": LabelAccuracy(),
         "loss": PlainCrossEntropy(True, "multilabel"),

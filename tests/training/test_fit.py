@@ -82,7 +82,7 @@ def test_a_run_is_read_back(run):
     loaded = training.Run.load(run.path)
     assert (loaded.recipe, loaded.metrics, loaded.history) == (run.recipe, run.metrics, run.history)
     assert loaded.class_names == run.dataset.class_names and loaded.dataset.fingerprint == run.dataset.fingerprint
-    assert "test       loss" in str(loaded)
+    assert "test       accuracy" in str(loaded)
 
 
 def test_saved_models_hold_the_averaged_weights(run):

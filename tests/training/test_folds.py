@@ -128,11 +128,11 @@ def test_the_mean_of_other_heads_is_that_of_their_answers(tmp_path, loss):
         "quick", model="resnet10", folds=2, data=f"npz:{tmp_path}/set.npz", out=out, overrides=overrides, verbose=0
     )
     mean = evaluation.open_trained(out)
-    read = mean.task.answers(mean.read(mean.model.predict(images, verbose=0)), ("0", "1"), (), 2)
+    read = mean.task.answers(mean.read(mean.model.predict(images, verbose=0)), 2, ())
     answers = []
     for number in (1, 2):
         one = evaluation.open_trained(out / f"fold-{number}")
-        answers.append(one.task.answers(one.read(one.model.predict(images, verbose=0)), ("0", "1"), (), 2))
+        answers.append(one.task.answers(one.read(one.model.predict(images, verbose=0)), 2, ()))
 
     def value(answer):
         if is_regression:
@@ -245,7 +245,7 @@ def test_the_command_writes_a_page_and_prints_a_table(arrays, tmp_path, capsys):
 @pytest.mark.slow
 def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_theirs(tmp_path):
     from keras_resnet import preprocessing
-    from keras_resnet.tasks import multilabel
+    from keras_resnet.evaluation import scores
 
     rng = np.random.default_rng(0)
     labels = (rng.random((90, 3)) < 0.4).astype("int64")
@@ -266,7 +266,7 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
     written = np.array([[name in row[2].split("|") for name in shown] for row in rows])
     chances = np.array([row[3:] for row in rows], "float64")
     own = np.array([cuts[int(row[1]) - 1] for row in rows])
-    expected = multilabel.score(np.log(chances) - np.log1p(-chances), written, "abc", own)
+    expected = scores.multilabel(np.log(chances) - np.log1p(-chances), written, "abc", own)
     assert found.out_of_fold["f1"] == pytest.approx(expected["f1"], abs=1e-6)
     assert sorted(map(tuple, written.tolist())) == sorted(map(tuple, (labels > 0).tolist()))
     issues = evaluation.label_issues(tmp_path / "cv")

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
-from keras_resnet.training import defaults
+from keras_resnet.training import setup
 from keras_resnet.training.recipe import list_recipes  # noqa: E402
 
 
@@ -60,5 +60,5 @@ def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
 
 
 def test_every_rule_names_a_recipe_and_the_digits_keep_theirs():
-    assert {rule.recipe for rule in defaults.RULES} <= set(list_recipes())
+    assert {rule.recipe for rule in setup.RULES} <= set(list_recipes())
     assert training.fit(dry_run=True).recipe.name == "quick"

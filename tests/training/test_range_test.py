@@ -44,7 +44,7 @@ def test_bad_arguments_are_named(tmp_path):
 
 
 def test_the_contact_sheet_shows_what_training_sees_first(tmp_path, monkeypatch):
-    from keras_resnet.training import contact_sheet as room
+    from keras_resnet.training import range_test as room
 
     drawn = {}
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from keras_resnet import data, training
-from keras_resnet.training import contact_sheet
+from keras_resnet.training import range_test
 from keras_resnet.training.recipe import SECTIONS
 from keras_resnet.training.schedule import RateOnPlateau
 from keras_resnet.tuning import Dimension, HyperResNet, Space
@@ -265,8 +265,8 @@ def test_whoever_trains_takes_everything_from_one_setup(photographs, captured, t
 
 def test_a_preview_shows_the_first_batch_of_the_setup(photographs, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(contact_sheet, "draw_examples", lambda plain, images, *rest: shown.append(images))
-    monkeypatch.setattr(contact_sheet.files, "write_atomically", lambda path, write: write(path))
+    monkeypatch.setattr(range_test, "draw_examples", lambda plain, images, *rest: shown.append(images))
+    monkeypatch.setattr(range_test.files, "write_atomically", lambda path, write: write(path))
     recipe = training.Recipe.load("quick").replace(RICH)
     training.preview(recipe, data=photographs, out=tmp_path / "grid.png")
     setup = training.resolve(recipe, data=photographs)

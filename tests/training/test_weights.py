@@ -11,7 +11,8 @@ from sklearn import metrics
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data, evaluation, report, training  # noqa: E402
-from keras_resnet.tasks import MULTILABEL, multilabel  # noqa: E402
+from keras_resnet.evaluation import scores  # noqa: E402
+from keras_resnet.tasks import MULTILABEL, Predictions  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 from tests import harness  # noqa: E402
@@ -29,6 +30,13 @@ TASKS = {
     "numbers": lambda digits: digits * 1.5,
 }
 LOSSES = {"classes": "cross_entropy", "several": "multilabel_cross_entropy", "numbers": "mean_squared_error"}
+
+
+def best_cuts(logits, labels, weights=None):
+    """The thresholds that the task suggests."""
+    return MULTILABEL.choose_thresholds(
+        Predictions(MULTILABEL, logits, labels, "abc"[: labels.shape[1]], weights=weights)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +147,12 @@ def test_whole_weights_are_repeated_examples():
         assert found[name] == pytest.approx(repeated[name])
     rows = np.stack([labels > 2, labels % 2], axis=1)
     several = logits[:, :2]
-    found = multilabel.score(several, rows, ("a", "b"), (), times)
-    repeated = multilabel.score(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0), ("a", "b"))
+    found = scores.multilabel(several, rows, ("a", "b"), (), times)
+    repeated = scores.multilabel(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0), ("a", "b"))
     for name in ("loss", "accuracy", "f1", "f1_micro", "roc_auc", "expected_calibration_error"):
         assert found[name] == pytest.approx(repeated[name])
-    assert multilabel.choose_thresholds(several, rows, times) == pytest.approx(
-        multilabel.choose_thresholds(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0))
+    assert best_cuts(several, rows, times) == pytest.approx(
+        best_cuts(np.repeat(several, times, axis=0), np.repeat(rows, times, axis=0))
     )
 
 
@@ -259,7 +267,9 @@ def test_balanced_sampling_goes_with_weights(weighted, tmp_path):
 
 
 def test_several_labels_read_metrics_by_weights(weighted):
-    assert MULTILABEL.score([[1.0, -1.0], [1.0, 1.0]], [[1, 0], [0, 0]], ("a", "b"), (), [3.0, 1.0])["accuracy"] == 0.75
+    assert (
+        scores.multilabel([[1.0, -1.0], [1.0, 1.0]], [[1, 0], [0, 0]], ("a", "b"), (), [3.0, 1.0])["accuracy"] == 0.75
+    )
 
 
 def test_the_validation_loss_is_divided_by_the_weights_of_its_split(tmp_path):

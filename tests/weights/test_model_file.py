@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.weights.model_file import is_whole_model, load_model_file
+from keras_resnet.weights.files import is_whole_model, load_model_file
 
 
 @pytest.fixture(scope="module")

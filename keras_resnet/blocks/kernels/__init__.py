@@ -65,6 +65,6 @@ def add_bias(inputs: Any, bias: Any) -> Any:
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
     """Returns the batch norm of `inputs`, as `kernels.normalization.normalize`; None where it has no form for them."""
-    from keras_resnet.blocks.kernels import normalization
+    from keras_resnet.blocks.kernels import convolution
 
-    return normalization.normalize(layer, inputs, training=training)
+    return convolution.normalize(layer, inputs, training=training)

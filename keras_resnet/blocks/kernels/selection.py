@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 
-from keras_resnet.processor import instructions
+from keras_resnet.memory import instructions
 
 ENDLESS = math.inf
 SIXTEEN_BITS = ("bfloat16", "float16")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.plan import Examples
 from keras_resnet.data.options import LoadOptions
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks.labels import strata_of

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_resnet.data.sources.cells import first_of, read_cells
 from keras_resnet.data.sources.listing import WEIGHTS_NAME
-from keras_resnet.data.sources.table_labels import Row
+from keras_resnet.data.sources.table_labels import Row, first_of, read_cells
 from keras_resnet.errors import BadValue
 
 

@@ -14,9 +14,9 @@ from keras_resnet import files
 from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.cells import MISSING
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.shards import find_shards, load_shards
+from keras_resnet.data.sources.table_labels import MISSING
 from keras_resnet.errors import BadValue, MissingPackage
 
 ROWS_AT_ONCE = 64

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
-from keras_resnet.data.examples.protocol import Examples
+from keras_resnet.data.examples.plan import Examples
 from keras_resnet.data.examples.splits import Groups
 from keras_resnet.data.images.decoding import read_image
 from keras_resnet.data.images.headers import Header, apply_bad_image_policy

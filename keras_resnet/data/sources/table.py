@@ -17,9 +17,8 @@ from keras_resnet.data.examples.arrays import ArrayExamples, as_images
 from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.headers import Header, apply_bad_image_policy
 from keras_resnet.data.options import LoadOptions
-from keras_resnet.data.sources.cells import first_of, read_cells
+from keras_resnet.data.sources.folder import headers_of
 from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of, read_weight, weights_of
-from keras_resnet.data.sources.kept_headers import headers_of
 from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_WORDS, names_below, resolve, split_of
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.data.sources.table_labels import (
@@ -29,8 +28,10 @@ from keras_resnet.data.sources.table_labels import (
     are_yes_and_no,
     columns_of_yes_and_no,
     divider_of,
+    first_of,
     is_one_hot,
     is_yes,
+    read_cells,
     read_labels,
 )
 from keras_resnet.errors import BadValue

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
-from keras_resnet.data.sources.cells import MISSING  # noqa: E402
+from keras_resnet.data.sources.table_labels import MISSING  # noqa: E402
 from keras_resnet.training.setup import Setup  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 from tests.data.sources.test_table import write_table  # noqa: E402

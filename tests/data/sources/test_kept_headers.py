@@ -9,13 +9,13 @@ import pytest
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data  # noqa: E402
-from keras_resnet.data.sources import kept_headers  # noqa: E402
+from keras_resnet.data.sources import folder as folder_source  # noqa: E402
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_RESNET_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(kept_headers, "LEAST_KEPT", 1)
+    monkeypatch.setattr(folder_source, "LEAST_KEPT", 1)
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "set" / name).mkdir(parents=True)
@@ -32,8 +32,8 @@ def folder(tmp_path, monkeypatch):
 def opened(monkeypatch):
     """The paths of files that were opened."""
     paths = []
-    real = kept_headers.inspect
-    monkeypatch.setattr(kept_headers, "inspect", lambda path, most: paths.append(path) or real(path, most))
+    real = folder_source.inspect
+    monkeypatch.setattr(folder_source, "inspect", lambda path, most: paths.append(path) or real(path, most))
     return paths
 
 
@@ -43,13 +43,13 @@ def load(folder, **options):
 
 def test_a_second_listing_opens_no_file_and_gives_the_same_data(folder, opened):
     first = load(folder)
-    assert len(opened) == 16 and kept_headers.listing_of(folder).is_file()
+    assert len(opened) == 16 and folder_source.listing_of(folder).is_file()
     opened.clear()
     again = load(folder)
     assert opened == [] and again.fingerprint == first.fingerprint and again.report == first.report
     for one, other in zip(*(found.batches("train", 4, image_size=8) for found in (first, again)), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
-    kept_headers.listing_of(folder).unlink()
+    folder_source.listing_of(folder).unlink()
     assert load(folder).fingerprint == first.fingerprint
 
 
@@ -80,7 +80,7 @@ def test_limits_hold_for_kept_headers_too(folder):
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and nothing more", "cut", "column"])
 def test_a_listing_that_cannot_be_read_is_made_again(folder, opened, damage):
     first = load(folder)
-    place = kept_headers.listing_of(folder)
+    place = folder_source.listing_of(folder)
     if damage == "column":
         with np.load(place) as arrays:
             np.savez(place, **{**arrays, "formats": np.full(16, 77, "uint8")})
