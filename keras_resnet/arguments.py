@@ -87,12 +87,7 @@ def check_bool(argument: str, value: Any) -> bool:
 
 
 def check_names(argument: str, names: Iterable[str]) -> None:
-    """Raises ValueError for a name of a class or a unit that cannot stand in a line of text.
-
-    Args:
-        argument: by which the user knows them.
-        names: as they came.
-    """
+    """Raises ValueError for a name of a class or a unit that cannot stand in a line of text."""
     for name in names:
         if one_line(name) != name:
             raise BadValue(
@@ -102,11 +97,6 @@ def check_names(argument: str, names: Iterable[str]) -> None:
 
 
 def check_path(argument: str, path: Any) -> None:
-    """Raises ValueError for a path with a NUL, which no system has.
-
-    Args:
-        argument: by which the user knows it.
-        path: as it came; None for none.
-    """
+    """Raises ValueError for a path with a NUL, which no system has."""
     if "\0" in str(path):
         raise BadValue(f"{argument}={path!r} holds a NUL character. Allowed are paths without one. Correct it.")

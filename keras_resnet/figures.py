@@ -14,9 +14,6 @@ def readable(texts: Sequence[str]) -> tuple[list[str], Any]:
     """Returns texts as figures can show them, and settings for `matplotlib.rc_context` with the fonts that they need.
 
     A text with a character that no font of this system has is replaced by its number: "#3".
-
-    Args:
-        texts: such as class names, in the order of their numbers.
     """
     families, missing = _families(frozenset("".join(texts)))
     labels = [text if not missing & set(text) else f"#{index}" for index, text in enumerate(texts)]
@@ -55,10 +52,6 @@ def _characters(path: str) -> frozenset[str]:
 
 def draw_leads(axes: Any, signal: np.ndarray) -> np.ndarray:
     """Draws the channels of a signal as dark lines one above the other, the first on top.
-
-    Args:
-        axes: of matplotlib.
-        signal: `(samples, channels)`.
 
     Returns:
         The height of each channel's middle.

@@ -22,14 +22,6 @@ def acquire(path: str | os.PathLike, timeout: float) -> filelock.BaseFileLock:
     """Returns a lock that this process holds now; the system frees it when the process ends.
 
     Where the file system has no locks, a file beside it that says who made it takes their place.
-
-    Args:
-        path: of the lock.
-        timeout: s to wait for another process; 0 for none.
-
-    Raises:
-        filelock.Timeout: another process holds it.
-        NoLock: the file cannot be made or locked; the message has the reason of the system.
     """
     lock: filelock.BaseFileLock = filelock.FileLock(path)
     try:
@@ -52,11 +44,7 @@ def acquire(path: str | os.PathLike, timeout: float) -> filelock.BaseFileLock:
 
 @contextlib.contextmanager
 def temporary_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a new folder beside `path`, to be renamed from; removes it, and those that killed processes left there.
-
-    Args:
-        path: what is made in it; its parent is there.
-    """
+    """Yields a new folder beside `path`, to be renamed from; removes it, and those that killed processes left there."""
     path = pathlib.Path(path).absolute()
     pattern = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for left in path.parent.iterdir():
@@ -96,14 +84,6 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     The temporary file keeps the suffix of `path`, because Keras chooses its format by suffix. It is synced to disk
     before the rename, and removed when the block raises, so that an earlier file under `path` stays as it was.
 
-    Args:
-        path: the final name. Its folder is made if it is missing.
-
-    Raises:
-        NoRoom: the disk, its inodes or a quota are used up, or a limit of file sizes is reached; the message says what
-            was written and what is free.
-        OSError: the folder cannot be made or written.
-
     Example:
         >>> import pathlib, tempfile
         >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -140,11 +120,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def explaining_no_room(path: str | os.PathLike) -> Iterator[None]:
-    """Turns an error of a library that found the disk full into `NoRoom`.
-
-    Args:
-        path: what is written in the block.
-    """
+    """Turns an error of a library that found the disk full into `NoRoom`."""
     try:
         yield
     except Exception as error:
@@ -189,11 +165,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def plain_cell(text: str) -> str:
-    """Returns a text for a cell of a table, which programs for tables would otherwise compute: `=`, `@`, `+`, `-`.
-
-    Args:
-        text: a name of a file or a class, a message; numbers stay as they are.
-    """
+    """Returns a text for a cell of a table, which programs for tables would otherwise compute: `=`, `@`, `+`, `-`."""
     if not text.startswith(("=", "@", "+", "-", "\t", "\r")):
         return text
     try:
@@ -204,27 +176,13 @@ def plain_cell(text: str) -> str:
 
 
 def write_checked(path: str | os.PathLike, magic: bytes, payload: bytes) -> None:
-    """Writes a file whose first line is `magic` and the sha256 of the rest, whole or not at all.
-
-    Args:
-        path: of the file.
-        magic: what such a file begins with, on one line.
-        payload: the rest.
-    """
+    """Writes a file whose first line is `magic` and the sha256 of the rest, whole or not at all."""
     digest = hashlib.sha256(payload).hexdigest().encode()
     write_atomically(path, lambda where: where.write_bytes(magic + digest + b"\n" + payload))
 
 
 def verify_payload(content: bytes, magic: bytes) -> bytes:
-    """Returns the payload of a file that `write_checked` wrote.
-
-    Args:
-        content: of the whole file.
-        magic: what it begins with.
-
-    Raises:
-        ValueError: it begins otherwise, or its sha256 is another one; for the caller, who knows what to do.
-    """
+    """Returns the payload of a file that `write_checked` wrote."""
     header, _, payload = content.partition(b"\n")
     if not header.startswith(magic):
         raise ValueError("it does not begin as such a file does")
@@ -242,11 +200,7 @@ def cache_home() -> pathlib.Path:
 
 
 def identity_of(path: str | bytes) -> Hashable:
-    """Returns the identity of a file, shared by all links to it; the path where there is no such file.
-
-    Args:
-        path: one of its names.
-    """
+    """Returns the identity of a file, shared by all links to it; the path where there is no such file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -259,9 +213,6 @@ def is_replaceable(path: str | os.PathLike) -> bool:
 
     What this package writes on request (pictures, pages, diagrams, recipes, range tests) carries a mark in its first
     bytes. A folder, a file that cannot be read, and a recipe that was edited are not replaceable.
-
-    Args:
-        path: of the file.
     """
     if not os.path.lexists(path):
         return True
@@ -279,11 +230,7 @@ def is_replaceable(path: str | os.PathLike) -> bool:
 
 
 def with_toml_mark(body: str) -> str:
-    """Returns the text of a TOML file that says what wrote it, and by a hash whether it was edited since.
-
-    Args:
-        body: of the file.
-    """
+    """Returns the text of a TOML file that says what wrote it, and by a hash whether it was edited since."""
     return f"{TOML_MARK} {hashlib.sha256(body.encode()).hexdigest()[:16]}\n{body}"
 
 
@@ -294,12 +241,7 @@ def _is_unedited(content: bytes) -> bool:
 
 
 def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
-    """Raises ValueError where writing `path` would replace something that this package did not write.
-
-    Args:
-        path: of the file.
-        argument: which argument named it, for the error.
-    """
+    """Raises ValueError where writing `path` would replace something that this package did not write."""
     if not is_replaceable(path):
         raise BadValue(
             f"{argument}={os.fspath(path)!r} exists, and keras_resnet did not write it, or it was edited since. Only "
@@ -308,12 +250,7 @@ def check_replaceable(path: str | os.PathLike, argument: str = "out") -> None:
 
 
 def check_parent(path: str | os.PathLike, argument: str = "out") -> None:
-    """Raises ValueError if the folder of a file to be written can neither be written nor made.
-
-    Args:
-        path: of the file.
-        argument: by which the user named it.
-    """
+    """Raises ValueError if the folder of a file to be written can neither be written nor made."""
     folder = pathlib.Path(path).expanduser().absolute().parent
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -325,12 +262,7 @@ def check_parent(path: str | os.PathLike, argument: str = "out") -> None:
 
 
 def check_folder_free(folder: str | os.PathLike, names: tuple[str, ...]) -> None:
-    """Raises ValueError where a folder holds something under the names that are to be written into it.
-
-    Args:
-        folder: which may be missing.
-        names: of files and folders; an empty folder is not in the way.
-    """
+    """Raises ValueError where a folder holds something under the names that are to be written into it."""
     for name in names:
         path = pathlib.Path(folder) / name
         if path.is_dir() and not any(path.iterdir()):
@@ -343,11 +275,7 @@ def check_folder_free(folder: str | os.PathLike, names: tuple[str, ...]) -> None
 
 
 def make_writable(out: str | os.PathLike) -> pathlib.Path:
-    """Makes a folder where it is missing, and returns its path.
-
-    Raises:
-        ValueError: it cannot be made or written.
-    """
+    """Makes a folder where it is missing, and returns its path."""
     folder = pathlib.Path(out).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -365,10 +293,6 @@ def check_no_links(folder: str | os.PathLike, names: Iterable[str]) -> None:
     """Raises ValueError where a link stands in a folder in the place of what is written there.
 
     Whoever made the folder could otherwise have any file overwritten that the user may write.
-
-    Args:
-        folder: which may be missing.
-        names: of files and folders that are written into it.
     """
     for name in names:
         path = pathlib.Path(folder) / name
@@ -380,12 +304,7 @@ def check_no_links(folder: str | os.PathLike, names: Iterable[str]) -> None:
 
 
 def remove_unfinished(folder: pathlib.Path, names: tuple[str, ...]) -> None:
-    """Removes the temporary files that killed writers left in a folder; whoever calls it holds the lock of that folder.
-
-    Args:
-        folder: which may be missing.
-        names: of the files that are written there; "*" stands for anything.
-    """
+    """Removes temporary files of killed writers from a folder; the caller holds the lock of that folder."""
     if not folder.is_dir():
         return
     pattern = "|".join(re.escape(name).replace(r"\*", ".*") for name in names)

@@ -13,9 +13,6 @@ def instructions(path: pathlib.Path = pathlib.Path("/proc/cpuinfo")) -> set[str]
     """Returns the flags of this processor, such as "avx2"; nothing where they are not told, as outside of Linux.
 
     Without those of AVX-512 and AMX, where the environment's `ONEDNN_MAX_CPU_ISA` keeps oneDNN from them.
-
-    Args:
-        path: the file that tells them.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -49,11 +46,7 @@ def available_bytes() -> int | None:
 
 
 def format_bytes(size: float) -> str:
-    """Returns a number of bytes as people read it, such as "6.0 GiB".
-
-    Args:
-        size: in bytes.
-    """
+    """Returns a number of bytes as people read it, such as "6.0 GiB"."""
     return f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
@@ -81,9 +74,6 @@ def free_address_space() -> int | None:
 
 def is_exhausted(error: BaseException) -> bool:
     """Returns whether an error is a backend's or Python's for want of memory, of the machine or of a device.
-
-    Args:
-        error: as caught.
 
     Example:
         >>> from keras_resnet.memory import is_exhausted

@@ -24,9 +24,6 @@ QUIET = "3"
 def without_lines(pattern: re.Pattern[str]) -> Iterator[None]:
     """Holds back what is written to the file descriptor of standard error, and writes it at the end without some lines.
 
-    Args:
-        pattern: of the beginning of lines that are left out.
-
     Example:
         >>> import os, re
         >>> from keras_resnet.standard_error import without_lines

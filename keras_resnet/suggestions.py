@@ -21,12 +21,7 @@ ABBREVIATIONS = {
 
 
 def closest(value: object, names: Iterable[str]) -> str | None:
-    """Returns the name most like `value`, or None when nothing comes near.
-
-    Args:
-        value: what was written.
-        names: that there are.
-    """
+    """Returns the name most like `value`, or None when nothing comes near."""
     candidates = [str(name) for name in names]
     section, dot, field = str(value).rpartition(".")
     expanded = f"{section}{dot}{ABBREVIATIONS.get(field, field)}"
@@ -37,11 +32,6 @@ def closest(value: object, names: Iterable[str]) -> str | None:
 
 
 def suggestion(value: object, names: Iterable[str]) -> str:
-    """Returns "Did you mean ...? " for the closest of `names`, or an empty string.
-
-    Args:
-        value: what was written.
-        names: that there are.
-    """
+    """Returns "Did you mean ...? " for the closest of `names`, or an empty string."""
     name = closest(value, names)
     return f"Did you mean {name!r}? " if name else ""

@@ -29,9 +29,6 @@ def _escaped(character: str) -> str:
 def printable(text: str) -> str:
     r"""Returns a text whose control characters stand as `\x1b` and the like; line breaks, tabs and colors stay.
 
-    Args:
-        text: to be printed.
-
     Example:
         >>> from keras_resnet.terminal import printable
         >>> print(printable("a\x1b]0;title\x07b"))
@@ -45,9 +42,6 @@ def printable(text: str) -> str:
 def one_line(text: object) -> str:
     r"""Returns a name as it may stand in a line: no line breaks, and no control characters.
 
-    Args:
-        text: a name of a file, a class, a unit.
-
     Example:
         >>> from keras_resnet.terminal import one_line
         >>> print(one_line("cat\n99 % dog"))
@@ -58,9 +52,6 @@ def one_line(text: object) -> str:
 
 class Guarded:
     """A stream that escapes what would steer a terminal, and whose reader may go away.
-
-    Args:
-        stream: of text.
 
     Attributes:
         goes_on: whether writing to a stream that is full or closed is passed over, so that work goes on.

@@ -39,6 +39,7 @@ LAYERS = {
     "Shift": ({"steps": 2}, EVERY_RANK),
     "Shortcut": ({"filters": 4, "strides": 2, "kind": "pool"}, EVERY_RANK),
     "SqueezeExcite": ({"ratio": 0.5}, EVERY_RANK),
+    "EfficientChannelAttention": ({}, EVERY_RANK),
     "Stem": ({"filters": 4, "kind": "deep"}, EVERY_RANK),
     "TrivialAugment": ({}, (PICTURES,)),
 }
@@ -81,7 +82,9 @@ def test_a_layer_answers_in_the_dtype_that_it_says_it_computes_in(name, shape, p
     layer = registered()[name](**LAYERS[name][0], dtype=policy)
     images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     for training in (False, True):
-        options = {} if name in ("Convolution", "SqueezeExcite") else {"training": training}
+        options = (
+            {} if name in ("Convolution", "SqueezeExcite", "EfficientChannelAttention") else {"training": training}
+        )
         outputs = layer(keras.ops.convert_to_tensor(images), **options)
         assert keras.backend.standardize_dtype(outputs.dtype) == layer.compute_dtype
         assert np.isfinite(np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32")))).all()

@@ -75,18 +75,7 @@ def make_oracle(
     direction: str,
     hyperparameters: keras_tuner.HyperParameters,
 ) -> Any:
-    """Returns an oracle at its beginning, which writes no files.
-
-    Args:
-        algorithm: a key of the table.
-        trials: at most that many.
-        epochs: of a whole trial.
-        factor: of successive halving.
-        seed: >= 0. KerasTuner takes 0 for none, so that seeds are shifted by one.
-        objective: as the history names it.
-        direction: "max" or "min".
-        hyperparameters: the space.
-    """
+    """Returns an oracle at its beginning, which writes no files."""
     oracle = ALGORITHMS[algorithm].oracle(
         trials,
         epochs,

@@ -28,11 +28,7 @@ LOCK_SECONDS = 60
 
 
 class RecordFile:
-    """A record of plain values in the folder of a search, changed by one process at a time.
-
-    Args:
-        path: of the folder.
-    """
+    """A record of plain values in the folder of a search, changed by one process at a time."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -45,11 +41,7 @@ class RecordFile:
         return self.file.exists() or self.previous.exists()
 
     def read(self) -> dict[str, Any]:
-        """Returns the record; that before it, with a warning, where the newest is damaged.
-
-        Raises:
-            ValueError: there is none, or none is whole.
-        """
+        """Returns the record; that before it, with a warning, where the newest is damaged."""
         broken = []
         for path in (self.file, self.previous):
             try:
@@ -191,11 +183,7 @@ class Assignment(NamedTuple):
 
 
 class Ledger:
-    """The record of a search, in the folder `path`; every method reads it anew, and writes it whole.
-
-    Args:
-        path: the folder of the search.
-    """
+    """The record of a search, in the folder `path`; every method reads it anew, and writes it whole."""
 
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -218,11 +206,7 @@ class Ledger:
             )
 
     def read(self) -> tuple[dict[str, Any], Definition, list[Trial]]:
-        """Returns the record, checked, with the definition of the search and its trials in the order of their start.
-
-        Raises:
-            ValueError: it is not one that a search wrote.
-        """
+        """Returns the record, checked, with the definition of the search and its trials in the order of their start."""
         record = self.record.read()
         try:
             definition = Definition.from_dict(record["definition"])
@@ -255,11 +239,7 @@ class Ledger:
         return self.read()[2]
 
     def folder_of(self, trial_id: str) -> pathlib.Path:
-        """Returns the run folder of a trial.
-
-        Raises:
-            ValueError: its name would lead elsewhere.
-        """
+        """Returns the run folder of a trial."""
         if not re.fullmatch(r"[\w-]{1,64}", trial_id, re.ASCII):
             raise BadValue(
                 f"The record in {os.fspath(self.path)!r} names a trial {trial_id!r}. Allowed are letters, digits and "
@@ -284,9 +264,6 @@ class Ledger:
 
     def take(self, worker: str) -> Assignment:
         """Takes the next thing to do.
-
-        Args:
-            worker: a name for it.
 
         Returns:
             A "trial" or the "final" training, whose lock is to be released afterwards; "wait" while others run what
@@ -386,14 +363,7 @@ class Ledger:
             record["stopped"] = record["stopped"] or reason
 
     def resume(self, trials: int) -> None:
-        """Lets a search that was stopped or is over go on; failures are counted anew.
-
-        Args:
-            trials: how many recipes are tried at most; with more than before the winner is chosen and scored again.
-
-        Raises:
-            ValueError: a Hyperband search is over, and what its new trials would go on from is gone.
-        """
+        """Lets a search that was stopped or is over go on; failures are counted anew."""
         with self.record.changing() as record:
             about = record["definition"]
             if trials > about["trials"]:
@@ -426,14 +396,7 @@ class Ledger:
             oracle["ongoing_trials"][f"again {row['id']}"] = row["id"]
 
     def fail(self, worker: str, trial_id: str, message: str, kill: Callable[[], None]) -> None:
-        """Ends a trial that stands still.
-
-        Args:
-            worker: which runs it.
-            trial_id: of the trial.
-            message: why.
-            kill: ends its process; called while nobody can give the trial to another.
-        """
+        """Ends a trial that stands still."""
         with self.record.changing() as record:
             for row in record["trials"]:
                 if (row["id"], row["worker"], row["status"]) == (trial_id, worker, RUNNING):

@@ -76,39 +76,21 @@ class Keeper:
         self.has_begun = True
 
     def beat(self, usual: float) -> None:
-        """Notes a sign of life.
-
-        Args:
-            usual: s that a step usually takes.
-        """
+        """Notes a sign of life."""
         self.beats, self.usual = self.beats + 1, usual
 
     def keep(self, contents: dict[str, bytes]) -> None:
-        """Holds the files that a trial goes on from.
-
-        Args:
-            contents: by their relative path.
-        """
+        """Holds the files that a trial goes on from."""
         self.contents, self.version = contents, self.version + 1
 
     def look(self, version: int) -> Seen:
-        """Returns the known state.
-
-        Args:
-            version: of the files that the caller has.
-        """
+        """Returns the known state."""
         contents = self.contents if version != self.version else None
         return Seen(self.has_begun, self.beats, self.usual, self.version, contents)
 
 
 class SentHeartbeat(Heartbeat):
-    """Leaves signs of life and new states with the keeper of a trial.
-
-    Args:
-        keeper: its handle.
-        folder: of the run, on this node.
-        trial: id of the trial.
-    """
+    """Leaves signs of life and new states with the keeper of a trial."""
 
     def __init__(self, keeper: Any, folder: pathlib.Path, trial: str) -> None:
         super().__init__(folder / "none", trial)
@@ -117,11 +99,7 @@ class SentHeartbeat(Heartbeat):
         self.sent: str | None = None
 
     def leave(self, sign: Sign) -> None:
-        """Sends a sign, and the newest state where it is another.
-
-        Args:
-            sign: of now.
-        """
+        """Sends a sign, and the newest state where it is another."""
         self.keeper.beat.remote(sign.usual)
         newest = next((path.name for path in newest_first(self.folder / "last")), None)
         if newest != self.sent:
@@ -132,12 +110,7 @@ class SentHeartbeat(Heartbeat):
 
 
 class RayEngine:
-    """Trains jobs on the nodes of a Ray cluster.
-
-    Args:
-        address: of the cluster.
-        settings: of the search: what a trial takes of a node, and how often it is tried.
-    """
+    """Trains jobs on the nodes of a Ray cluster."""
 
     def __init__(self, address: str, settings: Settings) -> None:
         self.ray = connect(address)
@@ -152,19 +125,7 @@ class RayEngine:
         self.threads = max(1, round(settings.trial_cpus))
 
     def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:
-        """Trains a job on a node, as `Engine` says.
-
-        Args:
-            job: what is trained.
-            folder: of the run, on this machine.
-            dataset: as this machine has it; a node must have the same.
-            beats: the file for signs of life.
-            trial: its id.
-
-        Raises:
-            NodesLost: its nodes died more often than retries allow.
-            ValueError: the trial cannot be trained.
-        """
+        """Trains a job on a node, as `Engine` says."""
         errors = self.ray.exceptions
         for attempt in range(self.attempts):
             try:
@@ -214,15 +175,7 @@ class RayEngine:
 
 
 def ray_words(address: str | None, settings: Settings) -> list[str]:
-    """Returns the words of a worker's command line that lead it to a Ray cluster.
-
-    Args:
-        address: as for `connect`.
-        settings: of the search.
-
-    Raises:
-        MissingPackage, ValueError: there is no Ray, no cluster, or no node of it on which a trial could be trained.
-    """
+    """Returns the words of a worker's command line that lead it to a Ray cluster."""
     ray = connect(address)
     check_resources(ray, settings.trial_cpus, settings.trial_gpus)
     return ["--ray", ray.get_runtime_context().gcs_address]
@@ -231,16 +184,7 @@ def ray_words(address: str | None, settings: Settings) -> list[str]:
 def train_elsewhere(
     job: Job, fingerprint: str, given: Mapping[str, bytes], keeper: Any, trial: str, threads: int
 ) -> Answer:
-    """Trains a job on this node, in its own folder.
-
-    Args:
-        job: what is trained.
-        fingerprint: of the data on the machine of the search.
-        given: files to go on from.
-        keeper: the handle of the trial's keeper.
-        trial: its id.
-        threads: of TensorFlow.
-    """
+    """Trains a job on this node, in its own folder."""
     import ray
 
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
@@ -267,12 +211,7 @@ def train_elsewhere(
 
 
 def read_files(folder: pathlib.Path, whole: bool) -> dict[str, bytes]:
-    """Returns the files of a run by their relative path, of its states the newest alone.
-
-    Args:
-        folder: of the run; it may be missing.
-        whole: all of them, or what a training goes on from.
-    """
+    """Returns the files of a run by their relative path, of its states the newest alone."""
     newest = [path.relative_to(folder).as_posix() for path in newest_first(folder / "last")[:1]]
     names = [*newest, *GOES_ON_FROM]
     if whole:
@@ -287,12 +226,7 @@ def read_files(folder: pathlib.Path, whole: bool) -> dict[str, bytes]:
 
 
 def write_files(folder: pathlib.Path, contents: Mapping[str, bytes]) -> None:
-    """Writes files that `read_files` read, each whole or not at all, and removes older states.
-
-    Args:
-        folder: of the run; it is made where it is missing.
-        contents: by their relative path.
-    """
+    """Writes files that `read_files` read, each whole or not at all, and removes older states."""
     for name, content in contents.items():
         path = pathlib.PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:

@@ -151,14 +151,7 @@ def _wait_for(ledger: Ledger) -> None:
 
 
 class _Supervisor:
-    """Starts workers and starts others in their place, until the search is over.
-
-    Args:
-        ledger: of the search.
-        workers: how many at a time.
-        verbose: whether a line per trial is printed.
-        words: further ones of the workers' command lines.
-    """
+    """Starts workers and starts others in their place, until the search is over."""
 
     def __init__(self, ledger: Ledger, workers: int, verbose: bool, words: Sequence[str] = ()) -> None:
         self.ledger = ledger

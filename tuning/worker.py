@@ -42,13 +42,7 @@ from keras_resnet.tuning.outcome import best_of, recipe_of, variant_of
 
 
 def write(ledger: Ledger, definition: Definition, trial: Trial) -> None:
-    """Writes what a trial tried and what it scored, under `logs/` of the search.
-
-    Args:
-        ledger: of the search.
-        definition: of the search.
-        trial: that has ended; one without a score is left out.
-    """
+    """Writes what a trial tried and what it scored, under `logs/` of the search."""
     if trial.status not in SCORED:
         return
     import tensorflow as tf
@@ -110,13 +104,7 @@ class Job:
     def run(
         self, folder: pathlib.Path, dataset: datasets.Dataset, callbacks: Sequence[keras.callbacks.Callback]
     ) -> bool:
-        """Trains in a folder, going on where it stands; returns whether the trial was pruned.
-
-        Args:
-            folder: of the run.
-            dataset: from `load`.
-            callbacks: of Keras.
-        """
+        """Trains in a folder, going on where it stands; returns whether the trial was pruned."""
         pruned = False
 
         def report(epoch: int, figures: Mapping[str, float]) -> bool:
@@ -146,30 +134,14 @@ class Engine(Protocol):
     """Where a worker trains its jobs."""
 
     def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:
-        """Trains a job in a folder, going on where it stands; returns whether it was pruned.
-
-        Args:
-            job: what is trained.
-            folder: of the run, on this machine.
-            dataset: as this machine has it.
-            beats: the file for signs of life.
-            trial: its id.
-        """
+        """Trains a job in a folder, going on where it stands; returns whether it was pruned."""
 
 
 class LocalEngine:
     """Trains jobs in this process."""
 
     def train(self, job: Job, folder: pathlib.Path, dataset: datasets.Dataset, beats: pathlib.Path, trial: str) -> bool:
-        """Trains a job in a folder, as `Engine` says.
-
-        Args:
-            job: what is trained.
-            folder: of the run.
-            dataset: on which.
-            beats: the file for signs of life.
-            trial: its id.
-        """
+        """Trains a job in a folder, as `Engine` says."""
         heartbeat = Heartbeat(beats, trial)
         heartbeat.beat()
         return job.run(folder, dataset, [heartbeat])
@@ -177,11 +149,6 @@ class LocalEngine:
 
 def is_to_prune(curve: list[float], others: list[list[float]], direction: str) -> bool:
     """Returns whether the best of a curve is worse than the median of what others had reached by then.
-
-    Args:
-        curve: the objective, an epoch after the other.
-        others: curves of whole trials.
-        direction: "max" or "min".
 
     Source:
         Golovin et al. 2017, "Google Vizier", section 3.2 (median stopping rule).
@@ -214,29 +181,15 @@ class Sign:
 
     @classmethod
     def now(cls, trial: str, usual: float) -> "Sign":
-        """Returns a sign of this moment.
-
-        Args:
-            trial: its id.
-            usual: s that a step usually takes.
-        """
+        """Returns a sign of this moment."""
         return cls(trial, time.monotonic(), usual)
 
     def write(self, path: pathlib.Path) -> None:
-        """Writes this sign, whole or not at all.
-
-        Args:
-            path: of the file.
-        """
+        """Writes this sign, whole or not at all."""
         files.write_text(path, json.dumps(dataclasses.asdict(self)))
 
     def standstill(self, minutes: float, factor: float) -> str:
-        """Returns the message about a trial that stands still; nothing if it does not.
-
-        Args:
-            minutes: after which it does, whatever a step takes; 0 for never.
-            factor: after that many times its usual step it does too; 0 for never.
-        """
+        """Returns the message about a trial that stands still; nothing if it does not."""
         quiet = time.monotonic() - self.time
         if minutes and quiet > 60 * minutes:
             return f"it stood still for {quiet / 60:.1f} minutes, more than search.stall_minutes={minutes:g}."
@@ -249,12 +202,7 @@ class Sign:
 
 
 class Heartbeat(keras.callbacks.Callback):
-    """Leaves a sign after batches of training and of validation, at most one per second.
-
-    Args:
-        path: of the file.
-        trial: id of the trial.
-    """
+    """Leaves a sign after batches of training and of validation, at most one per second."""
 
     def __init__(self, path: pathlib.Path, trial: str) -> None:
         super().__init__()
@@ -286,20 +234,12 @@ class Heartbeat(keras.callbacks.Callback):
         self.leave(Sign(self.trial, now, usual))
 
     def leave(self, sign: Sign) -> None:
-        """Writes a sign where the supervisor reads it.
-
-        Args:
-            sign: of now.
-        """
+        """Writes a sign where the supervisor reads it."""
         sign.write(self.path)
 
 
 def read_sign(path: pathlib.Path) -> Sign | None:
-    """Returns the last sign in a file; None where there is none.
-
-    Args:
-        path: of the file.
-    """
+    """Returns the last sign in a file; None where there is none."""
     try:
         values = json.loads(path.read_text("utf-8"))
         return Sign(str(values["trial"]), float(values["time"]), float(values["usual"]))
@@ -316,13 +256,7 @@ class OverLimit(Exception):
 
 
 class Worker:
-    """Runs trials until there are none.
-
-    Args:
-        ledger: of the search.
-        name: under which the record knows it.
-        engine: where it trains.
-    """
+    """Runs trials until there are none."""
 
     def __init__(self, ledger: Ledger, name: str, engine: Engine) -> None:
         self.ledger = ledger
@@ -498,13 +432,7 @@ class Worker:
 
 
 def of_fold(recipe: training.Recipe, number: int, folds: int) -> training.Recipe:
-    """Returns the recipe that validates on one of several folds.
-
-    Args:
-        recipe: of a trial.
-        number: of the fold, 1-based.
-        folds: how many there are.
-    """
+    """Returns the recipe that validates on one of several folds."""
     return recipe.replace({"data.validation_fold": f"{number}/{folds}"})
 
 

@@ -1,5 +1,6 @@
 """The layers that residual networks are built from."""
 
+from keras_resnet.blocks.attention import EfficientChannelAttention as EfficientChannelAttention
 from keras_resnet.blocks.attention import SqueezeExcite as SqueezeExcite
 from keras_resnet.blocks.convolution import Convolution as Convolution
 from keras_resnet.blocks.residual import VERSIONS as VERSIONS

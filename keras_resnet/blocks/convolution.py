@@ -17,11 +17,7 @@ DATA_FORMATS = {"channels_last": "channels_last", "channels_first": "channels_fi
 
 
 def check_data_format(data_format: str | None) -> str:
-    """Returns `data_format`, or Keras's default for None.
-
-    Raises:
-        ValueError: an unknown name, or "channels_first" on TensorFlow without a GPU, which cannot convolve it.
-    """
+    """Returns `data_format`, or Keras's default for None."""
     if data_format is None:
         data_format = keras.config.image_data_format()
     data_format = choose("data_format", data_format, DATA_FORMATS)
@@ -71,11 +67,7 @@ def pad_shape(shape: tuple, width: int, data_format: str) -> tuple:
 
 
 def check_rank(layer: keras.layers.Layer, input_shape: tuple) -> int:
-    """Returns the number of spatial axes, 1 to 3, of a batched `input_shape`.
-
-    Raises:
-        ValueError: fewer than 3 or more than 5 axes.
-    """
+    """Returns the number of spatial axes, 1 to 3, of a batched `input_shape`."""
     rank = len(input_shape) - 2
     if rank not in (1, 2, 3):
         raise BadValue(
@@ -277,16 +269,6 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     It returns the numbers of its parent, learns and saves the same weights, and takes the same arguments.
 
-    Args:
-        **kwargs: the arguments of `keras.layers.BatchNormalization`; among them `synchronized=True`, which takes the
-            statistics over the batches of all replicas (TensorFlow).
-
-    Input shape:
-        `(batch, *space, channels)`; channels second with `axis=1`.
-
-    Output shape:
-        That of the input.
-
     Source:
         Ioffe and Szegedy 2015, "Batch Normalization"; speed: `benchmarks/training_step.py`.
     """
@@ -308,16 +290,6 @@ def batch_norm(name: str, *, epsilon: float, data_format: str, dtype: Any, zero_
 
     Momentum 0.9, the weight of the old moving average, is PyTorch's 0.1 seen from the other side and what
     Goyal et al. 2017 train with; Keras's own default of 0.99 takes ten times as many steps to settle.
-
-    Args:
-        name: of the layer.
-        epsilon: added to the variance.
-        data_format: "channels_last" or "channels_first".
-        dtype: policy; the statistics are computed in float32 under any 16-bit policy.
-        zero_init: start with gamma 0, so that a residual branch starts as nothing (Goyal et al. 2017, section 5.1).
-
-    Returns:
-        An unbuilt layer.
     """
     return BatchNorm(
         axis=channel_axis(data_format),
@@ -335,10 +307,6 @@ def reseed(initializer: Any, index: object) -> Any:
     One initializer object gives equal values to kernels of equal shape, with and without a seed. Without a seed a
     copy draws a new one; with a seed the copy's follows from that seed and `index`, so that a network is
     reproducible and still has no two equal kernels.
-
-    Args:
-        initializer: a Keras initializer object.
-        index: what tells the kernels apart: the name of a block or a convolution.
     """
     config = initializer.get_config()
     if isinstance(config.get("seed"), int):
@@ -365,13 +333,6 @@ def fold(conv: Convolution, norm: keras.layers.BatchNormalization | None) -> tup
 
     With `scale = gamma / sqrt(moving_variance + epsilon)` they are `kernel * scale`, filter by filter, and
     `beta + (bias - moving_mean) * scale`.
-
-    Args:
-        conv: a built convolution, with or without a bias.
-        norm: the built norm that follows it; None folds nothing and gives a missing bias as zeros.
-
-    Returns:
-        Arrays of float64, `(*window, channels, filters)` and `(filters,)`.
 
     Source:
         Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2.

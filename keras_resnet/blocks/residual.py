@@ -1,14 +1,13 @@
 """What the residual blocks share: a branch of convolutions beside a shortcut."""
 
 import dataclasses
-import functools
 import inspect
 from typing import Any, ClassVar, Literal
 
 import keras
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
-from keras_resnet.blocks.attention import SqueezeExcite
+from keras_resnet.blocks.attention import ATTENTION
 from keras_resnet.blocks.convolution import (
     BatchNorm,
     CallLayer,
@@ -77,13 +76,7 @@ VERSIONS = {
 
 
 def recomputed_call(layer: Composite, inputs: Any, training: bool | None) -> Any:
-    """Returns the outputs of `layer`, by a function without side effects that may run a second time.
-
-    Args:
-        layer: whose inside is not kept.
-        inputs: of the layer.
-        training: as for its `call`.
-    """
+    """Returns the outputs of `layer`, by a function without side effects that may run a second time."""
     generators = [part for part in layer._flatten_layers() if getattr(part, "seed_generator", None) is not None]
     states = [part.seed_generator.state for part in generators]
     # Copies: the second time draws what the first one drew, though the generators have moved on.
@@ -111,14 +104,6 @@ def _is_one_of(variable: Any, others: list[Any]) -> bool:
     return any(variable is other for other in others)
 
 
-# The ratio of Hu et al. 2018, and that of Bello et al. 2021 (ResNet-RS).
-ATTENTION: dict[str | None, Any] = {
-    None: None,
-    "se": SqueezeExcite,
-    "se_quarter": functools.partial(SqueezeExcite, 0.25),
-}
-
-
 class ResidualBlock(Composite):
     """What `IdentityBlock` and `BottleneckBlock` share: all but the windows and widths of their branch.
 
@@ -133,7 +118,8 @@ class ResidualBlock(Composite):
         inner_filters: channels of a bottleneck's window, a multiple of `groups`; None for `filters`.
         version: "v1", "v1.5", "v2" or "v2-keras": where the stride, the norms and the biases stand (`VERSIONS`).
         shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
-        attention: None, or "se" for squeeze-and-excitation at the end of the branch.
+        attention: at the end of the branch, a key of `keras_resnet.blocks.attention.ATTENTION`: None, "se" and
+            "se_quarter" for squeeze-and-excitation, or "eca" for efficient channel attention.
         drop_path_rate: probability in [0, 1) of dropping the branch of a sample in training; the branches kept are
             scaled by 1 / (1 - rate).
         kernel_initializer: any Keras initializer, or its name. Every kernel draws from its own stream.
@@ -301,10 +287,10 @@ class ResidualBlock(Composite):
         return shortcut
 
     def _attention(self, branch_shape: tuple) -> keras.layers.Layer | None:
-        attention_class = ATTENTION[self.attention_kind]
-        if attention_class is None:
+        kind = ATTENTION[self.attention_kind]
+        if kind is None:
             return None
-        attention = attention_class(
+        attention = kind.build(
             kernel_initializer=reseed(self.kernel_initializer, "attention"),
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,

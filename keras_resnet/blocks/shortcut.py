@@ -30,13 +30,6 @@ def pooling_policy(rank: int, policy: Any) -> Any:
     """Returns the policy of a pooling layer: float32 where TensorFlow cannot pool volumes in the block's dtype.
 
     It has no float16 pooling of volumes on a CPU, and none in float64 anywhere (TensorFlow 2.21).
-
-    Args:
-        rank: axes of space.
-        policy: of the block.
-
-    Raises:
-        ValueError: the block computes volumes in float64, which float32 would round.
     """
     if rank < 3 or keras.config.backend() != "tensorflow":
         return policy

@@ -18,11 +18,7 @@ PAGE = "folds.html"
 
 
 def train_folds(options: argparse.Namespace) -> None:
-    """Trains a run for each fold, and prints what they say together.
-
-    Args:
-        options: of `train`.
-    """
+    """Trains a run for each fold, and prints what they say together."""
     from keras_resnet import files, training
     from keras_resnet.report import write_folds
 
@@ -53,11 +49,7 @@ GROUP = "--set=distribution.kind=multiworker"  # the last word for a field count
 
 
 def start(options: argparse.Namespace) -> int | None:
-    """Starts the processes that are asked for, and waits for them; returns the exit status, or None for this one alone.
-
-    Args:
-        options: of `train`.
-    """
+    """Starts the requested processes and waits for them; returns the exit status, None for this one alone."""
     import keras
 
     from keras_resnet.distribution import run_on_ray, run_together
@@ -76,12 +68,7 @@ def start(options: argparse.Namespace) -> int | None:
 
 
 def without(words: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Returns a command line without some of its options, each of which takes a value.
-
-    Args:
-        words: after the name of the program.
-        names: of the options, as "--engine".
-    """
+    """Returns a command line without some of its options, each of which takes a value."""
     rest: list[str] = []
     is_value = False
     for word in words:

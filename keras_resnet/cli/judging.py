@@ -15,11 +15,7 @@ SHOWN = 20
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """Prints what is found.
-
-    Args:
-        options: of `inspect-data`.
-    """
+    """Prints what is found."""
     from keras_resnet import data, evaluation
     from keras_resnet.training.folds import FOLDS_FILE
 
@@ -77,11 +73,7 @@ def _print_labels(found: list, is_json: bool) -> None:
 
 
 def probe(options: argparse.Namespace) -> None:
-    """Prints how well classifiers on frozen features do.
-
-    Args:
-        options: of `probe`.
-    """
+    """Prints how well classifiers on frozen features do."""
     from keras_resnet import evaluation, models
 
     path = pathlib.Path(options.weights).expanduser()
@@ -103,11 +95,7 @@ def probe(options: argparse.Namespace) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Prints the scores of a trained model.
-
-    Args:
-        options: of `evaluate`.
-    """
+    """Prints the scores of a trained model."""
     from keras_resnet import evaluation
 
     arguments = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
@@ -152,11 +140,7 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Prints the most probable classes of images.
-
-    Args:
-        options: of `predict`.
-    """
+    """Prints the most probable classes of images."""
     from keras_resnet import evaluation
 
     arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
@@ -185,11 +169,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Prints runs side by side.
-
-    Args:
-        options: of `compare`.
-    """
+    """Prints runs side by side."""
     from keras_resnet import evaluation
     from keras_resnet.report import compare as side_by_side
 
@@ -224,11 +204,7 @@ def _print_paired(found: dict[str, Any]) -> None:
 
 
 def calibrate(options: argparse.Namespace) -> None:
-    """Finds a temperature and saves the model that has it.
-
-    Args:
-        options: of `calibrate`.
-    """
+    """Finds a temperature and saves the model that has it."""
     from keras_resnet import evaluation
     from keras_resnet.training import Run
 
@@ -266,11 +242,7 @@ def _print_sets(done: Any, options: argparse.Namespace) -> None:
 
 
 def average(options: argparse.Namespace) -> None:
-    """Writes one model that answers with the mean of several.
-
-    Args:
-        options: of `average`.
-    """
+    """Writes one model that answers with the mean of several."""
     from keras_resnet import evaluation
 
     evaluation.average_models(options.models, options.tta, options.out)

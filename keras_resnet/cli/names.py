@@ -8,21 +8,26 @@ import argparse
 import ast
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterable
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 Suggestion = Callable[[str, Iterable[str]], str]
-SOURCES = ("csv", "digits", "folder", "hf", "npz", "tfds", "wds")
+
+
+# The rows of `keras_resnet.data.sources`, read from its files: importing them loads TensorFlow.
+ROW = re.compile(r' = Source\("(\w+)", \w+, "([^"]+)"')
+
+
+def data_sources(package: pathlib.Path = PACKAGE) -> dict[str, str]:
+    """Returns name -> spec of the data sources, such as "csv:FILE"."""
+    return dict(
+        sorted(row for path in package.glob("data/sources/*.py") for row in ROW.findall(path.read_text("utf-8")))
+    )
 
 
 def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:
-    """Returns one message about the unknown names on a command line; None if all are known.
-
-    Args:
-        options: from `keras_resnet.cli.options.parse`.
-        models: the names that `list` prints.
-        suggestion: from `keras_resnet.suggestions`.
-    """
+    """Returns one message about the unknown names on a command line; None if all are known."""
     arguments = vars(options)
     problems = [
         _model(arguments.get("model"), list(models), options.command, suggestion),
@@ -96,10 +101,11 @@ def _data(spec: str | None, data_dir: str | None, suggestion: Suggestion) -> str
     if spec is None:
         return None
     source, _, argument = spec.partition(":")
-    if source not in SOURCES:
-        return None if os.path.exists(spec) else _unknown("data source", source, SOURCES, suggestion)
+    sources = data_sources()
+    if source not in sources:
+        return None if os.path.exists(spec) else _unknown("data source", source, sources, suggestion)
     path = pathlib.Path(data_dir or "", argument).expanduser()
-    if source in ("csv", "folder", "npz") and argument and not path.exists():
+    if sources[source] in ("csv:FILE", "folder:PATH", "npz:FILE") and argument and not path.exists():
         return f"data={spec!r}: {os.fspath(path)!r} is not there. Allowed is a path that exists. Check it."
     return None
 

@@ -11,7 +11,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-SPEC = "digits, tfds:NAME[:VERSION], folder:PATH, csv:FILE, npz:FILE, wds:PATTERN or hf:PATH"
+# The rows of `keras_resnet.data.sources`, read from its files: importing them loads TensorFlow.
+_ROW = re.compile(r' = Source\("\w+", \w+, "([^"]+)"')
+SOURCE_FILES = sorted(pathlib.Path(__file__).resolve().parents[1].glob("data/sources/*.py"))
+SPECS = sorted(spec for path in SOURCE_FILES for spec in _ROW.findall(path.read_text("utf-8")))
+SPEC = f"{', '.join(SPECS[:-1])} or {SPECS[-1]}"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
 EPILOG = """\
 first steps:

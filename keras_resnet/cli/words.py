@@ -60,11 +60,7 @@ def shape_of(text: str | None) -> tuple[int, ...] | None:
 
 
 def training_overrides(options: argparse.Namespace) -> dict[str, str]:
-    """Returns the overrides of `train`: those of --set, and of the options that are fields too.
-
-    Args:
-        options: of `train`.
-    """
+    """Returns the overrides of `train`: those of --set, and of the options that are fields too."""
     overrides = overrides_of(options.set)
     for field, value in (("train.epochs", options.epochs), ("train.batch_size", options.batch_size)):
         if value is not None:

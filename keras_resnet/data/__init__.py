@@ -6,7 +6,7 @@ from keras_resnet.data.images.decoding import read_for_network, read_image, sizi
 from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.inspection import Inspection, inspect_data
-from keras_resnet.data.loading import load, split_spec, with_source
+from keras_resnet.data.loading import is_path_spec, load, split_spec, with_source
 from keras_resnet.data.sources.folder import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
 
@@ -24,6 +24,7 @@ __all__ = [
     "read_image",
     "resize_for_evaluation",
     "sizing",
+    "is_path_spec",
     "split_spec",
     "with_source",
     "write_manifest",

@@ -29,13 +29,6 @@ def read_measurement(path: str | os.PathLike) -> np.ndarray:
     Sound: a log-mel spectrogram, float32 `(frames, 64, 1)`, of its mean over channels, resampled to 16 kHz, by windows
     of 25 ms every 10 ms, 125 to 7,500 Hz. TIFF: its own type and range, `(height, width, channels)`; several pages are
     a volume.
-
-    Args:
-        path: a file with an extension of `MEASUREMENTS`.
-
-    Raises:
-        MissingPackage: pydicom and nibabel come with the extra "medical", soundfile with "audio".
-        InvalidArrayFile: the file cannot be read, or holds more than the memory takes.
     """
     check_regular(path)
     try:
@@ -160,15 +153,7 @@ def _sound(path: str | os.PathLike) -> np.ndarray:
 
 
 def log_mel(wave: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Returns the log-mel spectrogram of a sound, float32 `(frames, 64, 1)`.
-
-    Args:
-        wave: `(samples,)`, in [-1, 1].
-        rate_hz: its sampling rate.
-
-    Raises:
-        InvalidArrayFile: it is shorter than a window of 25 ms.
-    """
+    """Returns the log-mel spectrogram of a sound, float32 `(frames, 64, 1)`."""
     import tensorflow as tf
     from scipy.signal import resample_poly
 
@@ -251,15 +236,7 @@ class InvalidArrayFile(ValueError):
 
 
 def open_npz(path: str | os.PathLike) -> Any:
-    """Returns the open archive of an `.npz` file, whose arrays are whole and fit the memory.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        InvalidArrayFile: they are not, or the file is none.
-        OSError, ValueError, zipfile.BadZipFile: as `numpy.load`.
-    """
+    """Returns the open archive of an `.npz` file, whose arrays are whole and fit the memory."""
     check_regular(path)
     with open(path, "rb") as plain:
         if plain.read(len(NPY)) == NPY:
@@ -275,12 +252,7 @@ def open_npz(path: str | os.PathLike) -> Any:
 
 
 def check_unpacked(total: int, packed: int) -> None:
-    """Raises InvalidArrayFile for a file that unpacks to far more than real data do, or to more than the memory takes.
-
-    Args:
-        total: bytes when unpacked.
-        packed: bytes in the file.
-    """
+    """Raises InvalidArrayFile for a file that unpacks to far more than real data do, or than memory holds."""
     if total > ALWAYS_ALLOWED_BYTES and total > MAX_PACKED * packed:
         raise InvalidArrayFile(
             f"its {format_bytes(packed)} unpack to {format_bytes(total)}, more than {MAX_PACKED} times as much"
@@ -289,21 +261,13 @@ def check_unpacked(total: int, packed: int) -> None:
 
 
 def check_regular(path: str | os.PathLike) -> None:
-    """Raises InvalidArrayFile for a pipe, a device or a folder: some never end.
-
-    Args:
-        path: of the file.
-    """
+    """Raises InvalidArrayFile for a pipe, a device or a folder: some never end."""
     if pathlib.Path(path).exists() and not pathlib.Path(path).is_file():
         raise InvalidArrayFile("it is not a regular file")
 
 
 def check_fits(size: int) -> None:
-    """Raises InvalidArrayFile for arrays that are larger than the memory that is left.
-
-    Args:
-        size: of all of them, in bytes.
-    """
+    """Raises InvalidArrayFile for arrays that are larger than the memory that is left."""
     free = available_bytes()
     if free is not None and size > SHARE * free:
         raise InvalidArrayFile(f"its arrays need {format_bytes(size)} of memory, and {format_bytes(free)} are free")

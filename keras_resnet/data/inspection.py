@@ -204,16 +204,7 @@ def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def near_pairs(grays: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS) -> list[tuple[int, int, float]]:
-    """Returns pairs of pictures that look alike, and how much: the correlation of their gray values.
-
-    Args:
-        grays: `(pictures, height, width)` in [0, 255].
-        spreads: of the pictures; those of one color are left out.
-        most_bits: in which the hashes of a pair may differ, in [0, 64].
-
-    Raises:
-        MissingPackage: ImageHash is not installed.
-    """
+    """Returns pairs of pictures that look alike, and how much: the correlation of their gray values."""
     check_int("most_bits", most_bits, minimum=0, maximum=64)
     try:
         import imagehash

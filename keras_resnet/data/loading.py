@@ -1,61 +1,24 @@
 """From a spec such as "digits" or "folder:photos" to a dataset."""
 
+import dataclasses
+import inspect
 import os
 import pathlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.arguments import choose
+from keras_resnet.arguments import choose, suggestion
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.options import IN_MEMORY_LIMIT, MAX_PIXELS, LoadOptions, check_options
-from keras_resnet.data.sources.folder import load_folder
-from keras_resnet.data.sources.npz import load_digits, load_npz
-from keras_resnet.data.sources.parquet import load_parquet
-from keras_resnet.data.sources.shards import load_shards
-from keras_resnet.data.sources.table import load_table
-from keras_resnet.data.sources.tfds import load_tfds
+from keras_resnet.data.options import OF_SOME_SOURCES, LoadOptions
+from keras_resnet.data.sources import find_sources
 from keras_resnet.errors import BadType, BadValue
 
-Loader = Callable[[str, str, LoadOptions], Dataset]
-
-SOURCES: dict[str, Loader] = {
-    "csv": load_table,
-    "digits": load_digits,
-    "folder": load_folder,
-    "hf": load_parquet,
-    "npz": load_npz,
-    "tfds": load_tfds,
-    "wds": load_shards,
-}
+SOURCES = find_sources()
+ALLOWED = ", ".join(repr(source.spec) for source in SOURCES.values())
 
 
-ALLOWED = "'digits', 'tfds:NAME', 'folder:PATH', 'csv:FILE', 'npz:FILE', 'wds:PATTERN' and 'hf:PATH'"
-
-
-def load(
-    spec: str = "digits",
-    *,
-    data_dir: str | os.PathLike | None = None,
-    task: str = "classification",
-    validation_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    split_seed: int = 0,
-    on_bad_image: str = "error",
-    max_skipped_fraction: float = 0.01,
-    max_pixels: int = MAX_PIXELS,
-    apply_exif: bool = True,
-    in_memory_limit: int = IN_MEMORY_LIMIT,
-    manifest: str | os.PathLike | None = None,
-    rank: int | None = None,
-    class_names: Sequence[str] | None = None,
-    label_key: str | None = None,
-    uncertain: str = "error",
-    columns: str | None = None,
-    group_pattern: str | None = None,
-    fold: str | None = None,
-    validation_fold: str | None = None,
-) -> Dataset:
+def load(spec: str = "digits", **options: Any) -> Dataset:
     """Finds a dataset, checks it, and returns it with its splits.
 
     Everything that can be known before training is checked here: labels, class names, headers and ends of image
@@ -109,57 +72,48 @@ def load(
         >>> digits.sizes
         {'train': 1293, 'validation': 144, 'test': 360}
     """
-    options = check_options(
-        data_dir=data_dir,
-        task=task,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        on_bad_image=on_bad_image,
-        max_skipped_fraction=max_skipped_fraction,
-        max_pixels=max_pixels,
-        apply_exif=apply_exif,
-        in_memory_limit=in_memory_limit,
-        manifest=manifest,
-        rank=rank,
-        class_names=class_names,
-        label_key=label_key,
-        uncertain=uncertain,
-        columns=columns,
-        group_pattern=group_pattern,
-        fold=fold,
-        validation_fold=validation_fold,
-    )
-    given, spec = spec, with_source(spec, options.data_dir)
-    source, argument = split_spec(spec)
-    if label_key is not None and source in SOURCES and source not in ("tfds", "hf"):
-        raise BadValue(
-            f"label_key={label_key!r} was given with spec={spec!r}. Only 'tfds:' and 'hf:' have labels to choose from. "
-            "Leave it out."
+    unknown = [name for name in options if name not in PARAMETERS]
+    if unknown:
+        raise BadType(
+            f"load() has no argument {unknown[0]!r}. {suggestion(unknown[0], PARAMETERS)}Allowed are "
+            f"{', '.join(PARAMETERS)}. Correct the name."
         )
-    for name, value, sources in (("columns", columns, ("csv",)), ("group_pattern", group_pattern, ("csv", "folder"))):
-        if value is not None and source in SOURCES and source not in sources:
-            allowed = " and ".join(f"'{one}:'" for one in sources)
-            raise BadValue(f"{name}={value!r} was given with spec={spec!r}. It is for {allowed}. Leave it out.")
-    dataset = choose("data source", source, SOURCES)(spec, argument, options)
+    checked = LoadOptions.of(**options)
+    given, spec = spec, with_source(spec, checked.data_dir)
+    source, argument = split_spec(spec)
+    for name in OF_SOME_SOURCES:
+        having = [repr(f"{row.name}:") for row in SOURCES.values() if name in row.options]
+        if options.get(name) is not None and source in SOURCES and name not in SOURCES[source].options:
+            raise BadValue(
+                f"{name}={options[name]!r} was given with spec={spec!r}. It is for {' and '.join(having)}. Leave it "
+                "out."
+            )
+    dataset = choose("data source", source, SOURCES).load(spec, argument, checked)
+    rank = checked.rank
     if rank is not None and len(dataset.image_shape) != rank + 1:
         raise BadValue(
             f"rank={rank} was given with spec={spec!r}, whose examples have the shape {dataset.image_shape}. "
             f"Allowed is {len(dataset.image_shape) - 1} there. Leave it out."
         )
-    dataset.options = options
+    dataset.options = checked
     if spec != given:
         dataset.report.insert(0, f"{given} is read as {spec}")
     dataset.report += similar_names(dataset.class_names)
     return dataset
 
 
-def similar_names(names: Sequence[str]) -> list[str]:
-    """Returns a warning for classes whose names differ by case, Unicode form or leading zeros alone.
+PARAMETERS = {field.name: field.metadata["default"] for field in dataclasses.fields(LoadOptions)}
+load.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        inspect.Parameter("spec", inspect.Parameter.POSITIONAL_OR_KEYWORD, default="digits", annotation=str),
+        *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in PARAMETERS.items()),
+    ],
+    return_annotation=Dataset,
+)
 
-    Args:
-        names: of the classes.
-    """
+
+def similar_names(names: Sequence[str]) -> list[str]:
+    """Returns a warning for classes whose names differ by case, Unicode form or leading zeros alone."""
     plain: dict[str, list[str]] = {}
     for name in names:
         key = unicodedata.normalize("NFKC", name).casefold().strip()
@@ -173,7 +127,7 @@ def similar_names(names: Sequence[str]) -> list[str]:
 
 
 # Ending of a file -> its source.
-ENDINGS = {".tar": "wds", ".parquet": "hf", ".csv": "csv", ".tsv": "csv", ".npz": "npz"}
+ENDINGS = {ending: row.name for row in SOURCES.values() for ending in row.endings}
 
 
 def with_source(spec: Any, data_dir: str | os.PathLike | None = None) -> Any:
@@ -211,6 +165,16 @@ def split_spec(spec: Any) -> tuple[str, str]:
             f"Allowed are {ALLOWED}. Pass one of them."
         )
     source, _, argument = spec.partition(":")
-    if source in SOURCES and source != "digits" and not argument:
+    if source in SOURCES and ":" in SOURCES[source].spec and not argument:
         raise BadValue(f"spec={spec!r} lacks what follows the colon. Allowed are {ALLOWED}. Add the name or the path.")
     return source, argument
+
+
+def is_path_spec(spec: str) -> bool:
+    """Returns True if what follows the colon of a spec is a path.
+
+    Args:
+        spec: of any source.
+    """
+    source, argument = split_spec(spec)
+    return source in SOURCES and SOURCES[source].is_path and bool(argument)

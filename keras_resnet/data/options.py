@@ -5,7 +5,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_resnet.arguments import check_bool, check_fraction, check_int, choose
@@ -22,75 +22,84 @@ IN_MEMORY_LIMIT = 2**30
 COLUMN_ROLES = ("path", "label", "split", "group", "weight")
 
 
+def _option(default: Any, check: Callable[[str, Any], Any]) -> Any:
+    """Returns a field: its default as a user writes it, and the check of `(name, value)` that returns what is kept."""
+    return dataclasses.field(metadata={"default": default, "check": check})
+
+
+def _or_none(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _text(what: str) -> Callable[[str, Any], str | None]:
+    return lambda name, value: _check_text(name, value, what)
+
+
+def _share(name: str, value: Any) -> float:
+    return check_fraction(name, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class LoadOptions:
-    """The arguments of `load` after their checks; see there."""
+    """The arguments of `load` after their checks; it documents them. This is the only list of them."""
 
-    data_dir: pathlib.Path | None
-    task: Task
-    validation_fraction: float
-    test_fraction: float
-    split_seed: int
-    on_bad_image: str
-    max_skipped_fraction: float
-    max_pixels: int
-    apply_exif: bool
-    in_memory_limit: int
-    manifest: pathlib.Path | None
-    rank: int | None = None
-    class_names: tuple[str, ...] | None = None
-    label_key: str | None = None
-    uncertain: str = "error"
-    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    group_pattern: str | None = None
-    fold: tuple[int, int] | None = None
-    validation_fold: tuple[int, int] | None = None
-
-
-def check_options(
-    *,
-    data_dir: Any,
-    task: Any,
-    validation_fraction: Any,
-    test_fraction: Any,
-    split_seed: Any,
-    on_bad_image: Any,
-    max_skipped_fraction: Any,
-    max_pixels: Any,
-    apply_exif: Any,
-    in_memory_limit: Any,
-    manifest: Any,
-    rank: Any,
-    class_names: Any,
-    label_key: Any,
-    uncertain: Any,
-    columns: Any,
-    group_pattern: Any,
-    fold: Any,
-    validation_fold: Any,
-) -> LoadOptions:
-    """Returns the options, or raises TypeError or ValueError naming the argument."""
-    return LoadOptions(
-        data_dir=_check_path("data_dir", data_dir),
-        task=choose("task", task, TASKS),
-        validation_fraction=check_fraction("validation_fraction", validation_fraction),
-        test_fraction=check_fraction("test_fraction", test_fraction),
-        split_seed=check_int("split_seed", split_seed, minimum=0),
-        on_bad_image=choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES),
-        max_skipped_fraction=check_fraction("max_skipped_fraction", max_skipped_fraction, one_included=True),
-        max_pixels=check_int("max_pixels", max_pixels),
-        apply_exif=check_bool("apply_exif", apply_exif),
-        in_memory_limit=check_int("in_memory_limit", in_memory_limit, minimum=0),
-        manifest=_check_path("manifest", manifest),
-        rank=None if rank is None else check_int("rank", rank, minimum=1, maximum=3),
-        class_names=None if class_names is None else tuple(class_names),
-        label_key=_check_text("label_key", label_key, "a feature's name"),
-        uncertain=_check_key("uncertain", uncertain, UNCERTAIN),
-        columns=_check_columns(_check_text("columns", columns, "such as 'label=diagnosis,group=patient'")),
-        group_pattern=_check_text("group_pattern", group_pattern, "a regular expression"),
-        fold=_check_fold("fold", fold),
-        validation_fold=_check_fold("validation_fold", validation_fold),
+    data_dir: pathlib.Path | None = _option(None, lambda name, value: _check_path(name, value))
+    task: Task = _option("classification", lambda name, value: choose(name, value, TASKS))
+    validation_fraction: float = _option(0.1, _share)
+    test_fraction: float = _option(0.1, _share)
+    split_seed: int = _option(0, lambda name, value: check_int(name, value, minimum=0))
+    on_bad_image: str = _option("error", lambda name, value: choose(name, value, BAD_IMAGE_POLICIES))
+    max_skipped_fraction: float = _option(0.01, lambda name, value: check_fraction(name, value, one_included=True))
+    max_pixels: int = _option(MAX_PIXELS, check_int)
+    apply_exif: bool = _option(True, check_bool)
+    in_memory_limit: int = _option(IN_MEMORY_LIMIT, lambda name, value: check_int(name, value, minimum=0))
+    manifest: pathlib.Path | None = _option(None, lambda name, value: _check_path(name, value))
+    rank: int | None = _option(None, _or_none(lambda name, value: check_int(name, value, minimum=1, maximum=3)))
+    class_names: tuple[str, ...] | None = _option(None, _or_none(lambda name, value: tuple(value)))
+    label_key: str | None = _option(None, _text("a feature's name"))
+    uncertain: str = _option("error", lambda name, value: _check_key(name, value, UNCERTAIN))
+    columns: Mapping[str, tuple[str, ...]] = _option(
+        None, lambda name, value: _check_columns(_check_text(name, value, "such as 'label=diagnosis,group=patient'"))
     )
+    group_pattern: str | None = _option(None, _text("a regular expression"))
+    fold: tuple[int, int] | None = _option(None, lambda name, value: _check_fold(name, value))
+    validation_fold: tuple[int, int] | None = _option(None, lambda name, value: _check_fold(name, value))
+
+    @classmethod
+    def of(cls, **arguments: Any) -> "LoadOptions":
+        """Checks arguments as a user gave them; the others take their defaults.
+
+        Raises:
+            TypeError, ValueError: an argument is out of its range.
+        """
+        fields = dataclasses.fields(cls)
+        given = {field.name: arguments.get(field.name, field.metadata["default"]) for field in fields}
+        return cls(**{field.name: field.metadata["check"](field.name, given[field.name]) for field in fields})
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A kind of data: what stands before the colon of a spec. A file in `data/sources/` with such a row adds one.
+
+    Attributes:
+        name: before the colon.
+        load: `(spec, argument, options)` to a `Dataset`; the argument is what follows the colon.
+        spec: how it is written, such as "csv:FILE".
+        options: arguments of `data.load` that only some sources have, of these: `OF_SOME_SOURCES`.
+        is_path: whether the argument is a path.
+        endings: of files that are taken for this source without its name.
+    """
+
+    name: str
+    load: Callable[[str, str, LoadOptions], Any]
+    spec: str
+    options: tuple[str, ...] = ()
+    is_path: bool = True
+    endings: tuple[str, ...] = ()
+
+
+# Arguments of `load` that the others refuse.
+OF_SOME_SOURCES = ("columns", "group_pattern", "label_key", "manifest")
 
 
 def _check_key(argument: str, value: Any, table: Mapping[str, Any]) -> str:

@@ -13,17 +13,7 @@ IMBALANCE = 5.0
 
 
 def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, ...], power: float) -> dict[int, float]:
-    """Returns a weight for each class, whose mean over the examples is 1.
-
-    Args:
-        spec: of the data, for messages.
-        labels: of the training split, integers; None if they are streamed.
-        class_names: empty for a regression.
-        power: of the counts to which weights are inverse: 1 for scikit-learn's "balanced", 1/2 for half the way.
-
-    Raises:
-        ValueError: the labels are of another kind, or a class has no example.
-    """
+    """Returns a weight for each class, whose mean over the examples is 1."""
     if labels is None or not class_names or labels.ndim == 2:
         if not class_names:
             what = "regression targets"
@@ -46,18 +36,7 @@ def class_weights(spec: str, labels: np.ndarray | None, class_names: tuple[str, 
 def sampling_weights(
     spec: str, labels: np.ndarray | None, has_classes: bool, power: float, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns with which probability each example is drawn, inverse to a power of how many of its class there are.
-
-    Args:
-        spec: of the data, for messages.
-        labels: of the training split; of multi-label targets the rarest counts. None if they are streamed.
-        has_classes: whether they name classes.
-        power: 1 draws all classes as often, 1/2 goes half the way.
-        weights: of the examples; those of weight 0 are never drawn, and do not count for their class.
-
-    Raises:
-        ValueError: the labels are not classes, or stand in files that are streamed.
-    """
+    """Returns with which probability each example is drawn, inverse to a power of how many of its class there are."""
     if labels is None or not has_classes:
         what = "labels in files that are streamed" if has_classes else "regression targets"
         raise BadValue(
@@ -75,16 +54,7 @@ LabelWeights = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def label_weights(spec: str, labels: np.ndarray | None, power: float) -> LabelWeights:
-    """Returns weights of yes and of no for every class, whose mean over the examples is 1.
-
-    Args:
-        spec: of the data, for messages.
-        labels: of the training split, rows of 0 and 1; None if they are streamed.
-        power: as for `class_weights`; 1 makes yes and no count alike.
-
-    Raises:
-        ValueError: the labels are of another kind.
-    """
+    """Returns weights of yes and of no for every class, whose mean over the examples is 1."""
     if labels is None or labels.ndim != 2:
         raise BadValue(
             f"data={spec!r} has no rows of several labels in memory. These weights are for such. Use class_weights(), "
@@ -101,12 +71,7 @@ def label_weights(spec: str, labels: np.ndarray | None, power: float) -> LabelWe
 
 
 def report_imbalance(labels: np.ndarray | None, class_names: tuple[str, ...]) -> list[str]:
-    """Returns a line of the report where the largest class of the training split is many times the smallest.
-
-    Args:
-        labels: of the training split; None if they are streamed.
-        class_names: empty for a regression.
-    """
+    """Returns a line of the report where the largest class of the training split is many times the smallest."""
     if labels is None or len(class_names) < 2:
         return []
     counts = class_counts(labels, len(class_names))
@@ -125,17 +90,6 @@ def relative_weights(spec: str, splits: Mapping[str, Examples]) -> dict[str, np.
     """Returns the weights of the examples of each split, divided by their mean over the training split.
 
     So learning rates and losses keep their scale whatever the unit of the weights.
-
-    Args:
-        spec: of the data, for messages.
-        splits: of the data.
-
-    Returns:
-        float32 `(examples,)` for each split, ones for one whose examples have none; empty where no split has any, or
-        all examples have the same.
-
-    Raises:
-        ValueError: a weight is negative or not finite, or all of a split are 0.
     """
     raw = {name: examples.weights for name, examples in splits.items() if examples.weights is not None}
     if not raw:
@@ -161,12 +115,7 @@ def relative_weights(spec: str, splits: Mapping[str, Examples]) -> dict[str, np.
 
 
 def report_weights(splits: Mapping[str, Examples], relative: Mapping[str, np.ndarray]) -> list[str]:
-    """Returns a line of the report that says how examples count; none where no example has a weight.
-
-    Args:
-        splits: of the data.
-        relative: from `relative_weights`.
-    """
+    """Returns a line of the report that says how examples count; none where no example has a weight."""
     if not relative:
         if all(examples.weights is None for examples in splits.values()):
             return []

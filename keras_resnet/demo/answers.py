@@ -24,26 +24,14 @@ ZIP = b"PK\x03\x04"
 
 
 class Answers:
-    """Answers for one model; one file at a time goes through the network, the others wait.
-
-    Args:
-        trained: a classifier or a regression, on pictures, signals or volumes.
-    """
+    """Answers for one model; one file at a time goes through the network, the others wait."""
 
     def __init__(self, trained: Trained) -> None:
         self.trained = trained
         self.turn = threading.Lock()
 
     def __call__(self, name: str, content: bytes) -> dict[str, Any]:
-        """Returns the page's answer for a file.
-
-        Args:
-            name: of the file, for messages.
-            content: of the file.
-
-        Raises:
-            ValueError: it is not an image or array that can be read, or holds several examples.
-        """
+        """Returns the page's answer for a file."""
         record, model = self.trained.record, self.trained.model
         with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized
             image = self._read(name, content)

@@ -14,11 +14,7 @@ CONNECTIONS = 500
 
 
 def with_idle_timeout(protocol: type) -> type:
-    """Returns a protocol that closes connections whose next request does not arrive.
-
-    Args:
-        protocol: of uvicorn, such as `H11Protocol`.
-    """
+    """Returns a protocol that closes connections whose next request does not arrive."""
 
     class IdleTimeout(protocol):
         """Closes a connection that is silent, or sends byte by byte, before it has asked anything."""
@@ -50,11 +46,7 @@ def with_idle_timeout(protocol: type) -> type:
 
 
 class SameOrigin:
-    """Answers 403 to requests that another page sends, as its browser says in `Origin`.
-
-    Args:
-        application: ASGI, behind it.
-    """
+    """Answers 403 to requests that another page sends, as its browser says in `Origin`."""
 
     def __init__(self, application: Any) -> None:
         self.application = application

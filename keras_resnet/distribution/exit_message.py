@@ -18,12 +18,7 @@ _END = "end"
 
 @contextlib.contextmanager
 def exit_message(who: str, place: Callable[[], str]) -> Iterator[None]:
-    """Has a line written to standard error where this process ends inside the block, past Python.
-
-    Args:
-        who: the process is.
-        place: says where it is.
-    """
+    """Has a line written to standard error where this process ends inside the block, past Python."""
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, who],
         stdin=subprocess.PIPE,

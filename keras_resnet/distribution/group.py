@@ -32,10 +32,6 @@ def report_late_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
     """Names on standard error the processes that do not listen yet, after 10 s and each minute from then on.
 
     Inside the block Ctrl-C ends this process at once: TensorFlow would keep Python from seeing it.
-
-    Args:
-        addresses: "host:port" of each process.
-        index: of this process, 0-based.
     """
     watcher = subprocess.Popen(
         [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(index), *addresses],
@@ -54,12 +50,7 @@ def report_late_peers(addresses: Sequence[str], index: int) -> Iterator[None]:
 
 
 def late(addresses: Sequence[str], index: int) -> list[int]:
-    """Returns the numbers of the processes that do not listen on their address, 0-based.
-
-    Args:
-        addresses: "host:port" of each process.
-        index: of this process, which is left out.
-    """
+    """Returns the numbers of the processes that do not listen on their address, 0-based."""
     return [other for other, address in enumerate(addresses) if other != index and not _listens(address)]
 
 
@@ -377,12 +368,7 @@ def join() -> Group:
 
 
 def could_not_begin(peers: Peers, error: Exception) -> BadValue:
-    """Returns the exception to raise if processes do not find each other.
-
-    Args:
-        peers: who they are.
-        error: of TensorFlow or JAX.
-    """
+    """Returns the exception to raise if processes do not find each other."""
     return BadValue(
         f"Process {peers.index + 1} of {peers.count} could not begin on {socket.gethostname()} ({error}). Every "
         "process must be able to reach every address, and each listens on its own. Check the addresses "
@@ -391,11 +377,7 @@ def could_not_begin(peers: Peers, error: Exception) -> BadValue:
 
 
 def too_late(error: Exception) -> BadValue:
-    """Returns the exception to raise if something was computed before the processes found each other.
-
-    Args:
-        error: of TensorFlow or JAX.
-    """
+    """Returns the exception to raise if something was computed before the processes found each other."""
     return BadValue(
         f"Something was computed already ({error}). Processes must find each other first. Begin the training before "
         "data and models are made in this program."

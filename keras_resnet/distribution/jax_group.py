@@ -32,11 +32,7 @@ class JaxGroup(Group):
     _places: list[Callable[[], str]] = dataclasses.field(default_factory=list)
 
     def gather(self, values: np.ndarray) -> np.ndarray:
-        """Returns the rows of all processes, those of the first process first.
-
-        Args:
-            values: of the same shape in every process.
-        """
+        """Returns the rows of all processes, those of the first process first."""
         from jax.experimental import multihost_utils
 
         # JAX cuts numbers of 64 bits to 32, so they go as two halves.
@@ -46,20 +42,12 @@ class JaxGroup(Group):
         return gathered.view(values.dtype)[..., 0] if halves else gathered
 
     def sum_of_arrays(self, values: np.ndarray) -> np.ndarray:
-        """Returns the sum over all processes.
-
-        Args:
-            values: of the same shape in every process.
-        """
+        """Returns the sum over all processes."""
         return self.gather(values[None]).sum(axis=0, dtype=values.dtype)
 
     @contextlib.contextmanager
     def translate_peer_errors(self, place: Callable[[], str]) -> Iterator[None]:
-        """Raises `PeerLost` for an error of JAX in the block, and leaves a message where JAX ends this process.
-
-        Args:
-            place: says where this process was.
-        """
+        """Raises `PeerLost` for an error of JAX in the block, and leaves a message where JAX ends this process."""
         self._places.append(place)
         try:
             with contextlib.ExitStack() as stack:

@@ -26,11 +26,7 @@ PASSED_ON = ("SIGTERM", "SIGUSR1", "SIGHUP")
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns ports of this machine that nobody listens on.
-
-    Args:
-        count: how many.
-    """
+    """Returns ports of this machine that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -122,16 +118,7 @@ _PDEATHSIG = 1
 
 
 def connect(address: str | None) -> Any:
-    """Returns the module `ray`, joined to a cluster.
-
-    Args:
-        address: "host:port" of it, or "auto" for the one of this machine; None for that one too, else a cluster of this
-            machine alone, which ends with this process.
-
-    Raises:
-        MissingPackage: Ray is not installed.
-        ValueError: there is no cluster.
-    """
+    """Returns the module `ray`, joined to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -153,24 +140,14 @@ def connect(address: str | None) -> Any:
 
 
 def on_this_node(ray: Any) -> Any:
-    """Returns the scheduling strategy that keeps an actor on the machine of this process.
-
-    Args:
-        ray: the module, joined.
-    """
+    """Returns the scheduling strategy that keeps an actor on the machine of this process."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def check_resources(ray: Any, cpus: float, gpus: float) -> None:
-    """Raises ValueError where no node of the cluster has what a process asks for, which would wait for ever.
-
-    Args:
-        ray: the module, joined.
-        cpus: of one process.
-        gpus: of one process.
-    """
+    """Raises ValueError where no node of the cluster has what a process asks for, which would wait for ever."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
@@ -192,11 +169,7 @@ class Member:
         self.process: subprocess.Popen | None = None
 
     def send(self, number: int) -> None:
-        """Sends a signal to the process.
-
-        Args:
-            number: of the signal.
-        """
+        """Sends a signal to the process."""
         if self.process is not None:
             self.process.send_signal(number)
 
@@ -207,15 +180,7 @@ class Member:
         return f"{ray.util.get_node_ip_address()}:{free_ports(1)[0]}"
 
     def run(self, words: Sequence[str], task: str, folder: str, threads: int, is_shown: bool) -> tuple[int, str]:
-        """Runs the command and returns its status and last words.
-
-        Args:
-            words: of the command line, after its name.
-            task: for `TF_CONFIG`.
-            folder: to work in, where it is there.
-            threads: of TensorFlow.
-            is_shown: whether its output is printed where the training was started.
-        """
+        """Runs the command and returns its status and last words."""
         environment = {"TF_NUM_INTRAOP_THREADS": str(threads), **os.environ, "TF_CONFIG": task}
         environment["PYTHONPATH"] = module_paths()
         with tempfile.TemporaryFile("w+", errors="replace") as errors:

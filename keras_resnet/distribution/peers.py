@@ -61,11 +61,7 @@ TRUST = "KERAS_RESNET_TRUST_NETWORK"
 
 
 def announce_open_server() -> None:
-    """Prints that TensorFlow's server is open, before it starts; on an address of the Internet it takes consent.
-
-    Raises:
-        ValueError: this machine has a public address, and `KERAS_RESNET_TRUST_NETWORK` is not 1.
-    """
+    """Prints that TensorFlow's server is open, before it starts; on an address of the Internet it takes consent."""
     address = own_address()
     if address is not None and ipaddress.ip_address(address).is_global and os.environ.get(TRUST) != "1":
         raise BadValue(
@@ -172,12 +168,6 @@ def _of_slurm(environment: Mapping[str, str]) -> Peers:
 
 def expand_nodes(text: str) -> list[str]:
     """Returns the nodes of Slurm's compact list.
-
-    Args:
-        text: such as "gpu[01-03,7],login".
-
-    Raises:
-        ValueError: it is no such list; for the caller.
 
     Example:
         >>> from keras_resnet.distribution.peers import expand_nodes

@@ -35,11 +35,7 @@ class GradientStep:
     """Keras's training step on TensorFlow, for classes that stand before a model class."""
 
     def gradients_of(self: Any, data: Any) -> Gradients:
-        """Returns the gradients of a batch; the network's moving averages and seeds move on.
-
-        Args:
-            data: as `train_step` gets it.
-        """
+        """Returns the gradients of a batch; the network's moving averages and seeds move on."""
         import tensorflow as tf
 
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -61,11 +57,7 @@ class GradientStep:
 
 
 def has_plain_step(model_class: type[keras.Model]) -> bool:
-    """Returns whether the training step of a class is Keras's, or one of those here.
-
-    Args:
-        model_class: `keras.Model`, or a subclass.
-    """
+    """Returns whether the training step of a class is Keras's, or one of those here."""
     return model_class.train_step in (keras.Model.train_step, GradientStep.train_step)
 
 
@@ -148,12 +140,7 @@ def in_group(model_class: type[keras.Model]) -> type[keras.Model]:
 
 
 def check_plain_step(model_class: type[keras.Model], kind: str) -> None:
-    """Raises ValueError where a model class has its own training step, which several cannot take together.
-
-    Args:
-        model_class: `keras.Model`, or a subclass.
-        kind: of `distribution.kind`, for the message.
-    """
+    """Raises ValueError where a model class has its own training step, which several cannot take together."""
     if model_class.train_step is not keras.Model.train_step:
         raise BadValue(
             f"distribution.kind={kind!r} cannot be combined with model_class={model_class.__name__}, whose training "
@@ -163,11 +150,7 @@ def check_plain_step(model_class: type[keras.Model], kind: str) -> None:
 
 @contextlib.contextmanager
 def own_draws(index: int) -> Iterator[None]:
-    """Gives the layers of a network draws of this process's own while the block runs; their seeds move on alike.
-
-    Args:
-        index: of the process; the first one has the draws that it would have alone.
-    """
+    """Gives the layers of a network draws of this process's own while the block runs; their seeds move on alike."""
     if not index:
         yield
         return

@@ -137,17 +137,7 @@ def _losses(logits: np.ndarray, labels: np.ndarray, activation: str) -> np.ndarr
 
 
 def held_out_gains(logits: Any, labels: Any, activation: str = "softmax", weights: Any = None) -> np.ndarray:
-    """Returns by how much each example's cross-entropy falls under the temperature that the others have.
-
-    Args:
-        logits: `(examples, classes)`.
-        labels: as for `temperature_of`.
-        activation: as for `temperature_of`.
-        weights: as for `temperature_of`.
-
-    Returns:
-        `(examples,)`, in nats, of each as it is; positive where the temperature of the other folds helps.
-    """
+    """Returns by how much each example's cross-entropy falls under the temperature that the others have."""
     logits, labels = np.asarray(logits, "float64"), np.asarray(labels)
     folds = np.random.default_rng(0).permutation(len(labels)) % min(FOLDS, len(labels))
     gains, counted = np.zeros(len(labels)), counts_of(weights, len(labels))

@@ -142,12 +142,7 @@ def _of_answers(
 
 
 def ranked(probabilities: Any, labels: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns for each example the probability of its label, the most probable other class, and whether it is an issue.
-
-    Args:
-        probabilities: `(examples, classes)`, of models that had not seen the example.
-        labels: integers `(examples,)`.
-    """
+    """Returns of each example the probability of its label, the likeliest other class, and if it is an issue."""
     probabilities, labels = np.asarray(probabilities, "float64"), np.asarray(labels, "int64")
     classes = probabilities.shape[1]
     quality = probabilities[np.arange(len(labels)), labels]

@@ -71,18 +71,7 @@ def mistakes(
 def mistakes_of(
     predictions: Predictions, trained: Trained, dataset: datasets.Dataset, split: str, top: int
 ) -> list[Mistake]:
-    """Returns the wrong guesses of highest confidence.
-
-    Args:
-        predictions: of the model for the split.
-        trained: the model.
-        dataset: whose examples they are.
-        split: of it.
-        top: how many at most.
-
-    Raises:
-        ValueError: the examples do not have one class each.
-    """
+    """Returns the wrong guesses of highest confidence."""
     if not predictions.task.is_exclusive:
         raise BadValue(
             f"data={dataset.spec!r} has {trained.task.labels}. Only a single-label classifier has "

@@ -83,12 +83,7 @@ def paired_difference(
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Returns the two-sided probability of so uneven a division of the examples that one model alone gets right.
-
-    Args:
-        only_first: examples that the first model alone gets right.
-        only_second: those that the second one alone does.
-    """
+    """Returns the two-sided probability of so uneven a division of the examples that one model alone gets right."""
     from scipy.stats import binomtest
 
     total = only_first + only_second

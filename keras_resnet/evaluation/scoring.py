@@ -31,14 +31,7 @@ BATCH_SIZE = 64
 
 
 def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]:
-    """Returns files as they are, and in the place of a folder the image files and arrays in it.
-
-    Args:
-        paths: of files and folders.
-
-    Raises:
-        ValueError: a folder holds no such file.
-    """
+    """Returns files as they are, and in the place of a folder the image files and arrays in it."""
     files: list[str | os.PathLike] = []
     for path in paths:
         if not os.path.isdir(path):
@@ -58,21 +51,7 @@ def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]
 def read_batches(
     path: str | os.PathLike, trained: Trained, max_pixels: int | None = None
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array.
-
-    Args:
-        path: an image file, which is brought to the model as in training; a file that `read_measurement` reads; or
-            `.npy` or `.npz` with one example, or several along the first axis, in the units and the shape of the
-            training data. Of an `.npz` file the only array is taken, or "x", "x_test", "x_val" or "x_train".
-        trained: the model.
-        max_pixels: of a picture; None for what its run was trained with.
-
-    Yields:
-        The path for the only example of a file, else "path[index]"; and `(examples, *shape)`.
-
-    Raises:
-        ValueError: the file cannot be read, or does not hold what the model takes; `BadImageError` for an image.
-    """
+    """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array."""
     if measurement_kind(path) not in ARRAYS:
         if max_pixels is None:
             max_pixels = MAX_PIXELS if trained.run is None else trained.run.recipe.data.max_pixels
@@ -304,13 +283,7 @@ def _answer_each(trained: Trained, paths: list[str | os.PathLike], top: int, ski
 
 
 def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:
-    """Returns the answer for each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`.
-
-    Args:
-        trained: whose outputs they are.
-        outputs: `(pictures, outputs)`.
-        top: classes for each.
-    """
+    """Returns the answer for each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`."""
     predictions, record = trained.read(outputs), trained.record
     answers = trained.task.answers(predictions, top, record.units)
     if record.set_threshold is None or not trained.task.has_classes:

@@ -135,15 +135,7 @@ def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
 
 
 def with_views(trained: Trained, views: str) -> Trained:
-    """Returns a model whose answers are the mean over views of an example.
-
-    Args:
-        trained: the model.
-        views: a key of `keras_resnet.training.folds.VIEWS`; "none" returns the model itself.
-
-    Raises:
-        ValueError: there are no such views of its examples.
-    """
+    """Returns a model whose answers are the mean over views of an example."""
     if views == "none":
         return trained
     if trained.record.set_threshold is not None:
@@ -196,21 +188,13 @@ def average_models(
 
 
 def open_classifier(run_or_model: Any) -> Trained:
-    """Opens a model as `open_trained` does; a model without a task is taken for a classifier.
-
-    Args:
-        run_or_model: as for `open_trained`.
-    """
+    """Opens a model as `open_trained` does; a model without a task is taken for a classifier."""
     trained = open_features(run_or_model)
     return open_trained(run_or_model, CLASSIFICATION.name if "task" in trained.record.assumed else None)
 
 
 def open_features(run_or_model: Any) -> Trained:
-    """Returns a model with what it takes, whatever it gives: predictions, or features without a task.
-
-    Args:
-        run_or_model: as for `open_trained`.
-    """
+    """Returns a model with what it takes, whatever it gives: predictions, or features without a task."""
     if isinstance(run_or_model, keras.Model):
         model = models.with_normalization(run_or_model)
         return Trained(model, preprocessing.for_model(model), None)
@@ -248,19 +232,7 @@ def dataset_of(
     split: str | None = None,
     on_bad_image: str | None = None,
 ) -> tuple[datasets.Dataset, str]:
-    """Returns the data and the split to score: a run's own, or others, whole unless they bring one or it is named.
-
-    Args:
-        trained: the model.
-        data: a spec, a loaded dataset, or None for the data of the run.
-        data_dir: where TFDS finds its prepared data sets.
-        split: "train", "validation", "test" or "all"; None for "test" of a run's own data and of data that bring one,
-            and for "all" of other data. With a name other data are divided as the run divided its own.
-        on_bad_image: of other data, "error" or "skip"; None for what the run did.
-
-    Raises:
-        ValueError: there is none, or the model and the data disagree on classes or channels.
-    """
+    """Returns the data and the split to score: a run's own, or others, whole unless they bring one or it is named."""
     run, record = trained.run, trained.record
     if on_bad_image is not None and (data is None or isinstance(data, datasets.Dataset)):
         raise BadValue(
@@ -294,12 +266,7 @@ def dataset_of(
 
 
 def check_not_trained_on(run_or_model: Any, dataset: datasets.Dataset) -> None:
-    """Raises ValueError where the members of a cross-validation were trained on the examples of a dataset.
-
-    Args:
-        run_or_model: as for `open_trained`.
-        dataset: on whose validation split something is to be found out.
-    """
+    """Raises ValueError where the members of a cross-validation were trained on the examples of a dataset."""
     if not isinstance(run_or_model, (str, os.PathLike)):
         return
     folder = pathlib.Path(run_or_model).expanduser()
@@ -356,18 +323,6 @@ def convert(
     source: str | os.PathLike, out: str | os.PathLike, *, model: str | None = None, names: str = "keras_resnet"
 ) -> pathlib.Path:
     """Reads weights of keras_resnet, timm, torchvision or keras.applications and writes them as ours or as timm's.
-
-    Args:
-        source: a run folder, or a file: `.safetensors`, `.pth`, `.keras`, or `.h5` of keras.applications.
-        out: the `.safetensors` file to make; it must not exist.
-        model: a name from `list_models()`; a run folder knows its own.
-        names: "keras_resnet", with what the network is and takes; or "timm".
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        ValueError: the weights do not fit the model, or a path is not what is allowed.
 
     Example:
         >>> from keras_resnet.evaluation.trained import convert

@@ -17,16 +17,7 @@ from keras_resnet.tasks.outputs import LOG_SCORES, last_activation, softmax
 
 
 def class_gradients(model: keras.Model, inputs: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a model's outputs in inference, and the gradient of each example's output by its input.
-
-    Args:
-        model: one input, one output `(batch, outputs)`.
-        inputs: float32.
-        classes: which output of each example.
-
-    Returns:
-        `(outputs, gradients)`, the latter like `inputs`.
-    """
+    """Returns a model's outputs in inference, and the gradient of each example's output by its input."""
     return GRADIENTS[keras.config.backend()](model, inputs.astype("float32"), classes)
 
 
@@ -88,14 +79,7 @@ GRADIENTS = {"tensorflow": _tensorflow, "torch": _torch, "jax": _jax}
 # a cut network follows the weights of its model.
 @functools.lru_cache(maxsize=2)
 def map_layers(model: keras.Model) -> dict[str, str]:
-    """Returns the layers whose feature maps methods may look at: those of the stages, or of another network the last.
-
-    Args:
-        model: a flat network of this package, or any functional or sequential model with a feature map before its head.
-
-    Raises:
-        ValueError: it has no feature map.
-    """
+    """Returns the layers whose feature maps can be explained: the stages', or of other networks the last."""
     stages = stage_outputs(model)
     if stages:
         return stages
@@ -124,15 +108,7 @@ def _output_of(model: keras.Model, layer: keras.layers.Layer) -> Any:
 
 
 def cut(model: keras.Model, stage: str) -> tuple[keras.Model, keras.Model]:
-    """Returns the network up to a stage, and from there to the output; both share its weights.
-
-    Args:
-        model: a network whose layers behind the stage are a chain.
-        stage: a key of `map_layers`.
-
-    Raises:
-        ValueError: the layers behind the stage are not a chain.
-    """
+    """Returns the network up to a stage, and from there to the output; both share its weights."""
     name = map_layers(model)[stage]
     middle = _output_of(model, model.get_layer(name))
     index = [layer.name for layer in model.layers].index(name)
@@ -341,12 +317,7 @@ METHODS: dict[str, Callable[[keras.Model, np.ndarray, np.ndarray, str], np.ndarr
 
 
 def resize_maps(maps: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
-    """Returns `(batch, *space)` maps, linearly between the centers of their cells, one axis after the other.
-
-    Args:
-        maps: `(batch, ...)` with as many axes.
-        space: the new sizes.
-    """
+    """Returns `(batch, *space)` maps, linearly between the centers of their cells, one axis after the other."""
     for axis, size in enumerate(space, start=1):
         cells = maps.shape[axis]
         places = np.clip((np.arange(size) + 0.5) * cells / size - 0.5, 0, cells - 1)

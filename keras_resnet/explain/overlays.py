@@ -91,12 +91,7 @@ def _window(record: Any) -> tuple[float, float]:
 
 
 def blend(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Returns a picture with its map over it, uint8 `(height, width, 3)`.
-
-    Args:
-        image: `(height, width, channels)` in [0, 255], with 3 channels or drawn as gray.
-        heat: `(height, width)` in [0, 1], from `explain`.
-    """
+    """Returns a picture with its map over it, uint8 `(height, width, 3)`."""
     from matplotlib import colormaps
 
     # Where nothing speaks for the class the picture stays as it is.

@@ -82,20 +82,7 @@ def check_export(
     quantize: str | None,
     aside: pathlib.Path,
 ) -> dict[str, Any]:
-    """Returns the facts of the check.
-
-    Args:
-        format: a key of `FORMATS`.
-        made: the file or folder.
-        served: what was written.
-        trained: the model in the precision of the file, and the run.
-        dataset: whose test images it is given; None for noise.
-        quantize: a key of `QUANTIZATIONS`.
-        aside: a folder for temporary files.
-
-    Raises:
-        ValueError: the answers are not those of the Keras model.
-    """
+    """Returns the facts of the check."""
     images = images_of(dataset, trained, CHECKED_IMAGES, "test")
     expected = expected_answers(served, trained, images)
     got = _consume(format, made, images, aside)

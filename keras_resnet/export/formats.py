@@ -26,14 +26,7 @@ from keras_resnet.tasks.outputs import last_activation
 
 
 class Served(tf.Module):
-    """A model as it is served: images to probabilities, or to numbers for a regression.
-
-    Args:
-        model: trained here; its batch norms are folded into its convolutions where they can be.
-        record: what it takes.
-        folder: where the files that travel along are written.
-        facts: what they say, beside the class names.
-    """
+    """A model as it is served: images to probabilities, or to numbers for a regression."""
 
     def __init__(self, model: keras.Model, record: InputRecord, folder: pathlib.Path, facts: dict[str, Any]) -> None:
         super().__init__(name="served")
@@ -141,10 +134,6 @@ def quantize_onnx(path: pathlib.Path, images: np.ndarray) -> None:
 
     Activations are unsigned: the dot products of x86 processors take one signed and one unsigned factor, and with both
     signed ONNX Runtime 1.31 needs 2.4 times as long, longer than in float32 (`benchmarks/export_speed.py`).
-
-    Args:
-        path: of the float32 file.
-        images: float32, `(examples, *shape)`.
     """
     from onnxruntime import quantization
 
@@ -165,24 +154,14 @@ def quantize_onnx(path: pathlib.Path, images: np.ndarray) -> None:
 
 
 def quantize_openvino(model: Any, images: np.ndarray) -> Any:
-    """Returns an OpenVINO model with int8 weights and activations (NNCF).
-
-    Args:
-        model: in float32.
-        images: float32, `(examples, *shape)`.
-    """
+    """Returns an OpenVINO model with int8 weights and activations (NNCF)."""
     import nncf
 
     return nncf.quantize(model, nncf.Dataset([image[None] for image in images]), subset_size=len(images))
 
 
 def prepare_litert(converter: Any, images: np.ndarray) -> None:
-    """Makes a LiteRT converter write int8 operations; pictures and answers stay float32.
-
-    Args:
-        converter: `tf.lite.TFLiteConverter`.
-        images: float32, `(examples, *shape)`.
-    """
+    """Makes a LiteRT converter write int8 operations; pictures and answers stay float32."""
     import tensorflow as tf
 
     def representative() -> Iterator[dict[str, np.ndarray]]:

@@ -84,8 +84,8 @@ def build_resnet(
         groups: parts into which the 3x3 of a bottleneck divides its channels (ResNeXt), >= 1.
         width_per_group: channels of each part in stage 2, for `width=64`; the later stages have 2, 4 and 8 times as
             many, at least one. 64 without groups is ResNet, 128 the wide ResNet.
-        attention: None, "se" for squeeze-and-excitation with ratio 1/16 in every block, or "se_quarter" with ratio 1/4
-            (ResNet-RS).
+        attention: None, "se" for squeeze-and-excitation with ratio 1/16 in every block, "se_quarter" with ratio 1/4
+            (ResNet-RS), or "eca" for efficient channel attention.
         drop_path_rate: probability in [0, 1) of dropping a sample's branch in the last block; it grows linearly from
             0 in the first.
         dropout_rate: probability in [0, 1) of dropping an input of the classifier.

@@ -87,14 +87,7 @@ def diagram(model: str | keras.Model, path: str | os.PathLike | None = None, **a
 
 
 def rows_of(model: keras.Model) -> list[Row]:
-    """Returns the rows of the drawing, from the layers of a model in their order.
-
-    Args:
-        model: of this package.
-
-    Raises:
-        ValueError: it holds no block of this package.
-    """
+    """Returns the rows of the drawing, from the layers of a model in their order."""
     rows: list[Row] = []
     head: list[keras.layers.Layer] = []
     for layer in model.layers:
@@ -154,7 +147,7 @@ def _texts(layers: list[Any]) -> Iterator[str]:
         elif isinstance(layer, keras.layers.Dense):
             yield f"dense, {layer.units}"
         elif layer.name == "attention":
-            yield "squeeze-excite"
+            yield layer.label
         elif isinstance(layer, keras.layers.Dropout):
             yield f"{layer.name.replace('_', ' ')} {layer.rate:.2g}"
         elif "Pooling" in kind:

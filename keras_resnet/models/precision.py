@@ -17,11 +17,7 @@ INSTRUCTIONS = {"bfloat16": {"avx512_bf16", "amx_bf16"}, "float16": {"avx512_fp1
 
 
 def warn_of_slow_floats(policy: Any) -> None:
-    """Warns once a process where a policy computes in a dtype that this processor only emulates, on TensorFlow.
-
-    Args:
-        policy: a Keras dtype policy.
-    """
+    """Warns once a process where a policy computes in a dtype that this processor only emulates, on TensorFlow."""
     if policy.compute_dtype in INSTRUCTIONS and keras.config.backend() == "tensorflow":
         _warn_once(policy.compute_dtype)
 

@@ -23,7 +23,7 @@ from keras_resnet.preprocessing.record import INPUTS, as_record
 from keras_resnet.weights.adaptation import adapt_normalization, architecture_of, check_input
 from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
-from keras_resnet.weights.naming import naming_of, strip_prefix
+from keras_resnet.weights.naming import attention_in, naming_of, strip_prefix
 from keras_resnet.weights.sources import Source, imagenet_classes, locate
 
 LOGGER = logging.getLogger(__name__)
@@ -246,12 +246,11 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
         first = shapes["conv1.0.weight" if is_deep else "conv1.weight"]
         last = shapes["conv1.6.weight" if is_deep else "conv1.weight"]
         pooled = len(shapes.get("layer2.0.downsample.1.weight", ())) == 4
-        has_se = any(".se.fc1." in name for name in shapes)
         arguments = {
             "version": "v1.5",
             "stem": "deep" if is_deep else "conv7",
             "shortcut": "pool" if pooled else "conv",
-            "attention": "se" if has_se else None,
+            "attention": attention_in(shapes),
             "width": last[0],
         }
         return arguments, shapes["fc.weight"][0] if "fc.weight" in shapes else None, first[1], len(first) - 2
@@ -268,11 +267,7 @@ def _of_foreign(file: TensorFile) -> tuple[dict[str, Any], int | None, int, int]
 
 
 def _stored_in(file: TensorFile) -> dict[str, Any] | None:
-    """Returns the preprocessing that a file declares; None if it declares none.
-
-    Raises:
-        ValueError: what it says cannot be read; it may come from a stranger.
-    """
+    """Returns the preprocessing that a file declares; None if it declares none."""
     text = file.metadata.get(RECORD)
     if not text:
         return None

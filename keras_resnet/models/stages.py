@@ -85,16 +85,7 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
 
 @keras.saving.register_keras_serializable(package="keras_resnet", name="Opened")  # its name in saved models
 class WithIntermediates(keras.layers.Layer):
-    """A composite layer that returns, beside its own output, those of layers inside it.
-
-    Args:
-        layer: a block, a stem or another `Composite`, whose weights it shares.
-        paths: of layers inside, such as "conv2" or "shortcut/conv".
-        **kwargs: `name` and the other arguments of `keras.layers.Layer`.
-
-    Output shape:
-        A list: what `layer` returns, then what each path returns.
-    """
+    """A composite layer that returns, beside its own output, those of layers inside it."""
 
     def __init__(self, layer: Composite, paths: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)

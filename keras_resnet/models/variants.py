@@ -47,6 +47,8 @@ BLOCKS = {"identity": "IdentityBlock", "bottleneck": "BottleneckBlock"}
 _WIDE = "Zagoruyko and Komodakis 2016; torchvision"
 _RESNEXT = "Xie et al. 2017, table 1; torchvision"
 _RS = {"stem": "deep_strided", "shortcut": "pool", "attention": "se_quarter"}
+_ECA = {"stem": "deep", "shortcut": "pool", "attention": "eca"}
+_ECA_SOURCE = "Wang et al. 2020, table 3; timm's ecaresnet"
 _RS_SOURCE = "Bello et al. 2021, table 4; timm's resnetrs"
 
 
@@ -81,6 +83,10 @@ VARIANTS = {
     ),
     "resnext101_64x4d": Variant(
         "ResNeXt101_64x4d", "bottleneck", (3, 4, 23, 3), 83_455_272, 15_460_270_080, _grouped(64, 4), _RESNEXT
+    ),
+    "ecaresnet50d": Variant("ECAResNet50D", "bottleneck", (3, 4, 6, 3), 25_576_350, 4_328_824_918, _ECA, _ECA_SOURCE),
+    "ecaresnet101d": Variant(
+        "ECAResNet101D", "bottleneck", (3, 4, 23, 3), 44_568_563, 8_041_046_187, _ECA, _ECA_SOURCE
     ),
     "resnet_rs50": _rs(50, (3, 4, 6, 3), 35_691_912, 4_454_490_112),
     "resnet_rs101": _rs(101, (3, 4, 23, 3), 63_618_696, 8_175_624_192),

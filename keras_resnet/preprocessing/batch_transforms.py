@@ -50,13 +50,7 @@ class BatchTransforms:
         self.streams = {name: derive_seed(seed, name) for name in operations}
 
     def __call__(self, step: Any, images: Any, labels: Any) -> tuple[Any, Any]:
-        """Returns the transformed batch.
-
-        Args:
-            step: the number of the batch in the run, >= 0; an int or an integer tensor.
-            images: `(batch, *space, channels)`.
-            labels: as the operations take them.
-        """
+        """Returns the transformed batch."""
         number = keras.ops.cast(keras.ops.bitwise_and(keras.ops.convert_to_tensor(step), STEPS), "int32")
         for name, operation in self.operations.items():
             draw = keras.ops.stack([keras.ops.convert_to_tensor(self.streams[name], "int32"), number])
@@ -157,13 +151,7 @@ class Mixing:
             raise BadValue("mixup=0 and cutmix=0 mix nothing. Allowed is a positive value of one of them. Pass it.")
 
     def __call__(self, images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
-        """Returns mixed examples, float32, and rows of shares `(batch, classes)`.
-
-        Args:
-            images: `(batch, *space, channels)`.
-            labels: integers `(batch,)`, or rows of 0 and 1 `(batch, classes)` for multi-label targets.
-            seed: two integers.
-        """
+        """Returns mixed examples, float32, and rows of shares `(batch, classes)`."""
         draws = Draws(seed)
         images = keras.ops.cast(images, "float32")
         if len(labels.shape) == 2 and labels.shape[-1] == self.classes:  # multi-label targets

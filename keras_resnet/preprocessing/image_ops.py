@@ -17,14 +17,7 @@ GREY_FILL = 128.0  # of what a shifted picture uncovers, as in the authors' code
 
 
 def by_choice(images: Any, choices: Any, amounts: Any, changes: Sequence[ImageOp]) -> Any:
-    """Returns each picture after the change that was chosen for it.
-
-    Args:
-        images: `(batch, *space, channels)`, in the range that the changes take.
-        choices: int32 `(batch,)`, numbers of `changes`.
-        amounts: float32 `(batch, numbers)`, what the changes read.
-        changes: functions `(images, amounts) -> images` of a batch.
-    """
+    """Returns each picture after the change that was chosen for it."""
     if keras.config.backend() == "tensorflow":
         import tensorflow as tf
 

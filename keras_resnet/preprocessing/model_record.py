@@ -174,11 +174,7 @@ def _of_weights(model: keras.Model) -> InputNormalization | None:
 
 
 def normalization_of_weights(model: keras.Model) -> InputNormalization | None:
-    """Returns the layer that a network with loaded weights needs before it; None where it holds one, or needs none.
-
-    Args:
-        model: a Keras model.
-    """
+    """Returns the layer that a network with loaded weights needs before it; None where it holds one, or needs none."""
     first = next((layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)), None)
     # Whatever else stands before the stem takes its place.
     return _of_weights(model) if isinstance(first, Stem) else None

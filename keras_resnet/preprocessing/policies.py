@@ -239,17 +239,7 @@ def resolve_operations(
     sides: Any,
     places: Any = None,
 ) -> tuple[Any, Any]:
-    """Returns the number of the change of each picture, and the amounts that it reads.
-
-    Args:
-        table: of the operations.
-        names: those that may be chosen.
-        size: `(height, width)` in pixels.
-        which: int32 `(batch,)`, places in `names`.
-        levels: float32 `(batch,)` in [0, 1].
-        sides: float32 `(batch,)`, -1 or 1: below or above where the operation changes nothing.
-        places: float32 `(batch, 2)` in [0, 1), for operations that happen at a place.
-    """
+    """Returns the number of the change of each picture, and the amounts that it reads."""
     rows = [table[name] for name in names]
     units = {"": 1, "height": size[0], "width": size[1]}
     spans = np.zeros((len(rows), image_ops.COLUMNS), "float32")

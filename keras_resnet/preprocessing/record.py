@@ -183,11 +183,7 @@ EARLIER = {"apply_exif": False}
 
 
 def check_range(value: Any) -> tuple[float, float] | None:
-    """Returns a pair of numbers, black and white, or None.
-
-    Raises:
-        TypeError, ValueError: anything else.
-    """
+    """Returns a pair of numbers, black and white, or None."""
     if value is None:
         return None
     pair = tuple(value) if isinstance(value, (tuple, list)) else ()
@@ -204,11 +200,7 @@ def check_range(value: Any) -> tuple[float, float] | None:
 
 
 def as_record(value: Any) -> InputRecord | None:
-    """Returns a record from one, from the dict that `to_dict` makes, or None.
-
-    Raises:
-        TypeError, ValueError: anything else.
-    """
+    """Returns a record from one, from the dict that `to_dict` makes, or None."""
     if value is None or isinstance(value, InputRecord):
         return value
     if not isinstance(value, Mapping) or not set(value) <= set(STORED):

@@ -20,16 +20,7 @@ Point = tuple[float, float]
 
 
 def figure(height: int, content: str, note: str, name: str, legend: str = "", width: int = WIDTH) -> str:
-    """Returns a figure around the content of an SVG.
-
-    Args:
-        height: of the drawing area, in its own units.
-        content: SVG elements.
-        note: what is to be seen, plain text; under the picture, and for screen readers.
-        name: id of the SVG.
-        legend: HTML between picture and note.
-        width: of the drawing area; one above `WIDTH` scrolls on a phone.
-    """
+    """Returns a figure around the content of an SVG."""
     kind, least = ("figure", "") if width <= WIDTH else ("wide", f' style="min-width: {width * 0.7:.0f}px"')
     return (
         f'<figure class="{kind}"><svg id="{name}" viewBox="0 0 {width} {height}" role="img" '
@@ -39,12 +30,6 @@ def figure(height: int, content: str, note: str, name: str, legend: str = "", wi
 
 def round_ticks(low: float, high: float, most: int = TICKS, whole: bool = False) -> list[float]:
     """Returns multiples of 1, 2 or 5 times a power of ten between two numbers.
-
-    Args:
-        low: the first that may be marked.
-        high: the last that may be marked.
-        most: how many steps at most.
-        whole: whether they are to be whole numbers.
 
     Example:
         >>> from keras_resnet.report.chart import round_ticks
@@ -65,14 +50,7 @@ def round_ticks(low: float, high: float, most: int = TICKS, whole: bool = False)
 def frame(
     x_range: tuple[float, float], y_range: tuple[float, float], x_label: str, whole: bool = True
 ) -> tuple[Callable[[float, float], Point], str]:
-    """Returns the axes of a chart: a function from values to their place, and the SVG of ticks and grid.
-
-    Args:
-        x_range: first and last value across.
-        y_range: lowest and highest value.
-        x_label: of the horizontal axis.
-        whole: whether ticks across are whole numbers, such as epochs.
-    """
+    """Returns the axes of a chart: a function from values to their place, and the SVG of ticks and grid."""
     (left, right), (low, high) = x_range, y_range
     across, up = (right - left) or 1.0, (high - low) or 1.0
 
@@ -105,18 +83,7 @@ def lines(
     whole: bool = True,
     dots: Sequence[Point] = (),
 ) -> str:
-    """Returns a line chart with a legend.
-
-    Args:
-        series: the name of each line, and its points in the order of x.
-        x_label: of the horizontal axis.
-        note: what is to be seen, plain text.
-        name: id of the SVG.
-        y_range: of the vertical axis; by default that of the points.
-        pairs: lines 2n and 2n + 1 have one color, and the second is dashed.
-        whole: whether ticks across are whole numbers, such as epochs.
-        dots: a point on each line that is marked; none, or as many as there are lines.
-    """
+    """Returns a line chart with a legend."""
     series = [(title, [point for point in line if math.isfinite(point[1])]) for title, line in series]
     points = [point for _, line in series for point in line]
     if not points:
@@ -142,13 +109,7 @@ def lines(
 
 
 def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
-    """Returns horizontal bars, as a table whose names may be long.
-
-    Args:
-        rows: name, length from 0 to 1, and the text at its end.
-        note: what is to be seen, plain text.
-        name: id of the table.
-    """
+    """Returns horizontal bars, as a table whose names may be long."""
     rows_html = "".join(
         f'<tr><th scope="row">{escape(title)}</th><td><span class="hbar" style="width: {max(length, 0.0) * 100:.1f}%">'
         f'</span></td><td class="number">{escape(told)}</td></tr>'
@@ -162,10 +123,6 @@ def bars(rows: Sequence[tuple[str, float, str]], note: str, name: str) -> str:
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
     """Returns the 95 % interval of a share that was counted in that many examples.
-
-    Args:
-        share: of the examples, in [0, 1].
-        count: of the examples, at least one.
 
     Source:
         Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
@@ -182,12 +139,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 
 def reliability_diagram(bins: Sequence[Any], note: str) -> str:
-    """Returns the accuracy of each bin of confidence as columns, beside the diagonal of a calibrated classifier.
-
-    Args:
-        bins: of `evaluation.reliability`.
-        note: what is to be seen, plain text.
-    """
+    """Returns the accuracy of each bin of confidence as columns, beside the diagonal of a calibrated classifier."""
     side, top = 250, 26
     starts, floor = (LEFT, WIDTH - side - RIGHT), top + side
     most = max(1, *(bin.examples for bin in bins))
@@ -239,13 +191,7 @@ def reliability_diagram(bins: Sequence[Any], note: str) -> str:
 
 
 def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
-    """Returns points with the diagonal on which both values agree.
-
-    Args:
-        points: `(true, predicted)`.
-        labels: of the two axes.
-        note: what is to be seen, plain text.
-    """
+    """Returns points with the diagonal on which both values agree."""
     side, top = 320, 26
     start, floor = (WIDTH - side) / 2, 26 + 320
     values = [value for point in points for value in point]
@@ -272,12 +218,7 @@ STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def class_curves(predictions: Predictions) -> str:
-    """Returns the curves of ROC and of precision and recall, a dot at each operating point, and a table of thresholds.
-
-    Args:
-        predictions: of a classifier, with labels. Each class is drawn against the rest, of two exclusive classes the
-            second; operating points are at the thresholds of the classes, or 0.5.
-    """
+    """Returns curves of ROC and of precision and recall, with operating points, and a table of thresholds."""
     class_names, thresholds, counts = predictions.class_names, predictions.thresholds, predictions.counts
     truth, known = predictions.truth, predictions.known & (counts > 0)[:, None]
     is_binary = len(class_names) == 2 and predictions.task.is_exclusive

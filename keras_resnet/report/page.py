@@ -103,14 +103,7 @@ document.querySelectorAll("table.sortable").forEach(body => {
 
 
 def page(title: str, subtitle: str, sections: Sequence[tuple[str, str]], script: str = "") -> str:
-    """Returns a whole HTML page.
-
-    Args:
-        title: of the page, plain text.
-        subtitle: under it, plain text.
-        sections: heading in plain text, and HTML.
-        script: JavaScript that runs at the end.
-    """
+    """Returns a whole HTML page."""
     body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{content}\n</section>" for heading, content in sections)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">{HTML_MARK}<title>{escape(title)}</title>\n'
@@ -146,15 +139,7 @@ def table(
     stacked: bool = False,
     winners: Container[tuple[int, int]] = (),
 ) -> str:
-    """Returns an HTML table.
-
-    Args:
-        head: names of the columns.
-        rows: attributes of the row as HTML, and the values of its cells.
-        sortable: whether the names are buttons that sort.
-        stacked: whether on a phone every row is its own list, for tables with many columns.
-        winners: `(row, column)` of the cells that are marked as the best.
-    """
+    """Returns an HTML table."""
 
     def labeled(column: int) -> str:
         return f' data-label="{escape(head[column])}"' if stacked else ""

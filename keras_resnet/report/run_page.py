@@ -27,12 +27,7 @@ SMALLEST_SIDE_PX, LARGEST_SIDE_PX = 128, 256
 
 
 def shown_mistakes(run: Run, mistakes: Sequence[Mistake]) -> str:
-    """Returns a figure for each example that was got wrong, with the map of what was guessed.
-
-    Args:
-        run: whose model guessed.
-        mistakes: of it, at least one.
-    """
+    """Returns a figure for each example that was got wrong, with the map of what was guessed."""
     guesses = [run.class_names.index(mistake.guess) for mistake in mistakes]
     heat_maps = explain(run.model, np.stack([mistake.image for mistake in mistakes]), classes=guesses)
     return "".join(_show(run, mistake, heat) for mistake, heat in zip(mistakes, heat_maps.maps, strict=True))

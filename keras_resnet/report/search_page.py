@@ -94,16 +94,7 @@ def encoded(dimension: Dimension, values: dict[str, Any]) -> float:
 
 
 def unexplored(dimensions: Sequence[Dimension], trials: Sequence[Trial], parts: int = 5) -> dict[str, list[str]]:
-    """Returns the values that no scored trial tried: choices, and fifths of the range on its scale.
-
-    Args:
-        dimensions: of the search.
-        trials: those with a score count.
-        parts: into which the range of a number is divided.
-
-    Returns:
-        name -> descriptions; names with nothing left out are missing.
-    """
+    """Returns the values that no scored trial tried: choices, and fifths of the range on its scale."""
     scored = [trial.values for trial in trials if trial.score is not None]
     gaps: dict[str, list[str]] = {}
     for dimension in dimensions:

@@ -84,17 +84,7 @@ def check_targets(targets: Any, *, where: str = "targets") -> np.ndarray:
 
 
 def check_many(labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
-    """Returns the labels of examples that may have several, as float32 rows of 0 and 1, `(examples, classes)`.
-
-    Args:
-        labels: rows of 0 and 1, or of False and True, a column for each class; a row may have none.
-        num_classes: how many classes there are; None for as many as there are columns.
-        where: what to call the labels in an error.
-
-    Raises:
-        TypeError: they are not numbers.
-        ValueError: another shape, or something else than 0 and 1; the first such sample is named by index.
-    """
+    """Returns the labels of examples that may have several, as float32 rows of 0 and 1, `(examples, classes)`."""
     array = np.asarray(labels)
     if array.dtype.kind not in "iufb":
         raise BadType(f"{where} has dtype {array.dtype}. Allowed are rows of 0 and 1. Encode the labels so.")
@@ -116,27 +106,14 @@ def is_number(class_name: str) -> bool:
 
 
 def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns how many examples have each class.
-
-    Args:
-        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`, NaN where a label is not known.
-        num_classes: how many classes there are.
-    """
+    """Returns how many examples have each class."""
     if labels.ndim == 2:
         return (labels > 0).sum(axis=0)
     return np.bincount(labels, minlength=num_classes)
 
 
 def check_class_numbers(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Returns labels as int64.
-
-    Args:
-        labels: `(examples,)`, of any number type.
-        classes: how many there are.
-
-    Raises:
-        ValueError: a label is not a whole number in [0, classes).
-    """
+    """Returns labels as int64."""
     # In the type that they came in: a cast would round fractions and wrap large numbers.
     fits = (labels >= 0) & (labels < classes) & (labels == np.floor(labels))
     if not fits.all():
@@ -154,12 +131,7 @@ def is_known(labels: np.ndarray) -> np.ndarray:
 
 
 def strata_of(labels: np.ndarray) -> np.ndarray:
-    """Returns one integer for each example, by which splits are stratified: its class, or the rarest of its classes.
-
-    Args:
-        labels: integers `(examples,)`, or rows of 0 and 1, `(examples, classes)`; an example without any class has a
-            separate stratum.
-    """
+    """Returns one integer for each example, by which splits are stratified: its class, or the rarest of its classes."""
     if labels.ndim == 1:
         return labels
     counts = (labels > 0).sum(axis=0)

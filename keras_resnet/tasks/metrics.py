@@ -22,12 +22,7 @@ PERCENT = (2.5, 97.5)
 
 
 class Weighted:
-    """Predictions under rows of example weights; what several metrics need is computed once.
-
-    Args:
-        predictions: with labels.
-        weights: `(resamples, examples)`, float64, >= 0.
-    """
+    """Predictions under rows of example weights; what several metrics need is computed once."""
 
     def __init__(self, predictions: "Predictions", weights: np.ndarray) -> None:
         self.predictions = predictions
@@ -63,12 +58,7 @@ class Metric:
     default: float | None = None
 
     def __call__(self, predictions: "Predictions", weights: np.ndarray | None = None) -> np.ndarray:
-        """Returns the figure for each row of weights.
-
-        Args:
-            predictions: with labels.
-            weights: `(resamples, examples)`; None for the example weights of the predictions, one row.
-        """
+        """Returns the figure for each row of weights."""
         return self.under(predictions.weighted(weights))
 
     def under(self, view: Weighted) -> np.ndarray:
@@ -82,17 +72,7 @@ class Metric:
 
 
 def resample(examples: int, groups: Any, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields bootstrap weights `(resamples, examples)`, some rows at a time: how often each example was drawn.
-
-    Args:
-        examples: how many there are.
-        groups: of the examples, which are drawn whole; None for each by itself.
-        resamples: how many.
-        seed: of the draws.
-
-    Raises:
-        ValueError: there are fewer than two groups.
-    """
+    """Yields bootstrap weights `(resamples, examples)`, some rows at a time: how often each example was drawn."""
     rng = np.random.default_rng(seed)
     unit = np.arange(examples)
     if groups is not None:
@@ -113,15 +93,7 @@ def interval_of(samples: np.ndarray) -> list[float] | None:
 
 
 def counts_of(weights: Any, examples: int) -> np.ndarray:
-    """Returns how much each example counts: its weight, or 1 where there are none.
-
-    Args:
-        weights: of the examples; None for none.
-        examples: how many there are.
-
-    Raises:
-        ValueError: there is another number of weights, one is negative or not finite, or all are 0.
-    """
+    """Returns how much each example counts: its weight, or 1 where there are none."""
     if weights is None:
         return np.ones(examples, "int64")
     counts = np.asarray(weights, "float64")
@@ -150,11 +122,7 @@ def calibration_error(confidences: Any, right: Any, weights: Any = None) -> floa
 
 
 def bins_of(confidences: np.ndarray) -> np.ndarray:
-    """Returns the bin of each confidence; bins are open below and closed above, and 0 goes to the first.
-
-    Args:
-        confidences: in [0, 1].
-    """
+    """Returns the bin of each confidence; bins are open below and closed above, and 0 goes to the first."""
     return np.clip(np.ceil(confidences * CALIBRATION_BINS).astype("int64") - 1, 0, CALIBRATION_BINS - 1)
 
 
@@ -174,10 +142,6 @@ class Ranking:
     """Areas under the curves of ranked examples, which are sorted once.
 
     Ties count half, as in scikit-learn.
-
-    Args:
-        scores: of the examples, the higher the likelier.
-        truth: whether each example is of the class.
     """
 
     def __init__(self, scores: np.ndarray, truth: np.ndarray) -> None:
@@ -186,11 +150,7 @@ class Ranking:
         self.is_true = truth[self.order]
 
     def areas(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the area under ROC and the average precision for each row of weights.
-
-        Args:
-            weights: `(resamples, examples)`.
-        """
+        """Returns the area under ROC and the average precision for each row of weights."""
         if not len(self.first):
             nothing = np.full(len(weights), np.nan)
             return nothing, nothing
@@ -230,13 +190,7 @@ class Points:
 
 
 def points_of(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) -> Points:
-    """Returns the points of the curves of ROC and of precision and recall, one for each score that occurs.
-
-    Args:
-        scores: of the examples, the higher the likelier.
-        truth: whether each example is of the class; some are, and some are not.
-        weights: how much each example counts; None for all alike.
-    """
+    """Returns the points of the curves of ROC and of precision and recall, one for each score that occurs."""
     counts = counts_of(weights, len(truth))
     thresholds, hits, taken, _ = _cumulated(scores, truth, counts)
     of_class, whole = counts @ truth, counts.sum()
@@ -252,11 +206,6 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray, weights: np.ndarray | 
     """Returns the threshold at which the F1 score is highest, and that score; the middle between two examples' scores.
 
     Of equal ones the highest threshold is taken.
-
-    Args:
-        scores: of the examples, the higher the likelier; an example is taken from its threshold on.
-        truth: whether each example is of the class; at least one is.
-        weights: how much each counts, > 0; None for all alike.
     """
     counts = np.ones(len(truth)) if weights is None else weights
     thresholds, hits, taken, ranked = _cumulated(scores, truth, counts)

@@ -17,12 +17,7 @@ THRESHOLD = 0.5
 
 
 def thresholds_for(thresholds: Any, classes: int) -> np.ndarray:
-    """Returns the threshold of the probability of each class; 0.5 where there is none.
-
-    Args:
-        thresholds: one per class, or none; or a row of them for each example.
-        classes: how many.
-    """
+    """Returns the threshold of the probability of each class; 0.5 where there is none."""
     return np.asarray(thresholds if len(thresholds) else [THRESHOLD] * classes, "float64")
 
 

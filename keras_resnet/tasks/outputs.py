@@ -52,14 +52,7 @@ def _last_layers(model: keras.Model) -> Any:
 
 
 def last_activation(model: keras.Model) -> str | None:
-    """Returns the name of the activation that a model ends in, "linear" for none.
-
-    Args:
-        model: a Keras model; a model nested at its end is looked into.
-
-    Returns:
-        None if the last layer has no activation, such as a pooling layer.
-    """
+    """Returns the name of the activation that a model ends in, "linear" for none."""
     for layer in _last_layers(model):
         if isinstance(layer, TRANSPARENT):
             continue
@@ -73,58 +66,29 @@ def last_activation(model: keras.Model) -> str | None:
 
 
 def head_of(model: keras.Model) -> str | None:
-    """Returns the name of the last layer with weights, which gives a model its outputs; None where none is found.
-
-    Args:
-        model: a Keras model; a model nested at its end is looked into.
-    """
+    """Returns the name of the last layer with weights, which gives a model its outputs; None where none is found."""
     return next((layer.name for layer in _last_layers(model) if getattr(layer, "weights", None)), None)
 
 
 def gives_predictions(model: keras.Model) -> bool:
-    """Returns whether a model ends in one row of outputs per example, and not in feature maps or pooled features.
-
-    Args:
-        model: a Keras model.
-    """
+    """Returns whether a model ends in one row of outputs per example, and not in feature maps or pooled features."""
     outputs = getattr(model, "outputs", None) or []
     return len(outputs) == 1 and len(outputs[0].shape) == 2 and last_activation(model) is not None
 
 
 def logits_of(outputs: np.ndarray, ends_in: str) -> np.ndarray:
-    """Returns `(examples, classes)` logits in float64, whatever the last activation is; one output is two classes.
-
-    Args:
-        outputs: of a classifier, `(examples, classes)`, or `(examples, 1)` for two classes.
-        ends_in: its last activation: "linear" for logits, "softmax" or "sigmoid" for probabilities.
-
-    Raises:
-        ValueError: the model ends in neither logits nor probabilities.
-    """
+    """Returns `(examples, classes)` logits in float64, whatever the last activation is; one output is two classes."""
     logits = to_logits(outputs, ends_in)
     return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 
 
 def to_logits(outputs: np.ndarray, ends_in: str) -> np.ndarray:
-    """Returns logits in float64, as many as there are outputs.
-
-    Args:
-        outputs: of a classifier.
-        ends_in: its last activation: "linear" for logits, "softmax" or "sigmoid" for probabilities.
-
-    Raises:
-        ValueError: the model ends in neither logits nor probabilities.
-    """
+    """Returns logits in float64, as many as there are outputs."""
     return choose("The last activation of the model", ends_in, LOGITS)(outputs.astype("float64"))
 
 
 def scores_of(logits: np.ndarray, activation: str) -> np.ndarray:
-    """Returns `(examples, classes)` scores whose softmax are the probabilities of a classifier.
-
-    Args:
-        logits: `(examples, classes)`.
-        activation: what turns them into probabilities, "softmax" or "sigmoid"; sigmoids are divided by their sum.
-    """
+    """Returns `(examples, classes)` scores whose softmax are the probabilities of a classifier."""
     return choose("activation", activation, LOG_SCORES)(logits)
 
 
@@ -140,27 +104,12 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 def class_logits(model: keras.Model, outputs: np.ndarray, activation: str | None) -> tuple[np.ndarray, str]:
-    """Returns `(examples, classes)` logits in float64, and the activation that makes probabilities of them.
-
-    Args:
-        model: the classifier; the logits of its one output are 0 and that of the second class.
-        outputs: what it returned, `(examples, classes)`, or `(examples, 1)` for two classes.
-        activation: of its configuration, "softmax" or "sigmoid"; None for a softmax.
-
-    Raises:
-        ValueError: the model ends in neither logits nor probabilities.
-    """
+    """Returns `(examples, classes)` logits in float64, and the activation that makes probabilities of them."""
     activation = "softmax" if outputs.shape[1] == 1 else activation or "softmax"
     return logits_of(outputs, last_activation(model) or "linear"), activation
 
 
 def best_classes(probabilities: np.ndarray, names: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """Returns the most probable classes of an example, the most probable first: name, index, probability.
-
-    Args:
-        probabilities: `(classes,)`.
-        names: one per class.
-        top: how many; at most as many as there are.
-    """
+    """Returns the most probable classes of an example, the most probable first: name, index, probability."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [{"name": names[i], "index": int(i), "probability": float(probabilities[i])} for i in order]

@@ -172,11 +172,7 @@ def _entry(name: str, value: Any, samples: np.ndarray) -> dict[str, Any]:
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Returns the predictions of several models for different examples as one object, as after a cross-validation.
-
-    Args:
-        parts: of the same task and classes; each may have its own thresholds. All have weights, or none.
-    """
+    """Returns the predictions of several models for different examples as one object, as after a cross-validation."""
     first, together = parts[0], (lambda values: None if values[0] is None else np.concatenate(values))
     cuts = [np.tile(part.thresholds, (len(part), 1)) if len(part.thresholds) else () for part in parts]
     return first.replace(

@@ -46,14 +46,7 @@ class TrainingDiverged(BadValue):
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Counts the steps, and stops at the first whose loss is not finite, before anything is written.
-
-    Args:
-        progress: of the run, which counts.
-
-    Raises:
-        TrainingDiverged: with step, learning rate and the last finite loss.
-    """
+    """Counts the steps, and stops at the first whose loss is not finite, before anything is written."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
@@ -83,12 +76,7 @@ class FiniteLoss(keras.callbacks.Callback):
 
 
 def rollback_of(error: TrainingDiverged, earlier: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the entry of run.json for a divergence after which a run goes back.
-
-    Args:
-        error: which says where.
-        earlier: those before it.
-    """
+    """Returns the entry of run.json for a divergence after which a run goes back."""
     factor = RATE_FACTOR ** (len(earlier) + 1)
     return {
         "reason": error.what,
@@ -99,11 +87,7 @@ def rollback_of(error: TrainingDiverged, earlier: Sequence[Mapping[str, Any]]) -
 
 
 def rate_factor_of(setbacks: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the factor of the learning rates of a run after its setbacks.
-
-    Args:
-        setbacks: of the run.
-    """
+    """Returns the factor of the learning rates of a run after its setbacks."""
     return float(setbacks[-1]["rate_factor"]) if setbacks else 1.0
 
 
@@ -116,11 +100,7 @@ class ModelChecks(keras.callbacks.Callback):
 
 
 class TotalEpochs(keras.callbacks.Callback):
-    """Has Keras's bar, and every callback after it, count the epochs of the run and not those of one call of `fit`.
-
-    Args:
-        epochs: of the run.
-    """
+    """Has Keras's bar, and every callback after it, count the epochs of the run and not those of one call of `fit`."""
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
@@ -133,11 +113,7 @@ class TotalEpochs(keras.callbacks.Callback):
 
 
 class SameFolder(keras.callbacks.Callback):
-    """Stops a run whose folder was moved or removed: what is written afterwards would make another one.
-
-    Args:
-        folder: of the run, which is there.
-    """
+    """Stops a run whose folder was moved or removed: what is written afterwards would make another one."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         super().__init__()
@@ -162,10 +138,6 @@ def save_model(model: keras.Model, path: pathlib.Path) -> None:
 
     Keras forgets which weights an optimizer spares from decay when it saves one: a model saved with it would decay
     norms and biases in later training, in silence. The file is also a half to two thirds smaller.
-
-    Args:
-        model: a functional or sequential model; another kind is saved as it is.
-        path: ends in `.keras`.
     """
     if getattr(model, "inputs", None):
         policy = model.dtype_policy
@@ -175,11 +147,7 @@ def save_model(model: keras.Model, path: pathlib.Path) -> None:
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds learning rate and images/s to what the progress bar and the history show.
-
-    Args:
-        batch_size: examples per step.
-    """
+    """Adds learning rate and images/s to what the progress bar and the history show."""
 
     def __init__(self, batch_size: int) -> None:
         super().__init__()
@@ -214,13 +182,6 @@ class BestModel(keras.callbacks.Callback):
 
     By default better is a lower validation loss: on a small split it tells epochs apart that have the same accuracy.
     Without validation it is the training loss.
-
-    Args:
-        path: of the `.keras` file.
-        patience: epochs without a better one before training stops, 0 for never.
-        progress: of the run, which holds the best figure and the epochs since.
-        monitor: the figure.
-        average: of the weights, which is saved in their place; None where there is none.
     """
 
     def __init__(
@@ -262,12 +223,7 @@ class BestModel(keras.callbacks.Callback):
 
 
 class HistoryFile(keras.callbacks.Callback):
-    """Writes history.csv, one row per epoch, and curves.png.
-
-    Args:
-        folder: where to.
-        progress: of the run, which holds the rows.
-    """
+    """Writes history.csv, one row per epoch, and curves.png."""
 
     def __init__(self, folder: pathlib.Path, progress: Progress) -> None:
         super().__init__()
@@ -298,12 +254,7 @@ def write_history(folder: pathlib.Path, rows: list[dict[str, float]]) -> None:
 
 
 class Report(keras.callbacks.Callback):
-    """Tells a listener of every epoch after it was saved, and stops where the listener says so.
-
-    Args:
-        listener: `(epoch, figures) -> bool`: epochs from 1 on, figures as in a row of history.csv; True to stop.
-        progress: of the run.
-    """
+    """Tells a listener of every epoch after it was saved, and stops where the listener says so."""
 
     def __init__(self, listener: Callable[[int, Mapping[str, float]], Any], progress: Progress) -> None:
         super().__init__()
@@ -326,16 +277,7 @@ def recording_callbacks(
     average: WeightAverage | None = None,
     progress: Progress | None = None,
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks in their order: first those that stop or add figures, then those that write.
-
-    Args:
-        folder: of the run, which can be written.
-        batch_size: examples per step.
-        patience: epochs without a better one before training stops, 0 for never.
-        monitor: the figure that chooses the best epoch.
-        average: of the weights; None if they are not averaged.
-        progress: of the run, which they keep; None for a new one.
-    """
+    """Returns the callbacks in their order: first those that stop or add figures, then those that write."""
     progress = Progress() if progress is None else progress
     return [
         ModelChecks(),

@@ -195,12 +195,7 @@ class Section:
 
 
 def make(section: type, values: Any) -> Any:
-    """Returns a section from the table of a TOML file.
-
-    Raises:
-        TypeError: `values` is not a table.
-        ValueError: a key is unknown; the message names the closest.
-    """
+    """Returns a section from the table of a TOML file."""
     title = section.title  # type: ignore[attr-defined]
     if not isinstance(values, Mapping):
         raise BadType(f"{title}={values!r} is not a table. Allowed are keys and values. Write them under [{title}].")

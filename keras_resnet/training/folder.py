@@ -98,11 +98,7 @@ EARLIER = {"data": {"apply_exif": False}}
 
 
 def earlier_recipe(tables: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe of a run or a search that may be older than some of its fields.
-
-    Args:
-        tables: as `Recipe.to_dict` of that version made them.
-    """
+    """Returns the recipe of a run or a search that may be older than some of its fields."""
     sections = {title: {**EARLIER.get(title, {}), **tables[title]} for title in EARLIER if title in tables}
     return Recipe.from_dict({**tables, **sections})
 
@@ -246,11 +242,7 @@ class RunFile:
 
     @classmethod
     def from_dict(cls, values: Any) -> "RunFile":
-        """Builds the object from the plain values of `to_dict`.
-
-        Raises:
-            ValueError: a field is missing, or holds what a training does not write.
-        """
+        """Builds the object from the plain values of `to_dict`."""
         if not isinstance(values, dict):
             raise BadValue("it is not a table.")
         missing = [name for name in NEEDED if name not in values]
@@ -275,11 +267,7 @@ EPOCHS = "recipe.train.epochs: "
 
 
 def check_same(folder: pathlib.Path, found: RunFile, about: Description) -> Description:
-    """Returns the run that goes on, with more epochs than before where they are asked for; warns of other versions.
-
-    Raises:
-        ValueError: the folder holds a run of another recipe, model or data, or one that cannot be extended.
-    """
+    """Returns the run that goes on, with more epochs than before where they are asked for; warns of other versions."""
     earlier = found.about
     changed = differences(earlier.identity(), about.identity())
     if changed and all(line.startswith(EPOCHS) for line in changed):
@@ -348,11 +336,7 @@ def new_folder(recipe: Recipe, model: str) -> pathlib.Path:
 
 
 def read_description(folder: pathlib.Path) -> RunFile | None:
-    """Reads run.json; None if there is none.
-
-    Raises:
-        ValueError: the file is not what this package writes.
-    """
+    """Reads run.json; None if there is none."""
     path = folder / "run.json"
     if not path.is_file():
         return None
@@ -375,11 +359,7 @@ HOLDER = "process "  # with which the note of who holds a folder begins
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path) -> Iterator[None]:
-    """Holds a run folder against other processes while the block runs; the system frees it when the process ends.
-
-    Raises:
-        ValueError: another process holds it.
-    """
+    """Holds a run folder against other processes while the block runs; the system frees it when the process ends."""
     files.check_no_links(folder, (".lock", ".held", ".lock-holder", "run.json", *RUN_FILES))
     # Who holds it stands beside the lock, because taking a lock empties its file.
     note = folder / ".lock-holder"
@@ -407,11 +387,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def how_to_rebuild(folder: pathlib.Path) -> str:
-    """Returns the repair for a best.keras that is missing or damaged.
-
-    Args:
-        folder: of the run.
-    """
+    """Returns the repair for a best.keras that is missing or damaged."""
     if newest_first(folder / "last"):
         again = shlex.join(["keras-resnet", "train", "--out", os.fspath(folder), "--resume"])
         return f"It is made again from the saved states of its run by: {again}"
@@ -419,11 +395,7 @@ def how_to_rebuild(folder: pathlib.Path) -> str:
 
 
 def can_be_rebuilt(folder: pathlib.Path) -> bool:
-    """Returns whether the best model of a run is missing or damaged, and states are left.
-
-    Args:
-        folder: of the run.
-    """
+    """Returns whether the best model of a run is missing or damaged, and states are left."""
     return not is_whole_model(folder / "best.keras") and bool(newest_first(folder / "last"))
 
 
@@ -436,12 +408,6 @@ def rebuild_best(
     """Makes best.keras again where it is missing or damaged: from the state of its epoch, or the best that is left.
 
     A warning says so. Where no state of a whole epoch is left, the best is chosen among the epochs to come.
-
-    Args:
-        folder: of the run.
-        progress: of the run, as its newest state has it.
-        monitor: the figure that chooses.
-        save: writes best.keras from the description and the values of a state.
     """
     path = folder / "best.keras"
     if progress.best_epoch is None or is_whole_model(path):

@@ -54,14 +54,6 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
 
     It takes what its members take and answers as they do, so it is predicted with, evaluated, saved and exported as
     any model.
-
-    Args:
-        members: networks for the same task, with the same input and the same classes; at least one.
-        views: "none"; "flip", an example and its mirror image along its last axis of space; "quarter-turns", the eight
-            ways in which a square picture can lie, for pictures without an upright position.
-
-    Raises:
-        ValueError: the networks differ in what they take or give, or the examples have no such views.
     """
     choose("views", views, VIEWS)
     records = [preprocessing.for_model(member) for member in members]
@@ -117,15 +109,7 @@ def _log_mean(parts: list[Any]) -> Any:
 def _log_probabilities(
     output: Any, member: keras.Model, record: InputRecord, is_single: bool, whole: float = 0.0
 ) -> Any:
-    """Returns the logarithms of the probabilities that an output stands for; of those of the opposite for `-output`.
-
-    Args:
-        output: of the member.
-        member: the network.
-        record: of it.
-        is_single: whether each output is an answer by itself.
-        whole: 1 for the opposite of an output that is a probability.
-    """
+    """Returns the logarithms of the probabilities that an output stands for; of those of the opposite for `-output`."""
     output = keras.ops.cast(output, "float32")
     is_probability = last_activation(member) != "linear"
     if is_probability:

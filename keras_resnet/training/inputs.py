@@ -71,15 +71,7 @@ class Augment(fields.Section):
     def build(
         self, rank: int = 2, pixel_range: tuple[float, float] | None = BYTES
     ) -> preprocessing.Augmentation | None:
-        """Returns the layers of what is asked for, in the order of the table; None where nothing is.
-
-        Args:
-            rank: axes of space of an example.
-            pixel_range: the values of black and of white in pictures; None if that is not known.
-
-        Raises:
-            ValueError: something is asked for that examples of this rank cannot have.
-        """
+        """Returns the layers of what is asked for, in the order of the table; None where nothing is."""
         amounts = {name: getattr(self, name) for name in OPERATIONS}
         return preprocessing.augmentation(
             **amounts,
@@ -97,15 +89,7 @@ class Augment(fields.Section):
         return bool(self.mixup or self.cutmix)
 
     def mixing(self, classes: int, outputs: int) -> list[preprocessing.Mixing]:
-        """Returns the layers that mix examples and labels; none where the recipe does not ask for it.
-
-        Args:
-            classes: of the data.
-            outputs: of the network.
-
-        Raises:
-            ValueError: the labels cannot be mixed.
-        """
+        """Returns the layers that mix examples and labels; none where the recipe does not ask for it."""
         if not self.mixes:
             return []
         if not classes or outputs != classes:
@@ -251,11 +235,7 @@ class Data(fields.Section):
         return dataset.pixel_range if self.pixel_range == "auto" else PIXEL_RANGES.get(self.pixel_range)
 
     def size_for(self, dataset: datasets.Dataset) -> tuple[int, int] | None:
-        """Returns the height and width in px that images are resized to, or None where they keep the size they share.
-
-        Raises:
-            ValueError: a size was given for signals or volumes, which are not resized.
-        """
+        """Returns height and width in px that images are resized to, or None where they keep their size."""
         space = dataset.image_shape[:-1]
         if self.image_size == "auto":
             return (DEFAULT_IMAGE_SIZE_PX, DEFAULT_IMAGE_SIZE_PX) if None in space else None
@@ -271,10 +251,6 @@ class Data(fields.Section):
         """Returns the side in px to which large images are resized for weights of small ones; None to leave them.
 
         A network with a stem for small images takes long for large ones, and knows no shapes of their size.
-
-        Args:
-            dataset: whose size is taken where `image_size` is "auto".
-            pretrained: the weights.
         """
         if self.image_size != AUTO or len(dataset.image_shape) != 3 or pretrained.arguments.get("stem") != "small":
             return None
@@ -295,12 +271,7 @@ class Data(fields.Section):
         return tuple(shape)
 
     def record_for(self, dataset: datasets.Dataset, activation: str | None = None) -> preprocessing.InputRecord:
-        """Returns the preprocessing configuration of the network: training's own, without augmentation.
-
-        Args:
-            dataset: from `keras_resnet.data.load`.
-            activation: what makes probabilities of the network's logits; None for a regression, or if no one asks.
-        """
+        """Returns the preprocessing configuration of the network: training's own, without augmentation."""
         shape = dataset.image_shape
         return preprocessing.InputRecord(
             image_size=self.shape_for(dataset)[:-1] if len(shape) == 3 else None,
@@ -317,11 +288,7 @@ class Data(fields.Section):
         )
 
     def normalization_for(self, dataset: datasets.Dataset) -> str:
-        """Returns the normalization: "dataset" where files of 16 bits use little of their range and none was chosen.
-
-        Args:
-            dataset: whose first training examples are looked at.
-        """
+        """Returns the normalization: "dataset" where files of 16 bits use little of their range and none was chosen."""
         if not dataset.splits["train"].is_deep or self.normalization != type(self)().normalization:
             return self.normalization
         images = next(iter(dataset.batches("train", 16, **self._sizing(dataset)).take(1)))[0].numpy()
@@ -331,11 +298,7 @@ class Data(fields.Section):
         return datasets.sizing(self.record_for(dataset), dataset.image_shape)
 
     def unit_warning(self, dataset: datasets.Dataset) -> list[str]:
-        """Returns a warning where values that are not pixels would be divided by 255.
-
-        Args:
-            dataset: whose first training examples are looked at.
-        """
+        """Returns a warning where values that are not pixels would be divided by 255."""
         if self.normalization == "dataset" or self.range_for(dataset) is not None:
             return []
         values = next(iter(dataset.batches("train", 16, **self._sizing(dataset)).take(1)))[0].numpy()
@@ -354,15 +317,7 @@ class Data(fields.Section):
         constants: Mapping[str, Any] | None,
         precision: str,
     ) -> preprocessing.InputNormalization:
-        """Returns the first layer of the network, which carries the record.
-
-        Args:
-            dataset: whose training split "dataset" takes its statistics from.
-            record: what the network takes and gives.
-            constants: scheme, mean and std of the weights that it begins with, which take the place of the default
-                scheme; None if there are none.
-            precision: dtype policy of the layer.
-        """
+        """Returns the first layer of the network, which carries the record."""
         common: dict[str, Any] = {"record": record, "dtype": precision}
         if constants is not None and self.normalization == type(self)().normalization:
             return preprocessing.InputNormalization(**constants, **common)
@@ -376,15 +331,7 @@ class Data(fields.Section):
         return preprocessing.InputNormalization.from_data(example_batches, **common)
 
     def class_weights(self, dataset: datasets.Dataset, mixed: bool) -> dict[int, float] | None:
-        """Returns a weight for each class, for `model.fit`; None where classes count as they come.
-
-        Args:
-            dataset: whose training split is counted.
-            mixed: whether labels are mixed, which Keras cannot weigh.
-
-        Raises:
-            ValueError: the labels cannot be weighed, or examples have weights of their own.
-        """
+        """Returns a weight for each class, for `model.fit`; None where classes count as they come."""
         has_weights = dataset.weights_of("train") is not None
         if mixed and has_weights:
             raise mixed_weights("augment.mixup or augment.cutmix")
@@ -405,11 +352,7 @@ class Data(fields.Section):
         return dataset.class_weights(WEIGHTINGS[self.balance])
 
     def label_weights(self, dataset: datasets.Dataset) -> LabelWeights | None:
-        """Returns weights of yes and of no for each class of multi-label targets; None where all count alike.
-
-        Args:
-            dataset: whose training split is counted.
-        """
+        """Returns weights of yes and of no for each class of multi-label targets; None where all count alike."""
         if self.balance not in WEIGHTINGS or dataset.task != MULTILABEL.name:
             return None
         return dataset.label_weights(WEIGHTINGS[self.balance])
@@ -420,19 +363,7 @@ class Data(fields.Section):
         return SAMPLINGS.get(self.balance, 0.0)
 
     def stages(self, shape: tuple[int, ...], epochs: int) -> list[tuple[int, tuple[int, int] | None]]:
-        """Returns the stages of a training whose images grow: the epoch that ends each, and its size.
-
-        Args:
-            shape: `(*space, channels)` of what the network takes.
-            epochs: of the training.
-
-        Returns:
-            Pairs in their order: epochs that are over at the end of the stage, and `(height, width)` of its training
-            images, or None where they are whole.
-
-        Raises:
-            ValueError: signals or volumes are to grow, which are not resized.
-        """
+        """Returns the stages of a training whose images grow: the epoch that ends each, and its size."""
         if self.progressive_from == 1.0:
             return [(epochs, None)]
         space = shape[:-1]

@@ -82,18 +82,7 @@ def _binary_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) ->
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class ScaledLoss(keras.losses.Loss):
-    """A loss of targets and outputs in units of the targets' spread, whatever the units that they come in.
-
-    Args:
-        loss: a Keras loss.
-        mean: of the targets, a number for each output.
-        scale: their standard deviations.
-        name: of the loss.
-        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
-
-    Input shape:
-        `(batch, outputs)`, or `(batch,)` for targets of one output.
-    """
+    """A loss of targets and outputs in units of the targets' spread, whatever the units that they come in."""
 
     def __init__(self, loss: Any, mean: Sequence[float], scale: Sequence[float], name: str, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -220,10 +209,6 @@ class Loss(fields.Section):
         """Returns mean and standard deviation of each output's training targets; None if they are not scaled.
 
         A target that never changes has the scale 1.
-
-        Args:
-            targets: `(examples,)` or `(examples, outputs)`; None if they are streamed from files.
-            weights: how much each example counts; None for all alike.
         """
         if self.choice.task is not REGRESSION or not self.scale_targets or targets is None:
             return None
@@ -237,14 +222,7 @@ class Loss(fields.Section):
         return tuple(mean.tolist()), tuple(scale.tolist())
 
     def check_shares(self, shares: Any) -> tuple[float, ...]:
-        """Returns the share of each class, which `logit_adjustment` needs.
-
-        Args:
-            shares: of what is trained on, `(classes,)`; None if the labels are streamed from files.
-
-        Raises:
-            ValueError: the labels are streamed, or a class has none.
-        """
+        """Returns the share of each class, which `logit_adjustment` needs."""
         if shares is None or not np.all(shares):
             what = "labels in files that are streamed" if shares is None else "a class without training examples"
             raise BadValue(
@@ -254,22 +232,13 @@ class Loss(fields.Section):
         return tuple(np.asarray(shares).tolist())
 
     def build(self, from_logits: bool, facts: LabelFacts | None = None) -> tuple[Any, list[Any]]:
-        """Returns the loss and its metrics, for `model.compile`.
-
-        Args:
-            from_logits: whether the model ends in logits; a regression has no use for it.
-            facts: of the training labels; metrics of a regression are in the units of the data.
-        """
+        """Returns the loss and its metrics, for `model.compile`."""
         facts = LabelFacts() if facts is None else facts
         built, metrics = self.choice.build(self, check_bool("from_logits", from_logits), facts)
         return (built if facts.targets is None else ScaledLoss(built, *facts.targets, name=built.name)), metrics
 
     def outputs(self, spec: str, num_outputs: int, class_names: Sequence[str] = ()) -> int:
-        """Returns the outputs of a network for data with that many classes, or regression targets.
-
-        Raises:
-            ValueError: the loss does not fit their number, or numbers that are grades are in another order.
-        """
+        """Returns the outputs of a network for data with that many classes, or regression targets."""
         if self.name == "ordinal" and all(map(is_number, class_names)):
             by_value = sorted(class_names, key=float)
             if list(class_names) != by_value:

@@ -306,13 +306,6 @@ class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
     """The cross-entropy without label smoothing, focal weights, class weights and regularization, in nats.
 
     What recipes minimize differs with their smoothing and decay; this does not, so that runs can be compared by it.
-
-    Args:
-        from_logits: whether the model ends in logits.
-        kind: "softmax", one class of several; "sigmoid", each class its own question; "binary", two classes and
-            one output; "multilabel", multi-label targets. The latter three are means over the classes.
-        name: of the metric.
-        dtype: of its sums.
     """
 
     def __init__(
@@ -485,15 +478,7 @@ class Asymmetric(MultilabelCrossEntropy):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class LabelAccuracy(keras.metrics.MeanMetricWrapper):
-    """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on.
-
-    Args:
-        name: of the metric.
-        dtype: of its sums.
-
-    Input shape:
-        Labels `(batch, classes)`, of mixed ones those from a half on; logits `(batch, classes)`.
-    """
+    """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on."""
 
     def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
         super().__init__(_right_answers, name=name, dtype=dtype)
@@ -525,14 +510,6 @@ class MeanRocAuc(keras.metrics.Metric):
     Each class has a histogram of its logits, of 16,384 bins; examples of one bin count as ties. Keras's AUC takes 200
     thresholds evenly in probability, between which all examples of a rare class may lie, and counts a class that is
     absent as 0.
-
-    Args:
-        num_classes: one output for each.
-        name: of the metric.
-        dtype: of its sums.
-
-    Input shape:
-        As for `LabelAccuracy`.
 
     Source:
         Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".

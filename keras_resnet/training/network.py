@@ -64,12 +64,7 @@ class Model(fields.Section):
         return {name: value for name, value in arguments.items() if value != "auto"}
 
     def weights_for(self, variant: str, image_shape: tuple[int | None, ...]) -> str:
-        """Returns the weights to begin with: for "auto" those that are at hand, and a warning says which.
-
-        Args:
-            variant: a name from `list_models()`.
-            image_shape: `(*space, channels)` of what the network takes.
-        """
+        """Returns the weights to begin with: for "auto" those that are at hand, and a warning says which."""
         if self.weights != AT_HAND:
             return self.weights
         is_small = len(image_shape) == 3 and min(side or SMALL_SIDE_PX for side in image_shape[:-1]) < SMALL_SIDE_PX
@@ -82,9 +77,6 @@ class Model(fields.Section):
         """Returns the overrides that follow from weights: an absolute path, and the network that they are of.
 
         What the recipe says otherwise gives way, and a warning says so.
-
-        Args:
-            found: the weights that `weights` names; None for none.
         """
         if found is None:
             return {}
@@ -103,13 +95,7 @@ class Model(fields.Section):
     def normalization_of(
         self, found: models.Pretrained, image_shape: tuple[int | None, ...], pixel_range: tuple[float, float] | None
     ) -> dict[str, Any] | None:
-        """Returns scheme, mean and std of weights for pixels of a range; None if they say nothing of them.
-
-        Args:
-            found: the weights.
-            image_shape: `(*space, channels)` of the training images.
-            pixel_range: the values of black and of white in them; None if they are not known.
-        """
+        """Returns scheme, mean and std of weights for pixels of a range; None if they say nothing of them."""
         stored = found.preprocessing_for(image_shape[-1] or 0, len(image_shape) - 1)
         if stored is None:
             return None
@@ -135,16 +121,6 @@ class Model(fields.Section):
         """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
 
         With `targets` a last layer "targets" brings the outputs into the units of the data.
-
-        Args:
-            name: of the variant.
-            image_shape: `(*space, channels)` of what it takes.
-            outputs: of the classifier.
-            normalization: its first layer.
-            precision: its dtype policy.
-            targets: mean and standard deviation of a regression's targets; None for outputs as they are.
-            class_names: of the data; the head of `weights` stays for these very classes alone.
-            pretrained: the weights that `weights` names.
         """
         _check_no_strategy()
         inputs = keras.Input(image_shape, name="image", dtype="float32")
@@ -200,16 +176,7 @@ class StepPart:
 
 
 def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts: Sequence[StepPart]) -> keras.Model:
-    """Returns a network whose training step is that of `model_class` inside the parts, the last one outermost.
-
-    Args:
-        network: a functional model.
-        model_class: `keras.Model`, or a subclass with its own training step.
-        parts: innermost first.
-
-    Raises:
-        ValueError: a part cannot go around what it is given.
-    """
+    """Returns a network whose training step is that of `model_class` inside the parts, the last one outermost."""
     if model_class is keras.Model and not parts:
         return network
     for part in parts:
@@ -223,11 +190,7 @@ def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts:
 
 @contextlib.contextmanager
 def any_size(network: keras.Model) -> Iterator[None]:
-    """Lets a network take images of other sizes than its own while the block runs.
-
-    Args:
-        network: a functional model with one input; all that it does with space works for any size.
-    """
+    """Lets a network take images of other sizes than its own while the block runs."""
     own = network.input_spec
     network.input_spec = [keras.layers.InputSpec(ndim=len(network.input_shape))]
     try:
@@ -237,13 +200,7 @@ def any_size(network: keras.Model) -> Iterator[None]:
 
 
 def build_metrics(network: keras.Model, batches: Any, outputs: int) -> None:
-    """Makes the variables of the metrics, which Keras makes in the first step; values can then be put into them.
-
-    Args:
-        network: compiled.
-        batches: of training.
-        outputs: of the network.
-    """
+    """Makes the variables of the metrics, which Keras makes in the first step; values can then be put into them."""
     images, labels, *_ = next(iter(batches))
     network.compute_metrics(images, labels, keras.ops.zeros((len(labels), outputs)))
     network.reset_metrics()
@@ -252,14 +209,7 @@ def build_metrics(network: keras.Model, batches: Any, outputs: int) -> None:
 def fit_segments(
     stages: Sequence[tuple[int, Any]], start_epoch: int, start_batch: int, last: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yields the epoch that ends each call of Keras's `fit`, and its size: one per stage, one for a rest of an epoch.
-
-    Args:
-        stages: the epoch that ends each stage, and its size.
-        start_epoch: where a training goes on, 0-based.
-        start_batch: of that epoch.
-        last: up to which it is trained.
-    """
+    """Yields the last epoch of each call of Keras's `fit`, and its image size: one call per resolution."""
     for end, size in stages:
         end = min(end, last)
         if start_batch and start_epoch < end:

@@ -22,11 +22,6 @@ def layer_factors(paths: Sequence[str], layer_decay: float, body_factor: float) 
     The classifier has the factor 1, the last block `layer_decay`, the one before it its square, and so on down to the
     stem; all but the classifier have `body_factor` too.
 
-    Args:
-        paths: of the variables, such as "stage2_block1/conv1/kernel", in the order of the network.
-        layer_decay: factor from a block to the one before it, in (0, 1].
-        body_factor: of all but the classifier, in (0, 1].
-
     Source:
         Clark et al. 2020, "ELECTRA", section 3.1; blocks are counted as in timm's `param_groups_layer_decay`.
 
@@ -49,9 +44,6 @@ def with_rate_factors(optimizer_class: type[Any]) -> type[Any]:
     The attributes `layer_decay` and `body_factor` are those of `layer_factors`; `head_steps` is the number of steps, as
     the optimizer counts them, in which the classifier alone learns. Norms follow the data meanwhile, and moments the
     gradients.
-
-    Args:
-        optimizer_class: of Keras.
     """
 
     class WithRateFactors(optimizer_class):
@@ -108,10 +100,6 @@ class Lamb(keras.optimizers.Lamb):
     `keras.optimizers.Lamb` gives the trust ratio, the norm of a weight over that of its update, to every weight. Where
     it is meant for kernels, a norm's offset that begins at 0 then moves by hundredths of what it should. Here weights
     that are spared from decay are spared from the trust ratio, and decay is a part of the update that the ratio scales.
-
-    Args:
-        epsilon: added to the root of the second moment; 1e-6 as in the authors' code and timm.
-        **kwargs: of `keras.optimizers.Lamb`.
 
     Source:
         You et al. 2020, "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", algorithm 2; the
@@ -223,13 +211,7 @@ class Optimizer(fields.Section):
     def build(
         self, learning_rate: Any, precision: str = "float32", steps_per_epoch: int | None = None
     ) -> keras.optimizers.Optimizer:
-        """Returns the optimizer.
-
-        Args:
-            learning_rate: a float or a schedule.
-            precision: "mixed_float16" wraps it in Keras's LossScaleOptimizer.
-            steps_per_epoch: batches per epoch, which `head_epochs` needs.
-        """
+        """Returns the optimizer."""
         built: Any = OPTIMIZERS[self.name].build(
             self,
             learning_rate=learning_rate,
@@ -251,11 +233,7 @@ class Optimizer(fields.Section):
         return [StepPart(wrap, {"radius": self.sam_radius})] if self.sam_radius else []
 
     def weight_average(self, model: keras.Model | None = None) -> WeightAverage | None:
-        """Returns the callback that averages the weights; None where they are not averaged.
-
-        Args:
-            model: compiled, with whose weights the averages begin; None for the one that is trained.
-        """
+        """Returns the callback that averages the weights; None where they are not averaged."""
         average = WeightAverage(self.ema_momentum) if self.ema_momentum else None
         if average is not None and model is not None:
             average.build(model)
@@ -292,13 +270,6 @@ def sharpness_aware(model_class: type[keras.Model]) -> type[keras.Model]:
     It costs a second forward and backward pass. Metrics and moving averages are those of the first pass, weights are
     put back to the very bits they had. For TensorFlow. The attribute `radius` is that of the climb, in the norm of all
     weights together. Of several processes or devices the gradient is that of the whole batch, in both passes.
-
-    Args:
-        model_class: `keras.Model`, or a subclass that leaves its `train_step` as it is, or one of `in_group` or
-            `on_devices`.
-
-    Raises:
-        ValueError: the class has its own training step, or Keras does not run on TensorFlow.
 
     Source:
         Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving Generalization", algorithm 1.

@@ -15,12 +15,7 @@ MAX_ANNOTATED_CLASSES, MAX_NAMED_CLASSES = 20, 50
 
 
 def draw_or_warn(path: pathlib.Path, draw: Callable[[pathlib.Path], object]) -> None:
-    """Writes a picture of a run; one that cannot be drawn is a warning, because it must not end the run.
-
-    Args:
-        path: of the PNG.
-        draw: from a path to the file.
-    """
+    """Writes a picture of a run; one that cannot be drawn is a warning, because it must not end the run."""
     try:
         write_atomically(path, draw)
     except Exception as error:
@@ -28,12 +23,7 @@ def draw_or_warn(path: pathlib.Path, draw: Callable[[pathlib.Path], object]) -> 
 
 
 def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
-    """Draws loss, accuracy or mean absolute error, and learning rate over the epochs.
-
-    Args:
-        rows: one per epoch, as in history.csv.
-        path: of the PNG.
-    """
+    """Draws loss, accuracy or mean absolute error, and learning rate over the epochs."""
     panels = [("loss", "loss", "Loss as minimized")]
     panels += [
         (key, key, title) for key, title in (("accuracy", "Accuracy"), ("mae", "Mean absolute error")) if key in rows[0]
@@ -58,14 +48,7 @@ def draw_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
 
 
 def draw_confusion(confusion: Any, class_names: Sequence[str], path: pathlib.Path, title: str) -> None:
-    """Draws a confusion matrix: one row per true class, shaded by its share of the row, annotated with counts.
-
-    Args:
-        confusion: `(classes, classes)` counts.
-        class_names: one per class.
-        path: of the PNG.
-        title: above the picture.
-    """
+    """Draws a confusion matrix: one row per true class, shaded by its share of the row, annotated with counts."""
     names, fonts = readable(class_names)
     with _fonts(fonts):
         _draw_confusion(np.asarray(confusion), names, path, title)
@@ -105,12 +88,7 @@ def _figure(width: float, height: float) -> Any:
 
 
 def draw_range_test(found: Any, path: pathlib.Path) -> None:
-    """Draws the losses of a range test over the learning rate.
-
-    Args:
-        found: a `RangeTest`.
-        path: of the PNG.
-    """
+    """Draws the losses of a range test over the learning rate."""
     figure = _figure(7.0, 4.0)
     axes = figure.add_subplot()
     axes.plot(found.rates, found.losses, color=TRAINING, alpha=0.3, label="loss of each batch")
@@ -133,15 +111,7 @@ def draw_range_test(found: Any, path: pathlib.Path) -> None:
 def draw_examples(
     plain: np.ndarray, changed: np.ndarray, titles: Sequence[str], columns: int, path: pathlib.Path
 ) -> None:
-    """Draws examples in pairs, unchanged above and changed below: pictures, signals as lines, middle slices of volumes.
-
-    Args:
-        plain: `(examples, *space, channels)`.
-        changed: the same.
-        titles: one per example.
-        columns: examples in a row.
-        path: of the PNG.
-    """
+    """Draws pairs of examples, unchanged and augmented: pictures, signals as lines, slices of volumes."""
     shown, fonts = readable(titles)
     with _fonts(fonts):
         _draw_pairs(plain, changed, shown, columns, path)

@@ -124,15 +124,7 @@ def list_recipes() -> list[str]:
 
 
 def read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict[str, Any]:
-    """Returns the tables of a recipe, with those of the recipe that it extends below them.
-
-    Args:
-        path: a TOML file, or the name of a recipe of the package.
-        seen: recipes on the way here, which it must not extend.
-
-    Raises:
-        TypeError, ValueError: it does not exist, is not valid TOML, or extends itself.
-    """
+    """Returns the tables of a recipe, with those of the recipe that it extends below them."""
     if path.suffix != ".toml":
         return tomllib.loads(choose("recipe", os.fspath(path), packaged()).read_text(encoding="utf-8"))
     if not path.is_file():

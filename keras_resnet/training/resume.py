@@ -376,12 +376,7 @@ def _place_of(saved: dict[str, Any]) -> tuple[int, int]:
 
 
 def _build_metrics(model: keras.Model, spec: Any) -> None:
-    """Makes the variables of losses and metrics, which Keras makes in the first step.
-
-    Args:
-        model: compiled.
-        spec: of the elements of its data.
-    """
+    """Makes the variables of losses and metrics, which Keras makes in the first step."""
 
     def zeros(shape: Any, dtype: Any) -> Any:
         return keras.ops.zeros([1 if side is None else side for side in shape], dtype)

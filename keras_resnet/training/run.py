@@ -188,12 +188,7 @@ class Run(_Described):
 
 
 def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
-    """Describes the run, as run.json stores it.
-
-    Args:
-        setup: of the run.
-        network: from `build_model`; None without what it adds.
-    """
+    """Describes the run, as run.json stores it."""
     import tensorflow as tf
 
     from keras_resnet import __version__

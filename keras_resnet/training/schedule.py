@@ -63,11 +63,6 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):
     """Raises the learning rate of another schedule step by step from nearly nothing to its full height.
 
-    Args:
-        schedule: of Keras or of this package.
-        steps: of the rise, >= 1; step n of them has the share (n + 1) / steps.
-        name: of the schedule.
-
     Source:
         Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2.
     """
@@ -144,12 +139,7 @@ def _polynomial(schedule: "Schedule", peak: float, steps: int) -> Any:
 
 
 class RateOnPlateau(keras.callbacks.ReduceLROnPlateau):
-    """Keras's own, which knows the epochs before a resume: its counters follow from them.
-
-    Args:
-        past: a row of figures for each epoch that was trained before, as in history.csv.
-        **options: of `keras.callbacks.ReduceLROnPlateau`.
-    """
+    """Keras's own, which knows the epochs before a resume: its counters follow from them."""
 
     def __init__(self, past: Sequence[Mapping[str, float]] = (), **options: Any) -> None:
         super().__init__(**options)
@@ -217,28 +207,13 @@ class Schedule(fields.Section):
         ]
 
     def build(self, peak: float, steps: int) -> Any:
-        """Returns the learning rate for a Keras optimizer.
-
-        Args:
-            peak: the highest learning rate, > 0.
-            steps: optimizer steps of the whole run, >= 1.
-
-        Returns:
-            A float for "constant" and "plateau", a `keras.optimizers.schedules.LearningRateSchedule` for the others.
-        """
+        """Returns the learning rate for a Keras optimizer."""
         return SCHEDULES[self.name].build(self, peak, check_int("steps", steps))
 
     def callbacks(
         self, peak: float, monitor: Monitor, has_validation: bool, past: Sequence[Mapping[str, float]] = ()
     ) -> list[keras.callbacks.Callback]:
-        """Returns the callbacks that change the rate after epochs: one for "plateau", none for the others.
-
-        Args:
-            peak: the highest learning rate.
-            monitor: the figure that is watched.
-            has_validation: whether there is a validation split, whose figure is taken then.
-            past: figures of the epochs before a resume.
-        """
+        """Returns the callbacks that change the rate after epochs: one for "plateau", none for the others."""
         if self.name != "plateau":
             return []
         return [

@@ -27,19 +27,7 @@ def predict(
     batch_size: int = EVALUATION_BATCH_SIZE,
     group: Group | None = None,
 ) -> Predictions:
-    """Returns the predictions of a model for every example of a split, each once and in order.
-
-    Args:
-        model: takes images as the dataset has them; a classifier may end in logits or in probabilities.
-        dataset: labeled for the task of the model; classes are matched by name, and some may be missing.
-        split: "train", "validation", "test" or "all".
-        config: the model's preprocessing configuration; images are cut and resized, and outputs read by it.
-        batch_size: examples at a time.
-        group: processes that predict together, each a part, with the same model; None for one alone.
-
-    Raises:
-        ValueError: outputs and labels do not fit, or an output is not finite.
-    """
+    """Returns the predictions of a model for every example of a split, each once and in order."""
     sizes = sizing(config, dataset.image_shape)
     if group is None:
         outputs, labels = predict_all(model, dataset.batches(split, batch_size, **sizes))
@@ -58,15 +46,7 @@ def predict(
 def with_labels(
     model: keras.Model, outputs: np.ndarray, labels: np.ndarray, dataset: Dataset, config: InputRecord
 ) -> Predictions:
-    """Returns `Predictions` from outputs and labels, without weights and groups.
-
-    Args:
-        model: whose outputs they are.
-        outputs: `(examples, outputs)`.
-        labels: of the dataset, which are numbered as the model numbers its classes, by their names.
-        dataset: as for `predict`.
-        config: as for `predict`.
-    """
+    """Returns `Predictions` from outputs and labels, without weights and groups."""
     task = TASKS[config.task or dataset.task]
     names = tuple(dataset.class_names) if task.has_classes else ()
     if task.has_classes and config.class_names and config.class_names != names:
@@ -81,13 +61,7 @@ def with_labels(
 
 
 def match_classes(labels: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Returns labels numbered by other class names, among which theirs are.
-
-    Args:
-        labels: of any number type; of multi-label targets a row of 0 and 1 each.
-        names: one per class of the labels.
-        wanted: one per class of the model.
-    """
+    """Returns labels numbered by other class names, among which theirs are."""
     places = np.array([list(wanted).index(name) for name in names])
     if labels.ndim == 2 and labels.shape[1] == len(names) and len(names) > 1:  # a column for each class
         matched = np.zeros((len(labels), len(wanted)), labels.dtype)
@@ -162,16 +136,7 @@ def direction_of(name: str) -> Literal["min", "max"]:
 
 
 def monitor_of(name: str, metrics: Sequence[Any], class_names: Sequence[str]) -> tuple[Monitor, list[Any]]:
-    """Returns the monitor that a recipe names, and the metrics to add to those of its loss.
-
-    Args:
-        name: "auto" for the loss, or a metric: one of the loss's, "balanced_accuracy", or "recall:CLASS".
-        metrics: of the loss.
-        class_names: of the data; empty for a regression.
-
-    Raises:
-        ValueError: there is no such metric or class.
-    """
+    """Returns the monitor that a recipe names, and the metrics to add to those of its loss."""
     if name in (AUTO, "loss"):
         return Monitor(), []
     names = [metric if isinstance(metric, str) else metric.name for metric in metrics]

@@ -409,12 +409,7 @@ RULES = (
 
 
 def recipe_for(dataset: Dataset, shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Returns the name of the recipe for a data set and the reason; None where no rule fits.
-
-    Args:
-        dataset: that is trained on, with random first weights.
-        shape: `(*space, channels)` of what the network takes.
-    """
+    """Returns the name of the recipe for a data set and the reason; None where no rule fits."""
     return next(((rule.recipe, rule.reason) for rule in RULES if rule.fits(dataset, shape)), None)
 
 
@@ -424,12 +419,7 @@ DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "dig
 
 
 def defaults_of(recipe: Recipe, has_data: bool) -> dict[str, str]:
-    """Returns the model, the data and the folder of data that a recipe names; nothing for what it does not.
-
-    Args:
-        recipe: that a run or a search may have made.
-        has_data: whether other data were given, whose folder the recipe does not know.
-    """
+    """Returns the model, the data and the folder of data that a recipe names; nothing for what it does not."""
     values = dataclasses.asdict(recipe.defaults)
     return {name: value for name, value in values.items() if value and not (has_data and name == "data_dir")}
 
@@ -443,12 +433,6 @@ def fill_from_run(
     """Returns the recipe, and model, data and folder of data: as given, else as the run has them, else by default.
 
     A run that goes on has its own; a recipe that a run or a search made names those that it was made for.
-
-    Args:
-        given: the arguments "recipe", "model", "data" and "data_dir"; None, or missing, for what was not given.
-        seed: for the recipe; None for its own.
-        overrides: "section.field" -> value, as `Recipe.replace` takes them.
-        run_file: what run.json of a run that goes on holds, or None.
     """
     defaults = dict(DEFAULTS) if run_file is None else {name: getattr(run_file.about, name) for name in DEFAULTS}
     if run_file is None and (overrides or {}).get("model.weights"):
@@ -463,17 +447,12 @@ def fill_from_run(
 
 
 def absolute_spec(spec: str, data_dir: str | os.PathLike | None) -> tuple[str, str | None]:
-    """Returns spec and folder of data with absolute paths, so that a run finds its data from any working directory.
-
-    Args:
-        spec: such as "digits" or "folder:photos".
-        data_dir: the root of relative paths in the spec, or None for the working directory.
-    """
+    """Returns spec and folder of data with absolute paths, so that a run finds its data from any working directory."""
     spec = datasets.with_source(spec, data_dir)
-    source, _, path = spec.partition(":")
     if data_dir is not None:
         return spec, os.path.abspath(os.path.expanduser(data_dir))
-    if source in ("folder", "csv", "npz", "wds", "hf") and path:
+    if datasets.is_path_spec(spec):
+        source, _, path = spec.partition(":")
         return f"{source}:{os.path.abspath(os.path.expanduser(path))}", None
     return spec, None
 

@@ -64,9 +64,6 @@ def stop_after_batch(is_running: Callable[[Any], bool] = lambda frame: True) -> 
     """Yields an object that says whether a signal came; the second one has its usual effect.
 
     Handlers that a program has set itself stay in place, and so do all outside of the main thread: Python allows none.
-
-    Args:
-        is_running: whether the training goes on in a frame that a signal struck; if not, it has its usual effect.
     """
     stop_request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -116,19 +113,12 @@ def row_of(variable: Any) -> tuple[str, str, str]:
     """Returns name, shape and dtype of a variable, by which a resume compares.
 
     Not its path, in which Keras numbers the second optimizer or layer of a process.
-
-    Args:
-        variable: of Keras.
     """
     return (variable.name, str(tuple(variable.shape)), str(variable.dtype))
 
 
 def copy_values(variables: Sequence[Any]) -> Values:
-    """Returns copies: what is trained meanwhile does not change them.
-
-    Args:
-        variables: of a model, its optimizer, averages and metrics.
-    """
+    """Returns copies: what is trained meanwhile does not change them."""
     return [
         (variable.path, row_of(variable), np.array(keras.ops.convert_to_numpy(variable), copy=True))
         for variable in variables
@@ -136,17 +126,7 @@ def copy_values(variables: Sequence[Any]) -> Values:
 
 
 def write_state(path: pathlib.Path, values: Values, description: dict[str, Any]) -> None:
-    """Writes a state, whole or not at all.
-
-    Args:
-        path: ends in `.safetensors`.
-        values: of `copy_values`.
-        description: of the state, of plain values.
-
-    Raises:
-        CheckpointError: a value is not finite.
-        NoRoom: there is no room for the file.
-    """
+    """Writes a state, whole or not at all."""
     tensors: dict[str, np.ndarray] = {}
     for variable_path, _, value in values:
         if value.dtype.kind == "f" and not np.isfinite(value).all():
@@ -171,14 +151,7 @@ def write_state(path: pathlib.Path, values: Values, description: dict[str, Any])
 
 
 def read_state(path: pathlib.Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Returns `(description, values)` of a state, the values in the order in which they were written.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        ValueError, OSError: it is not whole; for the caller, who may have an earlier one.
-    """
+    """Returns `(description, values)` of a state, the values in the order in which they were written."""
     content = path.read_bytes()
     if path.suffix == _EARLIER_SUFFIX:
         with np.load(io.BytesIO(files.verify_payload(content, _EARLIER_MAGIC)), allow_pickle=False) as arrays:
@@ -246,22 +219,13 @@ def _place_of_digest(content: bytes) -> int:
 
 
 def newest_first(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the states by epoch and, inside one, by batch.
-
-    Args:
-        folder: `last/` of a run.
-    """
+    """Returns the states by epoch and, inside one, by batch."""
     paths = [path for path in folder.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_file()]
     return sorted(paths, key=lambda path: [int(part) for part in path.stem.split("-")[1:]], reverse=True)
 
 
 def name_of(epochs: int, batches: int = 0) -> str:
-    """Returns the name of a state's file.
-
-    Args:
-        epochs: that were finished.
-        batches: of the next one.
-    """
+    """Returns the name of a state's file."""
     return f"epoch-{epochs:06d}{f'-{batches:08d}' * bool(batches)}{SUFFIX}"
 
 
@@ -310,9 +274,6 @@ def state_variables(model: keras.Model) -> list[Any]:
     """Returns every variable that training changes: weights, moving statistics, seed generators, optimizer.
 
     Metrics are left out: they start anew with every epoch.
-
-    Args:
-        model: compiled, with a built optimizer.
     """
     of_metrics = {id(variable) for variable in model.metrics_variables}
     variables = [variable for variable in model.variables if id(variable) not in of_metrics]
@@ -325,11 +286,7 @@ def _unnumbered(row: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def read_newest(folder: pathlib.Path) -> tuple[dict[str, Any], list[np.ndarray]] | None:
-    """Returns the newest whole state as `(description, values)`, or None where no epoch was ever committed.
-
-    Raises:
-        CheckpointError: there are files, and none is whole.
-    """
+    """Returns the newest whole state as `(description, values)`, or None where no epoch was ever committed."""
     paths = newest_first(folder)
     broken: list[str] = []
     for path in paths:
@@ -360,9 +317,6 @@ def restore(
 
     Returns:
         The values of the metrics of an epoch that was left in its middle, for when it goes on; none after whole epochs.
-
-    Raises:
-        CheckpointError: the variables are not those that were saved; nothing is changed then.
     """
     variables = [*state_variables(model), *further]
     count = len(values) - int(description.get("metrics", 0))
@@ -401,14 +355,7 @@ class Interval:
 
     @classmethod
     def of(cls, text: str) -> "Interval":
-        """Parses `train.save_every`.
-
-        Args:
-            text: "auto", "epoch", a number of steps such as "500", or a time such as "30s", "5m", "2h".
-
-        Raises:
-            ValueError: it is none of these.
-        """
+        """Parses `train.save_every`."""
         if text == "auto":
             return cls(seconds=60.0, share=0.02)
         if text == "epoch":
@@ -429,19 +376,6 @@ class SaveState(keras.callbacks.Callback):
 
     Inside an epoch the training stops for the copy alone; a thread writes it, one at a time, and a failure is raised at
     the next one. It is the last of the callbacks that change anything.
-
-    Args:
-        folder: `last/` of the run.
-        progress: of the run; part of the state.
-        identity: what must be the same for a resume.
-        further: variables beside those of the model, such as averages of its weights.
-        interval: how often inside an epoch.
-        stop_request: says whether a signal came; None where none is looked for.
-        metrics: values of the metrics of an epoch that goes on.
-        max_states: how many of the newest stay, beside that of the best epoch.
-        further_state: what a state holds beside that, made when it is saved.
-        group: processes that save at the same steps, and stop together; None for one alone.
-        check: raises where nothing can be written; None for no check.
     """
 
     def __init__(
@@ -482,11 +416,7 @@ class SaveState(keras.callbacks.Callback):
         self.begin_epoch(epoch)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Puts in the metrics of an epoch that was left in its middle, and starts the clock.
-
-        Args:
-            epoch: 0-based.
-        """
+        """Puts in the metrics of an epoch that was left in its middle, and starts the clock."""
         self._epoch, self._before = epoch, self.progress.seconds
         self._begun = time.perf_counter()
         if self.metrics:
@@ -499,12 +429,7 @@ class SaveState(keras.callbacks.Callback):
         self.end_batch(self._first + batch + 1, self._first + self.params["steps"])
 
     def end_batch(self, done: int, steps: int) -> None:
-        """Saves where it is time, or where a signal came.
-
-        Args:
-            done: batches of this epoch.
-            steps: of a whole epoch; its end is saved after its validation.
-        """
+        """Saves where it is time, or where a signal came."""
         if done >= steps:
             return
         is_due, is_to_stop = self._decide(done)

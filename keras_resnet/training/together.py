@@ -42,15 +42,7 @@ def evaluation_batches(
     weights: Mapping[int, float] | None,
     group: Group | None,
 ) -> Any:
-    """Returns the batches of the validation split; None if there is no split.
-
-    Args:
-        dataset: the data.
-        record: what the network takes.
-        weights: of each class, by which examples count; None where they count alike.
-        group: processes of which each takes a part of every batch; None for one alone. Rows that fill a part up have
-            the weight -1, unless the model knows of them (`Group.joins_parts`).
-    """
+    """Returns the batches of the validation split; None if there is no split."""
     size = dataset.sizes.get("validation")
     if not size:
         return None
@@ -90,11 +82,7 @@ def _which_count(size: int, shard: tuple[int, int]) -> Any:
 
 
 def shrink_to(size: tuple[int, int]) -> BatchOperation:
-    """Returns the layer that shrinks the images of a batch, after they were augmented at full size.
-
-    Args:
-        size: `(height, width)`.
-    """
+    """Returns the layer that shrinks the images of a batch, after they were augmented at full size."""
 
     def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
         images = keras.ops.cast(images, "float32")
@@ -108,15 +96,7 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def training_together(kind: str, is_planned: bool) -> Iterator[Group | None]:
-    """Gives the processes that train together; None for one alone. An error of another one in the block is named.
-
-    Args:
-        kind: of `Distribution`.
-        is_planned: whether nothing is trained, and nobody waited for.
-
-    Raises:
-        ValueError: as for `distribution.join`, `mirrored` and `data_parallel`.
-    """
+    """Gives the processes that train together; None for one alone. An error of another one in the block is named."""
     group = None if is_planned else _group_for(kind)
     if group is not None and group.count > 1:
         with group.translate_peer_errors(lambda: "before the first step"), group.training():
@@ -136,21 +116,12 @@ def _group_for(kind: str) -> Group | None:
 
 
 def devices_for(kind: str) -> Devices | None:
-    """Returns the devices of this machine that train together; None for a single one.
-
-    Args:
-        kind: of `Distribution`.
-    """
+    """Returns the devices of this machine that train together; None for a single one."""
     return mirrored() if kind == MIRRORED else data_parallel() if kind == DATA_PARALLEL else None
 
 
 def count_of_parts(recipe: Recipe, group: Group | None) -> int:
-    """Returns into how many parts a batch is divided, 1 for none.
-
-    Args:
-        recipe: of the training.
-        group: the processes that train together; None for one alone.
-    """
+    """Returns into how many parts a batch is divided, 1 for none."""
     if group is not None:
         return group.count
     devices = devices_for(recipe.distribution.kind)
@@ -158,12 +129,7 @@ def count_of_parts(recipe: Recipe, group: Group | None) -> int:
 
 
 def check_parts(recipe: Recipe, group: Group | None) -> None:
-    """Raises ValueError where a batch cannot be divided into equal parts.
-
-    Args:
-        recipe: of the training.
-        group: the processes that train together; None for one alone.
-    """
+    """Raises ValueError where a batch cannot be divided into equal parts."""
     size, count = recipe.train.batch_size, count_of_parts(recipe, group)
     if size % count:
         near = max(size // count, 1) * count
@@ -174,15 +140,7 @@ def check_parts(recipe: Recipe, group: Group | None) -> None:
 
 
 def parts_of_step(recipe: Recipe, group: Group | None, dataset: Dataset, is_whole: bool) -> list[StepPart]:
-    """Returns the part of the training step that several processes or devices add.
-
-    Args:
-        recipe: of the training.
-        group: the processes that train together; None for one alone.
-        dataset: the data.
-        is_whole: whether each process is given whole batches, and takes its part in the step. Transforms in the step
-            may mix a whole batch.
-    """
+    """Returns the part of the training step that several processes or devices add."""
     if group is not None and group.joins_parts:
         evaluated = dataset.sizes.get("validation", 0)
         size = evaluation_size(evaluated, EVALUATION_BATCH_SIZE, group.count)
@@ -203,23 +161,12 @@ def parts_of_step(recipe: Recipe, group: Group | None, dataset: Dataset, is_whol
 
 
 def shard_of(group: Group | None, in_step: bool) -> tuple[int, int]:
-    """Returns which of how many parts of a batch this process makes.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        in_step: whether the step makes the random changes, which may mix a whole batch.
-    """
+    """Returns which of how many parts of a batch this process makes."""
     return (0, 1) if group is None or (in_step and not group.joins_parts) else (group.index, group.count)
 
 
 def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None) -> None:
-    """Gives the batch norms of a network the statistics of the whole batch, where the recipe says so.
-
-    Args:
-        network: whose batch norms they are.
-        recipe: of the training.
-        group: the processes that train together; None for one alone.
-    """
+    """Gives the batch norms of a network the statistics of the whole batch, where the recipe says so."""
     is_mirrored = recipe.distribution.kind == MIRRORED and count_of_parts(recipe, group) > 1
     sees_part = is_mirrored if group is None else not group.joins_parts
     if not recipe.distribution.synchronize_norms or not sees_part:
@@ -230,32 +177,17 @@ def synchronize_norms(network: keras.Model, recipe: Recipe, group: Group | None)
 
 
 def in_all(group: Group | None, make: Callable[[], T]) -> T:
-    """Calls `make` and returns its result if all processes succeed.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        make: raises a `UserError` where something is wrong here.
-    """
+    """Calls `make` and returns its result if all processes succeed."""
     return make() if group is None else group.together(make)
 
 
 def is_true(group: Group | None, check: Callable[[], bool]) -> bool:
-    """Calls a function in the first process and returns its result in all.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        check: looks there.
-    """
+    """Calls a function in the first process and returns its result in all."""
     return check() if group is None else bool(group.from_first(lambda: "yes" * check()))
 
 
 def check_all_same(group: Group | None, identity: Mapping[str, Any]) -> None:
-    """Raises ValueError, in every process, where one would train another run than the first.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        identity: of the run of this process. The place of the data may differ, the data may not.
-    """
+    """Raises ValueError, in every process, where one would train another run than the first."""
     if group is None:
         return
 
@@ -268,12 +200,7 @@ def check_all_same(group: Group | None, identity: Mapping[str, Any]) -> None:
 
 
 def find_together(group: Group | None, check: Callable[[], RunFile | None]) -> RunFile | None:
-    """Checks the folder of the run in the first process, and returns the result in all.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        check: looks there.
-    """
+    """Checks the folder of the run in the first process, and returns the result in all."""
     if group is None:
         return check()
 
@@ -292,10 +219,6 @@ def working_folder(
     """Gives the first process the folder of the run, and the others one for the time, with the files to go on from.
 
     The folder of the run need not be there on the machines of the others.
-
-    Args:
-        group: the processes that train together; None for one alone.
-        hold: makes the folder of the run, and holds it.
     """
     with contextlib.ExitStack() as stack:
         if group is None:

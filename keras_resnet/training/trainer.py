@@ -86,14 +86,7 @@ RESERVED_ADDRESSES = 2**30
 
 
 def check_backend(setup: Setup) -> None:
-    """Raises ValueError where the pipeline would make random changes that only TensorFlow can make there.
-
-    Args:
-        setup: of a training.
-
-    Raises:
-        ValueError: Keras runs on another backend, and the setup has such changes on the host.
-    """
+    """Raises ValueError where the pipeline would make random changes that only TensorFlow can make there."""
     if keras.config.backend() != "tensorflow":
         for _, size in setup.stages:
             setup.training_batches(size=size)
@@ -103,15 +96,6 @@ def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> Non
     """Raises ValueError where weights, gradients and activations of one step are larger than the memory that is free.
 
     On a machine with a GPU nothing is checked: its own memory counts there.
-
-    Args:
-        network: to be trained.
-        batch_size: examples per step.
-        recomputes: whether blocks keep their input alone.
-
-    Raises:
-        ValueError: they are, or a limit of the address space leaves less than TensorFlow reserves; the message says
-            what to change.
     """
     free = available_bytes()
     if free is None or _has_gpu():

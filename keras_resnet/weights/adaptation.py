@@ -102,13 +102,7 @@ KINDS = {1: "signals", 2: "pictures", 3: "volumes"}
 
 
 def can_adapt(given: tuple[int, ...], wanted: tuple[int, ...], *, is_first: bool) -> bool:
-    """Returns whether a kernel of one shape can be made one of another.
-
-    Args:
-        given: `(*space, inputs, outputs)` of the file.
-        wanted: of the network.
-        is_first: whether it is the first kernel, whose inputs are the channels of the data.
-    """
+    """Returns whether a kernel of one shape can be made one of another."""
     space, other = given[:-2], wanted[:-2]
     if len(given) < 3 or len(wanted) < 3 or given[-1] != wanted[-1] or (given[-2] != wanted[-2] and not is_first):
         return False
@@ -123,10 +117,6 @@ def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
     size. For volumes a kernel is repeated along depth and divided by its length: a volume whose slices are equal is
     answered as the slice. For signals it is summed over height: a signal is answered as a picture whose rows all are
     the signal.
-
-    Args:
-        kernel: `(*space, inputs, outputs)`.
-        wanted: the shape of the new kernel, for which `can_adapt` is true.
 
     Source:
         Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?", section 2 (inflation); channels as in timm's
@@ -154,11 +144,6 @@ def adapt_kernel(kernel: np.ndarray, wanted: tuple[int, ...]) -> np.ndarray:
 def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dict[str, Any] | None:
     """Adapts the normalization to other channels: means and deviations averaged for one, repeated for more.
 
-    Args:
-        stored: arguments of `InputNormalization` for the channels of the file.
-        channels: of the new input.
-        rank: axes of space of the new input.
-
     Returns:
         None for signals and volumes: their units are not those of pictures.
     """
@@ -182,14 +167,7 @@ def adapt_normalization(stored: dict[str, Any], channels: int, rank: int) -> dic
 
 
 def check_input(where: str, file: tuple[int, int], wanted: tuple[int, int], adapt: bool) -> None:
-    """Raises ValueError for weights of other channels or axes than the network's, unless they can be and are adapted.
-
-    Args:
-        where: what to call the weights.
-        file: channels and axes of space of the file.
-        wanted: those of the network.
-        adapt: whether they are to be adapted.
-    """
+    """Raises ValueError for weights of other channels or axes than the network's, unless they are adapted."""
     (channels, rank), (others, axes) = file, wanted
     can = rank in (PICTURES, axes)
     if file == wanted or (adapt and can):

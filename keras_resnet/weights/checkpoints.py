@@ -73,14 +73,7 @@ class StoredTensor:
 
 
 def read_checkpoint(path: pathlib.Path) -> dict[str, StoredTensor]:
-    """Returns the tensors of a checkpoint by their names, without their numbers.
-
-    Args:
-        path: of a file that `torch.save` wrote, a state dict or a dict that holds one.
-
-    Raises:
-        ValueError: it is of another kind, damaged, or names code.
-    """
+    """Returns the tensors of a checkpoint by their names, without their numbers."""
     where = f"weights={os.fspath(path)!r}"
     if not zipfile.is_zipfile(path):
         raise BadValue(

@@ -43,29 +43,14 @@ def is_offline() -> bool:
 
 
 def mirrored(url: str) -> str:
-    """Returns the URL at the mirror that `KERAS_RESNET_MIRROR` names, if it names one: its prefix, then host and path.
-
-    Args:
-        url: of the publisher.
-    """
+    """Returns the URL at the mirror that `KERAS_RESNET_MIRROR` names: its prefix, then host and path."""
     mirror = os.environ.get("KERAS_RESNET_MIRROR")
     parts = urllib.parse.urlsplit(url)
     return f"{mirror.rstrip('/')}/{parts.netloc}{parts.path}" if mirror else url
 
 
 def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> pathlib.Path:
-    """Returns a file of the cache, downloaded where it is not there yet.
-
-    Args:
-        url: of the file.
-        path: of the file in the cache.
-        digest: as the publisher states it: "sha256 ...", "sha256 begins ..." or "md5 ..."; empty where none is stated.
-            The first download then records a sha256, and later ones must have the same.
-        license: as the publisher states it, for messages.
-
-    Raises:
-        ValueError: the file cannot be had, or is not the one that was published. Nothing is left under its name then.
-    """
+    """Returns a file of the cache, downloaded where it is not there yet."""
     metadata_path = path.with_name(f"{path.name}.json")
     if path.is_file():
         check_whole(path, f"sha256 {known}" if (known := _known(metadata_path)) else digest)
@@ -197,12 +182,7 @@ def _known(noted: pathlib.Path) -> str:
 
 
 def check_whole(path: pathlib.Path, digest: str) -> None:
-    """Raises ValueError where a file is not the one that was published or fetched.
-
-    Args:
-        path: of a file of weights.
-        digest: as for `fetch`; empty where nothing is known.
-    """
+    """Raises ValueError where a file is not the one that was published or fetched."""
     if digest and not _agrees(path, _hash(path, "sha256"), digest):
         raise BadValue(
             f"{os.fspath(path)!r} is not the file that was published, or has changed since: it has not the {digest}. "

@@ -29,11 +29,7 @@ SIZES = ("units", "filters", "input_dim", "output_dim")
 
 
 def is_whole_model(path: str | os.PathLike) -> bool:
-    """Returns whether a `.keras` file is there and every byte in it is as it was written, by its checksums.
-
-    Args:
-        path: of the file.
-    """
+    """Returns whether a `.keras` file is there and every byte in it is as it was written, by its checksums."""
     if not os.path.isfile(path):
         return False
     try:
@@ -44,15 +40,7 @@ def is_whole_model(path: str | os.PathLike) -> bool:
 
 
 def load_model_file(path: str | os.PathLike) -> keras.Model:
-    """Returns the model of a `.keras` file, not compiled; no code of the file is run.
-
-    Args:
-        path: of the file.
-
-    Raises:
-        ValueError: it is not whole, is made of other layers than those of Keras and keras_resnet, or holds weights
-            that are not finite or of another type than those of its layers.
-    """
+    """Returns the model of a `.keras` file, not compiled; no code of the file is run."""
     message = f"The file {os.fspath(path)!r} could not be loaded as a Keras model"
     allowed = (
         "Allowed is a whole file that `model.save` wrote, made of layers of Keras and keras_resnet, with finite "
@@ -128,15 +116,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class TensorFile:
-    """What a file holds, read tensor by tensor.
-
-    Args:
-        path: of the file.
-        shapes: of each tensor, by name.
-        dtypes: of each tensor, NumPy's names, and "bfloat16".
-        read: from a name to its array.
-        metadata: texts that the file carries.
-    """
+    """What a file holds, read tensor by tensor."""
 
     def __init__(
         self,
@@ -153,14 +133,7 @@ class TensorFile:
         self.metadata = dict(metadata or {})
 
     def read(self, name: str) -> np.ndarray:
-        """Returns the numbers of a tensor.
-
-        Args:
-            name: of the tensor.
-
-        Raises:
-            ValueError: they cannot be read.
-        """
+        """Returns the numbers of a tensor."""
         try:
             return self._read(name)
         except Exception as error:  # whatever damaged numbers make a library raise
@@ -254,12 +227,7 @@ def _open_h5(path: pathlib.Path) -> TensorFile:
 
 
 def _open_saved(path: pathlib.Path, source: Any) -> TensorFile:
-    """Opens what Keras 3 saved of a network of keras.applications: "layers/CLASS/vars/NUMBER", the layer's name beside.
-
-    Args:
-        path: for messages.
-        source: the HDF5 file, or its content.
-    """
+    """Opens a network of keras.applications saved by Keras 3: "layers/CLASS/vars/NUMBER"."""
     handle = h5py.File(source, "r")
     layers: dict[str, list[str]] = {}
     for name in _datasets(path, handle):
@@ -299,11 +267,7 @@ def _tensors_in(path: pathlib.Path, held: Any, found: Mapping[str, str]) -> Tens
 
 
 def _datasets(path: pathlib.Path, root: Any) -> list[str]:
-    """Returns the names of all tensors below a group of HDF5.
-
-    Raises:
-        ValueError: one of them lies elsewhere, or they are reached by more than one way.
-    """
+    """Returns the names of all tensors below a group of HDF5."""
     paths: list[str] = []
     seen: set[int] = set()
 

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from keras_resnet.blocks.attention import ATTENTION
+
+# Name of a layer inside an attention layer -> its name in timm, below `se.`.
+ATTENTION_NAMES = {ours: theirs for row in ATTENTION.values() if row for ours, theirs in row.timm_names.items()}
 NORM_TO_TORCH = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 # What PyTorch counts and no network computes with.
 IGNORED_SUFFIXES = ("num_batches_tracked", "n_averaged")
@@ -66,7 +70,7 @@ def _torch_name(path: str, layout: Layout) -> str:
         place = (1 if layout.shortcut == "pool" else 0) + (parts[2] == "norm")
         return f"{prefix}.downsample.{place}.{leaf}"
     if parts[1] == "attention":
-        return f"{prefix}.se.{ {'reduce': 'fc1', 'expand': 'fc2'}[parts[2]] }.{leaf}"
+        return f"{prefix}.se.{ATTENTION_NAMES[parts[2]]}.{leaf}"
     return f"{prefix}.{parts[1].replace('norm', 'bn')}.{leaf}"
 
 
@@ -112,7 +116,7 @@ def _from_torch(array: np.ndarray, path: str) -> np.ndarray:
     """Returns a kernel with its outputs last; PyTorch keeps (outputs, inputs, *space)."""
     if not path.endswith("/kernel"):
         return array
-    if "/attention/" in path and array.ndim > 2:  # timm computes these dense layers as 1x1 convolutions
+    if "/attention/" in path and array.ndim == 4:  # timm computes these dense layers as 1x1 convolutions
         array = array.reshape(array.shape[:2])
     return np.ascontiguousarray(np.transpose(array, (*range(2, array.ndim), 1, 0)))
 
@@ -121,7 +125,7 @@ def _to_torch(array: np.ndarray, path: str) -> np.ndarray:
     if not path.endswith("/kernel"):
         return array
     moved = np.transpose(array, (array.ndim - 1, array.ndim - 2, *range(array.ndim - 2)))
-    return np.ascontiguousarray(moved[..., None, None] if "/attention/" in path else moved)
+    return np.ascontiguousarray(moved[..., None, None] if "/attention/" in path and moved.ndim == 2 else moved)
 
 
 NAMINGS = {
@@ -141,6 +145,14 @@ def strip_prefix(names: Iterable[str]) -> dict[str, str]:
         if originals and all(name.startswith(prefix) for name in originals):
             originals = {name[len(prefix) :]: original for name, original in originals.items()}
     return originals
+
+
+def attention_in(names: Iterable[str]) -> str | None:
+    """Returns the kind of attention that the names of a timm file show; the first of those that share their names."""
+    leaves = {name.partition(".se.")[2].partition(".")[0] for name in names if ".se." in name}
+    return next(
+        (kind for kind, row in ATTENTION.items() if row and set(row.timm_names.values()) <= leaves and leaves), None
+    )
 
 
 def naming_of(names: Iterable[str]) -> str:

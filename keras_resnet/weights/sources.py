@@ -76,12 +76,7 @@ class Source:
 
 
 def hub_url(source: str, file: str) -> str:
-    """Returns the URL of a file in a repository of the Hugging Face hub, at `HF_ENDPOINT` where that is set.
-
-    Args:
-        source: "hf://ORG/REPOSITORY".
-        file: in the repository.
-    """
+    """Returns the URL of a file in a repository of the Hugging Face hub, at `HF_ENDPOINT` where that is set."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     return f"{endpoint}/{source.removeprefix(HUB)}/resolve/main/{file}"
 
@@ -149,15 +144,7 @@ HUB_FILE = "model.safetensors"
 
 
 def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
-    """Returns the file that a tag or a path means, and its row in the table of published weights.
-
-    Args:
-        variant: a name from `list_models()`.
-        weights: a tag or a path.
-
-    Raises:
-        ValueError: there are no such weights, or they cannot be had.
-    """
+    """Returns the file that a tag or a path means, and its row in the table of published weights."""
     if weights.startswith(HUB):
         repository = weights.removeprefix(HUB)
         if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
@@ -196,15 +183,7 @@ def default_of(variant: str) -> Source:
 
 
 def weights_at_hand(variant: str, is_small: bool) -> str:
-    """Returns weights of a variant that need no download: those of ImageNet in the cache, or packaged ones.
-
-    Args:
-        variant: a name from `list_models()`.
-        is_small: whether images are of the size that packaged weights are for, under 64 px.
-
-    Returns:
-        A tag; empty where there are none.
-    """
+    """Returns weights of a variant that need no download: those of ImageNet in the cache, or packaged ones."""
     rows = [row for row in list_weights() if row.model == variant]  # of some variants there are none
     if any(row.publisher != "keras_resnet" for row in rows):
         row = default_of(variant)

@@ -6,7 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.blocks import BottleneckBlock, Convolution, IdentityBlock, Shortcut, SqueezeExcite, Stem
+from keras_resnet.blocks import (
+    BottleneckBlock,
+    Convolution,
+    EfficientChannelAttention,
+    IdentityBlock,
+    Shortcut,
+    SqueezeExcite,
+    Stem,
+)
 from tests import harness
 
 REGULARIZER = keras.regularizers.L2(0.25)
@@ -15,6 +23,7 @@ CASES = {
     "convolution": (Convolution, {"filters": 6, "kernel_size": 3, "strides": 2, "use_bias": True}),
     "convolution-groups": (Convolution, {"filters": 6, "kernel_size": 3, "strides": 2, "groups": 2}),
     "attention": (SqueezeExcite, {"ratio": 0.5}),
+    "channel attention": (EfficientChannelAttention, {}),
     "shortcut-conv": (Shortcut, {"filters": 8, "strides": 2}),
     "shortcut-pool": (Shortcut, {"filters": 8, "strides": 2, "kind": "pool", "use_bias": True, "norm_epsilon": None}),
     "shortcut-subsample": (Shortcut, {"filters": 4, "strides": 2, "kind": "subsample"}),

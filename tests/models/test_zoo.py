@@ -35,6 +35,8 @@ WIDER = {
 TIMM = {
     "resnet10": 5_418_792,  # timm.models.resnet.ResNet(BasicBlock, (1, 1, 1, 1))
     "resnet26": 15_995_176,
+    "ecaresnet50d": 25_576_350,
+    "ecaresnet101d": 44_568_563,
     "resnet_rs50": 35_691_912,
     "resnet_rs101": 63_618_696,
     "resnet_rs152": 86_621_576,
@@ -46,7 +48,7 @@ TIMM = {
 # Whose graphs take longest to build.
 DEEP = (
     *("resnet_rs101", "resnet_rs152", "resnet_rs200", "resnet_rs270", "resnet_rs350", "resnet_rs420"),
-    *("wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d"),
+    *("wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d", "ecaresnet101d"),
 )
 # As torchvision publishes them, in units of 1e9, and as timm does for resnet26.
 WIDER_MULTIPLY_ADDS = {

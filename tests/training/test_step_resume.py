@@ -209,13 +209,13 @@ def test_the_command_says_how_to_go_on_and_does(tmp_path, number, status):
 
 def test_an_interrupt_while_the_run_is_scored_says_how_to_go_on(tmp_path, monkeypatch):
     words = {**SMALL, "train.epochs": 1}
-    score = scoring.score
+    predict = scoring.predict
 
     def interrupted(*arguments, **options):
         os.kill(os.getpid(), signal.SIGINT)
-        return score(*arguments, **options)
+        return predict(*arguments, **options)
 
-    monkeypatch.setattr(scoring, "score", interrupted)
+    monkeypatch.setattr(scoring, "predict", interrupted)
     told = "after 1 of 1 epochs, which are saved, and the scores are missing. To go on: .* --resume"
     with pytest.raises(training.Interrupted, match=told):
         training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)

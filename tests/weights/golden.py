@@ -25,6 +25,7 @@ NETWORKS = {
     "resnext50_32x4d": "resnext50_32x4d",
     "wide_resnet50_2": "wide_resnet50_2",
     "resnetrs50": "resnet_rs50",
+    "ecaresnet50d": "ecaresnet50d",
 }
 CLASSES, CHANNELS_KEPT = 7, 8
 

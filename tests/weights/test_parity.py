@@ -31,7 +31,9 @@ def difference(got, expected):
 SMALLEST = ["resnet18", "resnet50", "seresnet50", "resnext50_32x4d"]
 
 
-@pytest.mark.parametrize("name", harness.tiers(NETWORKS, SMALLEST, ["resnet34", "resnet50d", "resnetrs50"]))
+@pytest.mark.parametrize(
+    "name", harness.tiers(NETWORKS, SMALLEST, ["resnet34", "resnet50d", "resnetrs50", "ecaresnet50d"])
+)
 def test_a_file_of_timm_gives_the_logits_and_features_of_timm(name, tmp_path):
     expected, shapes = golden(name)
     tensors = {key: tensor_of(key, tuple(shape)) for key, shape in shapes.items()}

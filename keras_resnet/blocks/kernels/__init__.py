@@ -18,11 +18,7 @@ _SWITCH: dict[str, bool] = {}
 
 
 def enabled() -> bool:
-    """Returns whether layers that are called from now on use the faster forms.
-
-    Raises:
-        ValueError: the environment variable holds something else than 0 or 1.
-    """
+    """Returns whether layers that are called from now on use the faster forms."""
     if keras.backend.backend() != "tensorflow":
         return False
     if "on" not in _SWITCH:
@@ -32,12 +28,6 @@ def enabled() -> bool:
 
 def use(on: bool) -> None:
     """Turns the faster forms on or off for layers that are called, or functions that are traced, from now on.
-
-    Args:
-        on: False for Keras's own operations. With JAX and PyTorch those are used either way.
-
-    Raises:
-        TypeError: `on` is neither True nor False.
 
     Example:
         >>> from keras_resnet.blocks import kernels

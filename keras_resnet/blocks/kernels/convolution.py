@@ -11,16 +11,7 @@ from keras_resnet.blocks.kernels.gradients import Geometry
 
 
 def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
-    """Returns the convolution of `inputs`, padded by `window // 2` zeros on both sides.
-
-    Args:
-        inputs: `(batch, *space, channels)` with one to three axes of space; not an empty batch.
-        kernel: `(*window, channels, filters)`, odd windows; with fewer channels than the input its filters are divided
-            into groups, each for a part of the channels.
-        strides: step in pixels along every axis.
-        training: whether gradients are likely to be asked for. Without, TensorFlow's own gradients serve, and the
-            graph holds plain operations alone, which TensorFlow can fuse with their neighbors.
-    """
+    """Returns the convolution of `inputs`, padded by `window // 2` zeros on both sides."""
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     rank = len(inputs.shape) - 2
     if rank == 1:
@@ -60,11 +51,6 @@ def live_part(kernel: Any, sizes: list[int | None], strides: tuple[int, ...]) ->
 
     On feature maps of 1 or 2 pixels most of a window lies over padding: at 1x1 pixels only the middle of a 3x3 window
     does not, which is a ninth of the work.
-
-    Args:
-        kernel: `(*window, channels, filters)`.
-        sizes: of the input along every axis of space, in pixels; None where unknown.
-        strides: step along every axis, in pixels.
     """
     window = kernel.shape[: len(strides)].as_list()
     starts, window_left, pads, steps = [], [], [], []
@@ -119,15 +105,6 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
     """Returns the batch norm of `inputs` and moves the layer's averages, as Keras's layer does.
 
     16-bit inputs are read and written in 16 bits; the statistics are computed in float32.
-
-    Args:
-        layer: built; its gamma, beta, moving averages, epsilon and momentum are used.
-        inputs: `(batch, *space, channels)` with up to three axes of space.
-        training: whether the statistics of the batch are used. A layer that is not trainable uses its averages.
-
-    Returns:
-        A tensor like `inputs`; None where the fused operation does not fit: float64, an empty batch, channels that
-        do not come last, a layer without gamma or beta, synchronized statistics.
     """
     inputs = tf.convert_to_tensor(inputs)
     rank = len(inputs.shape)

@@ -132,16 +132,7 @@ def choose_form(
     channels: int,
     dtype: str = "float32",
 ) -> str:
-    """Returns the name of the form that `table` has for a convolution.
-
-    Args:
-        table: `INPUT_FORMS` or `FILTER_FORMS`.
-        window: size along every axis, in pixels.
-        strides: step along every axis, in pixels.
-        side: square root of the number of the output's pixels, whatever its rank.
-        channels: of the input.
-        dtype: in which is computed; rows for 16 bits are oneDNN's alone, without it they are those of float32.
-    """
+    """Returns the name of the form that `table` has for a convolution."""
     name = engine()
     if name.startswith("onednn") and dtype in SIXTEEN_BITS:
         name = "onednn_16"

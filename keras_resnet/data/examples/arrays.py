@@ -17,13 +17,6 @@ from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES
 class ArrayExamples:
     """One split, decoded.
 
-    Args:
-        images: `(examples, *space, channels)`, uint8 or float32.
-        labels: int32 `(examples,)`, or float32 `(examples,)` or `(examples, outputs)` for regression.
-        names: of the files that the images were read from; None where there were none.
-        are_decoded: whether the images were decoded from files of 8 or 16 bits, and are in [0, 255].
-        weights: how much each counts, float32 `(examples,)`; None where all count alike.
-
     Attributes:
         numbers: of the examples in the source, for messages; None where they are counted in the split.
     """
@@ -171,18 +164,7 @@ MAX_LEADS_BY_CHANCE = 64
 
 
 def as_images(images: Any, where: str, rank: int | None = None) -> np.ndarray:
-    """Returns images as uint8 or float32 with 3 to 5 axes.
-
-    Args:
-        images: an array.
-        where: what to call it in an error.
-        rank: axes of space, for which a missing axis of channels is added; None to take the last axis for the channels.
-
-    Raises:
-        TypeError: the array does not hold numbers.
-        ValueError: the number of axes is not 3 to 5 or not that of the rank, it may as well lack its channels, a size
-            is zero, or a value is not finite.
-    """
+    """Returns images as uint8 or float32 with 3 to 5 axes."""
     array = np.asarray(images)
     if rank is not None:
         if array.ndim == rank + 1:

@@ -19,12 +19,6 @@ def finite_part(examples: Examples, plan: Plan, index: int, count: int) -> tf.da
 
     Where a batch cannot be divided, its last example fills the last parts up: of the parts together, the first rows
     are the batch.
-
-    Args:
-        examples: a split.
-        plan: whose batches are divided.
-        index: of the process, 0-based.
-        count: how many there are.
     """
     if count == 1:
         return examples.finite(plan)
@@ -36,12 +30,6 @@ def finite_part(examples: Examples, plan: Plan, index: int, count: int) -> tf.da
 
 def rows_of_part(size: int, batch_size: int, index: int, count: int) -> np.ndarray:
     """Returns the examples that one process takes of batches in order, of each an equal part.
-
-    Args:
-        size: examples of the split.
-        batch_size: of all processes together.
-        index: of the process, 0-based.
-        count: how many there are.
 
     Example:
         >>> from keras_resnet.data.examples.batches import rows_of_part
@@ -70,17 +58,7 @@ def set_pace(batches: tf.data.Dataset) -> tf.data.Dataset:
 def transforms_of(
     augmentation: Any, operations: Sequence[BatchOperation], image_shape: tuple[int | None, ...], seed: int
 ) -> BatchTransforms | None:
-    """Returns an augmentation and further operations in turn, each with its stream of a seed; None for nothing.
-
-    Args:
-        augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
-        operations: which follow it.
-        image_shape: `(*space, channels)` of the examples.
-        seed: of the run.
-
-    Raises:
-        ValueError: the augmentation is for pictures and the examples are none.
-    """
+    """Returns an augmentation and further operations in turn, each with its stream of a seed; None for nothing."""
     options = {} if augmentation is None else {"augmentation": _augmenting(augmentation, image_shape)}
     options |= {f"operation {number}": operation for number, operation in enumerate(operations, start=1)}
     return BatchTransforms(options, seed) if options else None
@@ -103,11 +81,7 @@ def _augmenting(augmentation: Any, image_shape: tuple[int | None, ...]) -> Batch
 
 
 def apply_transforms(batches: tf.data.Dataset, transforms: BatchTransforms, start_step: int) -> tf.data.Dataset:
-    """Returns batches after their random transforms.
-
-    Raises:
-        ValueError: Keras does not run on TensorFlow.
-    """
+    """Returns batches after their random transforms."""
     if keras.config.backend() != "tensorflow":
         raise BadValue(
             f"augmentation was given under the Keras backend {keras.config.backend()!r}. Inside a tf.data pipeline it "
@@ -127,19 +101,7 @@ def training_of(
     operations: Sequence[BatchOperation],
     weights: np.ndarray | None,
 ) -> tf.data.Dataset:
-    """Returns infinite training batches after their random transforms: images, labels, and weights where there are any.
-
-    Args:
-        examples: of the training split.
-        plan: of the batches.
-        image_shape: of the dataset.
-        augmentation: a `keras_resnet.preprocessing.Augmentation`, or None.
-        operations: of whole batches, which follow it.
-        weights: of the examples; None where all count alike.
-
-    Raises:
-        ValueError: examples that have weights are to be mixed.
-    """
+    """Returns infinite training batches after their random transforms: images, labels, and weights if any."""
     mixing = [operation for operation in operations if isinstance(operation, Mixing)]
     if weights is not None and mixing:
         raise mixed_weights(type(mixing[0]).__name__)
@@ -152,11 +114,7 @@ def training_of(
 
 
 def mixed_weights(argument: str) -> BadValue:
-    """Returns the error for examples that have weights and are to be mixed.
-
-    Args:
-        argument: what mixes them.
-    """
+    """Returns the error for examples that have weights and are to be mixed."""
     return BadValue(
         f"{argument} was given with examples that have weights. A mixed example belongs to two, whose weights differ. "
         "Mix nothing, or leave the weights out (of a table columns='weight=none', in a recipe data.columns)."
@@ -183,14 +141,7 @@ def _transformed(
 
 
 def finite_of(examples: Examples, plan: Plan, shard: tuple[int, int], weights: np.ndarray | None) -> tf.data.Dataset:
-    """Returns every example once, in order: images, labels, and weights where there are any.
-
-    Args:
-        examples: a split.
-        plan: of the batches.
-        shard: `(index, count)` of the process, as for `finite_part`.
-        weights: of the examples; None where all count alike.
-    """
+    """Returns every example once, in order: images, labels, and weights where there are any."""
     batches = finite_part(examples, plan, *shard)
     if weights is None:
         return batches

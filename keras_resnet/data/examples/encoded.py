@@ -28,23 +28,7 @@ SHARE_OF_MEMORY = 0.25
 
 @dataclasses.dataclass(frozen=True)
 class EncodedExamples:
-    """One split, encoded.
-
-    Args:
-        contents: paths of image files, the bytes of encoded images, or with `spans` paths of larger files that hold
-            them; all of one kind.
-        labels: int32 `(examples,)`.
-        orientations: int32 `(examples,)`, the EXIF orientation to undo, 1 for none.
-        image_shape: `(height, width, 3)`, None where sizes differ.
-        identities: what tells the examples apart across runs, for the fingerprint: path and size, or a digest.
-        signatures: what equal images share, and others hardly do.
-        are_files: whether `contents` are paths.
-        is_deep: whether images are read as float32, with the 16 bits of those that have them.
-        largest: pixels of the largest image; 0 where nobody has looked.
-        spans: int64 `(examples, 2)`, where an image begins in its file and how many bytes it has; None for whole files
-            or bytes.
-        weights: how much each example counts, float32 `(examples,)`; None where all count alike.
-    """
+    """One split, encoded."""
 
     contents: np.ndarray
     labels: np.ndarray
@@ -99,11 +83,7 @@ class EncodedExamples:
         return max(1, min(PARALLEL_CALLS, int(free * SHARE_OF_MEMORY) // (self.largest * BYTES_OF_PIXEL)))
 
     def decode(self) -> ArrayExamples:
-        """Returns the same split decoded in memory; all images must share one size.
-
-        Raises:
-            tf.errors.OpError: an image does not decode; `find_bad` says which.
-        """
+        """Returns the same split decoded in memory; all images must share one size."""
         names = [self.name_of(index) for index in range(len(self))]
         return ArrayExamples(*self.arrays(None), names, self.weights, are_decoded=True)
 
@@ -173,11 +153,7 @@ class EncodedExamples:
         return bad_image_error(bad, len(self), "Replace or delete them, and load the dataset again.") if bad else None
 
     def find_bad(self, stop_at_first: bool = False) -> list[tuple[str, str]]:
-        """Returns `(path, reason)` of the images that do not decode, by decoding them one by one.
-
-        Args:
-            stop_at_first: stop after the first group of examples that holds one.
-        """
+        """Returns `(path, reason)` of the images that do not decode, by decoding them one by one."""
         bad: list[tuple[str, str]] = []
         with concurrent.futures.ThreadPoolExecutor(self.parallel_calls) as pool:
             for first in range(0, len(self), SEARCHED_AT_ONCE):

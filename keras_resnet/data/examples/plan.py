@@ -23,22 +23,7 @@ CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center":
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The arguments of `Dataset.training_batches` or `Dataset.batches`, after their checks.
-
-    Args:
-        batch_size: examples per batch, of all shards together.
-        seed: of the run, in [0, 2**31).
-        start_step: the first global step.
-        image_size: `(height, width)` in pixels, or None to keep the size.
-        crop: "random", "center" or "none".
-        crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
-        interpolation: "bilinear" or "bicubic".
-        antialias_above: factor of shrinking above which a resize filters first.
-        shard: which part of every batch is made here, 0-based.
-        num_shards: how many parts a batch is cut into; it divides `batch_size`.
-        repeats: how often an example follows itself in a batch.
-        weights: with which probability each example is drawn, with replacement; None for each once an epoch.
-    """
+    """The arguments of `Dataset.training_batches` or `Dataset.batches`, after their checks."""
 
     batch_size: int
     seed: int = 0
@@ -78,15 +63,7 @@ class Plan:
         return size // self.batch_size
 
     def indices(self, size: int) -> tf.data.Dataset:
-        """Returns which examples each step of training holds, infinitely, from `start_step` on.
-
-        Args:
-            size: number of examples of the split.
-
-        Returns:
-            A vector pair `(samples, indices)` per step, int64 `(shard_size,)`: the global numbers of the examples made
-            here, from which crops draw their seeds, and their places in the split.
-        """
+        """Returns which examples each step of training holds, infinitely, from `start_step` on."""
         steps = self.steps_per_epoch(size)
         mine = slice(self.first_of_shard, self.first_of_shard + self.shard_size)
 
@@ -121,14 +98,6 @@ def permutation(size: int, epoch: Any, seed: int) -> Any:
     Sorting random 64-bit keys gives every permutation alike. `tf.random.experimental.index_shuffle`, which finds single
     places without the others, does not: for small sets some of its epochs keep neighbors together, and its epochs
     repeat (TensorFlow 2.21).
-
-    Args:
-        size: number of examples.
-        epoch: int64 scalar, >= 0.
-        seed: of the run.
-
-    Returns:
-        int64 `(size,)`, every number in [0, size) once.
     """
     seeds = tf.stack([tf.constant(derive_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
     keys = tf.random.stateless_uniform((size,), seeds, minval=None, maxval=None, dtype=tf.int64, alg="philox")
@@ -136,16 +105,7 @@ def permutation(size: int, epoch: Any, seed: int) -> Any:
 
 
 def draws(weights: Any, epoch: Any, seed: int) -> Any:
-    """Returns as many examples as there are, drawn with replacement: a pure function of (seed, epoch).
-
-    Args:
-        weights: `(size,)`, with which probability each is drawn; they sum to 1.
-        epoch: int64 scalar, >= 0.
-        seed: of the run.
-
-    Returns:
-        int64 `(size,)`, numbers in [0, size).
-    """
+    """Returns as many examples as there are, drawn with replacement: a pure function of (seed, epoch)."""
     seeds = tf.stack([tf.constant(derive_seed(seed, "order"), tf.int64), tf.cast(epoch, tf.int64)])
     places = tf.random.stateless_uniform((len(weights),), seeds, dtype=tf.float64, alg="philox")
     ends = tf.constant(np.cumsum(weights)[:-1], tf.float64)
@@ -153,12 +113,7 @@ def draws(weights: Any, epoch: Any, seed: int) -> Any:
 
 
 def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tuple[int, int] | None:
-    """Returns `(height, width)` for an int, a pair or None.
-
-    Raises:
-        TypeError, ValueError: not an int >= 1 or a pair of them; given for signals or volumes; None although the
-            images differ in size.
-    """
+    """Returns `(height, width)` for an int, a pair or None."""
     if image_size is None:
         if None in image_shape:
             raise BadValue(
@@ -184,11 +139,7 @@ def check_image_size(image_size: Any, image_shape: tuple[int | None, ...]) -> tu
 
 
 def check_crop(crop: Any, image_size: tuple[int, int] | None, image_shape: tuple[int | None, ...], default: str) -> str:
-    """Returns the kind of crop; None stands for `default` where images differ in size and "none" elsewhere.
-
-    Raises:
-        ValueError: an unknown kind, or a crop without an image size to resize it to.
-    """
+    """Returns the kind of crop; None stands for `default` where images differ in size and "none" elsewhere."""
     choose("crop", crop, CROPS)
     if crop is None:
         return default if None in image_shape else "none"

@@ -18,10 +18,6 @@ def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) ->
     """Returns a line for copies across splits and one for copies under different labels; none where there are none.
 
     Near copies (other sizes, other compression) are not found.
-
-    Args:
-        splits: of a dataset.
-        class_names: empty for a regression, whose targets are not compared.
     """
     groups = find_copies(splits)
     lines = []
@@ -56,11 +52,7 @@ def report_copies(splits: Mapping[str, Examples], class_names: Sequence[str]) ->
 
 
 def find_copies(splits: Mapping[str, Examples]) -> list[list[Place]]:
-    """Returns groups of equal examples as (split, index), in the order of the splits.
-
-    Args:
-        splits: of a dataset; streamed ones are left out.
-    """
+    """Returns groups of equal examples as (split, index), in the order of the splits."""
     candidates: dict[Hashable, list[Place]] = collections.defaultdict(list)
     for split, examples in splits.items():
         signatures = examples.signatures
@@ -109,18 +101,8 @@ def split_off(
     Stratified: every class gives its share, rounded so that the total is exactly `count` (largest remainders first),
     and keeps at least one example. The same seed gives the same split whatever else is drawn.
 
-    Args:
-        labels: of all examples; only their number matters when not stratified.
-        count: how many leave, >= 0.
-        seed: of the split.
-        stratified: whether to share by class.
-        argument: which argument asked for it, for the error.
-
     Returns:
         Two sorted int64 arrays of indices, disjoint, together all of them.
-
-    Raises:
-        ValueError: a part would be empty.
     """
     total = len(labels)
     if not 0 < count < total:
@@ -165,13 +147,7 @@ Groups = dict[str, "np.ndarray | None"]
 
 
 def with_validation(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
-    """Returns the splits with "validation" taken from "train" where there is none, in the usual order.
-
-    Args:
-        splits: of the source.
-        options: of `load`.
-        groups: of the examples of each split, which are not divided; kept up with the splits. None for no groups.
-    """
+    """Returns the splits with "validation" taken from "train" where there is none, in the usual order."""
     if options.validation_fold is None:
         return _carve(splits, "validation", options.validation_fraction, options, "validation_fraction", groups)
     if "validation" in splits:
@@ -183,27 +159,12 @@ def with_validation(splits: Mapping[str, Held], options: LoadOptions, groups: Gr
 
 
 def with_test(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
-    """Returns the splits with "test" taken from "train" where there is none, in the usual order.
-
-    Args:
-        splits: of the source.
-        options: of `load`.
-        groups: as for `with_validation`.
-    """
+    """Returns the splits with "test" taken from "train" where there is none, in the usual order."""
     return _carve(splits, "test", options.test_fraction, options, "test_fraction", groups)
 
 
 def divided(splits: Mapping[str, Held], options: LoadOptions, groups: Groups | None = None) -> dict[str, Held]:
-    """Returns the splits with those that the source lacks taken from "train", or with a fold for the test split.
-
-    Args:
-        splits: of the source; with a fold its test split is left out.
-        options: of `load`.
-        groups: as for `with_validation`.
-
-    Raises:
-        ValueError: a part would be empty, or the labels stand in files that are streamed.
-    """
+    """Returns the splits with those that the source lacks taken from "train", or with a fold for the test split."""
     if options.fold is not None:
         splits = _with_fold(splits, options.fold, "test", options, groups)
     elif set(splits) == {"train"}:
@@ -257,16 +218,6 @@ def split_off_groups(
 
     The groups are dealt into up to 20 folds, of which as many leave as come nearest to the fraction; so the number of
     examples that leave is near to the fraction, and classes are shared as well as the groups allow.
-
-    Args:
-        labels: of all examples; all equal for no classes.
-        groups: of all examples.
-        fraction: of the examples that leave, in (0, 1).
-        seed: of the split.
-        argument: which argument asked for it, for the error.
-
-    Raises:
-        ValueError: a part would be empty.
     """
     import warnings
 
@@ -300,12 +251,7 @@ def split_off_groups(
 
 
 def division(splits: Mapping[str, Held], found: int) -> str:
-    """Returns the remark of a report on the first split: how it was divided, if it was.
-
-    Args:
-        splits: after the division.
-        found: how many splits the source had.
-    """
+    """Returns the remark of a report on the first split: how it was divided, if it was."""
     if len(splits) == found:
         return ""
     names = [name for name in splits if name != "test" or found == 1]

@@ -37,16 +37,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class StreamedExamples:
-    """One split, in files.
-
-    Args:
-        name: dataset and split, for errors.
-        shards: where the records lie, in order.
-        parse: from a record to `(encoded image, label)`.
-        decode: from an encoded image to its pixels; with a second argument, only of that window.
-        image_shape: `(height, width, channels)`, None where sizes differ.
-        record_bytes: mean size of a record.
-    """
+    """One split, in files."""
 
     name: str
     shards: tuple[Shard, ...]
@@ -98,11 +89,7 @@ class StreamedExamples:
         return None
 
     def take(self, indices: np.ndarray) -> "StreamedExamples":
-        """Returns the split that holds these examples, which must follow each other.
-
-        Raises:
-            ValueError: they do not; records in files cannot be picked one by one.
-        """
+        """Returns the split that holds these examples, which must follow each other."""
         first, last = int(indices[0]), int(indices[-1]) + 1
         if len(indices) != last - first or (np.diff(indices) != 1).any():
             raise BadValue(
@@ -173,11 +160,6 @@ class StreamedExamples:
         """Returns the part of one process of every batch, in order, as `shards.finite_part` does.
 
         Every process reads all records, since they follow each other in their files, and decodes its own.
-
-        Args:
-            plan: whose batches are divided.
-            index: of the process, 0-based.
-            count: how many there are.
         """
 
         def cut(places: Any, records: Any) -> tuple[Any, Any]:

@@ -35,16 +35,7 @@ CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 
 
 def convert_channels(image: Any, order: str, is_deep: Any) -> Any:
-    """Returns RGB pixels in another order of the channels, float32, eagerly and inside a graph alike.
-
-    Args:
-        image: `(height, width, 3)` in [0, 255].
-        order: of the channels, "rgb", "bgr" or "grey".
-        is_deep: whether the file has 16 bits per channel, whose luminance keeps its fractions; that of 8 is rounded.
-
-    Raises:
-        ValueError: `order` is "any", that of a network that takes no pictures.
-    """
+    """Returns RGB pixels in another order of the channels, float32, eagerly and inside a graph alike."""
     if order == "any":
         raise BadValue(
             "channel_order='any' is that of a network which takes no pictures. Image files are read as 'rgb', 'bgr' or "
@@ -165,13 +156,7 @@ def inspect(path: str | os.PathLike, max_pixels: int) -> Header | str:
 
 
 def inspect_part(file: BinaryIO, size: int, max_pixels: int) -> Header | str:
-    """Returns the header of an image that is a part of a file, or the reason why it cannot be used, as `inspect` does.
-
-    Args:
-        file: which begins and ends with the image.
-        size: of the image, in bytes.
-        max_pixels: as for `read_image`.
-    """
+    """Returns the header of an image that is part of a file, or the reason why it cannot be used."""
     try:
         header = read_header(file, size)
         unusable = why_unusable(header, size, max_pixels)
@@ -186,13 +171,7 @@ def inspect_part(file: BinaryIO, size: int, max_pixels: int) -> Header | str:
 
 
 def why_unusable(header: Header, size: int, max_pixels: int) -> str:
-    """Returns why a picture is not used, by its header; nothing where it is.
-
-    Args:
-        header: of the file.
-        size: of the file, in bytes.
-        max_pixels: as for `read_image`.
-    """
+    """Returns why a picture is not used, by its header; nothing where it is."""
     if header.format == "webp" and not hasattr(tf.io, "decode_webp"):
         return f"WebP, which TensorFlow {tf.__version__} cannot decode; TensorFlow 2.20 can"
     pixels = header.height * header.width
@@ -218,13 +197,6 @@ def decode(
     is_deep: bool = False,
 ) -> Any:
     """Decodes the bytes of an image, or of a JPEG only the window that is needed.
-
-    Args:
-        contents: scalar string tensor.
-        orientation: EXIF orientation 1 to 8 to undo; 1 for none.
-        window: from height and width to `(top, left, height, width)`; None for the whole image. libjpeg smooths chroma
-            across the borders of a window, so that pixels there may differ by up to 16 from those of the whole image.
-        is_deep: keep the 16 bits of PNG files that have them, as fractions; whatever the file, the result is float32.
 
     Returns:
         `(height, width, 3)` in [0, 255]: uint8, or float32 with `is_deep`.

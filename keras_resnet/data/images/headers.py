@@ -15,13 +15,7 @@ from keras_resnet.errors import BadValue
 
 
 class Part(io.RawIOBase):
-    """A part of an open file, as its own file to read.
-
-    Args:
-        file: open for reading; its position is not used.
-        offset: of the first byte.
-        size: in bytes.
-    """
+    """A part of an open file, as its own file to read."""
 
     def __init__(self, file: Any, offset: int, size: int) -> None:
         super().__init__()
@@ -37,21 +31,12 @@ class Part(io.RawIOBase):
         return True
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """Moves, and returns the new place.
-
-        Args:
-            place: bytes from where `whence` says.
-            whence: as for files.
-        """
+        """Moves, and returns the new place."""
         self._place = place + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        """Reads into a buffer and returns how many bytes.
-
-        Args:
-            buffer: to fill.
-        """
+        """Reads into a buffer and returns how many bytes."""
         size = max(0, min(len(buffer), self._size - self._place))
         content = os.pread(self._number, size, self._offset + self._place)
         buffer[: len(content)] = content
@@ -60,16 +45,7 @@ class Part(io.RawIOBase):
 
 
 def read_span(path: bytes, offset: int, size: int) -> bytes:
-    """Returns a part of a file.
-
-    Args:
-        path: of the file.
-        offset: of the first byte.
-        size: in bytes.
-
-    Raises:
-        OSError, EOFError: it cannot be read, or is shorter.
-    """
+    """Returns a part of a file."""
     with open(path, "rb", buffering=0) as file:
         content = os.pread(file.fileno(), int(size), int(offset))
     if len(content) < size:
@@ -78,12 +54,7 @@ def read_span(path: bytes, offset: int, size: int) -> bytes:
 
 
 def read_span_op(path: Any, span: Any) -> Any:
-    """Returns a part of a file inside a graph: a scalar string tensor.
-
-    Args:
-        path: scalar string tensor.
-        span: int64 `(2,)`, offset and size.
-    """
+    """Returns a part of a file inside a graph: a scalar string tensor."""
     content = tf.numpy_function(lambda path, span: read_span(path, *span), [path, span], tf.string, stateful=False)
     return tf.ensure_shape(content, ())
 
@@ -128,11 +99,7 @@ def unreadable(name: str, reason: str) -> BadImageError:
 def apply_bad_image_policy(
     files: Sequence[tuple[str, str]], total: int, options: LoadOptions, report: list[str]
 ) -> None:
-    """Applies `on_bad_image` to these `(path, reason)` pairs: raises, or adds what is skipped to the report.
-
-    Raises:
-        BadImageError: the policy is "error", or more than `max_skipped_fraction` of all files are bad.
-    """
+    """Applies `on_bad_image` to these `(path, reason)` pairs: raises, or adds what is skipped to the report."""
     if not files:
         return
     if options.on_bad_image == "error":
@@ -186,18 +153,7 @@ class BadHeader(ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Header:
-    """What an image file says about itself.
-
-    Args:
-        format: one of `FORMATS`.
-        height: pixels, as stored.
-        width: pixels, as stored.
-        orientation: EXIF orientation 1 to 8 of a JPEG, 1 where there is none.
-        is_animated: whether there are frames after the first.
-        is_doubtful: whether the end is not where it should be, so that only decoding can tell.
-        bits: of a value of a channel, 8 or 16.
-        signature: of size and last bytes, which copies of a file share and other files hardly do.
-    """
+    """What an image file says about itself."""
 
     format: str
     height: int
@@ -213,13 +169,6 @@ def read_header(file: BinaryIO, size: int | None = None) -> Header:
     """Returns the header of an open image file, by its content and not by its name.
 
     A few kilobytes are read, whatever the image's size.
-
-    Args:
-        file: at its beginning.
-        size: of the image, in bytes; None for that of the file.
-
-    Raises:
-        BadHeader: the file is empty, of another kind, or its header is damaged.
     """
     if size is None:
         size = os.fstat(file.fileno()).st_size

@@ -92,11 +92,6 @@ def random_window(height: Any, width: Any, seed: Any) -> tuple:
     place is uniform. Where none fits, the largest window around the center whose ratio lies in that range.
     `tf.image.stateless_sample_distorted_bounding_box` draws smaller areas, and its windows do not reach the bottom.
 
-    Args:
-        height: int32 scalar, pixels.
-        width: int32 scalar, pixels.
-        seed: int64 tensor of shape (2,).
-
     Source:
         Szegedy et al. 2015, "Going Deeper with Convolutions", section 6; ten tries and the place as in torchvision.
     """

@@ -15,7 +15,7 @@ from keras_resnet.data.examples.encoded import EncodedExamples
 from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.decoding import inspect, why_unusable
 from keras_resnet.data.images.headers import FORMATS, Header, apply_bad_image_policy, bad_image_error
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.groups import check_groups, check_named, group_report, groups_of, weights_beside
 from keras_resnet.data.sources.listing import (
     ClassFolders,
@@ -67,12 +67,7 @@ def write_manifest(folder: str | os.PathLike, path: str | os.PathLike | None = N
 
 
 def check_manifest(manifest: pathlib.Path, root: pathlib.Path, paths: Iterable[str]) -> None:
-    """Compares image files with a manifest.
-
-    Raises:
-        ValueError: the manifest cannot be read.
-        BadImageError: files differ from the manifest, are missing, or are not in it; all of them are named.
-    """
+    """Compares image files with a manifest."""
     expected = _read_sums(manifest)
     digests = _digests(paths)
     bad = []
@@ -143,11 +138,6 @@ def headers_of(root: pathlib.Path, paths: Sequence[str], max_pixels: int) -> lis
 
     Headers of a folder of many pictures are kept in the user's cache, and taken from there for files whose size and
     time of change are the same.
-
-    Args:
-        root: of the data.
-        paths: of the pictures, below it.
-        max_pixels: as for `read_image`.
     """
     if len(paths) < LEAST_KEPT:
         return _opened(paths, max_pixels)
@@ -166,11 +156,7 @@ def headers_of(root: pathlib.Path, paths: Sequence[str], max_pixels: int) -> lis
 
 
 def listing_of(root: pathlib.Path) -> pathlib.Path:
-    """Returns the path of the stored headers of a folder: below `$KERAS_RESNET_HOME/listings`, or the user's cache.
-
-    Args:
-        root: of the data.
-    """
+    """Returns the path of the stored headers of a folder: below `$KERAS_RESNET_HOME/listings`, or the user's cache."""
     return files.cache_home() / "listings" / f"{hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()}.npz"
 
 
@@ -365,3 +351,6 @@ def _labeled(
     advice = "" if shared else "; a copy counts as another picture: make links, or give a table (csv:FILE)"
     report.append(f"{found.root}: {len(first)} pictures, {shared} of them in several class folders by links{advice}")
     return {first[identity]: own for identity, own in labels.items()}
+
+
+FOLDER = Source("folder", load_folder, "folder:PATH", options=("group_pattern", "manifest"))

@@ -31,16 +31,7 @@ def weights_of(rows: Sequence[Row]) -> np.ndarray | None:
 
 
 def weights_beside(spec: str, root: pathlib.Path, report: list[str]) -> Mapping[str, float] | None:
-    """Returns absolute path -> weight of `weights.csv` in a folder of classes; None where there is no such file.
-
-    Args:
-        spec: for messages.
-        root: of the data; paths in the table are relative to it.
-        report: to which is added that the file was read.
-
-    Raises:
-        ValueError: the table cannot be read, lacks a column, or a line of it is wrong.
-    """
+    """Returns absolute path -> weight of `weights.csv` in a folder of classes; None where there is no such file."""
     path = root / WEIGHTS_NAME
     if not path.is_file():
         return None
@@ -68,14 +59,7 @@ def weights_beside(spec: str, root: pathlib.Path, report: list[str]) -> Mapping[
 
 
 def check_named(spec: str, root: pathlib.Path, weights: Mapping[str, float], paths: set[str]) -> None:
-    """Raises ValueError where a table of weights names files that are none of the examples.
-
-    Args:
-        spec: for messages.
-        root: of the data.
-        weights: from `weights_beside`.
-        paths: of all examples, absolute as the weights have them.
-    """
+    """Raises ValueError where a table of weights names files that are none of the examples."""
     strange = [os.path.relpath(path, root) for path in weights if path not in paths]
     _refuse(spec, root / WEIGHTS_NAME, [f"it names {path!r}, which is none of the examples" for path in strange])
 
@@ -101,16 +85,7 @@ NAMED_AT_MOST = 3
 
 
 def groups_of(paths: Sequence[str], given: Sequence[str | None], pattern: str | None) -> np.ndarray | None:
-    """Returns the group of each example, as text; None where nothing says it.
-
-    Args:
-        paths: of the examples.
-        given: the group of each, by a table; None where it does not say.
-        pattern: a regular expression that finds the group in a path, its first parentheses or all of it; None for none.
-
-    Raises:
-        ValueError: the pattern is not a regular expression, or does not fit a path.
-    """
+    """Returns the group of each example, as text; None where nothing says it."""
     groups: list[str] = [group for group in given if group is not None]
     if pattern is not None:
         if groups:
@@ -141,12 +116,7 @@ def groups_of(paths: Sequence[str], given: Sequence[str | None], pattern: str | 
 
 
 def group_report(paths: Sequence[str], groups: np.ndarray | None) -> list[str]:
-    """Returns lines for a report: how many groups there are, or that names look like groups and none were given.
-
-    Args:
-        paths: of the examples.
-        groups: of the examples; None for none.
-    """
+    """Returns lines for a report: how many groups there are, or that names look like groups and none were given."""
     if groups is not None:
         sizes = list(collections.Counter(groups.tolist()).values())
         lines = [f"{len(sizes)} groups of {min(sizes)} to {max(sizes)} examples, which no split divides"]
@@ -182,14 +152,7 @@ def group_report(paths: Sequence[str], groups: np.ndarray | None) -> list[str]:
 def check_groups(
     spec: str, groups: np.ndarray | None, splits: Mapping[str, Sequence[int]], names: Sequence[str]
 ) -> None:
-    """Raises ValueError where the splits of a source divide a group.
-
-    Args:
-        spec: for messages.
-        groups: of the examples; None for none.
-        splits: the examples of each split, by their number.
-        names: of the examples, for messages.
-    """
+    """Raises ValueError where the splits of a source divide a group."""
     if groups is None:
         return
     first: dict[str, tuple[str, int]] = {}

@@ -28,12 +28,7 @@ SPLIT_WORDS = {
 
 @dataclasses.dataclass
 class ClassFolders:
-    """The image files of one split.
-
-    Args:
-        root: its folder.
-        files: paths by class name, classes and paths in alphabetical order.
-    """
+    """The image files of one split."""
 
     root: pathlib.Path
     files: dict[str, list[str]]
@@ -64,26 +59,14 @@ class _Ignored:
 
 
 def split_of(name: str) -> str | None:
-    """Returns the split that a name says by one of its words, as "Testing", "valid-0" and "seg_train" do.
-
-    Args:
-        name: of a file, a folder or a cell.
-
-    Returns:
-        "train", "validation" or "test"; None for a name that says none, or more than one.
-    """
+    """Returns the split that a name says by one of its words, as "Testing", "valid-0" and "seg_train" do."""
     words = re.split(r"[^a-z]+", name.lower())
     matches = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
     return matches.pop() if len(matches) == 1 else None
 
 
 def find_splits(root: pathlib.Path, report: list[str]) -> dict[str, pathlib.Path]:
-    """Returns the folder of each split, such as `train/`, `Validation/` and `test_set/`, or `root` itself as "train".
-
-    Raises:
-        ValueError: `root` is not a folder, two folders say the same split, or all folders hold the same folders and
-            none of them says which split it is.
-    """
+    """Returns the folder of each split, such as `train/` and `test_set/`, or `root` itself as "train"."""
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise BadValue(
@@ -144,16 +127,7 @@ def _refuse_unnamed_splits(root: pathlib.Path, inside: Mapping[str, set[str]]) -
 
 
 def list_classes(root: pathlib.Path, report: list[str], known: tuple[str, ...] | None = None) -> ClassFolders:
-    """Returns the image files of the class folders in `root`.
-
-    Args:
-        root: of the split.
-        report: to which is added what a user should know.
-        known: the classes that there may be; some of them may be missing. None takes those that are there, two or more.
-
-    Raises:
-        ValueError: there are fewer than two classes, a class is empty, or its name cannot be shown on a line.
-    """
+    """Returns the image files of the class folders in `root`."""
     ignored = _Ignored()
     files: dict[str, list[str]] = {}
     loose = 0
@@ -180,11 +154,7 @@ def list_classes(root: pathlib.Path, report: list[str], known: tuple[str, ...] |
 
 
 def check_same_classes(classes: dict[str, ClassFolders], report: list[str]) -> tuple[str, ...]:
-    """Returns the class names of the training split.
-
-    Raises:
-        ValueError: another split has a class that training lacks.
-    """
+    """Returns the class names of the training split."""
     names = tuple(classes["train"].files)
     for split, found in classes.items():
         unknown = sorted(set(found.files) - set(names))
@@ -278,11 +248,6 @@ def map_threaded(paths: Sequence[str], function: Callable[[str], T], threads: in
     """Returns the result of a function for each path, in threads.
 
     A thread takes some of them at a time: a task for each one would cost more time and memory than a look at a file.
-
-    Args:
-        paths: of files.
-        function: reads one.
-        threads: how many at most; None leaves it to Python.
     """
 
     def some(first: int) -> list[T]:
@@ -293,12 +258,7 @@ def map_threaded(paths: Sequence[str], function: Callable[[str], T], threads: in
 
 
 def names_below(root: pathlib.Path, paths: Iterable[str]) -> list[str]:
-    """Returns the paths relative to the folder of the data.
-
-    Args:
-        root: of the data.
-        paths: as `list_classes` found them.
-    """
+    """Returns the paths relative to the folder of the data."""
     # os.path.relpath asks for the working directory each time.
     prefix = os.path.join(root, "")
     return [path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, root) for path in paths]

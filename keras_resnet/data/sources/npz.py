@@ -12,7 +12,7 @@ from keras_resnet.data.array_files import open_npz
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, check_same_length
 from keras_resnet.data.examples.splits import divided, division, split_off
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import resolve
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.tasks import CLASSIFICATION
@@ -279,3 +279,7 @@ def _report(splits: dict[str, ArrayExamples], class_names: tuple[str, ...]) -> l
             if absent:
                 report.append(f"split {split!r} has no examples of the classes {absent}")
     return report
+
+
+DIGITS = Source("digits", load_digits, "digits", is_path=False)
+NPZ = Source("npz", load_npz, "npz:FILE", endings=(".npz",))

@@ -13,7 +13,7 @@ from typing import Any
 from keras_resnet import files
 from keras_resnet.arguments import suggestion
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.shards import find_shards, load_shards
 from keras_resnet.data.sources.table_labels import MISSING
@@ -183,3 +183,6 @@ def _is_unlabeled(folder: pathlib.Path, split: str) -> bool:
                 content = tar.extractfile(member)
                 return content is not None and content.read() == b"-1"
     return False
+
+
+PARQUET = Source("hf", load_parquet, "hf:PATH", options=("label_key",), endings=(".parquet",))

@@ -24,14 +24,7 @@ SAMPLE = 16
 def pictures(
     root: pathlib.Path, found: Sequence[tuple[str, Header]], labels: np.ndarray, options: LoadOptions
 ) -> EncodedExamples:
-    """Returns picture files as examples.
-
-    Args:
-        root: of the data, below which names tell files apart across machines.
-        found: path and header of each file.
-        labels: of the files.
-        options: of `load`.
-    """
+    """Returns picture files as examples."""
     orientations = np.array([header.orientation if options.apply_exif else 1 for _, header in found], "int32")
     shapes = [
         (header.width, header.height) if orientation >= 5 else (header.height, header.width)
@@ -59,14 +52,7 @@ def pictures(
 def hold(
     splits: dict[str, EncodedExamples], options: LoadOptions, report: list[str], groups: Groups
 ) -> dict[str, Examples]:
-    """Returns the splits decoded in memory where all images share one size and fit, or as they are.
-
-    Args:
-        splits: of picture files.
-        options: of `load`.
-        report: to which is added what was skipped.
-        groups: of the examples of each split; kept up with what is skipped.
-    """
+    """Returns the splits decoded in memory where all images share one size and fit, or as they are."""
     shapes = {examples.image_shape for examples in splits.values()}
     shape = next(iter(shapes))
     total = sum(len(examples) for examples in splits.values())
@@ -112,13 +98,7 @@ def _narrow_range(paths: Sequence[str], options: LoadOptions) -> list[str]:
 
 
 def report_kinds(found: Iterable[tuple[str, Header | str]], options: LoadOptions, report: list[str]) -> None:
-    """Adds to a report what a user may not expect of these files.
-
-    Args:
-        found: path and header of each file.
-        options: of `load`.
-        report: to add to.
-    """
+    """Adds to a report what a user may not expect of these files."""
     headers = {path: header for path, header in found if isinstance(header, Header)}
     good = list(headers.values())
     deep = [path for path, header in headers.items() if header.bits == 16]

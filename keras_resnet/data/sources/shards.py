@@ -18,7 +18,7 @@ from keras_resnet.data.examples.encoded import EncodedExamples, common_shape
 from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.decoding import inspect_part
 from keras_resnet.data.images.headers import Header, Part, apply_bad_image_policy
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import EXTENSIONS, split_of
 from keras_resnet.errors import BadValue
 from keras_resnet.tasks import CLASSIFICATION
@@ -54,14 +54,7 @@ class Picture:
 
 
 def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[str] | None = None) -> Dataset:
-    """Returns the images of tar shards, read from where they lie.
-
-    Args:
-        spec: of the data.
-        argument: as for `find_shards`.
-        options: of `load`.
-        paths: of the shards, in place of the argument.
-    """
+    """Returns the images of tar shards, read from where they lie."""
     if options.task is not CLASSIFICATION:
         raise BadValue(
             f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
@@ -99,17 +92,7 @@ def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[
 
 
 def find_shards(spec: str, argument: str, options: LoadOptions, suffix: str = ".tar") -> dict[str, list[str]]:
-    """Returns the paths of the shards of each split, in order.
-
-    Args:
-        spec: for messages.
-        argument: a folder, a file, a pattern such as "shards/*.tar", or a range such as "train-{0000..0146}.tar".
-        options: `data_dir` is the root of relative paths.
-        suffix: of the shards of a folder.
-
-    Raises:
-        ValueError: there are none, or none for training.
-    """
+    """Returns the paths of the shards of each split, in order."""
     root = options.data_dir or pathlib.Path()
     paths: list[pathlib.Path] = []
     for pattern in _expanded(spec, argument):
@@ -165,11 +148,7 @@ def _expanded(spec: str, pattern: str) -> list[str]:
 
 
 class _Headers(io.RawIOBase):
-    """The headers of a tar file, which are small: a long name, a few attributes.
-
-    Args:
-        file: open, whose members are read elsewhere.
-    """
+    """The headers of a tar file, which are small: a long name, a few attributes."""
 
     def __init__(self, file: Any) -> None:
         self.file = file
@@ -339,3 +318,6 @@ def _objects(values: Iterator[Any]) -> np.ndarray:
 
 def _named(path: str, picture: Picture) -> str:
     return f"{os.path.basename(path)}/{picture.name}"
+
+
+SHARDS = Source("wds", load_shards, "wds:PATTERN", endings=(".tar",))

@@ -16,7 +16,7 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.arrays import ArrayExamples, as_images
 from keras_resnet.data.examples.splits import divided, division
 from keras_resnet.data.images.headers import Header, apply_bad_image_policy
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.folder import headers_of
 from keras_resnet.data.sources.groups import FEW_GROUPS, check_groups, group_report, groups_of, read_weight, weights_of
 from keras_resnet.data.sources.listing import EXTENSIONS, SPLIT_WORDS, names_below, resolve, split_of
@@ -244,12 +244,7 @@ def plain_name(column: str) -> str:
 
 
 def read_split(column: str, cell: str) -> str | None:
-    """Returns the split that a cell says; None for none.
-
-    Args:
-        column: its name.
-        cell: as it is written.
-    """
+    """Returns the split that a cell says; None for none."""
     if plain_name(column) != IS_VALID:
         return split_of(cell)
     is_valid = YES_OR_NO.get(cell.lower())
@@ -369,3 +364,6 @@ def _arrays(
     stacked = as_images(np.stack(arrays), f"{spec}", options.rank)
     report.append(f"{len(rows)} arrays of shape {arrays[0].shape}")
     return ArrayExamples(stacked, labels, [row.path for row in rows], weights_of(rows)), list(range(len(rows)))
+
+
+TABLE = Source("csv", load_table, "csv:FILE", options=("columns", "group_pattern"), endings=(".csv", ".tsv"))

@@ -47,26 +47,13 @@ csv.field_size_limit(2**17)
 
 
 def first_of(faults: Sequence[str]) -> str:
-    """Returns the first faults of a table in one line, and how many more there are.
-
-    Args:
-        faults: in their order; at least one.
-    """
+    """Returns the first faults of a table in one line, and how many more there are."""
     more = f"; and {len(faults) - NAMED_AT_MOST} more" if len(faults) > NAMED_AT_MOST else ""
     return "; ".join(faults[:NAMED_AT_MOST]) + more
 
 
 def read_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Returns the names of the columns, and the line and the cells of every row.
-
-    Args:
-        spec: for messages.
-        path: of a CSV file in UTF-8, whose cells commas, semicolons, tabs or bars divide, or of a parquet file.
-
-    Raises:
-        MissingPackage: a parquet file needs pyarrow.
-        ValueError: it cannot be read, is empty, or a row has another number of cells than the first.
-    """
+    """Returns the names of the columns, and the line and the cells of every row."""
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise BadValue(
@@ -185,17 +172,7 @@ class Row:
 def read_labels(
     spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns the class names and the labels; no names for a regression.
-
-    Args:
-        spec: for messages.
-        rows: of the table.
-        columns: that hold the labels.
-        options: of `load`.
-
-    Raises:
-        ValueError: a label is not what the task takes; its line is named.
-    """
+    """Returns the class names and the labels; no names for a regression."""
     if options.task is MULTILABEL:
         return _several(spec, rows, columns, options)
     if options.task.has_classes:
@@ -204,12 +181,7 @@ def read_labels(
 
 
 def columns_of_yes_and_no(header: Sequence[str], cells: Sequence[tuple[int, Sequence[str]]]) -> list[str]:
-    """Returns the columns whose cells are 0 and 1, or yes and no, and may be blank or -1.
-
-    Args:
-        header: the names of the columns.
-        cells: line and cells of each row.
-    """
+    """Returns the columns whose cells are 0 and 1, or yes and no, and may be blank or -1."""
     columns = []
     for place, name in enumerate(header):
         values = {row[place].lower() for _, row in cells}

@@ -19,7 +19,7 @@ from keras_resnet.data.examples.splits import divided, rounded_count
 from keras_resnet.data.examples.streamed import Shard, StreamedExamples
 from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.images.headers import BadImageError, reason_of, unreadable
-from keras_resnet.data.options import LoadOptions
+from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.tasks import CLASSIFICATION
 from keras_resnet.tasks.labels import check_labels
@@ -67,12 +67,7 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
 
 
 def _check_features(spec: str, folder: pathlib.Path) -> None:
-    """Raises ValueError where the description of a set names a class outside of TFDS, which TFDS would import and run.
-
-    Args:
-        spec: of the set.
-        folder: of the set.
-    """
+    """Raises ValueError where a set's description names a class outside of TFDS, which TFDS would import."""
     names: list[str] = []
 
     def note(pairs: list[tuple[str, Any]]) -> None:
@@ -95,11 +90,7 @@ def _check_features(spec: str, folder: pathlib.Path) -> None:
 
 
 def find_prepared(spec: str, argument: str, data_dir: pathlib.Path | None) -> pathlib.Path:
-    """Returns the folder of a prepared set, of the newest version where the spec names none.
-
-    Raises:
-        ValueError: it is not there; the message says what is, and how to prepare it.
-    """
+    """Returns the folder of a prepared set, of the newest version where the spec names none."""
     root = (data_dir or pathlib.Path(DEFAULT_DATA_DIR)).expanduser()
     name, _, version = argument.partition(":")
     if not re.fullmatch(r"[\w.\-]+(/[\w.\-]+)*", name) or ".." in name:
@@ -136,16 +127,7 @@ def _version(folder: pathlib.Path) -> tuple[int, ...]:
 
 
 def _keys(spec: str, info: Any, label_key: str | None) -> tuple[str, str]:
-    """Returns the names of the image and the label feature.
-
-    Args:
-        spec: for messages.
-        info: of the set.
-        label_key: of the label; None for the default of the set, or for the only label that it has.
-
-    Raises:
-        ValueError: there is no image, or no class label, or several of which none was chosen.
-    """
+    """Returns the names of the image and the label feature."""
     import tensorflow_datasets as tfds
 
     features = info.features
@@ -325,3 +307,6 @@ def _divide_head(
         splits[name] = train.take(np.arange(len(train) - count, len(train)))
         report.append(f"split {name!r} is the last {count} training records; it is not stratified by class")
     return {name: splits[name] for name in SPLITS if name in splits}
+
+
+TFDS = Source("tfds", load_tfds, "tfds:NAME[:VERSION]", options=("label_key",), is_path=False)

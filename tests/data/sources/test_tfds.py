@@ -367,7 +367,7 @@ def test_the_label_is_the_default_the_only_one_or_the_one_that_is_named(tmp_path
         data.load("tfds:two", data_dir=tmp_path, label_key="shapes")
     images, labels = data.load("tfds:two", data_dir=tmp_path, label_key="shape").arrays("test")
     assert (labels == (images[:, 0, 0, 0] + 1) % 3).all()
-    with pytest.raises(ValueError, match="Only 'tfds:' and 'hf:' have labels"):
+    with pytest.raises(ValueError, match="It is for 'hf:' and 'tfds:'"):
         data.load("digits", label_key="shape")
 
 
