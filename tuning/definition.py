@@ -273,6 +273,9 @@ def define(
     settings = fields.make(Settings, values)
     if known is None or recipe is not None or "recipe" in own:
         source = settings.recipe if recipe is None else recipe
+        if recipe is None and "recipe" not in own:  # what fits the data, as `training.fit` takes it
+            asked = {name: value for name, value in arguments.items() if name in ("model", "data", "data_dir")}
+            source = training.resolve(**asked).recipe
         recipe = source if isinstance(source, training.Recipe) else training.Recipe.load(source)
     else:
         recipe = known.recipe

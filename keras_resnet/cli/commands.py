@@ -24,7 +24,12 @@ def train_folds(options: argparse.Namespace) -> None:
 
     if options.out is None:
         raise BadValue(f"--folds {options.folds} was given without --out. Allowed is a folder for its runs. Name it.")
-    refused = {"--processes": options.processes, "--workers": options.workers, "--dry-run": options.dry_run or None}
+    refused = {
+        "--processes": options.processes,
+        "--workers": options.workers,
+        "--dry-run": options.dry_run or None,
+        "--minutes": options.minutes,
+    }
     refused["--engine ray"] = None if options.engine == "local" else options.engine
     for name, value in refused.items():
         if value is not None:
@@ -142,7 +147,7 @@ def recipes(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
-    from keras_resnet import training
+    from keras_resnet import evaluation, training
 
     if options.folds is not None:
         train_folds(options)
@@ -158,10 +163,13 @@ def train(options: argparse.Namespace) -> int | None:
         weights=options.weights,
         overrides=training_overrides(options),
         dry_run=options.dry_run,
+        minutes=options.minutes,
     )
     if options.dry_run:
-        print(f"{run.recipe.to_toml()}\n{models.model_info(run.model)}\n")
+        print(f"{models.model_info(run.model)}\n")
     print(run)
+    if not options.dry_run and run.metrics:
+        print(evaluation.summary(run))
     return None
 
 

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_resnet.cli.words import overrides_of
@@ -140,11 +140,17 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Prints the most probable classes of images."""
-    from keras_resnet import evaluation
+    """Prints the most probable classes of images, or writes them as a table."""
+    from keras_resnet import evaluation, report
 
     arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
-    predictions = evaluation.predict_each(options.trained, options.images, **arguments)
+    predictions: Iterable[dict[str, Any]] = evaluation.predict_each(options.trained, options.images, **arguments)
+    if options.page:
+        trained = evaluation.open_trained(options.trained, options.task)
+        predictions = report.answers_page(predictions, trained, options.page)
+    if options.csv:
+        print(report.write_answers(predictions, options.csv))
+        return
     if options.json:
         print(json.dumps(list(predictions)))
         return
@@ -200,7 +206,8 @@ def _print_paired(found: dict[str, Any]) -> None:
         print(
             f"{first} are right in the first alone, {second} in the second alone (McNemar p = {found['mcnemar_p']:.3g})"
         )
-    print("The difference is one." if found["differs"] else "That may be chance: 0 lies inside of the interval.")
+    significant = "Significant: the interval excludes 0."
+    print(significant if found["differs"] else "Not significant: the interval includes 0.")
 
 
 def calibrate(options: argparse.Namespace) -> None:

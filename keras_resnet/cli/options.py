@@ -39,6 +39,7 @@ JSON = _option("--json", action="store_true", help="print one JSON object instea
 RESUME = _option("--resume", action="store_true", help="go on where the folder stands; start where it is empty")
 SEED = _option("--seed", type=int, metavar="N", help="of weights, order and augmentation")
 SET = _option("--set", action="append", default=[], metavar="a.b=v", help="set one value of the recipe; repeatable")
+MINUTES = _option("--minutes", type=float, metavar="T", help="how long to train: as many epochs as fit, measured")
 EPOCHS = _option("--epochs", type=int, metavar="N", help="passes over the training split")
 BATCH_SIZE = _option("--batch-size", type=int, metavar="N", help="images per step")
 TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder, a .keras file, or NAME:TAG of weights")
@@ -82,6 +83,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--model", metavar="NAME", help="a name that `list` prints"),
             _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file"),
             EPOCHS,
+            MINUTES,
             BATCH_SIZE,
             _option("--weights", metavar="TAG|FILE", help="to begin with, such as cifar10; default: random ones"),
             _option("--out", metavar="RUN", help="the run folder to make"),
@@ -122,6 +124,8 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             TASK,
             JSON,
             _option("--json-lines", action="store_true", help="print one JSON object per image, as they come"),
+            _option("--csv", metavar="FILE", help="write a table: file, class, probability"),
+            _option("--page", metavar="FILE.html", help="write a page of the pictures, the least sure first"),
         ],
     ),
     "explain": (

@@ -32,6 +32,8 @@ from keras_resnet.evaluation.scoring import evaluate as evaluate
 from keras_resnet.evaluation.scoring import predict as predict
 from keras_resnet.evaluation.scoring import predict_each as predict_each
 from keras_resnet.evaluation.scoring import throughput as throughput
+from keras_resnet.evaluation.summary import linear_baseline as linear_baseline
+from keras_resnet.evaluation.summary import summary as summary
 from keras_resnet.evaluation.trained import Trained as Trained
 from keras_resnet.evaluation.trained import average_models as average_models
 from keras_resnet.evaluation.trained import load_model as load_model

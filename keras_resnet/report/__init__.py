@@ -16,6 +16,8 @@ from keras_resnet import (
     needs_tensorflow,  # noqa: F401
 )
 from keras_resnet.errors import BadValue
+from keras_resnet.report.answers import answers_page as answers_page
+from keras_resnet.report.answers import write_answers as write_answers
 from keras_resnet.report.comparison import Comparison as Comparison
 from keras_resnet.report.comparison import compare as compare
 from keras_resnet.report.comparison import write_folds as write_folds

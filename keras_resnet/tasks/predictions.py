@@ -125,6 +125,20 @@ class Predictions:
         summary = {m.name: m.plain(m.under(view)[0]) for m in self.task.metrics_for(self) if m.is_summary}
         return {"examples": len(self), **summary, **self.task.tables(self, view)}
 
+    def interval(self, name: str, resamples: int = RESAMPLES, seed: int = 0) -> list[float] | None:
+        """Returns the 95 % bootstrap interval of one figure; None where there are too few examples or groups for one.
+
+        Args:
+            name: of a metric of the task.
+            resamples: how many, >= 1.
+            seed: of the draws, >= 0.
+        """
+        metric = next(metric for metric in self.task.metrics if metric.name == name)
+        if len(self) < 2 or (self.groups is not None and len(np.unique(np.asarray(self.groups).astype(str))) < 2):
+            return None
+        draws = resample(len(self), self.groups, resamples, seed)
+        return interval_of(np.concatenate([metric(self, times * self.counts) for times in draws]))
+
     def intervals(self, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
         """Returns figures with their 95 % bootstrap interval, `NAME` and `NAME_interval`, and the same per class.
 

@@ -86,9 +86,9 @@ def rollback_of(error: TrainingDiverged, earlier: Sequence[Mapping[str, Any]]) -
     }
 
 
-def rate_factor_of(setbacks: Sequence[Mapping[str, Any]]) -> float:
-    """Returns the factor of the learning rates of a run after its setbacks."""
-    return float(setbacks[-1]["rate_factor"]) if setbacks else 1.0
+def rate_factor_of(rollbacks: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the factor of the learning rates of a run after its rollbacks."""
+    return float(rollbacks[-1]["rate_factor"]) if rollbacks else 1.0
 
 
 class ModelChecks(keras.callbacks.Callback):
@@ -251,6 +251,67 @@ def write_history(folder: pathlib.Path, rows: list[dict[str, float]]) -> None:
             writer.writerows(rows)
 
     files.write_atomically(folder / "history.csv", write_rows)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as a person reads it: "45 s", "3.2 min", "1.5 h"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+class EpochLines(keras.callbacks.Callback):
+    """Prints one line per epoch, of at most 80 columns; at a terminal, also how far the epoch has come.
+
+    Args:
+        progress: of the run, whose last row is printed.
+        epochs: of the run.
+        figure: a column of the history beside the loss, such as "accuracy".
+        has_bar: whether to show the steps of the epoch under way.
+    """
+
+    def __init__(self, progress: Progress, epochs: int, figure: str, has_bar: bool) -> None:
+        super().__init__()
+        self.progress, self.epochs, self.figure, self.has_bar = progress, epochs, figure, has_bar
+        self._seconds: list[float] = []
+        self._shown = 0.0
+        self._has_header = False
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Prints the names of the columns, once."""
+        if not self._has_header:
+            figure = self.figure.replace("_", " ")
+            head = f"{'epoch':>9} {'left':>8} {'loss':>8} {'val loss':>8} {figure:>9} {'val':>8}   {'images/s':>8}"
+            print(f"{head}   (* best so far)")
+            self._has_header = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Shows the steps, at most five times a second."""
+        now = time.perf_counter()
+        if self.has_bar and now - self._shown > 0.2:
+            self._shown = now
+            loss = f", loss {float(logs['loss']):.4f}" if logs and "loss" in logs else ""
+            text = f"{self.progress.epochs + 1:>4}/{self.epochs:<4} step {batch + 1} of {self.params['steps']}{loss}"
+            print(f"\r{text:<79}", end="", flush=True)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Prints the line of the epoch, which was saved already."""
+        row = self.progress.rows[-1]
+        self._seconds.append(row["epoch_seconds"])
+        # The first epoch of a process compiles the step.
+        recent = self._seconds[1:][-5:] or self._seconds
+        left = (self.epochs - int(row["epoch"])) * sum(recent) / len(recent)
+
+        def cell(name: str) -> str:
+            return f"{row[name]:.4f}" if name in row else ""
+
+        figures = [cell("loss"), cell("val_loss"), cell(self.figure), cell(f"val_{self.figure}")]
+        mark = "*" if self.progress.best_epoch == int(row["epoch"]) else " "
+        line = (
+            f"{int(row['epoch']):>4}/{self.epochs:<4} {duration(left):>8} {figures[0]:>8} {figures[1]:>8} "
+            f"{figures[2]:>9} {figures[3]:>8} {mark} {row['images_per_second']:>8.4g}"
+        )
+        print(f"\r{line:<79}".rstrip() if self.has_bar else line, flush=True)
 
 
 class Report(keras.callbacks.Callback):

@@ -48,7 +48,7 @@ class Description:
         steps_per_epoch: training batches per epoch.
         extended: numbers of epochs that were planned before more were asked for.
         weights_sha256: of the file of weights that it began with; empty for random ones.
-        setbacks: each time that it diverged and went back: reason, step, rate, and by what rates were multiplied after.
+        rollbacks: each time that it diverged and went back: reason, step, rate, and the factor of the rates after.
     """
 
     recipe: Recipe
@@ -66,7 +66,7 @@ class Description:
     steps_per_epoch: int = 0
     extended: tuple[int, ...] = ()
     weights_sha256: str = ""
-    setbacks: tuple[Mapping[str, Any], ...] = ()
+    rollbacks: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for JSON."""
@@ -197,7 +197,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "input_shape": TEXT,
     "steps_per_epoch": COUNT,
     "weights_sha256": TEXT,
-    "setbacks": (_list_of(_is_rollback), "a list of tables with a rate_factor above 0 and up to 1"),
+    "rollbacks": (_list_of(_is_rollback), "a list of tables with a rate_factor above 0 and up to 1"),
     "extended": (_list_of(_is_count), "a list of whole numbers"),
     "epochs_trained": MAYBE_COUNT,
     "best_epoch": MAYBE_COUNT,
@@ -206,6 +206,8 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metrics": (_are_scores, "a table of scores, each with its number of examples"),
     "history": (_is_history, "a list of tables of numbers with the same names"),
 }
+# Fields of run.json in earlier versions -> their names now.
+RENAMED = {"setbacks": "rollbacks"}
 NEEDED = ("status", "recipe", "model", "data", "data_dir", "fingerprint", "class_names", "sizes", "image_shape")
 
 
@@ -245,6 +247,7 @@ class RunFile:
         """Builds the object from the plain values of `to_dict`."""
         if not isinstance(values, dict):
             raise BadValue("it is not a table.")
+        values = {RENAMED.get(name, name): value for name, value in values.items()}
         missing = [name for name in NEEDED if name not in values]
         if missing:
             raise BadValue(f"it lacks {', '.join(missing)}.")

@@ -24,7 +24,7 @@ COLUMNS = 8
 
 
 def preview(
-    recipe: Recipe | str | os.PathLike = "quick",
+    recipe: Recipe | str | os.PathLike | None = None,
     *,
     data: str | datasets.Dataset | None = None,
     data_dir: str | os.PathLike | None = None,
@@ -39,7 +39,7 @@ def preview(
     shares.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; None for one that fits the data, as `fit`.
         data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.
         out: a PNG file; an older one that this package wrote is replaced.
@@ -127,7 +127,7 @@ class RangeTest:
 
 
 def lr_find(
-    recipe: Recipe | str | os.PathLike = "quick",
+    recipe: Recipe | str | os.PathLike | None = None,
     *,
     model: str | None = None,
     data: str | datasets.Dataset | None = None,
@@ -145,7 +145,7 @@ def lr_find(
     lowest.
 
     Args:
-        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file.
+        recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; None for one that fits the data, as `fit`.
         model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
         data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.

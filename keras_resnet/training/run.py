@@ -11,9 +11,32 @@ from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.training.folder import Description, RunFile, how_to_rebuild, read_description
-from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.recipe import Recipe, compare_recipes, list_recipes
 from keras_resnet.training.setup import Setup
 from keras_resnet.weights.files import load_model_file
+
+
+def plan_lines(about: Description) -> list[str]:
+    """Returns what a training takes, in a few lines: images, weights, steps, optimizer, precision."""
+    recipe, train, optimizer = about.recipe, about.recipe.train, about.recipe.optimizer
+    bare = type(recipe.augment)()
+    changes = [
+        f"{field.name} {value:g}" if isinstance(value, float) else f"{field.name} {value}"
+        for field in dataclasses.fields(bare)
+        for value in [getattr(recipe.augment, field.name)]
+        if value != getattr(bare, field.name)
+    ]
+    stem = recipe.model.stem if recipe.model.stem != "auto" else "the stem that fits their size"
+    base = Recipe.load(recipe.name) if recipe.name in list_recipes() else Recipe()
+    differing = [f"{name}={value}" for name, _, value in compare_recipes(base, recipe)]
+    return [
+        f"images     {about.input_shape}, {stem if 'stem' in stem else f'stem {stem}'}; "
+        f"augmented by {', '.join(changes) or 'nothing'}",
+        f"weights    {recipe.model.weights or 'random'}, width {recipe.model.width}",
+        f"optimizer  {optimizer.name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), "
+        f"decay {optimizer.weight_decay:g}, {train.precision}",
+        f"changed    {', '.join(differing) or 'nothing'} (of the recipe {recipe.name})",
+    ]
 
 
 def _lines(about: Description, where: str) -> list[str]:
@@ -64,7 +87,8 @@ class PlannedRun(_Described):
     def __str__(self) -> str:
         """Returns a human-readable summary."""
         notes = [f"note       {line}" for line in self.about.report]
-        return "\n".join([*_lines(self.about, "planned only, nothing was written"), *notes])
+        lines = [*_lines(self.about, "planned only, nothing was written"), *plan_lines(self.about)]
+        return "\n".join([*lines, *notes])
 
 
 class Run(_Described):
@@ -180,9 +204,9 @@ class Run(_Described):
             values = (f"{name} {value:.4f}" for name, value in figures.items() if isinstance(value, float))
             lines.append(f"{split:<10} {', '.join(values)} ({figures['examples']} examples)")
         lines += [
-            f"diverged   at step {setback.get('optimizer_step')} ({setback.get('reason')}); learning rates since then "
-            f"times {setback['rate_factor']:g}"
-            for setback in self.about.setbacks
+            f"diverged   at step {rollback.get('optimizer_step')} ({rollback.get('reason')}); learning rates since "
+            f"times {rollback['rate_factor']:g}"
+            for rollback in self.about.rollbacks
         ]
         return "\n".join(lines)
 

@@ -489,17 +489,23 @@ def resolve(
     model = choose("model", asked["model"], {name: name for name in models.VARIANTS})
     data, root = asked["data"], asked["data_dir"]
     if isinstance(data, datasets.Dataset):
+        dataset = data
         spec, root = absolute_spec(data.spec, root)
-        return Setup.of(recipe, data, model, spec, root, group)
-    spec, root = absolute_spec(str(data), root)
-    dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
+    else:
+        spec, root = absolute_spec(str(data), root)
+        dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
     if arguments["recipe"] is None and run_file is None and recipe.name == DEFAULTS["recipe"]:
-        recipe, dataset = _fitting(recipe, dataset, root, partial(fill_from_run, seed=seed, overrides=overrides))
+        fill = partial(fill_from_run, seed=seed, overrides=overrides)
+        recipe, dataset = _fitting(recipe, dataset, root, fill, may_load=dataset is not data)
     return Setup.of(recipe, dataset, model, spec, root, group)
 
 
 def _fitting(
-    recipe: Recipe, dataset: datasets.Dataset, root: str | None, fill: Callable[..., tuple[Recipe, Any]]
+    recipe: Recipe,
+    dataset: datasets.Dataset,
+    root: str | None,
+    fill: Callable[..., tuple[Recipe, Any]],
+    may_load: bool,
 ) -> tuple[Recipe, datasets.Dataset]:
     """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
     choice = recipe_for(dataset, recipe.data.shape_for(dataset))
@@ -507,7 +513,8 @@ def _fitting(
         return recipe, dataset
     name, reason = choice
     fitting, _ = fill({"recipe": name})
-    if fitting.data.load_options() != recipe.data.load_options():
+    if may_load and fitting.data.load_options() != recipe.data.load_options():
         dataset = fitting.data.load(dataset.spec, root, dataset.task)
-    dataset.report.append(f"recipe {name}, because {reason}; --recipe names another")
+    note = f"recipe {name}, because {reason}; --recipe names another"
+    dataset.report = [*(line for line in dataset.report if line != note), note]
     return fitting, dataset

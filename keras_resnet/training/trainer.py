@@ -6,6 +6,7 @@ import os
 import pathlib
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -13,20 +14,23 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
 from keras_resnet.errors import BadType, BadValue, NoMemory
 from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
-from keras_resnet.tasks import TASKS
+from keras_resnet.tasks import TASKS, Predictions
 from keras_resnet.terminal import one_line
 from keras_resnet.training import scoring
 from keras_resnet.training.callbacks import (
     MAX_ROLLBACKS,
+    EpochLines,
     Report,
     SameFolder,
     TrainingDiverged,
+    duration,
     rate_factor_of,
     recording_callbacks,
     rollback_of,
@@ -53,7 +57,7 @@ from keras_resnet.training.folder import (
 from keras_resnet.training.network import build_metrics
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.run import PlannedRun, Run, describe_run
+from keras_resnet.training.run import PlannedRun, Run, describe_run, plan_lines
 from keras_resnet.training.setup import Setup, fill_from_run, resolve
 from keras_resnet.training.state import (
     INTERRUPTED,
@@ -153,14 +157,14 @@ class TrainingLoop:
     network: keras.Model
     score: tuple[str, ...]
     extended: tuple[int, ...]
-    setbacks: tuple[Mapping[str, Any], ...]
+    rollbacks: tuple[Mapping[str, Any], ...]
     model_class: type[keras.Model]
     named: pathlib.Path
 
     def __post_init__(self) -> None:
         """Describes the run: its network stays of one kind."""
         about = describe_run(self.setup, self.network)
-        self.about = dataclasses.replace(about, extended=self.extended, setbacks=self.setbacks)
+        self.about = dataclasses.replace(about, extended=self.extended, rollbacks=self.rollbacks)
         self.dataset = self.setup.dataset
         self.group = self.setup.group
 
@@ -205,7 +209,7 @@ class TrainingLoop:
         recipe, progress = self.about.recipe, Progress()
         self.progress = progress
         self.metrics: Sequence[Any] = ()
-        rate = self.setup.recipe.optimizer.learning_rate * rate_factor_of(self.about.setbacks)
+        rate = self.setup.recipe.optimizer.learning_rate * rate_factor_of(self.about.rollbacks)
         lowered = self.setup.recipe.replace({"optimizer.learning_rate": rate})
         self.trained = dataclasses.replace(self.setup, recipe=lowered)
         # Keras counts the batches that are accumulated when it asks a schedule.
@@ -224,16 +228,16 @@ class TrainingLoop:
 
     def _go_back(self, error: TrainingDiverged) -> None:
         """Makes the network anew and lowers its rate, where the recipe says so and it was not done too often."""
-        setbacks = self.about.setbacks
-        if self.about.recipe.train.on_divergence != "back" or len(setbacks) >= MAX_ROLLBACKS:
+        rollbacks = self.about.rollbacks
+        if self.about.recipe.train.on_divergence != "back" or len(rollbacks) >= MAX_ROLLBACKS:
             raise error
-        setback = rollback_of(error, setbacks)
-        self.about = dataclasses.replace(self.about, setbacks=(*setbacks, setback))
+        rollback = rollback_of(error, rollbacks)
+        self.about = dataclasses.replace(self.about, rollbacks=(*rollbacks, rollback))
         # Before anything is trained, so that a kill does not undo it.
         write_description(self.folder, RunFile(self.about, RUNNING))
         warnings.warn(
             f"{error.what} at optimizer step {error.step}. The run goes back to its last state, with its learning "
-            f"rates times {setback['rate_factor']:g} ({len(setbacks) + 1} of at most {MAX_ROLLBACKS} times).",
+            f"rates times {rollback['rate_factor']:g} ({len(rollbacks) + 1} of at most {MAX_ROLLBACKS} times).",
             stacklevel=4,
         )
         keras.utils.set_random_seed(self.about.recipe.train.seed)
@@ -300,11 +304,14 @@ class TrainingLoop:
             stop_request,
             self.metrics,
             recipe.train.keep_states,
-            lambda: {"rate_factor": rate_factor_of(self.about.setbacks)},
+            lambda: {"rate_factor": rate_factor_of(self.about.rollbacks)},
             self.group,
             folder_check.check,
         )
         own = [folder_check, *own, state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
+        if verbose := _show(verbose):
+            *_, figure = recipe.loss.choice.task.curves
+            own.append(EpochLines(progress, recipe.train.epochs, figure, has_bar=verbose == 1))
         if progress.epochs < recipe.train.epochs and not progress.stopped:
             try:
                 self.trained.fit(
@@ -314,7 +321,7 @@ class TrainingLoop:
                     start_epoch=progress.epochs,
                     start_batch=progress.batches,
                     past=progress.rows,
-                    verbose=_show(verbose),
+                    verbose=0,
                 )
             finally:
                 state.wait()
@@ -340,7 +347,7 @@ class TrainingLoop:
         self.progress.take(saved)
         rebuild_best(self.folder, self.progress, self.setup.monitor, self._save_best)
         self.metrics = restore(self.network, saved, values, self.averages)
-        lowered = rate_factor_of(self.about.setbacks) / saved.get("rate_factor", 1.0)
+        lowered = rate_factor_of(self.about.rollbacks) / saved.get("rate_factor", 1.0)
         for variable in self.network.optimizer.variables:
             if variable.name == "learning_rate" and lowered != 1:  # without a schedule it is a part of the state
                 variable.assign(variable * lowered)
@@ -390,7 +397,7 @@ class TrainingLoop:
         self._put_thresholds(best)
         record = preprocessing.for_model(best)
         metrics = {
-            split: scoring.predict(best, dataset, split, record, group=self.group).score()
+            split: _with_interval(scoring.predict(best, dataset, split, record, group=self.group))
             for split in self.score
             if dataset.sizes.get(split)
         }
@@ -426,8 +433,15 @@ class TrainingLoop:
         files.write_atomically(self.folder / "best.keras", lambda path: save_model(best, path))
 
 
+def _with_interval(predictions: Predictions) -> dict[str, Any]:
+    """Returns the summary of predictions, with the interval of its first figure."""
+    figures, name = predictions.score(), predictions.task.paired[0]
+    interval = predictions.interval(name)
+    return figures if interval is None else {**figures, f"{name}_interval": interval}
+
+
 def _show(verbose: Any) -> Any:
-    """Returns the `verbose` of Keras: a bar at a terminal, one line per epoch in files and logs."""
+    """Returns 1, for the steps of an epoch too, at a terminal; 2, one line per epoch, in files and logs; or 0."""
     if verbose != "auto":
         return verbose
     return 1 if sys.stdout.isatty() or "ipykernel" in sys.modules else 2
@@ -451,6 +465,7 @@ def fit(
     model_class: type[keras.Model] = keras.Model,
     verbose: Any = "auto",
     dry_run: bool = False,
+    minutes: float | None = None,
 ) -> Any:
     """Trains a model by a recipe and leaves a run folder.
 
@@ -482,8 +497,11 @@ def fit(
         score: splits that the best model is scored on at the end; a search leaves "test" out.
         model_class: a subclass of `keras.Model` whose `train_step` takes the place of Keras's. Where an optimizer step
             takes several batches, its method `optimizer_steps(batches)` says how many that makes.
-        verbose: 0 silent, 1 a progress bar, 2 one line per epoch; "auto" is 1 at a terminal or in a notebook, else 2.
+        verbose: 0 silent, 2 one line per epoch, 1 the steps of the epoch under way too; "auto" is 1 at a terminal or in
+            a notebook, else 2.
         dry_run: stop before training, and write nothing.
+        minutes: how long the run may take, > 0: some steps are timed first, and as many epochs are planned as fit. None
+            for the recipe's epochs. A run that goes on keeps the epochs that it was planned with.
 
     Returns:
         A `Run` with `path`, `model` (best.keras), `history`, `metrics`, `recipe` and `dataset`; with `dry_run` a
@@ -502,6 +520,8 @@ def fit(
     """
     check_bool("resume", resume)
     check_bool("dry_run", dry_run)
+    start = time.perf_counter()
+    _check_minutes(minutes, overrides or {})
     if resume and out is None:
         raise BadValue("resume=True was given without out. A resume needs the folder of the run. Pass it as out.")
     if not (isinstance(model_class, type) and issubclass(model_class, keras.Model)):
@@ -521,13 +541,15 @@ def fit(
         about = describe_run(setup)
         check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
-        setbacks = () if state is None else state.about.setbacks
+        rollbacks = () if state is None else state.about.rollbacks
         if state is not None and folder is not None:
             extended = check_same(folder, state, describe_run(setup)).extended
             is_extended = len(extended) > len(state.about.extended)
             if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
                 return Run(folder, state, dataset=setup.dataset)
+        if minutes is not None and state is None:
+            setup = _fit_to_minutes(setup, model_class, minutes, start, verbose)
         keras.utils.set_random_seed(setup.recipe.train.seed)
         network = setup.build_model(model_class)
         batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
@@ -538,7 +560,7 @@ def fit(
         if setup.recipe.about.notice and not setup.recipe.model.weights:
             warnings.warn(f"{setup.recipe.name}: {setup.recipe.about.notice}", stacklevel=2)
         verbose = verbose if group is None or group.is_first else 0
-        for line in setup.dataset.report if verbose else ():
+        for line in (*plan_lines(describe_run(setup, network)), *setup.dataset.report) if verbose else ():
             print(one_line(line))
         if folder is None:
             name = partial(new_folder, setup.recipe, setup.model)
@@ -548,8 +570,72 @@ def fit(
             datasets.explain_decode_errors(setup.dataset),
         ):
             run_folder = place if group is None or group.is_first else folder
-            training = TrainingLoop(place, setup, network, tuple(score), extended, setbacks, model_class, run_folder)
+            training = TrainingLoop(place, setup, network, tuple(score), extended, rollbacks, model_class, run_folder)
             return training.run(callbacks, report, verbose)
+
+
+# Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
+WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 10.0
+# What an epoch takes beside its steps: saving the best model and a state.
+SECONDS_BESIDE = 0.5
+
+
+def seconds_per_epoch(setup: Setup, network: keras.Model) -> tuple[float, float]:
+    """Returns the measured seconds of an epoch and of the scores at the end; the network is trained a few steps for it.
+
+    The step's median counts, so that a short disturbance does not.
+    """
+    network.compile(**setup.compile_args())
+    times: list[float] = []
+
+    def end_of_step(batch: int, logs: Any) -> None:
+        times.append(time.perf_counter())
+        if len(times) > WARM_STEPS + LEAST_STEPS and times[-1] - times[WARM_STEPS] > MEASURED_SECONDS:
+            network.stop_training = True
+
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=end_of_step)
+    steps = WARM_STEPS + max(LEAST_STEPS, 200)
+    network.fit(setup.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[clock])
+    step = float(np.median(np.diff(times[WARM_STEPS:])))
+    validation = setup.validation_batches()
+    example = 0.0
+    if validation is not None:
+        network.evaluate(validation, steps=1, verbose=0)
+        start = time.perf_counter()
+        network.evaluate(validation, verbose=0)
+        example = (time.perf_counter() - start) / setup.dataset.sizes["validation"]
+    sizes = setup.dataset.sizes
+    scores = example * (sizes.get("validation", 0) + sizes.get("test", 0))
+    return step * setup.steps_per_epoch + example * sizes.get("validation", 0) + SECONDS_BESIDE, scores
+
+
+def _check_minutes(minutes: float | None, overrides: Mapping[str, Any]) -> None:
+    if minutes is None:
+        return
+    if not isinstance(minutes, (int, float)) or not 0 < minutes < math.inf:
+        raise BadValue(f"minutes={minutes!r} is not a time. Allowed is a number above 0. Pass one, or None.")
+    if "train.epochs" in overrides:
+        raise BadValue("minutes was given with train.epochs. Each says how long to train. Leave one out.")
+
+
+def _fit_to_minutes(setup: Setup, model_class: type[keras.Model], minutes: float, start: float, verbose: Any) -> Setup:
+    """Returns the setup with as many epochs as the minutes allow, at least one."""
+    if setup.group is not None:
+        raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
+    keras.utils.set_random_seed(setup.recipe.train.seed)
+    epoch, scores = seconds_per_epoch(setup, setup.build_model(model_class))
+    # What this start took so far, compilation with it, is taken once more by the training itself.
+    spent = time.perf_counter() - start
+    left = minutes * 60 - 2 * spent - scores
+    epochs = max(1, int(left / epoch))
+    if left < epoch:
+        warnings.warn(
+            f"minutes={minutes:g} is less than one epoch takes, {duration(epoch)}, beside the start. One is trained.",
+            stacklevel=3,
+        )
+    if verbose:
+        print(f"minutes    {minutes:g} are {epochs} epochs: {duration(epoch)} each, as measured")
+    return setup.for_recipe(setup.recipe.replace({"train.epochs": epochs}))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ OPTIONS = {
         "--out",
         "--processes",
         "--dry-run",
-        *("--engine", "--workers", "--address", "--folds"),
+        *("--engine", "--workers", "--address", "--folds", "--minutes"),
         *TRAINING,
     },
     "evaluate": {
@@ -35,7 +35,18 @@ OPTIONS = {
             "--json",
         ),
     },
-    "predict": {"trained", "images", "--top", "--on-bad-image", "--tta", "--task", "--json", "--json-lines"},
+    "predict": {
+        "trained",
+        "images",
+        "--top",
+        "--on-bad-image",
+        "--tta",
+        "--task",
+        "--json",
+        "--json-lines",
+        "--csv",
+        "--page",
+    },
     "explain": {"trained", "images", "--out", "--task"},
     "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
     "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
@@ -75,7 +86,7 @@ def test_training_has_the_types_and_defaults_of_its_options():
     options = vars(parse(words))
     given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"], "words": words}
     flags = {"resume": False, "dry_run": False, "engine": "local"}
-    names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes")
+    names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes", "minutes")
     unset = dict.fromkeys((*names, "workers", "address", "folds"))
     assert options == unset | flags | given
 

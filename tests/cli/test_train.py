@@ -1,7 +1,9 @@
 """Train, evaluate and predict by the command line, on the real digits."""
 
+import csv
 import json
 import re
+import shlex
 import signal
 import time
 
@@ -13,6 +15,7 @@ from sklearn.datasets import load_digits
 
 from keras_resnet import evaluation, training
 from keras_resnet.cli import main
+from keras_resnet.cli.options import parse
 from tests.cli.test_process import start
 
 # A net of 13 thousand parameters that learns the digits to some degree in one epoch of seconds.
@@ -102,7 +105,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(run, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     status, out, err = run("train", *SMALL, "--out", tmp_path / "run", "--dry-run")
     assert (status, err) == (0, "")
-    assert "width = 4" in out
+    assert "model.width=4" in out and "optimizer  " in out
     # 1293 training examples make 40 full batches of 32.
     assert "1 epochs of 40 steps, batch 32, seed 5" in out
     assert re.search(r"^total +10 +[\d,]+ ", out, re.MULTILINE)
@@ -199,3 +202,35 @@ def test_calibrate_and_robustness_print_what_they_find(run, tmp_path):
     assert status == 0 and "\ngaussian_noise " in told and "360 examples" in told
     status, told, _ = run("evaluate", out, "--robustness", "--json")
     assert len(json.loads(told)["robustness"]["corruptions"]) == 10
+
+
+def test_training_prints_one_line_per_epoch_and_what_to_know_at_the_end(run, tmp_path):
+    status, out, _ = run("train", *SMALL, "--epochs", "2", "--out", tmp_path / "run")
+    assert status == 0
+    epochs = [line for line in out.splitlines() if re.match(r" +\d+/2 ", line)]
+    assert len(epochs) == 2 and all(len(line) <= 80 for line in epochs)
+    last = training.Run.load(tmp_path / "run").history
+    assert f"{last['loss'][1]:.4f}" in epochs[1] and f"{last['val_accuracy'][1]:.4f}" in epochs[1]
+    assert re.search(r"^score +test accuracy 0\.\d{4} \(95 % interval 0\.\d{4} to 0\.\d{4}\), 360 examples$", out, re.M)
+    assert re.search(
+        r"^baselines +0\.\d{4} for one answer to all, 0\.9\d+ for a linear classifier on pixels$", out, re.M
+    )
+    commands = re.findall(r"^  keras-resnet (.*?)  ", out, re.M)
+    assert [parse(shlex.split(command)).command for command in commands] == ["report", "predict", "evaluate"]
+
+
+def test_answers_are_written_as_a_table_and_as_a_page(trained, run, digit, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"none")
+    words = ("--csv", tmp_path / "answers.csv", "--page", tmp_path / "answers.html", "--on-bad-image", "skip")
+    status, out, _ = run("predict", trained, digit, bad, *words)
+    assert status == 0 and out == f"{tmp_path / 'answers.csv'}\n"
+    with open(tmp_path / "answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (best, *_) = evaluation.predict(trained, digit)[0]["classes"]
+    assert [row["file"] for row in rows] == [str(digit), str(bad)]
+    assert (rows[0]["class"], float(rows[0]["probability"])) == (best["name"], best["probability"])
+    assert rows[1]["class"] == "" and "bad.png" in rows[1]["error"]
+    page = (tmp_path / "answers.html").read_text("utf-8")
+    assert page.count("<img ") == 1 and "skipped" in page
+    assert run("predict", trained, digit, "--csv", tmp_path / "answers.txt")[0] == 2

@@ -45,9 +45,9 @@ def test_a_run_goes_back_to_its_last_state_with_half_the_rate(tmp_path, schedule
             "quick", model="resnet10", out=tmp_path / "run", overrides=words, callbacks=[Poison(1, 3)], verbose=0
         )
     plain = training.fit("quick", model="resnet10", out=tmp_path / "plain", overrides=words, verbose=0)
-    (setback,) = run.description["setbacks"]
-    assert (setback["reason"], setback["optimizer_step"], setback["rate_factor"]) == ("The loss is nan", 14, 0.5)
-    assert "setbacks" not in plain.description or not plain.description["setbacks"]
+    (rollback,) = run.description["rollbacks"]
+    assert (rollback["reason"], rollback["optimizer_step"], rollback["rate_factor"]) == ("The loss is nan", 14, 0.5)
+    assert "rollbacks" not in plain.description or not plain.description["rollbacks"]
     rates, usual = run.history["learning_rate"], plain.history["learning_rate"]
     assert rates[0] == usual[0] and rates[1:] == pytest.approx([rate / 2 for rate in usual[1:]], rel=1e-5)
     assert len(run.history["loss"]) == 3 and np.isfinite(run.history["loss"]).all()
@@ -66,7 +66,7 @@ def test_a_run_that_went_back_is_resumed_to_the_same_bits(tmp_path):
         stop = {"callbacks": [Poison(1, 3)], "report": lambda epoch, figures: epoch == 2}
         training.fit("quick", model="resnet10", out=tmp_path / "cut", overrides=SMALL, verbose=0, **stop)
     run = training.fit(out=tmp_path / "cut", resume=True, verbose=0)
-    assert values_of(tmp_path / "cut") == values_of(tmp_path / "whole") and len(run.description["setbacks"]) == 1
+    assert values_of(tmp_path / "cut") == values_of(tmp_path / "whole") and len(run.description["rollbacks"]) == 1
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_before_the_first_state_it_begins_anew_and_three_times_are_the_most(tmp_
     told = [str(warning.message) for warning in caught if "goes back" in str(warning.message)]
     assert [line.split("times ")[1].split(" ")[0] for line in told] == ["0.5", "0.25", "0.125"]
     saved = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
-    assert [entry["rate_factor"] for entry in saved["setbacks"]] == [0.5, 0.25, 0.125]
+    assert [entry["rate_factor"] for entry in saved["rollbacks"]] == [0.5, 0.25, 0.125]
 
 
 @pytest.mark.exhaustive

@@ -5,9 +5,10 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet import training  # noqa: E402
-from keras_resnet.training import setup
+from keras_resnet import data, training  # noqa: E402
+from keras_resnet.training import setup  # noqa: E402
 from keras_resnet.training.recipe import list_recipes  # noqa: E402
+from keras_resnet.tuning.definition import define  # noqa: E402
 
 
 def spec_of(folder, shape, count=120, task="classification"):
@@ -62,3 +63,27 @@ def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
 def test_every_rule_names_a_recipe_and_the_digits_keep_theirs():
     assert {rule.recipe for rule in setup.RULES} <= set(list_recipes())
     assert training.fit(dry_run=True).recipe.name == "quick"
+
+
+def test_a_loaded_dataset_and_every_command_take_the_recipe_that_fits(tmp_path):
+    spec = spec_of(tmp_path, (32, 32, 3))
+    dataset = data.load(spec)
+    assert training.resolve(data=dataset).recipe.name == "few-images"
+    assert sum("few-images" in line for line in dataset.report) == 1
+    training.resolve(data=dataset)
+    assert sum("few-images" in line for line in dataset.report) == 1  # said once
+    definition = define(None, None, None, {"data": spec}, None, None, {})
+    assert definition.recipe.name == "few-images"
+    assert define(None, None, None, {"data": spec}, None, None, {"search.recipe": "quick"}).recipe.name == "quick"
+
+
+def test_minutes_plan_epochs_by_the_measured_time_of_a_step():
+    words = {"model.width": 4}
+    few, many = (training.fit("quick", overrides=words, minutes=time, dry_run=True, verbose=0) for time in (1.0, 30.0))
+    assert 1 <= few.recipe.train.epochs < many.recipe.train.epochs
+    with pytest.warns(UserWarning, match="less than one epoch takes"):
+        assert training.fit("quick", overrides=words, minutes=0.001, dry_run=True, verbose=0).recipe.train.epochs == 1
+    with pytest.raises(ValueError, match="minutes=-1 is not a time"):
+        training.fit("quick", minutes=-1)
+    with pytest.raises(ValueError, match="Leave one out"):
+        training.fit("quick", minutes=1, overrides={"train.epochs": 3})
