@@ -101,7 +101,12 @@ def evaluate(options: argparse.Namespace) -> None:
     arguments = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
     arguments |= {"on_bad_image": options.on_bad_image}
     scores = evaluation.evaluate(
-        options.trained, **arguments, task=options.task, intervals=options.intervals, views=options.tta
+        options.trained,
+        **arguments,
+        task=options.task,
+        intervals=options.intervals,
+        views=options.tta,
+        at_specificity=options.at_specificity,
     )
     if options.robustness:
         scores["robustness"] = evaluation.robustness(options.trained, **arguments)

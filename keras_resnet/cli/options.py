@@ -34,6 +34,8 @@ def _option(*names: str, **arguments: Any) -> Option:
 
 
 DATA = _option("--data", metavar="SPEC", help=f"the data: {SPEC}")
+# `train photos/`, beside `train --data photos/`.
+PATH = _option("path", metavar="SPEC", nargs="?", help="the data, as for --data")
 DATA_DIR = _option("--data-dir", metavar="DIR", help="where TFDS finds its prepared data sets")
 JSON = _option("--json", action="store_true", help="print one JSON object instead of a table")
 RESUME = _option("--resume", action="store_true", help="go on where the folder stands; start where it is empty")
@@ -78,6 +80,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "train": (
         "train a model by a recipe and leave a run folder",
         [
+            PATH,
             DATA,
             DATA_DIR,
             _option("--model", metavar="NAME", help="a name that `list` prints"),
@@ -107,6 +110,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
             _option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
             _option("--intervals", action="store_true", help="more scores, each with its 95 %% bootstrap interval"),
+            _option("--at-specificity", type=float, metavar="S", help="the sensitivity at this specificity, in (0, 1)"),
             _option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
             TTA,
             TASK,
@@ -135,6 +139,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "lr-find": (
         "a range test: for which learning rates the loss falls",
         [
+            PATH,
             DATA,
             DATA_DIR,
             _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
@@ -147,6 +152,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "preview": (
         "a contact sheet of training examples as a recipe changes them",
         [
+            PATH,
             DATA,
             DATA_DIR,
             _option("--recipe", metavar="NAME|FILE.toml", help="a recipe of the package or a file (default: quick)"),
@@ -179,6 +185,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "tune": (
         "search for a better recipe, in its own processes",
         [
+            PATH,
             _option("--data", metavar="SPEC", help=f"the data: {SPEC} (default: digits)"),
             DATA_DIR,
             _option("--model", metavar="NAME", help="a name that `list` prints (default: resnet18)"),
@@ -269,6 +276,43 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
 }
 
 
+# Headings of `--help`; other options stand under "options".
+GROUPS = {
+    "data": ("--data", "--data-dir", "--split", "--on-bad-image", "--calibration"),
+    "options": (),
+    "output": (
+        *("--out", "--json", "--json-lines", "--csv", "--page", "--svg", "--top", "--port", "--format", "--quantize"),
+        *("--compare", "--dry-run", "--intervals", "--paired", "--at-specificity"),
+    ),
+}
+# What follows the name of a command in the examples of its `--help`.
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "list": ("", "--weights"),
+    "info": ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
+    "recipes": ("", "quick --compare cifar"),
+    "train": ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),
+    "evaluate": ("runs/photos --intervals", "runs/photos --data new_photos/"),
+    "predict": ("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
+    "explain": ("runs/photos picture.jpg --out maps", "resnet18:cifar10 pictures/ --out maps"),
+    "lr-find": ("photos/ --out ranges", "--data digits --recipe quick --out ranges"),
+    "preview": ("photos/ --out grid.png", "--data photos/ --recipe cifar --out grid.png"),
+    "inspect-data": ("photos/", "photos/ --out inspection.html"),
+    "probe": (
+        "--data photos/ --model resnet50 --weights imagenet",
+        "--data photos/ --model resnet18 --weights cifar10",
+    ),
+    "tune": ("photos/ --trials 20 --out search", "--out search --resume"),
+    "export": ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
+    "convert": ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),
+    "compare": ("runs/one runs/other", "runs/one runs/other --paired"),
+    "report": ("runs/photos --out report.html", "search --out search.html"),
+    "calibrate": ("runs/photos", "runs/photos --coverage 0.9"),
+    "demo": ("runs/photos", "resnet18:cifar10 --port 8001"),
+    "average": ("runs/one runs/other --out mean.keras", "runs/one --tta flip --out views.keras"),
+    "benchmark": ("--model resnet50 --mode infer", "--model resnet18 --input-size 32 --mode train"),
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line that names the help, without the whole usage."""
 
@@ -293,10 +337,17 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, (summary, options) in COMMANDS.items():
         command = commands.add_parser(
-            name, help=summary, description=f"keras-resnet {name}: {summary}.", allow_abbrev=False
+            name,
+            help=summary,
+            description=f"keras-resnet {name}: {summary}.",
+            epilog="examples:\n" + "\n".join(f"  keras-resnet {name} {words}" for words in EXAMPLES[name]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        groups = {title: command.add_argument_group(title) for title in GROUPS}
         for names, arguments in options:
-            command.add_argument(*names, **arguments)
+            title = next((title for title, members in GROUPS.items() if names[0] in members), "options")
+            (groups[title] if names[0].startswith("-") else command).add_argument(*names, **arguments)
     return top
 
 
@@ -335,4 +386,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         takes = ", ".join(names) or "no options"
         top.error(f"{options.command} does not take {unknown[0]!r}. {hint}It takes: {takes}")
     options.words = words
+    if path := getattr(options, "path", None):
+        if options.data is not None:
+            top.error(f"{options.command} was given {path!r} and --data {options.data!r}. Name the data once")
+        options.data = path
     return options

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_resnet import data as datasets
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import check_fraction, check_int, choose
 from keras_resnet.data.array_files import MEASUREMENTS, check_regular, measurement_kind, open_npz, read_measurement
 from keras_resnet.data.examples.arrays import ArrayExamples
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, MAX_PIXELS
@@ -21,6 +21,8 @@ from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained, with_views
+from keras_resnet.tasks import Predictions
+from keras_resnet.tasks.metrics import sensitivity_at
 from keras_resnet.training import Run
 from keras_resnet.training.inputs import AUTO
 
@@ -150,6 +152,7 @@ def evaluate(
     on_bad_image: str | None = None,
     intervals: bool = False,
     views: str = "none",
+    at_specificity: float | None = None,
 ) -> dict[str, Any]:
     """Scores a trained model; every example is counted once, or by its weight where the data have weights.
 
@@ -168,6 +171,8 @@ def evaluate(
         intervals: add further figures (of a classifier those of `detailed_scores`), each with its 95 % bootstrap
             interval; whole groups are drawn where the data have them.
         views: of each example whose answers are averaged (test-time augmentation), as for `average_models`.
+        at_specificity: add `sensitivity_at_specificity`, the highest sensitivity at a specificity of at least this, in
+            (0, 1), with its interval: of the second of two classes, or the mean over multi-label classes.
 
     Returns:
         `split`, what was scored; for a classifier `examples`, `loss` (cross-entropy, nats), `accuracy`, `top5` (more
@@ -194,6 +199,8 @@ def evaluate(
         trained = trained.for_task(dataset.task)  # what the labels are for
     predictions = trained.predict(dataset, split, batch_size)
     figures = predictions.score()
+    if at_specificity is not None:
+        figures |= _at_specificity(predictions, at_specificity)
     missing = [row["name"] for row in figures.get("per_class", ()) if not row["support"]]
     if missing:
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
@@ -208,6 +215,23 @@ def evaluate(
             ]
         figures = {**figures, **more}
     return {"split": split, **figures}
+
+
+def _at_specificity(predictions: Predictions, specificity: float) -> dict[str, Any]:
+    check_fraction("at_specificity", specificity, zero_included=False)
+    task, classes = predictions.task, len(predictions.class_names)
+    if not task.has_classes or (task.is_exclusive and classes != 2):
+        raise BadValue(
+            f"at_specificity={specificity} was given for {classes or 'no'} classes. A specificity is of two classes, "
+            "or of multi-label targets. Leave it out."
+        )
+    metric = sensitivity_at(specificity, 1 if task.is_exclusive else None)
+    value, interval = float(metric(predictions)[0]), predictions.interval(metric)
+    return {
+        "at_specificity": specificity,
+        metric.name: None if np.isnan(value) else value,
+        f"{metric.name}_interval": interval,
+    }
 
 
 def predict(

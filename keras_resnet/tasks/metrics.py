@@ -154,15 +154,33 @@ class Ranking:
         if not len(self.first):
             nothing = np.full(len(weights), np.nan)
             return nothing, nothing
-        ordered = weights[:, self.order]
-        true = np.add.reduceat(np.where(self.is_true, ordered, 0.0), self.first, axis=1)
-        false = np.add.reduceat(np.where(self.is_true, 0.0, ordered), self.first, axis=1)
+        true, false = self._sums(weights)
         all_true, all_false = true.sum(axis=1), false.sum(axis=1)
         above_true, above_false = true.cumsum(axis=1), false.cumsum(axis=1)
         roc = (false * (above_true - true / 2)).sum(axis=1) / (all_true * all_false)
         precision = np.nan_to_num(above_true / (above_true + above_false))
         average = np.where(all_true > 0, (true * precision).sum(axis=1) / all_true, np.nan)
         return roc, average
+
+    def _sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the weights of the examples of the class, and of the others, at each score that occurs."""
+        ordered = weights[:, self.order]
+        true = np.add.reduceat(np.where(self.is_true, ordered, 0.0), self.first, axis=1)
+        return true, np.add.reduceat(np.where(self.is_true, 0.0, ordered), self.first, axis=1)
+
+    def sensitivity_at(self, weights: np.ndarray, specificity: float) -> np.ndarray:
+        """Returns the highest sensitivity whose specificity is at least as given, for each row of weights.
+
+        Args:
+            weights: `(resamples, examples)`.
+            specificity: in (0, 1).
+        """
+        if not len(self.first):
+            return np.full(len(weights), np.nan)
+        true, false = self._sums(weights)
+        sensitivity, false_positives = (part.cumsum(axis=1) / part.sum(axis=1, keepdims=True) for part in (true, false))
+        best = np.where(false_positives <= 1 - specificity + 1e-12, sensitivity, 0.0).max(axis=1)
+        return np.where(np.isnan(sensitivity[:, -1] + false_positives[:, -1]), np.nan, best)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,3 +262,20 @@ class WithClasses(Weighted):
         """The same over all pairs of example and class whose label is known."""
         ranking, mine = self.predictions.micro_ranking
         return ranking.areas(np.repeat(self.weights, mine.shape[1], axis=1)[:, mine.reshape(-1)])
+
+
+def sensitivity_at(specificity: float, which: int | None = None) -> Metric:
+    """Returns the metric "sensitivity_at_specificity": of one class, or the mean over the classes.
+
+    Args:
+        specificity: in (0, 1).
+        which: the class; None for the mean over those that some examples have and others lack.
+    """
+
+    def compute(view: Any) -> np.ndarray:
+        rows = view.predictions.rankings if which is None else [view.predictions.rankings[which]]
+        return mean_of_known(
+            np.stack([ranking.sensitivity_at(view.weights[:, mine], specificity) for ranking, mine in rows], axis=1)
+        )
+
+    return Metric("sensitivity_at_specificity", compute)

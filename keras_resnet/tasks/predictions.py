@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks.metrics import Ranking, Weighted, counts_of, interval_of, resample
+from keras_resnet.tasks.metrics import Metric, Ranking, Weighted, counts_of, interval_of, resample
 
 if TYPE_CHECKING:
     from keras_resnet.tasks.task import Task
@@ -125,15 +125,16 @@ class Predictions:
         summary = {m.name: m.plain(m.under(view)[0]) for m in self.task.metrics_for(self) if m.is_summary}
         return {"examples": len(self), **summary, **self.task.tables(self, view)}
 
-    def interval(self, name: str, resamples: int = RESAMPLES, seed: int = 0) -> list[float] | None:
+    def interval(self, metric: "str | Metric", resamples: int = RESAMPLES, seed: int = 0) -> list[float] | None:
         """Returns the 95 % bootstrap interval of one figure; None where there are too few examples or groups for one.
 
         Args:
-            name: of a metric of the task.
+            metric: a metric, or the name of one of the task's.
             resamples: how many, >= 1.
             seed: of the draws, >= 0.
         """
-        metric = next(metric for metric in self.task.metrics if metric.name == name)
+        if isinstance(metric, str):
+            metric = next(each for each in self.task.metrics if each.name == metric)
         if len(self) < 2 or (self.groups is not None and len(np.unique(np.asarray(self.groups).astype(str))) < 2):
             return None
         draws = resample(len(self), self.groups, resamples, seed)

@@ -20,6 +20,7 @@ SCRIPTS = {
     "accuracy": ["proof", "--data", "digits", "--epochs", "1", "--width", "4"],
     "bad_calls": [],
     "bad_images": [],
+    "defaults": ["--rows", "digits, 100", "--minutes", "0.2"],
     "decode_crop": ["--images", "64", "--batches", "2"],
     "distribution": ["--quick"],
     "listing": ["--quick"],

@@ -1,3 +1,6 @@
+import re
+import shlex
+
 import pytest
 
 from keras_resnet.cli.options import COMMANDS, parse
@@ -9,6 +12,7 @@ OPTIONS = {
     "info": {"model", "--input-shape", "--set", "--svg"},
     "recipes": {"name", "--compare"},
     "train": {
+        "path",
         "--data",
         "--data-dir",
         "--model",
@@ -30,6 +34,7 @@ OPTIONS = {
             "--on-bad-image",
             "--robustness",
             "--intervals",
+            "--at-specificity",
             "--tta",
             "--task",
             "--json",
@@ -48,10 +53,21 @@ OPTIONS = {
         "--page",
     },
     "explain": {"trained", "images", "--out", "--task"},
-    "lr-find": {"--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
-    "preview": {"--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
+    "lr-find": {"path", "--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},
+    "preview": {"path", "--data", "--data-dir", "--recipe", "--out", "--seed", "--set"},
     "tune": {
-        *("--data", "--data-dir", "--model", "--algorithm", "--trials", "--out", "--workers", "--engine", "--address"),
+        *(
+            "path",
+            "--data",
+            "--data-dir",
+            "--model",
+            "--algorithm",
+            "--trials",
+            "--out",
+            "--workers",
+            "--engine",
+            "--address",
+        ),
         *TRAINING,
     },
     "probe": {"--data", "--data-dir", "--model", "--weights", "--task", "--set", "--json"},
@@ -81,12 +97,43 @@ def test_the_commands_and_options_are_those_of_the_table():
     assert {name: {names[0] for names, _ in options} for name, (_, options) in COMMANDS.items()} == OPTIONS
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_stands_in_groups_and_ends_with_two_commands_that_parse(capsys, command):
+    with pytest.raises(SystemExit):
+        parse([command, "--help"])
+    text = capsys.readouterr().out
+    if any(names[0] == "--data" for names, _ in COMMANDS[command][1]):
+        assert re.search(r"^data:$", text, re.MULTILINE)
+    examples = re.findall(r"^  keras-resnet (.*)$", text.partition("examples:")[2], re.MULTILINE)
+    assert len(examples) == 2
+    assert [parse(shlex.split(example)).command for example in examples] == [command] * 2
+
+
+def test_data_may_stand_without_a_word_before_it(capsys):
+    for command in ("train", "preview", "lr-find", "tune"):
+        out = [] if command == "train" else ["--out", "place"]
+        assert parse([command, "photos/", *out]).data == "photos/"
+    assert "Name the data once" in refused(capsys, "train", "photos/", "--data", "digits")
+
+
 def test_training_has_the_types_and_defaults_of_its_options():
     words = ["train", "--epochs", "3", "--set", "a.b=1", "--set", "c.d=e"]
     options = vars(parse(words))
     given = {"command": "train", "epochs": 3, "set": ["a.b=1", "c.d=e"], "words": words}
     flags = {"resume": False, "dry_run": False, "engine": "local"}
-    names = ("data", "data_dir", "model", "recipe", "batch_size", "weights", "out", "seed", "processes", "minutes")
+    names = (
+        "data",
+        "data_dir",
+        "model",
+        "recipe",
+        "batch_size",
+        "weights",
+        "out",
+        "seed",
+        "processes",
+        "minutes",
+        "path",
+    )
     unset = dict.fromkeys((*names, "workers", "address", "folds"))
     assert options == unset | flags | given
 

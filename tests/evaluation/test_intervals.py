@@ -7,6 +7,8 @@ from sklearn import metrics
 pytest.importorskip("tensorflow")
 
 from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
+from keras_resnet.tasks import CLASSIFICATION, Predictions  # noqa: E402
+from keras_resnet.tasks.metrics import sensitivity_at  # noqa: E402
 
 NAMES = ("a", "b", "c", "d")
 
@@ -99,3 +101,19 @@ def test_what_gives_no_interval_is_refused():
         detailed_scores(probabilities, np.zeros(10, int), NAMES[:2])
     with pytest.raises(ValueError, match="10 examples of 1 group"):
         detailed_scores(probabilities, labels, NAMES[:2], groups=["p"] * 10)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_the_sensitivity_at_a_specificity_is_read_from_the_curve_of_scikit_learn(is_weighted):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 300)
+    scores = np.round(rng.normal(labels, 1.0), 1)  # with ties
+    weights = rng.uniform(0.1, 2.0, 300) if is_weighted else None
+    logits = np.stack([np.zeros(300), scores], axis=1)
+    predictions = Predictions(CLASSIFICATION, logits, labels, ("well", "ill"), weights=weights)
+    false_positives, sensitivity, _ = metrics.roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    for specificity in (0.5, 0.9, 0.99):
+        expected = sensitivity[false_positives <= 1 - specificity + 1e-12].max()
+        assert sensitivity_at(specificity, 1)(predictions)[0] == pytest.approx(expected)
+    low, high = predictions.interval(sensitivity_at(0.9, 1))
+    assert low < sensitivity_at(0.9, 1)(predictions)[0] < high

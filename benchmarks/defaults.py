@@ -1,0 +1,220 @@
+"""What `train` gives without a recipe, against the old default, a linear classifier and a random forest.
+
+    python -m benchmarks.defaults --cifar FOLDER [--minutes 3] [--seeds 0] [--rows NAME ...] [--json FILE]
+
+FOLDER holds CIFAR-10 as class folders in `train/` and `test/`. Rows: 500 and 5,000 of its pictures; digits, 100 of them
+and all; 2,000 pictures made gray with 16 bits, between 200 and 8,000; classes from 500 pictures down to 10; pictures of
+patients, of whom none is in two splits, each with a brightness of its own; digits read as signals of 64 values, and as
+volumes. Each network is trained for the same minutes by `train --minutes`; the classifiers of scikit-learn see the
+pixels of the training and validation splits. The figure is the accuracy on the same test split. With `--json` what was
+measured is kept after every row, and a second start goes on.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from benchmarks.contest import machine
+from keras_resnet import data, files, training
+
+COLUMNS = ("quick", "default", "linear", "forest")
+TEST_PER_CLASS = 200
+Arrays = dict[str, np.ndarray]
+
+
+def pictures(folder: pathlib.Path, split: str, per_class: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns uint8 pictures and labels of CIFAR-10, the first of each class.
+
+    Args:
+        folder: of CIFAR-10.
+        split: "train" or "test".
+        per_class: how many of each.
+    """
+    images, labels = [], []
+    classes = sorted(path for path in (folder / split).iterdir() if path.is_dir())
+    for label, (place, count) in enumerate(zip(classes, per_class, strict=True)):
+        for path in sorted(place.iterdir())[:count]:
+            images.append(np.asarray(Image.open(path).convert("RGB")))
+            labels.append(label)
+    return np.stack(images), np.array(labels)
+
+
+def cifar(folder: pathlib.Path, per_class: list[int]) -> Arrays:
+    """Returns arrays of CIFAR-10 with a part of its test split."""
+    x, y = pictures(folder, "train", per_class)
+    x_test, y_test = pictures(folder, "test", [TEST_PER_CLASS] * 10)
+    return {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test}
+
+
+def gray(folder: pathlib.Path) -> Arrays:
+    """Returns pictures of 16 bits that use the values 200 to 8,000."""
+    arrays = cifar(folder, [200] * 10)
+
+    def changed(images: np.ndarray) -> np.ndarray:
+        luminance = images @ np.array([0.299, 0.587, 0.114])
+        return np.round(200 + luminance / 255 * 7800).astype("uint16")[..., None]
+
+    return {name: changed(value) if name.startswith("x") else value for name, value in arrays.items()}
+
+
+def digits(count: int | None, shape: Callable[[np.ndarray], np.ndarray] = lambda images: images) -> Arrays:
+    """Returns scikit-learn's digits, some of them in training, in another shape."""
+    whole = data.load("digits", validation_fraction=0.0)
+    (x, y), (x_test, y_test) = (whole.arrays(split) for split in ("train", "test"))
+    return {"x_train": shape(x[:count]), "y_train": y[:count], "x_test": shape(x_test), "y_test": y_test}
+
+
+def as_signal(images: np.ndarray) -> np.ndarray:
+    """Returns pictures row by row, `(examples, 64, 1)`."""
+    return images.reshape(len(images), 64, 1)
+
+
+def as_volume(images: np.ndarray) -> np.ndarray:
+    """Returns pictures that move by a pixel from slice to slice, `(examples, 8, 8, 8, 1)`."""
+    return np.stack([np.roll(images, place - 4, axis=2) for place in range(8)], axis=1)
+
+
+def patients(folder: pathlib.Path, out: pathlib.Path) -> str:
+    """Writes pictures of 300 patients, each of one class, with five pictures and a brightness of its own.
+
+    Args:
+        folder: of CIFAR-10.
+        out: where the class folders go.
+    """
+    images, labels = pictures(folder, "train", [150] * 10)
+    draw = np.random.default_rng(0)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        if index % 5 == 0:
+            factor = draw.uniform(0.5, 1.5, 3)
+        place = out / f"class{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * factor).clip(0, 255).astype("uint8")).save(
+            place / f"p{index // 5:03d}_{index % 5}.png"
+        )
+    return f"folder:{out}"
+
+
+ROWS = {
+    "CIFAR-10, 500": lambda folder: cifar(folder, [50] * 10),
+    "digits, 100": lambda folder: digits(100),
+    "digits": lambda folder: digits(None),
+    "gray, 16 bits": gray,
+    "rare classes": lambda folder: cifar(folder, [500, 324, 210, 136, 88, 57, 37, 24, 16, 10]),
+    "patients": None,
+    "signals": lambda folder: digits(None, as_signal),
+    "volumes": lambda folder: digits(None, as_volume),
+    "CIFAR-10, 5,000": lambda folder: cifar(folder, [500] * 10),
+}
+
+
+# Rows that need no other data.
+OFFLINE = {"digits, 100", "digits", "signals", "volumes"}
+
+
+def spec_of(row: str, folder: pathlib.Path, out: pathlib.Path) -> tuple[str, dict[str, Any]]:
+    """Writes the data of a row; returns its spec and what a recipe says of it.
+
+    Args:
+        row: a key of `ROWS`.
+        folder: of CIFAR-10.
+        out: where they go.
+    """
+    make = ROWS[row]
+    if make is None:
+        return patients(folder, out / "patients"), {"data.group_pattern": "(p[0-9]+)_", "data.test_fraction": 0.2}
+    np.savez(out / "set.npz", **make(folder))
+    return f"npz:{out / 'set.npz'}", {}
+
+
+def by_pixels(column: str, dataset: data.Dataset, seed: int) -> float:
+    """Returns the test accuracy of a classifier of scikit-learn.
+
+    Args:
+        column: "linear" or "forest".
+        dataset: of a run, whose splits are taken.
+        seed: of the forest.
+    """
+    parts = {
+        split: [np.concatenate(each) for each in zip(*arrays_of(dataset, split), strict=True)]
+        for split in dataset.sizes
+    }
+    train = [np.concatenate([parts[split][place] for split in parts if split != "test"]) for place in (0, 1)]
+    classifier = (
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+        if column == "linear"
+        else RandomForestClassifier(500, n_jobs=-1, random_state=seed)
+    )
+    return float(classifier.fit(*train).score(*parts["test"]))
+
+
+def arrays_of(dataset: data.Dataset, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns flat pixels and labels of a split, batch by batch."""
+    batches = dataset.batches(split, 256).as_numpy_iterator()
+    return [(images.reshape(len(images), -1).astype("float32"), labels.reshape(-1)) for images, labels, *_ in batches]
+
+
+def measure(row: str, column: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the accuracy of a column on a row, and the minutes that it took."""
+    with tempfile.TemporaryDirectory() as place:
+        out = pathlib.Path(place)
+        spec, words = spec_of(row, options.cifar, out)
+        start = time.perf_counter()
+        if column in ("linear", "forest"):
+            dataset = training.resolve("quick", data=spec, overrides=words).dataset
+            accuracy, recipe, epochs = by_pixels(column, dataset, seed), "", 0
+        else:
+            named = "quick" if column == "quick" else None
+            run = training.fit(
+                named, data=spec, out=out / "run", overrides=words, seed=seed, minutes=options.minutes, verbose=0
+            )
+            accuracy, recipe, epochs = run.metrics["test"]["accuracy"], run.recipe.name, run.recipe.train.epochs
+            keras.backend.clear_session()
+        minutes = (time.perf_counter() - start) / 60
+        return {"accuracy": accuracy, "minutes": minutes, "recipe": recipe, "epochs": epochs}
+
+
+def main() -> None:
+    """Prints the table, and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", type=pathlib.Path, metavar="FOLDER")
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
+    options = parser.parse_args()
+    if options.cifar is None and not {*options.rows} <= OFFLINE:
+        parser.error(f"--cifar FOLDER is needed for other rows than {', '.join(sorted(OFFLINE))}")
+    report: dict[str, Any] = {"machine": machine(), "minutes": options.minutes, "cells": {}}
+    if options.json and options.json.is_file():
+        report = json.loads(options.json.read_text("utf-8"))
+    print(f"{'':<18}" + "".join(f"{name:>10}" for name in COLUMNS))
+    for row in options.rows:
+        means = []
+        for column in COLUMNS:
+            for seed in options.seeds:
+                key = f"{row}|{column}|{seed}"
+                if key not in report["cells"]:
+                    report["cells"][key] = measure(row, column, seed, options)
+                if options.json:
+                    files.write_text(options.json, json.dumps(report, indent=1) + "\n")
+            means.append(
+                statistics.fmean(report["cells"][f"{row}|{column}|{seed}"]["accuracy"] for seed in options.seeds)
+            )
+        print(f"{row:<18}" + "".join(f"{mean:>10.4f}" for mean in means), flush=True)
+
+
+if __name__ == "__main__":
+    main()
