@@ -158,8 +158,8 @@ MUTANTS = [
     Mutant(
         "lock: two processes share a run folder",
         "training/folder.py",
-        'lock = files.acquire(folder / ".lock", timeout=0)',
-        'lock = files.acquire(folder / f".lock-{id(note)}", timeout=0)',
+        'lock = locks.acquire(folder / ".lock", timeout=0)',
+        'lock = locks.acquire(folder / f".lock-{id(note)}", timeout=0)',
         "training/test_fit.py",
     ),
     # Files.

@@ -105,6 +105,22 @@ def test_the_core_does_not_import_tensorflow_when_it_is_imported():
     assert not found
 
 
+def test_the_core_imports_what_keras_needs_alone():
+    """Models, blocks and preprocessing run where only Keras, NumPy and a backend are installed."""
+    by_name = {dotted(path): path for path in PYTHON_FILES}
+    waiting, seen, found = list(WITHOUT_TENSORFLOW), set(), {}
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        top = ast.Module([node for node in tree_of(path).body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+        names = set(imports(path, top))
+        outside = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+        found |= {name_of(path): outside} if outside - {"keras", "numpy", "h5py", "keras_resnet"} else {}
+        parts = {by_name.get(name) or by_name.get(name.rpartition(".")[0]) for name in names if name != "keras_resnet"}
+        waiting += [part for part in parts if part not in (None, PACKAGE / "__init__.py") and part not in seen]
+    assert not found
+
+
 def test_importing_the_package_loads_nothing_from_elsewhere_beyond_keras():
     code = (
         "import sys, keras; before = set(sys.modules); import keras_resnet; "

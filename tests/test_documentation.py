@@ -8,6 +8,7 @@ import shlex
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resnet
 from keras_resnet.cli.options import COMMANDS, parse
@@ -32,8 +33,11 @@ def blocks(path, language):
 
 def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    script, _ = blocks(ROOT / "README.md", "python")
+    predict, script, _ = blocks(ROOT / "README.md", "python")
     assert len(script.splitlines()) <= 12
+    Image.fromarray(np.full((40, 30, 3), 90, "uint8")).save("image.png")
+    exec(compile(predict, "README.md", "exec"), {})
+    assert "'probability': " in capsys.readouterr().out
     exec(compile(script, "README.md", "exec"), {})
     accuracy = float(re.findall(r"'accuracy': ([\d.]+)", capsys.readouterr().out)[-1])
     assert accuracy > 0.5  # three epochs are enough to be far above the 0.1 of guessing
@@ -42,7 +46,7 @@ def test_the_python_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch, capsy
 @pytest.mark.exhaustive
 def test_the_resume_of_the_readme_runs_as_it_stands_and_once_more(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, script = blocks(ROOT / "README.md", "python")
+    *_, script = blocks(ROOT / "README.md", "python")
     x, y = np.random.default_rng(0).uniform(0, 255, (96, 32, 32, 3)).astype("float32"), np.arange(96) % 10
     for _ in range(2):
         exec(compile(script, "README.md", "exec"), scope := {"x": x, "y": y})

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from keras_resnet import files, training
+from keras_resnet import files, locks, training
 from keras_resnet.errors import NoRoom
 
 
@@ -96,12 +96,12 @@ def test_no_room_says_what_was_written_and_what_is_free_and_keeps_the_earlier_fi
 
 LOCKED = """
 import os, sys
-from keras_resnet import files
+from keras_resnet import locks
 os.setgid(65534)
 os.setuid(65534)
 try:
-    files.acquire(sys.argv[1], timeout=1)
-except files.NoLock as error:
+    locks.acquire(sys.argv[1], timeout=1)
+except locks.NoLock as error:
     print(error)
 """
 
@@ -121,8 +121,8 @@ def test_a_disk_that_answers_with_an_error_is_named_by_its_lock(tmp_path, monkey
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr("fcntl.flock", fail)
-    with pytest.raises(files.NoLock, match="could not be locked: Input/output error"):
-        files.acquire(tmp_path / ".lock", timeout=0)
+    with pytest.raises(locks.NoLock, match="could not be locked: Input/output error"):
+        locks.acquire(tmp_path / ".lock", timeout=0)
 
 
 def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path):
@@ -136,8 +136,8 @@ def test_what_a_library_says_of_a_full_disk_is_understood(tmp_path):
 
 KILLED = """
 import os, sys, time
-from keras_resnet import files
-with files.temporary_folder(sys.argv[1]) as folder:
+from keras_resnet import locks
+with locks.temporary_folder(sys.argv[1]) as folder:
     (folder / "half").write_text("x")
     print(folder, flush=True)
     time.sleep(600)
@@ -156,7 +156,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
     killed.kill()
     killed.communicate()
     alive, used = start()
-    with files.temporary_folder(tmp_path / "model") as folder:
+    with locks.temporary_folder(tmp_path / "model") as folder:
         assert not left.exists() and (used / "half").exists() and folder.is_dir()
     assert not folder.exists() and used.exists()
     alive.kill()

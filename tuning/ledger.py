@@ -19,7 +19,7 @@ import filelock
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
-from keras_resnet import files, training
+from keras_resnet import files, locks, training
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tuning.definition import Definition, make_oracle, restore_state, state_of
 
@@ -65,7 +65,7 @@ class RecordFile:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from changing the record while the block runs."""
         try:
-            lock = files.acquire(self.path / "search.lock", LOCK_SECONDS)
+            lock = locks.acquire(self.path / "search.lock", LOCK_SECONDS)
         except filelock.Timeout:
             raise BadValue(
                 f"The record in {str(self.path)!r} was held by another process for {LOCK_SECONDS} s. Each change takes "
@@ -437,6 +437,6 @@ class Ledger:
     def _owner(self, name: str) -> filelock.BaseFileLock | None:
         """Returns the lock of a trial, held; None where another process holds it."""
         try:
-            return files.acquire(self.path / "owners" / f"{name}.lock", timeout=0)
+            return locks.acquire(self.path / "owners" / f"{name}.lock", timeout=0)
         except filelock.Timeout:
             return None

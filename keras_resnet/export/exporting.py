@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet import data as datasets
-from keras_resnet import files
+from keras_resnet import files, locks
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
@@ -139,7 +139,7 @@ def export(
     if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
         trained = dataclasses.replace(trained, model=to_float32(trained.model))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with files.explaining_no_room(path), files.temporary_folder(path) as aside:
+    with files.explaining_no_room(path), locks.temporary_folder(path) as aside:
         served = Served(trained.model, trained.record, aside, about(trained))
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())

@@ -22,12 +22,22 @@ def warn_of_slow_floats(policy: Any) -> None:
         _warn_once(policy.compute_dtype)
 
 
-@functools.cache
-def _warn_once(dtype: str) -> None:
+def is_fast(dtype: str) -> bool:
+    """Returns True if this machine computes in a 16-bit dtype by instructions of its own, on TensorFlow.
+
+    Args:
+        dtype: "bfloat16" or "float16".
+    """
+    if keras.config.backend() != "tensorflow":
+        return False
     import tensorflow as tf
 
-    flags = instructions()
-    if flags and not flags & INSTRUCTIONS[dtype] and not tf.config.list_physical_devices("GPU"):
+    return bool(instructions() & INSTRUCTIONS[dtype]) or bool(tf.config.list_physical_devices("GPU"))
+
+
+@functools.cache
+def _warn_once(dtype: str) -> None:
+    if instructions() and not is_fast(dtype):
         warnings.warn(
             f"This processor has no instructions for {dtype} that TensorFlow may use: a policy that computes in it "
             "runs, at less than half the speed of float32. Use float32 here, mixed_bfloat16 on a CPU with BF16 "

@@ -15,7 +15,7 @@ from typing import Any
 import filelock
 import numpy as np
 
-from keras_resnet import files
+from keras_resnet import files, locks
 from keras_resnet.arguments import check_path
 from keras_resnet.errors import BadValue
 from keras_resnet.training.recipe import DESCRIPTIVE, Defaults, Recipe
@@ -372,7 +372,7 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
             "Move it away."
         )
     try:
-        lock = files.acquire(folder / ".lock", timeout=0)
+        lock = locks.acquire(folder / ".lock", timeout=0)
     except filelock.Timeout:
         holder = note.read_text(encoding="utf-8") if note.is_file() else "another process"
         raise BadValue(

@@ -21,6 +21,7 @@ from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
 from keras_resnet.errors import BadType, BadValue, NoMemory
 from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
+from keras_resnet.models.precision import is_fast
 from keras_resnet.tasks import TASKS, Predictions
 from keras_resnet.terminal import one_line
 from keras_resnet.training import scoring
@@ -548,8 +549,11 @@ def fit(
             if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
                 return Run(folder, state, dataset=setup.dataset)
-        if minutes is not None and state is None:
-            setup = _fit_to_minutes(setup, model_class, minutes, start, verbose)
+        planned_steps = setup.recipe.train.epochs * setup.steps_per_epoch
+        is_planned = recipe is None and group is None and not dry_run and planned_steps >= MEASURED_FROM_STEPS
+        if state is None and (minutes is not None or is_planned):
+            may_change = is_planned and "train.precision" not in overrides
+            setup = _by_measurement(setup, model_class, minutes, start, may_change, verbose)
         keras.utils.set_random_seed(setup.recipe.train.seed)
         network = setup.build_model(model_class)
         batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
@@ -575,7 +579,7 @@ def fit(
 
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
-WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 10.0
+WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 5.0
 # What an epoch takes beside its steps: saving the best model and a state.
 SECONDS_BESIDE = 0.5
 
@@ -618,23 +622,50 @@ def _check_minutes(minutes: float | None, overrides: Mapping[str, Any]) -> None:
         raise BadValue("minutes was given with train.epochs. Each says how long to train. Leave one out.")
 
 
-def _fit_to_minutes(setup: Setup, model_class: type[keras.Model], minutes: float, start: float, verbose: Any) -> Setup:
-    """Returns the setup with as many epochs as the minutes allow, at least one."""
+# A shorter training ends before a measurement would pay.
+MEASURED_FROM_STEPS = 2000
+# A precision is changed where it makes a step faster by that factor: less may be noise.
+WORTHWHILE = 0.85
+
+
+def _by_measurement(
+    setup: Setup, model_class: type[keras.Model], minutes: float | None, start: float, may_change: bool, verbose: Any
+) -> Setup:
+    """Returns the setup in the precision that is fast here, with as many epochs as the minutes allow, at least one."""
     if setup.group is not None:
         raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
-    keras.utils.set_random_seed(setup.recipe.train.seed)
-    epoch, scores = seconds_per_epoch(setup, setup.build_model(model_class))
-    # What this start took so far, compilation with it, is taken once more by the training itself.
-    spent = time.perf_counter() - start
-    left = minutes * 60 - 2 * spent - scores
-    epochs = max(1, int(left / epoch))
-    if left < epoch:
-        warnings.warn(
-            f"minutes={minutes:g} is less than one epoch takes, {duration(epoch)}, beside the start. One is trained.",
-            stacklevel=3,
+    candidates = [setup]
+    if may_change and setup.recipe.train.precision == "float32" and is_fast("bfloat16"):
+        candidates.append(setup.for_recipe(setup.recipe.replace({"train.precision": "mixed_bfloat16"})))
+    measured = []
+    for candidate in candidates:
+        keras.utils.set_random_seed(setup.recipe.train.seed)
+        began = time.perf_counter()
+        measured.append(
+            (*seconds_per_epoch(candidate, candidate.build_model(model_class)), time.perf_counter() - began)
         )
+    keras.utils.set_random_seed(setup.recipe.train.seed)
+    best = len(measured) - 1 if measured[-1][0] < WORTHWHILE * measured[0][0] else 0
+    setup, (epoch, scores, building) = candidates[best], measured[best]
+    if best:
+        setup.dataset.report.append(
+            f"train.precision mixed_bfloat16, because an epoch takes {epoch / measured[0][0]:.2f} of float32's time"
+        )
+    epochs = setup.recipe.train.epochs
+    if minutes is not None:
+        # The training itself builds and compiles once more.
+        left = minutes * 60 - (time.perf_counter() - start) - building - scores
+        epochs = max(1, int(left / epoch))
+        if left < epoch:
+            warnings.warn(
+                f"minutes={minutes:g} is less than one epoch takes, {duration(epoch)}, beside the start. One is "
+                "trained.",
+                stacklevel=3,
+            )
     if verbose:
-        print(f"minutes    {minutes:g} are {epochs} epochs: {duration(epoch)} each, as measured")
+        print(
+            f"time       {epochs} epochs of {duration(epoch)}, as measured: about {duration(epochs * epoch + scores)}"
+        )
     return setup.for_recipe(setup.recipe.replace({"train.epochs": epochs}))
 
 

@@ -63,12 +63,12 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
     try:
         import filelock  # models on JAX and PyTorch need it for this alone
 
-        from keras_resnet import files
+        from keras_resnet import locks
     except ImportError:
         raise MissingPackage("Downloads need filelock, which is not installed. Run: pip install filelock") from None
     files.make_writable(path.parent)
     try:
-        with files.acquire(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
+        with locks.acquire(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):
             if not path.is_file():  # another process may have been quicker
                 _download(mirrored(url), path, metadata_path, digest, license)
     except filelock.Timeout:

@@ -22,6 +22,7 @@ PAGES = (
     "docs/evaluation.md",
     "docs/export.md",
     "docs/explain.md",
+    "docs/first-model.md",
     "docs/weights.md",
 )
 # Added to a command, so that it takes seconds; what it does stays.
@@ -32,7 +33,7 @@ SHORTER = {
 }
 SPACE = '[optimizer.learning_rate]\nlow = 0.01\nhigh = 0.3\nscale = "log"\n'
 # They wait for a browser, for another machine, or need a set that TFDS prepared.
-LEFT_OUT = ("keras-resnet demo", "tfds:", "/shared/", "pip install", "export KERASTUNER")
+LEFT_OUT = ("keras-resnet demo", "--weights imagenet", "tfds:", "/shared/", "pip install", "export KERASTUNER")
 
 
 def commands(page):
@@ -81,7 +82,10 @@ def test_the_commands_of_a_page_run_in_their_order(page, workplace, digits, caps
         more = [] if "--resume" in words else SHORTER.get(words[0], [])
         if words[0] == "convert" and "resnet18" in words:  # the runs here are smaller
             words[words.index("resnet18")] = "resnet10"
-        if words[0] == "train" and "folder:photos" in words:
+        if "--minutes" in words:  # a tenth of one, in place of the epochs
+            words[words.index("--minutes") + 1] = "0.1"
+            more = ["--set", "model.width=4", "--set", "data.image_size=32"]
+        elif words[0] == "train" and {"folder:photos", "photos/"} & {*words}:
             more = [*more, "--set", "data.image_size=32"]
         if "--folds" in words:
             more = [*more, "--folds", "2"]

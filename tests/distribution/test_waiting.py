@@ -61,8 +61,8 @@ def test_a_process_that_begins_30_s_late_is_named_after_10_and_waited_for(number
 @pytest.mark.slow
 def test_the_watch_ends_with_a_process_that_is_killed():
     wait = (
-        "import os, time; from keras_resnet.distribution import waiting\n"
-        "with waiting.report_late_peers(['127.0.0.1:1', '127.0.0.1:2'], 0): print('waits', flush=True); time.sleep(600)"
+        "import os, time; from keras_resnet.distribution import group\n"
+        "with group.report_late_peers(['127.0.0.1:1', '127.0.0.1:2'], 0): print('waits', flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", wait], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"waits\n"

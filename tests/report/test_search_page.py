@@ -68,7 +68,7 @@ def test_the_command_writes_it(search, tmp_path, capsys):
 def test_a_mistake_is_named(search, tmp_path):
     with pytest.raises(ValueError, match="neither a run, a cross-validation nor a search"):
         report.write_report(tmp_path, tmp_path / "a.html")
-    with pytest.raises(ValueError, match="is no HTML file"):
+    with pytest.raises(ValueError, match="is not an HTML file"):
         report.write_report(search, tmp_path / "a.pdf")
     assert report.write_report(search, tmp_path / "new" / "a.html").is_file()
 

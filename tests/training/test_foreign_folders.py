@@ -17,7 +17,7 @@ pytest.importorskip("tensorflow")
 
 import filelock  # noqa: E402
 
-from keras_resnet import data, files, report, training, tuning
+from keras_resnet import data, files, locks, report, training, tuning
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.errors import BadValue  # noqa: E402
 from keras_resnet.training import state
@@ -169,13 +169,13 @@ def test_where_a_file_system_has_no_locks_a_file_takes_their_place(tmp_path, mon
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(filelock.FileLock, "_acquire", refuse)
-    lock = files.acquire(tmp_path / "a.lock", 0)
+    lock = locks.acquire(tmp_path / "a.lock", 0)
     with pytest.raises(filelock.Timeout):
-        files.acquire(tmp_path / "a.lock", 0)
+        locks.acquire(tmp_path / "a.lock", 0)
     lock.release()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        files.acquire(tmp_path / "a.lock", 0).release()
+        locks.acquire(tmp_path / "a.lock", 0).release()
 
 
 STRANGE = (None, True, -1, 1.5, 2**60, "x", [], {}, [[]], {"a": {}}, [1], ["x"], {"best": "x"})
