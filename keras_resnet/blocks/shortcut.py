@@ -10,6 +10,7 @@ from keras_resnet.blocks.convolution import (
     Composite,
     Convolution,
     batch_norm,
+    channel_axis,
     check_data_format,
     check_rank,
     hand_down_trainable,
@@ -46,6 +47,7 @@ SHORTCUTS = {
     "conv": "a 1x1 convolution that steps",
     "pool": "average pooling, then a 1x1 convolution (He et al. 2019, figure 2c)",
     "subsample": "every stride-th pixel, without parameters; the branch must keep the channels",
+    "pad": "every stride-th pixel, and zeros for new channels, without parameters (He et al. 2015, option A)",
 }
 
 
@@ -57,7 +59,8 @@ class Shortcut(Composite):
         filters: output channels, >= 1.
         strides: step in pixels along every axis, >= 1.
         kind: "conv", a 1x1 convolution that steps; "pool", average pooling and then a 1x1 convolution, which loses
-            no pixel (ResNet-D); "subsample", every `strides`-th pixel, without parameters.
+            no pixel (ResNet-D); "subsample", every `strides`-th pixel, without parameters; "pad", the same, with zeros
+            for the channels that are new.
         norm_epsilon: epsilon of the norm behind the convolution; None for no norm.
         use_bias: whether the convolution has a bias.
         kernel_initializer: any Keras initializer, or its name.
@@ -110,7 +113,7 @@ class Shortcut(Composite):
         if self.kind != "conv" and self.strides > 1:
             # A maximum over a window of one pixel is that pixel: pooling serves as the strided slice.
             window, padding, table = (self.strides, "same", AVERAGE_POOLING)
-            if self.kind == "subsample":
+            if self.kind in ("subsample", "pad"):
                 window, padding, table = (1, "valid", MAX_POOLING)
             self.pool = table[rank](
                 window,
@@ -122,12 +125,14 @@ class Shortcut(Composite):
             )
             self.pool.build(input_shape)
             pooled_shape = self.pool.compute_output_shape(pooled_shape)
-        if self.kind == "subsample":
-            channels = pooled_shape[-1 if self.data_format == "channels_last" else 1]
-            if channels != self.filters:
+        if self.kind in ("subsample", "pad"):
+            channels = pooled_shape[channel_axis(self.data_format)]
+            self._new_channels = self.filters - channels
+            if self._new_channels and (self.kind == "subsample" or self._new_channels < 0):
                 raise BadValue(
-                    f"kind='subsample' received {channels} channels for filters={self.filters}. It has no parameters "
-                    "and must keep the channels. Use kind='conv' or 'pool' where they change."
+                    f"kind={self.kind!r} received {channels} channels for filters={self.filters}. It has no "
+                    "parameters: 'subsample' must keep the channels, 'pad' can only add some. Use kind='conv' or "
+                    "'pool' where they change."
                 )
             return
         self.conv = Convolution(
@@ -156,6 +161,9 @@ class Shortcut(Composite):
     def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` in the shape of the branch."""
         x = keras.ops.cast(call_layer(self.pool, inputs), self.compute_dtype) if self.pool else inputs
+        if self.kind == "pad" and self._new_channels:
+            axis = channel_axis(self.data_format) % len(x.shape)
+            x = keras.ops.pad(x, [(0, self._new_channels * (place == axis)) for place in range(len(x.shape))])
         x = call_layer(self.conv, x) if self.conv else x
         return call_layer(self.norm, x, training=training) if self.norm else x
 

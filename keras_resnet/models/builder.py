@@ -198,7 +198,7 @@ def _block_plans(variant: str, width: int, drop_path_rate: float, steps_last: bo
     plans: list[BlockPlan] = []
     for stage, depth in enumerate(depths, start=2):
         for block in range(1, depth + 1):
-            steps = (stage < 5 and block == depth) if steps_last else (stage > 2 and block == 1)
+            steps = (stage < len(depths) + 1 and block == depth) if steps_last else (stage > 2 and block == 1)
             rate = drop_path_rate * len(plans) / last
             name, filters = f"stage{stage}_block{block}", width * 2 ** (stage - 2)
             plans.append(BlockPlan(name, filters, 2 if steps else 1, rate, steps and steps_last))

@@ -18,7 +18,7 @@ class Variant:
     Attributes:
         constructor: the public name of the function that builds it.
         kind: of the residual blocks, a key of `BLOCKS`.
-        depths: blocks in stage 2, 3, 4 and 5.
+        depths: blocks in stage 2, 3, 4 and 5; those of the paper for CIFAR-10 have three stages.
         parameters: trainable ones, with 1000 classes and 3 channels, as built without arguments.
         multiply_adds: multiplications, each with its addition, of convolutions and dense layers, for 224x224x3 pixels.
         defaults: arguments of the constructor whose defaults are others than those of ResNet-50.
@@ -27,7 +27,7 @@ class Variant:
 
     constructor: str
     kind: Literal["identity", "bottleneck"]
-    depths: tuple[int, int, int, int]
+    depths: tuple[int, ...]
     parameters: int
     multiply_adds: int
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -56,12 +56,37 @@ def _rs(depth: int, depths: tuple[int, int, int, int], parameters: int, multiply
     return Variant(f"ResNetRS{depth}", "bottleneck", depths, parameters, multiply_adds, _RS, _RS_SOURCE)
 
 
+# Section 4.2 of He et al. 2015: images of 32 px, ten classes, three stages of 16, 32 and 64 channels.
+_CIFAR = {"stem": "small", "width": 16, "shortcut": "pad", "classes": 10, "zero_init_residual": False}
+_CIFAR_SOURCE = "He et al. 2015, section 4.2 and table 6"
+
+
+def _cifar(depth: int, parameters: int, multiply_adds: int) -> Variant:
+    blocks = (depth - 2) // 6
+    return Variant(f"ResNet{depth}", "identity", (blocks,) * 3, parameters, multiply_adds, _CIFAR, _CIFAR_SOURCE)
+
+
 def _grouped(groups: int, width_per_group: int) -> dict[str, int]:
     return {"groups": groups, "width_per_group": width_per_group}
 
 
 # The figures are counted on the built networks by the tests, and compared with those of torchvision and timm.
 VARIANTS = {
+    "resnet8": Variant(
+        "ResNet8",
+        "identity",
+        (1, 1, 1),
+        78_042,
+        612_549_248,
+        {**_CIFAR, "shortcut": "conv"},
+        "MLPerf Tiny, with batch norm for biases",
+    ),
+    "resnet14": _cifar(14, 172_506, 1_293_337_216),
+    "resnet20": _cifar(20, 269_722, 1_986_970_240),
+    "resnet32": _cifar(32, 464_154, 3_374_236_288),
+    "resnet44": _cifar(44, 658_586, 4_761_502_336),
+    "resnet56": _cifar(56, 853_018, 6_148_768_384),
+    "resnet110": _cifar(110, 1_727_962, 12_391_465_600),
     "resnet10": Variant("ResNet10", "identity", (1, 1, 1, 1), 5_418_792, 889_229_312, source="one block per stage"),
     "resnet18": Variant("ResNet18", "identity", (2, 2, 2, 2), 11_689_512, 1_814_073_344),
     "resnet26": Variant("ResNet26", "bottleneck", (2, 2, 2, 2), 15_995_176, 2_342_256_640, source="timm's resnet26"),
@@ -111,6 +136,6 @@ def list_models() -> list[str]:
     Example:
         >>> import keras_resnet
         >>> keras_resnet.list_models()[:3]
-        ['resnet10', 'resnet18', 'resnet26']
+        ['resnet8', 'resnet14', 'resnet20']
     """
     return list(VARIANTS)

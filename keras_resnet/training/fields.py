@@ -101,7 +101,7 @@ def choice(default: str, table: Mapping[Any, Any], *, word: str | None = None) -
     return _field(about, lambda name, text: text, check, table=values)
 
 
-def integer_or(word: str, *, minimum: int = 1) -> Any:
+def integer_or(word: str, *, minimum: int = 1, scale: Any = "linear") -> Any:
     """Returns a field for an int or one `word`, which is the default."""
 
     def parse(name: str, text: str) -> Any:
@@ -114,7 +114,7 @@ def integer_or(word: str, *, minimum: int = 1) -> Any:
             raise BadValue(f"{name}={value!r} is not known. Use {word!r} or an int >= {minimum}. Pass one of them.")
         return check_int(name, value, minimum=minimum)
 
-    return _field(Field("integer", word, minimum, word=word), parse, check)
+    return _field(Field("integer", word, minimum, word=word, scale=scale), parse, check)
 
 
 def size_or(word: str) -> Any:

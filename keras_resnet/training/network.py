@@ -39,7 +39,7 @@ class Model(fields.Section):
     weights: str = fields.text("")
     adapt_weights: bool = fields.flag(False)
     stem: str = fields.choice("auto", STEMS, word="auto")
-    width: int = fields.integer(64, minimum=1, scale="log")
+    width: int | str = fields.integer_or("auto", scale="log")
     version: str = fields.choice("v1.5", VERSIONS)
     shortcut: str = fields.choice("auto", MODEL_SHORTCUTS, word="auto")
     attention: str = fields.choice("auto", {**ATTENTION, "none": None}, word="auto")

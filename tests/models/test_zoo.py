@@ -45,6 +45,9 @@ TIMM = {
     "resnet_rs350": 163_956_168,
     "resnet_rs420": 191_891_656,
 }
+# He et al. 2015, table 6, in millions; ResNet-8 is counted by hand below.
+CIFAR_MILLIONS = {"resnet20": 0.27, "resnet32": 0.46, "resnet44": 0.66, "resnet56": 0.85, "resnet110": 1.7}
+CIFAR = ("resnet8", "resnet14", *CIFAR_MILLIONS)
 # Whose graphs take longest to build.
 DEEP = (
     *("resnet_rs101", "resnet_rs152", "resnet_rs200", "resnet_rs270", "resnet_rs350", "resnet_rs420"),
@@ -74,7 +77,42 @@ def test_the_table_holds_the_depths_of_the_paper():
 
 
 def test_every_row_has_an_outside_count():
-    assert set(VARIANTS) == {*TORCHVISION, *WIDER, *TIMM}
+    assert set(VARIANTS) == {*TORCHVISION, *WIDER, *TIMM, *CIFAR}
+
+
+def counted_by_hand(blocks, projections):
+    """Section 4.2: 3x3 convolutions of 16, 32 and 64 channels, two in a block, norms of two numbers per channel."""
+    count, before = 9 * 3 * 16 + 2 * 16, 16
+    for channels in (16, 32, 64):
+        for _ in range(blocks):
+            count += 9 * channels * (before + channels) + 4 * channels
+            if projections and before != channels:
+                count += before * channels + 2 * channels
+            before = channels
+    return count + 64 * 10 + 10
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_the_networks_of_the_paper_for_cifar_have_its_parameters(name):
+    row = VARIANTS[name]
+    info = keras_resnet.model_info(name)
+    assert info.trainable_parameters == row.parameters == counted_by_hand(row.depths[0], name == "resnet8")
+    assert info.multiply_adds == row.multiply_adds
+    if name in CIFAR_MILLIONS:
+        assert f"{row.parameters / 1e6:.2g}" == f"{CIFAR_MILLIONS[name]:.2g}"
+    model = getattr(keras_resnet, row.constructor)(input_shape=(32, 32, 3))
+    assert model.output_shape == (None, 10) and model.get_layer("stage4_block1").output.shape[1:] == (8, 8, 64)
+
+
+def test_a_padded_shortcut_has_the_input_at_every_second_pixel_and_zeros():
+    images = harness.random_images(2, 5, 6, 4)
+    layer = keras_resnet.blocks.Shortcut(7, strides=2, kind="pad")
+    outputs = harness.to_numpy(layer(images))
+    assert not layer.weights
+    np.testing.assert_array_equal(outputs[..., :4], images[:, ::2, ::2])
+    assert outputs.shape == (2, 3, 3, 7) and not outputs[..., 4:].any()
+    with pytest.raises(ValueError, match="'pad' can only add some"):
+        keras_resnet.blocks.Shortcut(3, kind="pad")(images)
 
 
 @pytest.mark.parametrize(

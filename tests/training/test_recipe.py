@@ -53,7 +53,7 @@ def test_words_of_the_command_line_become_the_type_of_the_field():
         ("model.widht", "16", "Did you mean 'model.width'"),
         ("modle.width", "16", "Did you mean 'model.width'"),
         ("epochs", "3", "Did you mean 'train.epochs'"),
-        ("model.width", "wide", "model.width='wide' is not a whole number"),
+        ("model.width", "wide", "model.width='wide' is not known. Use 'auto' or an int >= 1"),
         ("model.width", "0", "model.width must be an int >= 1"),
         ("model.stem", "smal", "Did you mean 'small'"),
         ("model.drop_path_rate", "1.0", "model.drop_path_rate"),
@@ -150,7 +150,7 @@ def test_a_recipe_extends_another(tmp_path):
     (tmp_path / "own.toml").write_text('extends = "cifar"\n[train]\nepochs = 3\n[about]\nnotice = "mine"\n')
     (tmp_path / "further.toml").write_text('extends = "own.toml"\nname = "further"\n[model]\nwidth = 8\n')
     cifar, further = training.Recipe.load("cifar"), training.Recipe.load(tmp_path / "further.toml")
-    assert training.compare_recipes(cifar, further) == [("model.width", 64, 8), ("train.epochs", 30, 3)]
+    assert training.compare_recipes(cifar, further) == [("model.width", "auto", 8), ("train.epochs", 30, 3)]
     assert further.name == "further" and further.about == type(further.about)()
     assert training.Recipe.load(tmp_path / "own.toml").about.notice == "mine"
 
@@ -180,3 +180,9 @@ def test_a_recipe_of_several_labels_compiles_a_users_own_model(names):
     labels = np.tile([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]], (4, 1))
     history = model.fit(np.random.default_rng(0).normal(size=(8, 4, 4, 1)), labels, verbose=0).history
     assert ("roc_auc" in history) == bool(names) and {"accuracy", "cross_entropy"} <= set(history)
+
+
+def test_a_recipe_trains_a_narrow_network_at_its_own_width():
+    planned = training.fit("cifar-he2015", data="digits", overrides={"train.epochs": 1}, dry_run=True)
+    assert planned.about.model == "resnet20" and planned.recipe.model.width == "auto"
+    assert planned.model.get_layer("stage4_block1").output.shape[-1] == 64
