@@ -52,7 +52,7 @@ def _main() -> int:
     options = _read("cli/options").parse()
     try:
         if options.command == "list" and not options.weights:
-            print(_read("models/variants").table())
+            print(_read("models/variants").table(options.pattern or "*"))
             return DONE
         problem = _read("cli/names").find_problem(
             options, _read("models/variants").VARIANTS, _read("suggestions").suggestion

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from keras_resnet.models import activations as activations
     from keras_resnet.models import decode_predictions as decode_predictions
     from keras_resnet.models import diagram as diagram
+    from keras_resnet.models import feature_info as feature_info
     from keras_resnet.models import features as features
     from keras_resnet.models import freeze as freeze
     from keras_resnet.models import fuse as fuse
@@ -66,7 +67,7 @@ ROOMS = (
 )
 NAMES = {
     **{row.constructor: "models" for row in VARIANTS.values()},
-    **dict.fromkeys(("activations", "diagram", "features", "freeze", "fuse", "list_models"), "models"),
+    **dict.fromkeys(("activations", "diagram", "feature_info", "features", "freeze", "fuse", "list_models"), "models"),
     **dict.fromkeys(("model_info", "unfreeze", "decode_predictions", "preprocess_input"), "models"),
     "list_weights": "weights",
 }

@@ -89,12 +89,13 @@ Command = Callable[[argparse.Namespace], int | None]
 def list_models(options: argparse.Namespace) -> None:
     """Prints the table of variants, or of published weights."""
     if not options.weights:
-        print(table())
+        print(table(options.pattern or "*"))
         return
     from keras_resnet.weights import list_weights
 
     print(f"{'model':<12}{'tag':<28}{'publisher':<20}{'top 1':>7}{'px':>6}  license")
-    for row in list_weights():
+    names = models.list_models(options.pattern or "*")
+    for row in (row for row in list_weights() if row.model in names):
         top1 = "" if row.top1 is None else f"{row.top1:.2f}"
         print(f"{row.model:<12}{row.tag:<28}{row.publisher:<20}{top1:>7}{row.measured_at:>6}  {row.license or '-'}")
 

@@ -57,7 +57,10 @@ TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers 
 COMMANDS: dict[str, tuple[str, list[Option]]] = {
     "list": (
         "the models, with their parameters and multiply-adds; or the published weights",
-        [_option("--weights", action="store_true", help="the weights, with publisher, license and accuracy")],
+        [
+            _option("pattern", metavar="PATTERN", nargs="?", help="names that match, such as '*50*'"),
+            _option("--weights", action="store_true", help="the weights, with publisher, license and accuracy"),
+        ],
     ),
     "info": (
         "a model stage by stage: shapes, parameters, multiply-adds, memory",
@@ -287,7 +290,7 @@ GROUPS = {
 }
 # What follows the name of a command in the examples of its `--help`.
 EXAMPLES: dict[str, tuple[str, str]] = {
-    "list": ("", "--weights"),
+    "list": ("'*50*'", "--weights"),
     "info": ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
     "recipes": ("", "quick --compare cifar"),
     "train": ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.pretrained import pretrained_model as pretrained_model
     from keras_resnet.models.pretrained import with_normalization as with_normalization
     from keras_resnet.models.stages import activations as activations
+    from keras_resnet.models.stages import feature_info as feature_info
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
 
@@ -36,7 +37,7 @@ HOMES = {
         *(row.constructor for row in VARIANTS.values()),
         *("build", "decode_predictions", "preprocess_input"),
     ),
-    "stages": ("activations", "features", "stage_outputs"),
+    "stages": ("activations", "feature_info", "features", "stage_outputs"),
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),
     "fusion": ("fuse", "inference_function"),

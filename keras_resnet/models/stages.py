@@ -1,5 +1,6 @@
 """Feature maps of a residual network by the names of its stages."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import keras
 
 from keras_resnet.arguments import suggestion
-from keras_resnet.blocks.convolution import Composite
+from keras_resnet.blocks.convolution import Composite, channel_axis
+from keras_resnet.blocks.stem import STEMS
 from keras_resnet.errors import BadType, BadValue
 
 BLOCK_NAME = re.compile(r"(stage\d+)_block(\d+)")
@@ -31,13 +33,14 @@ def stage_outputs(model: keras.Model) -> dict[str, str]:
     return last
 
 
-def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "stage4", "stage5")) -> keras.Model:
+def features(model: keras.Model, stages: Sequence[str] | None = None) -> keras.Model:
     """Returns a model that shares the weights of `model` and returns feature maps, as detection heads want them.
 
     Args:
         model: a model of this package, or one that holds its layers.
-        stages: names in the order of the network, "stage1" (the stem) to "stage5". With the stems "conv7" and "deep"
-            stages 2 to 5 stand at strides 4, 8, 16 and 32, with "small" at 1, 2, 4 and 8.
+        stages: names in the order of the network, "stage1" (the stem) to "stage5"; None for all but the stem. With the
+            stems "conv7" and "deep" stages 2 to 5 stand at strides 4, 8, 16 and 32, with "small" at 1, 2, 4 and 8; see
+            `feature_info`.
 
     Output shape:
         A list with `(batch, height / stride, width / stride, channels)` for each name; for a single name, as Keras
@@ -58,12 +61,14 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
     """
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
+    available = stage_outputs(model)
+    if stages is None:
+        stages = [name for name in available if name != "stage1"] or ["stage2"]
     if isinstance(stages, str) or not isinstance(stages, Sequence) or not stages:
         raise BadType(
             f"stages must be a sequence of names, got {stages!r}. Allowed are 'stage1' to 'stage5'. "
             "Pass for example ('stage3', 'stage4', 'stage5')."
         )
-    available = stage_outputs(model)
     for stage in stages:
         if stage not in available:
             names = ", ".join(map(repr, available)) or "none: the model holds no layer of keras_resnet"
@@ -81,6 +86,34 @@ def features(model: keras.Model, stages: Sequence[str] = ("stage2", "stage3", "s
     return keras.Model(
         model.inputs[0] if len(model.inputs) == 1 else model.inputs, outputs, name=f"{model.name}_features"
     )
+
+
+def feature_info(model: keras.Model) -> list[dict[str, Any]]:
+    """Returns the stages of a model with their channels and strides, as detection and segmentation heads need them.
+
+    Args:
+        model: a model of this package, or one that holds its layers.
+
+    Returns:
+        For each stage, the stem first, `name`, `channels` and `stride`, in pixels of the input along each axis.
+
+    Example:
+        >>> import keras_resnet
+        >>> model = keras_resnet.ResNet50(include_top=False, input_shape=(None, None, 3))
+        >>> keras_resnet.feature_info(model)[-1]
+        {'name': 'stage5', 'channels': 2048, 'stride': 32}
+    """
+    rows, stride = [], 1
+    steps = {layer.name: getattr(layer, "strides", 1) for layer in model.layers if BLOCK_NAME.fullmatch(layer.name)}
+    for name, last in stage_outputs(model).items():
+        layer = model.get_layer(last)
+        if name == "stage1":
+            stride = STEMS[layer.kind].strides
+        else:
+            stride *= math.prod(step for block, step in steps.items() if block.startswith(f"{name}_"))
+        channels = layer.output.shape[channel_axis(layer.data_format)]
+        rows.append({"name": name, "channels": channels, "stride": stride})
+    return rows
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet", name="Opened")  # its name in saved models

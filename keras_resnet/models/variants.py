@@ -4,6 +4,7 @@ It imports nothing of the package before a block is asked for: the program `kera
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,19 +124,33 @@ VARIANTS = {
 }
 
 
-def table() -> str:
-    """Returns the text of `keras-resnet list`."""
-    rows = [f"{name:<18}{row.parameters:>14,}{row.multiply_adds:>17,}" for name, row in VARIANTS.items()]
-    note = "Trainable parameters with 1000 classes; multiplications, each with its addition, for one 224x224x3 image."
+def table(pattern: str = "*") -> str:
+    """Returns the text of `keras-resnet list`, of the names that match a pattern."""
+    names = list_models(pattern)
+    rows = [f"{name:<18}{VARIANTS[name].parameters:>14,}{VARIANTS[name].multiply_adds:>17,}" for name in names]
+    note = (
+        "Trainable parameters with 1000 classes (ResNet-8 to -110 of three stages: 10); multiplications, each with its "
+        "addition, for one 224x224x3 image."
+    )
     return "\n".join([f"{'model':<18}{'parameters':>14}{'multiply-adds':>17}", *rows, note])
 
 
-def list_models() -> list[str]:
+def list_models(pattern: str = "*", *, weights: bool = False) -> list[str]:
     """Returns the names of the variants, in the order of the table.
+
+    Args:
+        pattern: of names, as file names are matched: "*" is any text, "?" any letter.
+        weights: only those for which published weights are known (`keras_resnet.list_weights`).
 
     Example:
         >>> import keras_resnet
-        >>> keras_resnet.list_models()[:3]
-        ['resnet8', 'resnet14', 'resnet20']
+        >>> keras_resnet.list_models("resnet*", weights=True)
+        ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152']
     """
-    return list(VARIANTS)
+    names = [name for name in VARIANTS if fnmatch.fnmatchcase(name, pattern)]
+    if not weights:
+        return names
+    from keras_resnet.weights import list_weights
+
+    published = {row.model for row in list_weights()}
+    return [name for name in names if name in published]

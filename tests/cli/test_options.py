@@ -8,7 +8,7 @@ from keras_resnet.cli.options import COMMANDS, parse
 TRAINING = {"--epochs", "--resume", "--seed", "--set"}
 # The interface, frozen: a new option is a decision, and this table is where it shows.
 OPTIONS = {
-    "list": {"--weights"},
+    "list": {"pattern", "--weights"},
     "info": {"model", "--input-shape", "--set", "--svg"},
     "recipes": {"name", "--compare"},
     "train": {

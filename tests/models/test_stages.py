@@ -59,3 +59,24 @@ def test_a_model_without_stages_is_refused():
         keras_resnet.features(plain)
     with pytest.raises(TypeError, match="model must be a Keras model, got str"):
         keras_resnet.features("resnet50")
+
+
+@pytest.mark.parametrize("arguments", [{}, {"stem": "small"}, {"version": "v2-keras"}, {"stem": "deep_strided"}])
+def test_the_strides_and_channels_of_the_stages_are_those_of_their_outputs(arguments):
+    model = keras_resnet.ResNet50(include_top=False, input_shape=(64, 64, 3), width=8, **arguments)
+    rows = keras_resnet.feature_info(model)
+    outputs = keras_resnet.features(model, [row["name"] for row in rows]).outputs
+    assert [(64 // row["stride"], row["channels"]) for row in rows] == [
+        (out.shape[1], out.shape[-1]) for out in outputs
+    ]
+    assert len(keras_resnet.features(model).outputs) == 4
+
+
+def test_a_network_of_three_stages_gives_three_feature_maps():
+    model = keras_resnet.ResNet20(include_top=False, input_shape=(32, 32, 3))
+    assert [output.shape[1:] for output in keras_resnet.features(model).outputs] == [
+        (32, 32, 16),
+        (16, 16, 32),
+        (8, 8, 64),
+    ]
+    assert keras_resnet.feature_info(model)[-1] == {"name": "stage4", "channels": 64, "stride": 4}

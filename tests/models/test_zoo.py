@@ -226,3 +226,18 @@ def test_the_parts_of_resnet_rs_make_timms_resnetrs50():
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 35_691_912
     assert model.get_layer("stage2_block1").attention.reduce.units == 64
     assert model.get_layer("stem").pool is None and model.get_layer("stem").output.shape[1:] == (56, 56, 64)
+
+
+def test_names_are_listed_by_pattern_and_by_published_weights():
+    assert keras_resnet.list_models("*rs5?") == ["resnet_rs50"]
+    assert keras_resnet.list_models("resnet1*") == [
+        "resnet14",
+        "resnet110",
+        "resnet10",
+        "resnet18",
+        "resnet101",
+        "resnet152",
+    ]
+    published = keras_resnet.list_models(weights=True)
+    assert "resnet18" in published and "resnet110" not in published
+    assert set(published) == {row.model for row in keras_resnet.list_weights()}
