@@ -48,11 +48,26 @@ def main() -> int:
         return status
 
 
+def _listing(options: Any) -> str | None:
+    """Returns the text of a command that only lists what the package holds; None for every other command."""
+    if options.command == "list":
+        variants, pattern = _read("models/variants"), options.pattern or "*"
+        return (
+            _read("cli/names").weights_table(variants.list_models(pattern))
+            if options.weights
+            else variants.table(pattern)
+        )
+    if options.command == "recipes" and options.name is None and options.compare is None:
+        return _read("cli/names").recipe_titles()
+    return None
+
+
 def _main() -> int:
     options = _read("cli/options").parse()
     try:
-        if options.command == "list" and not options.weights:
-            print(_read("models/variants").table(options.pattern or "*"))
+        text = _listing(options)
+        if text is not None:
+            print(text)
             return DONE
         problem = _read("cli/names").find_problem(
             options, _read("models/variants").VARIANTS, _read("suggestions").suggestion

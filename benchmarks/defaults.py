@@ -4,7 +4,7 @@
 
 FOLDER holds CIFAR-10 as class folders in `train/` and `test/`. Rows: 500 and 5,000 of its pictures; digits, 100 of them
 and all; 2,000 pictures made gray with 16 bits, between 200 and 8,000; classes from 500 pictures down to 10; pictures of
-patients, of whom none is in two splits, each with a brightness of its own; digits read as signals of 64 values, and as
+patients, of whom none is in two splits, each with its own brightness; digits read as signals of 64 values, and as
 volumes. Each network is trained for the same minutes by `train --minutes`; the classifiers of scikit-learn see the
 pixels of the training and validation splits. The figure is the accuracy on the same test split. With `--json` what was
 measured is kept after every row, and a second start goes on.
@@ -88,7 +88,7 @@ def as_volume(images: np.ndarray) -> np.ndarray:
 
 
 def patients(folder: pathlib.Path, out: pathlib.Path) -> str:
-    """Writes pictures of 300 patients, each of one class, with five pictures and a brightness of its own.
+    """Writes pictures of 300 patients, each of one class, with five pictures and its own brightness.
 
     Args:
         folder: of CIFAR-10.
@@ -176,9 +176,9 @@ def measure(row: str, column: str, seed: int, options: argparse.Namespace) -> di
             dataset = training.resolve("quick", data=spec, overrides=words).dataset
             accuracy, recipe, epochs = by_pixels(column, dataset, seed), "", 0
         else:
-            named = "quick" if column == "quick" else None
+            recipe_name = "quick" if column == "quick" else None
             run = training.fit(
-                named, data=spec, out=out / "run", overrides=words, seed=seed, minutes=options.minutes, verbose=0
+                recipe_name, data=spec, out=out / "run", overrides=words, seed=seed, minutes=options.minutes, verbose=0
             )
             accuracy, recipe, epochs = run.metrics["test"]["accuracy"], run.recipe.name, run.recipe.train.epochs
             keras.backend.clear_session()

@@ -274,8 +274,8 @@ def define(
     if known is None or recipe is not None or "recipe" in own:
         source = settings.recipe if recipe is None else recipe
         if recipe is None and "recipe" not in own:  # what fits the data, as `training.fit` takes it
-            asked = {name: value for name, value in arguments.items() if name in ("model", "data", "data_dir")}
-            source = training.resolve(**asked).recipe
+            named_data = {name: value for name, value in arguments.items() if name in ("model", "data", "data_dir")}
+            source = training.resolve(**named_data).recipe
         recipe = source if isinstance(source, training.Recipe) else training.Recipe.load(source)
     else:
         recipe = known.recipe

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import keras_resnet.models as models
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.cli import judging
+from keras_resnet.cli.names import recipe_titles, weights_table
 from keras_resnet.cli.words import given, model_arguments, overrides_of, shape_of, training_overrides
 from keras_resnet.errors import BadValue
 from keras_resnet.models.variants import table
@@ -88,16 +89,8 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def list_models(options: argparse.Namespace) -> None:
     """Prints the table of variants, or of published weights."""
-    if not options.weights:
-        print(table(options.pattern or "*"))
-        return
-    from keras_resnet.weights import list_weights
-
-    print(f"{'model':<12}{'tag':<28}{'publisher':<20}{'top 1':>7}{'px':>6}  license")
-    names = models.list_models(options.pattern or "*")
-    for row in (row for row in list_weights() if row.model in names):
-        top1 = "" if row.top1 is None else f"{row.top1:.2f}"
-        print(f"{row.model:<12}{row.tag:<28}{row.publisher:<20}{top1:>7}{row.measured_at:>6}  {row.license or '-'}")
+    pattern = options.pattern or "*"
+    print(weights_table(models.list_models(pattern)) if options.weights else table(pattern))
 
 
 def info(options: argparse.Namespace) -> None:
@@ -130,9 +123,7 @@ def recipes(options: argparse.Namespace) -> None:
     if options.name is None:
         if options.compare is not None:
             raise BadValue(f"--compare {options.compare} was given without a recipe. Name the one to compare first.")
-        for name in training.list_recipes():
-            about = training.Recipe.load(name).about
-            print(f"{name:<20} {about.source}")
+        print(recipe_titles())
         return
     recipe = training.Recipe.load(options.name)
     if options.compare is None:

@@ -6,9 +6,11 @@ told at once. The messages are those of the library, which checks everything aga
 
 import argparse
 import ast
+import csv
 import os
 import pathlib
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -24,6 +26,26 @@ def data_sources(package: pathlib.Path = PACKAGE) -> dict[str, str]:
     return dict(
         sorted(row for path in package.glob("data/sources/*.py") for row in ROW.findall(path.read_text("utf-8")))
     )
+
+
+def recipe_titles(package: pathlib.Path = PACKAGE) -> str:
+    """Returns the text of `keras-resnet recipes`: each recipe of the package, and its source."""
+    paths = sorted((package / "training" / "recipes").glob("*.toml"), key=lambda path: path.stem)
+    sources = {path.stem: tomllib.loads(path.read_text("utf-8"))["about"]["source"] for path in paths}
+    return "\n".join(f"{name:<20} {source}" for name, source in sources.items())
+
+
+def weights_table(models: Iterable[str], package: pathlib.Path = PACKAGE) -> str:
+    """Returns the text of `keras-resnet list --weights`: the published weights of some models."""
+    models = set(models)
+    lines = [f"{'model':<12}{'tag':<28}{'publisher':<20}{'top 1':>7}{'px':>6}  license"]
+    with open(package / "weights" / "sources.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["model"] in models:
+                top1 = f"{float(row['top1']):.2f}" if row["top1"] else ""
+                cells = f"{row['model']:<12}{row['tag']:<28}{row['publisher']:<20}{top1:>7}{row['measured_at']:>6}"
+                lines.append(f"{cells}  {row['license'] or '-'}")
+    return "\n".join(lines)
 
 
 def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:

@@ -73,8 +73,8 @@ class LoadOptions:
             TypeError, ValueError: an argument is out of its range.
         """
         fields = dataclasses.fields(cls)
-        given = {field.name: arguments.get(field.name, field.metadata["default"]) for field in fields}
-        return cls(**{field.name: field.metadata["check"](field.name, given[field.name]) for field in fields})
+        values = {field.name: arguments.get(field.name, field.metadata["default"]) for field in fields}
+        return cls(**{field.name: field.metadata["check"](field.name, values[field.name]) for field in fields})
 
 
 @dataclasses.dataclass(frozen=True)

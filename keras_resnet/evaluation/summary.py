@@ -11,7 +11,7 @@ from keras_resnet.tasks import TASKS, Task
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import Run
 
-# Of the baseline: so many examples, and sides of pictures; more would take longer than a second or two.
+# Limits of the baseline, so that it takes a second or two.
 BASELINE_EXAMPLES = 2000
 BASELINE_SIDE_PX = 16
 MAX_SIDE_PX = 128
@@ -116,17 +116,19 @@ def _confusions(confusion: list[list[int]], names: tuple[str, ...]) -> list[str]
 
 
 def _warnings(run: Run, figures: Any, name: str, floor: float | None, probe: float | None) -> list[str]:
-    found = []
+    messages = []
     if floor is not None and figures[name] <= floor:
-        found.append("the network is no better than one answer to all: look at the labels and at the learning rate")
+        messages.append("the network is no better than one answer to all: look at the labels and at the learning rate")
     elif probe is not None and figures[name] < probe:
-        found.append("a linear classifier on pixels is better: train longer, or with weights (--weights)")
+        messages.append("a linear classifier on pixels is better: train longer, or with weights (--weights)")
     epochs, best = len(run.history.get("epoch", [])), run.file.best_epoch or 0
     if epochs >= 4 and best <= epochs / 2:
-        found.append(f"the best epoch was {best} of {epochs}: validation fell since; train shorter, or with more decay")
+        messages.append(
+            f"the best epoch was {best} of {epochs}: validation fell since; train shorter, or with more decay"
+        )
     first, second = (run.metrics.get(split, {}).get(f"{name}_interval") for split in ("validation", "test"))
     if first and second and (first[0] > second[1] or second[0] > first[1]):
-        found.append("the test split is far from the validation split: they may not be drawn alike")
+        messages.append("the test split is far from the validation split: they may not be drawn alike")
     if any(line.startswith("copies: ") and "more than one split" in line for line in run.about.report):
-        found.append("copies of training examples are in other splits (see the notes above): scores say too much")
-    return found
+        messages.append("copies of training examples are in other splits (see the notes above): scores say too much")
+    return messages

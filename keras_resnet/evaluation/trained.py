@@ -69,7 +69,7 @@ class Trained:
         return predict(self.model, dataset, split, self.record, batch_size)
 
     def read(self, outputs: np.ndarray) -> Predictions:
-        """Returns what the model's outputs say, without labels.
+        """Returns the predictions that outputs stand for, without labels.
 
         Args:
             outputs: `(examples, outputs)`.

@@ -23,7 +23,7 @@ def warn_of_slow_floats(policy: Any) -> None:
 
 
 def is_fast(dtype: str) -> bool:
-    """Returns True if this machine computes in a 16-bit dtype by instructions of its own, on TensorFlow.
+    """Returns True if this machine has instructions for a 16-bit dtype, and Keras runs on TensorFlow.
 
     Args:
         dtype: "bfloat16" or "float16".

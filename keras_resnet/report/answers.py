@@ -115,9 +115,9 @@ def answers_page(answers: Iterable[Mapping[str, Any]], trained: Trained, out: st
             if len(least) > MAX_PICTURES:
                 heapq.heappop(least)
         yield answer
-    shown = [answer for _, _, answer in sorted(least, key=lambda row: -row[0])]
-    note = f"The {len(shown)} least sure of {count} answers, the least sure first." if len(shown) < count else ""
-    figures = "".join(_figure(answer, trained) for answer in shown)
+    listed = [answer for _, _, answer in sorted(least, key=lambda row: -row[0])]
+    note = f"The {len(listed)} least sure of {count} answers, the least sure first." if len(listed) < count else ""
+    figures = "".join(_figure(answer, trained) for answer in listed)
     facts = tiles([("files", f"{count:,}"), *([("skipped", f"{failed:,}")] if failed else [])])
     body = f'<p>{note}</p><div class="pictures">{figures}</div>'
     files.write_text(path, page("Answers", trained.model.name, [("At a glance", facts), ("Pictures", body)]))
@@ -126,7 +126,7 @@ def answers_page(answers: Iterable[Mapping[str, Any]], trained: Trained, out: st
 def _figure(answer: Mapping[str, Any], trained: Trained) -> str:
     name = str(answer["image"])
     picture = ""
-    if os.path.isfile(name):  # an example inside of an array has no picture of its own
+    if os.path.isfile(name):  # an example inside of an array has no picture
         image = next(iter(read_batches(name, trained)))[1][0]
         if image.ndim == 3:
             picture = embed_picture(blend(as_rgb(image, trained.record), np.zeros(image.shape[:2])), name)

@@ -267,12 +267,12 @@ WHEN = ("before", "after")
 
 def _mistakes(scored: Scored) -> str:
     run = scored.run
-    found = mistakes_of(scored.predictions, scored.trained, run.dataset, scored.split, MISTAKES)
-    if not found:
+    mistakes = mistakes_of(scored.predictions, scored.trained, run.dataset, scored.split, MISTAKES)
+    if not mistakes:
         return "<p>There is none.</p>"
     return (
         "<p>The wrong guesses of the highest probability: look here for wrong labels. Beside each example, where the "
-        f'network sees what it guessed (Grad-CAM).</p><div class="pictures">{shown_mistakes(run, found)}</div>'
+        f'network sees what it guessed (Grad-CAM).</p><div class="pictures">{shown_mistakes(run, mistakes)}</div>'
     )
 
 

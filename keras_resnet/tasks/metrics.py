@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras_resnet.tasks.predictions import Predictions
 
 CALIBRATION_BINS = 15
-# Bytes of the weights of some resamples are bounded: so many numbers are held at a time, about 64 MB.
+# Numbers of weights of resamples in memory at a time, about 64 MB.
 WEIGHTS_AT_ONCE = 8_000_000
 PERCENT = (2.5, 97.5)
 

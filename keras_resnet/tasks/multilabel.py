@@ -75,8 +75,10 @@ def _calibration(view: WeightedLabels) -> np.ndarray:
     is_yes = predictions.probabilities >= THRESHOLD
     confidences = np.where(is_yes, predictions.probabilities, 1 - predictions.probabilities).reshape(-1)
     right = (is_yes == predictions.truth).reshape(-1)
-    known = predictions.known
-    return np.array([calibration_error(confidences, right, (row[:, None] * known).reshape(-1)) for row in view.weights])
+    is_label_known = predictions.known
+    return np.array(
+        [calibration_error(confidences, right, (row[:, None] * is_label_known).reshape(-1)) for row in view.weights]
+    )
 
 
 def _areas(view: WeightedLabels, which: int) -> np.ndarray:

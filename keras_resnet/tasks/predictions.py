@@ -170,12 +170,12 @@ class Predictions:
         result: dict[str, Any] = {}
         rows = [{"name": name, "support": int(self.task.support(self)[i])} for i, name in enumerate(self.class_names)]
         for metric, value, parts in zip(metrics, values, draws, strict=True):
-            drawn = np.concatenate(parts)
+            values_drawn = np.concatenate(parts)
             if np.ndim(value):
                 for index, row in enumerate(rows):
-                    row |= _entry(metric.name, value[index], drawn[:, index])
+                    row |= _entry(metric.name, value[index], values_drawn[:, index])
             else:
-                result |= _entry(metric.name, value, drawn)
+                result |= _entry(metric.name, value, values_drawn)
         result |= {"per_class": rows} if rows else {}
         return {**result, "resamples": resamples, "resampled": "examples" if self.groups is None else "groups"}
 

@@ -102,7 +102,7 @@ class Task:
         return self.metrics
 
     def tables(self, predictions: Predictions, view: Any) -> dict[str, Any]:
-        """Returns what a summary has beside its figures: `per_class` of a classifier, `confusion`."""
+        """Returns the tables of a summary beside its figures: `per_class` of a classifier, `confusion`."""
         return {}
 
     def support(self, predictions: Predictions) -> np.ndarray:
@@ -118,7 +118,7 @@ class Task:
             raise BadValue("The examples are of one class. A curve needs two. Score a split that has more.")
 
     def answers(self, predictions: Predictions, top: int, units: Sequence[str]) -> list[dict[str, Any]]:
-        """Returns what `predict` says of each example.
+        """Returns the answer of `predict` for each example.
 
         Args:
             predictions: without labels.

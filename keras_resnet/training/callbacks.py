@@ -300,7 +300,7 @@ class EpochLines(keras.callbacks.Callback):
         self._seconds.append(row["epoch_seconds"])
         # The first epoch of a process compiles the step.
         recent = self._seconds[1:][-5:] or self._seconds
-        left = (self.epochs - int(row["epoch"])) * sum(recent) / len(recent)
+        seconds_left = (self.epochs - int(row["epoch"])) * sum(recent) / len(recent)
 
         def cell(name: str) -> str:
             return f"{row[name]:.4f}" if name in row else ""
@@ -308,7 +308,7 @@ class EpochLines(keras.callbacks.Callback):
         figures = [cell("loss"), cell("val_loss"), cell(self.figure), cell(f"val_{self.figure}")]
         mark = "*" if self.progress.best_epoch == int(row["epoch"]) else " "
         line = (
-            f"{int(row['epoch']):>4}/{self.epochs:<4} {duration(left):>8} {figures[0]:>8} {figures[1]:>8} "
+            f"{int(row['epoch']):>4}/{self.epochs:<4} {duration(seconds_left):>8} {figures[0]:>8} {figures[1]:>8} "
             f"{figures[2]:>9} {figures[3]:>8} {mark} {row['images_per_second']:>8.4g}"
         )
         print(f"\r{line:<79}".rstrip() if self.has_bar else line, flush=True)

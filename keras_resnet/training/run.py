@@ -17,7 +17,7 @@ from keras_resnet.weights.files import load_model_file
 
 
 def plan_lines(about: Description) -> list[str]:
-    """Returns what a training takes, in a few lines: images, weights, steps, optimizer, precision."""
+    """Returns the plan of a training in a few lines: images, weights, steps, optimizer, precision."""
     recipe, train, optimizer = about.recipe, about.recipe.train, about.recipe.optimizer
     bare = type(recipe.augment)()
     changes = [

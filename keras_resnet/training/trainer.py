@@ -580,7 +580,7 @@ def fit(
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
 WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 5.0
-# What an epoch takes beside its steps: saving the best model and a state.
+# Seconds of an epoch beside its steps, for saving the best model and a state.
 SECONDS_BESIDE = 0.5
 
 
@@ -654,9 +654,9 @@ def _by_measurement(
     epochs = setup.recipe.train.epochs
     if minutes is not None:
         # The training itself builds and compiles once more.
-        left = minutes * 60 - (time.perf_counter() - start) - building - scores
-        epochs = max(1, int(left / epoch))
-        if left < epoch:
+        seconds_left = minutes * 60 - (time.perf_counter() - start) - building - scores
+        epochs = max(1, int(seconds_left / epoch))
+        if seconds_left < epoch:
             warnings.warn(
                 f"minutes={minutes:g} is less than one epoch takes, {duration(epoch)}, beside the start. One is "
                 "trained.",

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import keras_resnet
 from keras_resnet import suggestions, training
 from keras_resnet.cli import main, names
 from keras_resnet.cli.options import parse
@@ -138,3 +139,24 @@ def test_recipes_are_listed_shown_and_compared(capsys, tmp_path):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["field", "cifar", "quick"] and ["model.stem", "small", "auto"] in rows
     assert main(["recipes", "--compare", "quick"]) == 2
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["list"], ["list", "--weights"], ["list", "*50*"]])
+def test_what_only_lists_is_printed_without_keras(words, tmp_path, capsys):
+    code = (
+        "import sys, keras_resnet_command as c; status = c.main(); "
+        "print(status, 'keras' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    assert done.stderr == "0 False\n"
+    main(words)
+    assert done.stdout == capsys.readouterr().out and len(done.stdout.splitlines()) > 3
+
+
+def test_the_listed_weights_and_recipes_are_those_of_the_library():
+    rows = names.weights_table(keras_resnet.list_models()).splitlines()[1:]
+    assert [tuple(row.split()[:2]) for row in rows] == [(row.model, row.tag) for row in keras_resnet.list_weights()]
+    titles = names.recipe_titles().splitlines()
+    assert [title.split()[0] for title in titles] == training.list_recipes()
+    assert all(training.Recipe.load(title.split()[0]).about.source in title for title in titles)
