@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 ROOMS = (
     *(
+        "auto",
         "benchmark",
         "blocks",
         "data",

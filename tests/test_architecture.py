@@ -30,6 +30,7 @@ ORDER = (
     ("export", "explain", "benchmark"),
     ("tuning",),
     ("report",),
+    ("auto",),
     ("demo",),
     ("cli",),
     ("__main__",),

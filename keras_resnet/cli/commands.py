@@ -165,6 +165,23 @@ def train(options: argparse.Namespace) -> int | None:
     return None
 
 
+def auto(options: argparse.Namespace) -> None:
+    """Trains the best of some candidates."""
+    from keras_resnet.auto import train_best
+
+    print(
+        train_best(
+            options.data or "digits",
+            options.out,
+            minutes=options.minutes,
+            model=options.model,
+            data_dir=options.data_dir,
+            seed=options.seed,
+            overrides=overrides_of(options.set),
+        )
+    )
+
+
 def lr_find(options: argparse.Namespace) -> None:
     """Prints what a range test found."""
     from keras_resnet import training
@@ -277,6 +294,7 @@ COMMANDS: dict[str, Command] = {
     "info": info,
     "recipes": recipes,
     "train": train,
+    "auto": auto,
     "evaluate": judging.evaluate,
     "predict": judging.predict,
     "lr-find": lr_find,

@@ -104,6 +104,19 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
         ],
     ),
+    "auto": (
+        "try three settings, train the best long, and write a page",
+        [
+            PATH,
+            DATA,
+            DATA_DIR,
+            _option("--model", metavar="NAME", help="a name that `list` prints"),
+            _option("--minutes", type=float, default=60.0, metavar="T", help="for all of it (default: %(default)g)"),
+            _option("--out", metavar="DIR", required=True, help="the folder; the same command goes on there"),
+            SEED,
+            SET,
+        ],
+    ),
     "evaluate": (
         "score a trained model; every example is counted once",
         [
@@ -294,6 +307,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "info": ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
     "recipes": ("", "quick --compare cifar"),
     "train": ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),
+    "auto": ("photos/ --minutes 60 --out runs/auto", "--data labels.csv --out runs/auto"),
     "evaluate": ("runs/photos --intervals", "runs/photos --data new_photos/"),
     "predict": ("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
     "explain": ("runs/photos picture.jpg --out maps", "resnet18:cifar10 pictures/ --out maps"),

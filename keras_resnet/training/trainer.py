@@ -534,6 +534,8 @@ def fit(
     more = {"model.weights": None if weights is None else os.fspath(weights), "distribution.kind": distribution}
     overrides = {**(overrides or {}), **{name: value for name, value in more.items() if value is not None}}
     run_file = read_description(folder) if resume and folder is not None and folder.is_dir() else None
+    if minutes is not None and run_file is not None:  # the epochs that were planned stay, also beside a named recipe
+        overrides["train.epochs"] = run_file.about.recipe.train.epochs
     kind = fill_from_run({"recipe": recipe}, seed, overrides, run_file)[0].distribution.kind
     plan = partial(resolve, recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     with training_together(kind, dry_run) as group:

@@ -25,6 +25,7 @@ OPTIONS = {
         *("--engine", "--workers", "--address", "--folds", "--minutes"),
         *TRAINING,
     },
+    "auto": {"path", "--data", "--data-dir", "--model", "--minutes", "--out", "--seed", "--set"},
     "evaluate": {
         *(
             "trained",
@@ -110,7 +111,7 @@ def test_help_stands_in_groups_and_ends_with_two_commands_that_parse(capsys, com
 
 
 def test_data_may_stand_without_a_word_before_it(capsys):
-    for command in ("train", "preview", "lr-find", "tune"):
+    for command in ("train", "auto", "preview", "lr-find", "tune"):
         out = [] if command == "train" else ["--out", "place"]
         assert parse([command, "photos/", *out]).data == "photos/"
     assert "Name the data once" in refused(capsys, "train", "photos/", "--data", "digits")

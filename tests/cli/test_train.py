@@ -116,7 +116,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(run, tmp_path, monkeypatch
     "words, message",
     [
         (["--recipe", "quik"], "Did you mean 'quick'?"),
-        (["--model", "resnet81"], "Did you mean 'resnet18'?"),
+        (["--model", "resnet500"], "Did you mean 'resnet50'?"),
         (["--data", "digit"], "Did you mean 'digits'?"),
         (["--data", "folder:nowhere"], "nowhere"),
         (["--set", "model.widht=4"], "width"),

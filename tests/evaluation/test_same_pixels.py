@@ -67,7 +67,9 @@ def test_a_run_and_its_model_score_alike(run):
     spec = run.description["data"]
     by_run = evaluation.evaluate(run.path, spec)
     by_model = evaluation.evaluate(run.path / "best.keras", spec, split="test")
-    assert by_run == by_model == {"split": "test", **run.metrics["test"]}
+    interval = evaluation.evaluate(run.path, spec, intervals=True)["accuracy_interval"]
+    expected = {"split": "test", **by_model, "accuracy_interval": interval}
+    assert by_run == by_model and {"split": "test", **run.metrics["test"]} == expected
 
 
 def test_a_model_file_refuses_data_with_other_classes(run, tmp_path):
