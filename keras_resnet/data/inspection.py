@@ -175,7 +175,7 @@ def _label_of(dataset: Dataset, label: Any) -> str:
     return dataset.class_names[int(label)]
 
 
-def _range_of(dataset: Dataset) -> tuple[float, float]:
+def shown_range(dataset: Dataset) -> tuple[float, float]:
     """Returns the values of black and of white: of other numbers than bytes, those that nearly all values lie between.
 
     Files of 16 bits may use little of their range, and measurements have units of their own.
@@ -195,7 +195,7 @@ def _range_of(dataset: Dataset) -> tuple[float, float]:
 def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Returns the gray values of every picture at a small side, and the largest standard deviation of a channel."""
     grays, spreads = [], []
-    low, high = _range_of(dataset)
+    low, high = shown_range(dataset)
     for images, *_ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
         pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
         grays.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.data import Dataset, Inspection
+from keras_resnet.data.inspection import shown_range
 from keras_resnet.evaluation.label_issues import LabelIssue, agreement, label_issues
 from keras_resnet.report import chart
 from keras_resnet.report.page import SORT, escape, page, page_path, table
@@ -127,7 +128,7 @@ def _pictures_of(dataset: Dataset, names: set[str]) -> dict[str, np.ndarray]:
     """Returns the pictures of these names as uint8 in three colors, small; nothing for signals and volumes."""
     if len(dataset.image_shape) != 3 or not names:
         return {}
-    low, high = dataset.pixel_range or (0.0, 255.0)
+    low, high = shown_range(dataset)
     size = None if None not in dataset.image_shape else SIDE_PX
     pictures: dict[str, np.ndarray] = {}
     for split in dataset.sizes:

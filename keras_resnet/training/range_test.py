@@ -13,6 +13,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_float, check_int
+from keras_resnet.data.inspection import shown_range
 from keras_resnet.errors import BadValue
 from keras_resnet.training.inputs import Augment
 from keras_resnet.training.network import any_size
@@ -76,6 +77,10 @@ def _first_examples(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first examples and their labels, pictures in [0, 255]."""
     images, labels, *_ = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
     pictures = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
+    dataset = setup.dataset
+    if len(dataset.image_shape) == 3 and dataset.pixel_range is not None:  # 16 bits may use little of their range
+        low, high = setup.record.to_bytes(np.array(shown_range(dataset), "float32"))
+        pictures = (pictures - low) * (255 / (high - low))
     return pictures, np.asarray(labels)[:count]
 
 

@@ -126,3 +126,18 @@ def test_a_narrow_range_is_drawn_with_a_window(folder):
     assert shown.std() > 40 and shown.min() > -60 and shown.max() < 320
     plain = preprocessing.for_model(Setup.of(recipe, data.load("digits"), "resnet10").build_model())
     np.testing.assert_array_equal(as_rgb(scans, plain), scans)
+
+
+def test_a_narrow_range_is_no_black_square_in_a_preview_and_on_the_page_of_an_inspection(folder, tmp_path):
+    from keras_resnet.report.inspection_page import _pictures_of
+
+    dataset = data.load(f"folder:{folder}", validation_fraction=0, test_fraction=0)
+    names = {dataset.name_of("train", index) for index in range(5)}
+    pictures = _pictures_of(dataset, names)
+    assert min(picture.max() for picture in pictures.values()) > 100
+    words = {"train.batch_size": 16, "data.image_size": 24}
+    training.preview("quick", data=dataset, out=tmp_path / "grid.png", overrides=words)
+    with Image.open(tmp_path / "grid.png") as grid:
+        values = np.asarray(grid.convert("L"))
+    # Under the white page and its black letters the scans have middle tones.
+    assert ((values > 60) & (values < 200)).mean() > 0.1
