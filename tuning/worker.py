@@ -99,7 +99,7 @@ class Job:
 
     def load(self) -> datasets.Dataset:
         """Returns the data as the recipe loads them."""
-        return self.recipe.data.load(self.data, self.data_dir, self.recipe.loss.choice.task.name)
+        return self.recipe.data.load(self.data, self.data_dir, self.recipe.loss.choice.task.data_task)
 
     def run(
         self, folder: pathlib.Path, dataset: datasets.Dataset, callbacks: Sequence[keras.callbacks.Callback]
@@ -269,7 +269,7 @@ class Worker:
 
     def _load(self) -> datasets.Dataset:
         about = self.definition
-        dataset = about.recipe.data.load(about.data, about.data_dir, about.recipe.loss.choice.task.name)
+        dataset = about.recipe.data.load(about.data, about.data_dir, about.recipe.loss.choice.task.data_task)
         facts = {
             "fingerprint": dataset.fingerprint,
             "sizes": dict(dataset.sizes),

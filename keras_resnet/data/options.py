@@ -18,6 +18,8 @@ UNCERTAIN: dict[str, float | None] = {"error": None, "negative": 0.0, "positive"
 # More than the largest cameras of 35 mm film's format have; of a photograph of that many, 0.2 GB of bytes are decoded.
 MAX_PIXELS = 64_000_000
 IN_MEMORY_LIMIT = 2**30
+# What data are labeled for; grades are labeled as classes are.
+DATA_TASKS = {task.data_task: TASKS[task.data_task] for task in TASKS.values()}
 # What a column of a table is for.
 COLUMN_ROLES = ("path", "label", "split", "group", "weight")
 
@@ -44,7 +46,7 @@ class LoadOptions:
     """The arguments of `load` after their checks; it documents them. This is the only list of them."""
 
     data_dir: pathlib.Path | None = _option(None, lambda name, value: _check_path(name, value))
-    task: Task = _option("classification", lambda name, value: choose(name, value, TASKS))
+    task: Task = _option("classification", lambda name, value: choose(name, value, DATA_TASKS))
     validation_fraction: float = _option(0.1, _share)
     test_fraction: float = _option(0.1, _share)
     split_seed: int = _option(0, lambda name, value: check_int(name, value, minimum=0))

@@ -9,7 +9,7 @@ from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
-from keras_resnet.tasks import MULTILABEL, TASKS
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.multilabel import is_known
 from keras_resnet.training.scoring import predict_all
 
@@ -129,4 +129,4 @@ def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, spl
     if _is_gray(trained, dataset):
         batches = ((np.repeat(images, 3, axis=-1), *rest) for images, *rest in batches)
     features, labels = predict_all(network, batches)
-    return features, labels if dataset.task == MULTILABEL.name else labels.astype("int64").reshape(-1)
+    return features, labels if not TASKS[dataset.task].is_exclusive else labels.astype("int64").reshape(-1)

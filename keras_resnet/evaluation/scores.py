@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Predictions
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, ORDINAL, REGRESSION, Predictions
 from keras_resnet.tasks.metrics import calibration_error as calibration_error
 from keras_resnet.tasks.outputs import LOGITS
 from keras_resnet.tasks.predictions import RESAMPLES
@@ -136,7 +136,7 @@ def detailed_scores(
     several = np.ndim(labels) == 2
     activation = "sigmoid" if several else "softmax"
     predictions = Predictions(
-        MULTILABEL if several else CLASSIFICATION,
+        MULTILABEL if several else ORDINAL,  # with the figures of grades
         LOGITS[activation](probabilities),
         labels,
         class_names,

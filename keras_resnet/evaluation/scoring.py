@@ -206,9 +206,6 @@ def evaluate(
         LOGGER.warning("data=%r has no examples of the classes %s in the split %r.", dataset.spec, missing, split)
     if intervals:
         more = predictions.intervals()
-        if trained.run is not None and trained.run.recipe.loss.name != "ordinal":
-            # Figures of grades, which say nothing of classes without an order.
-            more = {name: value for name, value in more.items() if not name.startswith(("quadratic_", "mean_dist"))}
         if "per_class" in figures:
             more["per_class"] = [
                 {**row, **further} for row, further in zip(figures["per_class"], more["per_class"], strict=True)

@@ -254,7 +254,7 @@ def dataset_of(
                 options[name] = None
         options["fold"] = options["validation_fold"] = None
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
-        options["task"] = CLASSIFICATION.name if "task" in record.assumed else record.task
+        options["task"] = CLASSIFICATION.name if "task" in record.assumed else trained.task.data_task
         options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}
         if split is None:
             options |= {"validation_fraction": 0.0, "test_fraction": 0.0}
@@ -283,14 +283,14 @@ def check_not_trained_on(run_or_model: Any, dataset: datasets.Dataset) -> None:
 
 def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
     """Raises ValueError if the model and the data disagree on the task, the classes or the channels."""
-    if dataset.task != trained.record.task and "task" not in trained.record.assumed:
+    if dataset.task != trained.task.data_task and "task" not in trained.record.assumed:
         raise BadValue(
             f"The model is for a {trained.record.task}, and data={dataset.spec!r} has labels for a {dataset.task}. "
             "They must agree. Evaluate on data for the same task."
         )
     num_outputs = trained.model.output_shape[-1]
     has_classes = TASKS[dataset.task].has_classes
-    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and dataset.task == CLASSIFICATION.name
+    is_binary = num_outputs == 1 and dataset.num_outputs == 2 and TASKS[dataset.task].is_exclusive
     # Classes with names are matched by these, and some may be missing.
     is_named = bool(trained.record.class_names) and has_classes
     if num_outputs != dataset.num_outputs and not is_binary and not is_named:

@@ -12,7 +12,7 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.stages import stage_outputs
 from keras_resnet.preprocessing import for_model
-from keras_resnet.tasks import CLASSIFICATION
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation, softmax
 
 
@@ -188,7 +188,7 @@ def explain(
         )
     record = for_model(model)  # which is checked against the outputs
     logits = _without_activation(model)
-    if record.task == CLASSIFICATION.name and logits.output_shape[-1] == 1:
+    if record.task is not None and TASKS[record.task].is_exclusive and logits.output_shape[-1] == 1:
         logits = _with_two_logits(logits)
     outputs, scores = _in_batches(model, images), _in_batches(logits, images)
     targets = scores.argmax(axis=1) if classes is None else np.broadcast_to(np.asarray(classes), (len(images),))

@@ -18,7 +18,6 @@ from keras_resnet.evaluation import Trained
 from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS, Served
 from keras_resnet.models import compute_dtype
-from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.multilabel import thresholds_for
 
 CHECKED_IMAGES = 32
@@ -145,7 +144,7 @@ def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np
 
 def _agreement(answers: np.ndarray, others: np.ndarray, trained: Trained) -> float:
     """Returns the share of answers that are the same: the class of an example, or for each class whether it has it."""
-    if trained.task is MULTILABEL:
+    if trained.task.has_thresholds:
         cuts = thresholds_for(trained.record.thresholds, answers.shape[1])
         return float(((answers >= cuts) == (others >= cuts)).mean())
     return float((answers.argmax(1) == others.argmax(1)).mean())

@@ -20,7 +20,7 @@ from keras_resnet.errors import MissingPackage
 from keras_resnet.models.fusion import fuse, inference_function
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.standard_error import without_lines
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, TASKS
+from keras_resnet.tasks import CLASSIFICATION, TASKS
 from keras_resnet.tasks.multilabel import thresholds_for
 from keras_resnet.tasks.outputs import last_activation
 
@@ -31,9 +31,10 @@ class Served(tf.Module):
     def __init__(self, model: keras.Model, record: InputRecord, folder: pathlib.Path, facts: dict[str, Any]) -> None:
         super().__init__(name="served")
         self.record = record
-        self.has_classes = TASKS[record.task or CLASSIFICATION.name].has_classes
+        self.task = TASKS[record.task or CLASSIFICATION.name]
+        self.has_classes = self.task.has_classes
         outputs = model.output_shape[-1]
-        self.names = record.names_for(2 if outputs == 1 and record.task != MULTILABEL.name else outputs)
+        self.names = record.names_for(2 if outputs == 1 and not self.task.has_thresholds else outputs)
         self.shape = tuple(model.input_shape[1:])
         self.activation = last_activation(model) or "linear"
         network = fuse(model)
@@ -64,7 +65,7 @@ class Served(tf.Module):
         outputs = self.network(images)[0]
         if not self.has_classes:
             return {"values": tf.identity(outputs, name="values")}
-        several = self.record.task == MULTILABEL.name
+        several = self.task.has_thresholds
         is_sigmoid = outputs.shape[-1] == 1 or self.record.activation == "sigmoid"
         if self.activation == "linear":
             outputs = tf.sigmoid(outputs) if is_sigmoid else tf.nn.softmax(outputs)
@@ -110,7 +111,7 @@ class Served(tf.Module):
             if not self.has_classes:
                 return answer
             names = tf.constant(self.names)
-            if self.record.task == MULTILABEL.name:
+            if self.task.has_thresholds:
                 cuts = tf.constant(thresholds_for(self.record.thresholds, len(self.names)), tf.float32)
                 every = tf.tile(names[None], [tf.shape(encoded)[0], 1])
                 return {**answer, "has_class": answer["probabilities"] >= cuts, "class_names": every}

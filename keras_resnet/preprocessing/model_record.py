@@ -10,7 +10,7 @@ from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.normalization import InputNormalization
 from keras_resnet.preprocessing.record import CHANNEL_ORDERS, INPUTS, OUTPUTS, InputRecord, order_of
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
+from keras_resnet.tasks import CLASSIFICATION, REGRESSION, TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES, gives_predictions, head_of, last_activation
 
 
@@ -97,7 +97,11 @@ def _check_outputs(record: InputRecord, model: keras.Model, outputs: int | None,
     wrong = ""
     if record.head is not None and head is not None and record.head != head:
         wrong = f"describes the outputs of the layer {record.head!r}, and the model ends in {head!r}"
-    elif names and outputs != len(names) and not (outputs == 1 and len(names) == 2 and record.task != MULTILABEL.name):
+    elif (
+        names
+        and outputs != len(names)
+        and not (outputs == 1 and len(names) == 2 and not (record.task and TASKS[record.task].has_thresholds))
+    ):
         wrong = f"names {len(names)} classes, and the model has {outputs} output{'s' if outputs != 1 else ''}"
     elif record.units and outputs != len(record.units):
         wrong = f"names units of {len(record.units)} outputs, and the model has {outputs}"

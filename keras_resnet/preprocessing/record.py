@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_resnet.arguments import check_bool, check_float, check_fraction, check_int, check_names, choose
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.tasks import MULTILABEL, TASKS
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES
 
 INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
@@ -113,7 +113,9 @@ class InputRecord:
                 check_fraction(name, getattr(self, name), one_included=name == "set_threshold")
         cuts = tuple(check_fraction("thresholds", value, zero_included=False) for value in self.thresholds)
         object.__setattr__(self, "thresholds", cuts)
-        if cuts and (task is not MULTILABEL or (self.class_names and len(cuts) != len(self.class_names))):
+        if cuts and (
+            task is None or not task.has_thresholds or (self.class_names and len(cuts) != len(self.class_names))
+        ):
             raise BadValue(
                 f"{len(cuts)} thresholds were given with task={self.task!r} and {len(self.class_names)} class names. "
                 "Allowed is one for each class, with task='multilabel'. Leave them out, or give as many."

@@ -3,10 +3,11 @@
 from keras_resnet.tasks.classification import CLASSIFICATION
 from keras_resnet.tasks.metrics import Metric
 from keras_resnet.tasks.multilabel import MULTILABEL
+from keras_resnet.tasks.ordinal import ORDINAL
 from keras_resnet.tasks.predictions import Predictions
 from keras_resnet.tasks.regression import REGRESSION
 from keras_resnet.tasks.task import Task
 
-TASKS = {task.name: task for task in (CLASSIFICATION, MULTILABEL, REGRESSION)}
+TASKS = {task.name: task for task in (CLASSIFICATION, MULTILABEL, ORDINAL, REGRESSION)}
 
-__all__ = ["CLASSIFICATION", "MULTILABEL", "REGRESSION", "TASKS", "Metric", "Predictions", "Task"]
+__all__ = ["CLASSIFICATION", "MULTILABEL", "ORDINAL", "REGRESSION", "TASKS", "Metric", "Predictions", "Task"]

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -61,7 +61,7 @@ def _by_chance(view: WeightedClasses) -> np.ndarray:
 
 
 def _accuracy(view: WeightedClasses) -> np.ndarray:
-    return view.hits.sum(axis=1) / view.total
+    return view.mean(view.predictions.right)  # not by the confusion, which is large for many classes
 
 
 def _kappa(view: WeightedClasses) -> np.ndarray:
@@ -69,10 +69,16 @@ def _kappa(view: WeightedClasses) -> np.ndarray:
     return (_accuracy(view) - by_chance) / (1 - by_chance)
 
 
-def _quadratic_kappa(view: WeightedClasses) -> np.ndarray:
+def quadratic_kappa(view: WeightedClasses) -> np.ndarray:
+    """Returns Cohen's kappa with squared distances of grades as weights."""
     squares = view.grades**2
     missed = (view.confusion * squares).sum(axis=(1, 2))
     return 1 - missed / (np.einsum("rt,rg,tg->r", view.true, view.guessed, squares) / view.total)
+
+
+def mean_distance(view: WeightedClasses) -> np.ndarray:
+    """Returns the mean number of grades between the guess and the truth."""
+    return (view.confusion * view.grades).sum(axis=(1, 2)) / view.total
 
 
 def _matthews(view: WeightedClasses) -> np.ndarray:
@@ -110,7 +116,7 @@ class Classification(Task):
     activations = tuple(LOG_SCORES)
     loss = "cross_entropy"
     plain_loss = "cross_entropy"
-    metrics = (
+    metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("accuracy", _accuracy, "accuracy", is_summary=True),
         Metric("top5", _top5, "top-5 accuracy", is_summary=True),
         Metric("loss", lambda view: view.mean(view.predictions.losses), "cross-entropy", "min", is_summary=True),
@@ -122,8 +128,6 @@ class Classification(Task):
         Metric("balanced_accuracy", lambda view: mean_of_known(view.hits / view.true)),
         Metric("f1", lambda view: mean_of_known(_f1(view))),
         Metric("cohen_kappa", _kappa),
-        Metric("quadratic_kappa", _quadratic_kappa),
-        Metric("mean_distance", lambda view: (view.confusion * view.grades).sum(axis=(1, 2)) / view.total, "", "min"),
         Metric("matthews", _matthews),
         Metric("brier", _brier, "", "min"),
     )

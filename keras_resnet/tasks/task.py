@@ -16,6 +16,7 @@ class Task:
 
     Attributes:
         name: as configurations and options have it.
+        data_task: the task that data are labeled for, where it is another one.
         labels: what the labels are called in messages.
         has_classes: whether labels name classes; else they are numbers, one or several per example.
         is_exclusive: whether each example has one class.
@@ -31,6 +32,7 @@ class Task:
     """
 
     name: ClassVar[str]
+    data_task: ClassVar[str] = ""
     labels: ClassVar[str]
     has_classes: ClassVar[bool] = True
     is_exclusive: ClassVar[bool] = False
@@ -43,6 +45,10 @@ class Task:
     curves: ClassVar[dict[str, str]]
     sections: ClassVar[tuple[str, ...]]
     paired: ClassVar[tuple[str, ...]] = ("accuracy", "loss")
+
+    def __init_subclass__(cls) -> None:
+        """Gives a task its own name for its data, where it has no other."""
+        cls.data_task = cls.__dict__.get("data_task", cls.name)
 
     def __str__(self) -> str:
         """Returns the name."""

@@ -17,7 +17,7 @@ from keras_resnet import files, preprocessing
 from keras_resnet.arguments import check_int, check_path, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.preprocessing import InputRecord
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, Predictions
+from keras_resnet.tasks import CLASSIFICATION, TASKS, Predictions
 from keras_resnet.tasks.outputs import SMALLEST, last_activation
 from keras_resnet.tasks.predictions import concatenate
 from keras_resnet.training.callbacks import save_model
@@ -66,7 +66,7 @@ def mean_of_models(members: Sequence[keras.Model], views: str = "none") -> keras
         )
     image = keras.Input(shape, name="image")
     # Of sigmoids each is an answer by itself: the one of two classes, or those of multi-label targets.
-    is_single = members[0].output_shape[-1] == 1 or record.task == MULTILABEL.name
+    is_single = members[0].output_shape[-1] == 1 or (record.task is not None and TASKS[record.task].has_thresholds)
     networks = [_under_a_name_of_its_own(member, f"member_{n}") for n, member in enumerate(members, start=1)]
     views_of = VIEWS[views](image)
     answers = [(network, network(view)) for network in networks for view in views_of]

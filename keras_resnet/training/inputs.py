@@ -19,7 +19,7 @@ from keras_resnet.preprocessing import OPERATIONS
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.operations import POLICIES
 from keras_resnet.preprocessing.record import BYTES, INTERPOLATIONS, NARROW, PIXEL_RANGES
-from keras_resnet.tasks import MULTILABEL
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
 
@@ -270,7 +270,9 @@ class Data(fields.Section):
         shape: Any = dataset.image_shape if size is None else (*size, dataset.image_shape[-1])
         return tuple(shape)
 
-    def record_for(self, dataset: datasets.Dataset, activation: str | None = None) -> preprocessing.InputRecord:
+    def record_for(
+        self, dataset: datasets.Dataset, activation: str | None = None, task: str | None = None
+    ) -> preprocessing.InputRecord:
         """Returns the preprocessing configuration of the network: training's own, without augmentation."""
         shape = dataset.image_shape
         return preprocessing.InputRecord(
@@ -281,7 +283,7 @@ class Data(fields.Section):
             class_names=dataset.class_names,
             pixel_range=self.range_for(dataset),
             apply_exif=self.apply_exif,
-            task=dataset.task,
+            task=task or dataset.task,
             units=dataset.units,
             activation=activation,
             head=HEAD,
@@ -342,7 +344,7 @@ class Data(fields.Section):
                 f"data.balance={self.balance!r} was given with examples that have weights. Allowed is one of the two, "
                 "or data.balance='sampling' beside the weights. Set it, or multiply the weights of rare classes."
             )
-        if dataset.task == MULTILABEL.name:
+        if TASKS[dataset.task].has_thresholds:
             return None
         if mixed:
             raise BadValue(
@@ -353,7 +355,7 @@ class Data(fields.Section):
 
     def label_weights(self, dataset: datasets.Dataset) -> LabelWeights | None:
         """Returns weights of yes and of no for each class of multi-label targets; None where all count alike."""
-        if self.balance not in WEIGHTINGS or dataset.task != MULTILABEL.name:
+        if self.balance not in WEIGHTINGS or not TASKS[dataset.task].has_thresholds:
             return None
         return dataset.label_weights(WEIGHTINGS[self.balance])
 

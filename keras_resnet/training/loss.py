@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.arguments import check_bool
 from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, Task
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, ORDINAL, REGRESSION, Task
 from keras_resnet.tasks.labels import is_number
 from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
 from keras_resnet.training import fields
@@ -154,7 +154,7 @@ LOSSES: dict[str, LossChoice] = {
     "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing", "logit_adjustment")),
     "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
-    "ordinal": LossChoice(_ordinal, ("decay",)),
+    "ordinal": LossChoice(_ordinal, ("decay",), task=ORDINAL),
     "binary_cross_entropy": LossChoice(
         _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
     ),
@@ -210,7 +210,7 @@ class Loss(fields.Section):
 
         A target that never changes has the scale 1.
         """
-        if self.choice.task is not REGRESSION or not self.scale_targets or targets is None:
+        if self.choice.task.has_classes or not self.scale_targets or targets is None:
             return None
         values = np.asarray(targets, "float64").reshape(len(targets), -1)
         if weights is None:
@@ -256,7 +256,7 @@ class Loss(fields.Section):
                     "takes two. Use loss.name='cross_entropy'."
                 )
             return 1
-        if num_outputs < 2 and self.choice.task is not MULTILABEL:
+        if num_outputs < 2 and not self.choice.task.has_thresholds:
             raise BadValue(
                 f"data={spec!r} has {num_outputs} class. A classifier needs two. Add another class, or use "
                 "loss.name='mean_squared_error' for regression targets."

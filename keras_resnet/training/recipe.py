@@ -16,7 +16,6 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.training import fields
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.fields import Field, make, parse, unknown_key
@@ -325,7 +324,7 @@ class Recipe:
         steps = check_int("steps_per_epoch", steps_per_epoch) * self.train.epochs
         if learning_rate is None:
             learning_rate = self.schedule.build(self.optimizer.learning_rate, steps)
-        if facts is None and self.loss.choice.task is MULTILABEL:
+        if facts is None and self.loss.choice.task.has_thresholds:
             facts = LabelFacts(num_classes=len(class_names))
         loss, metrics = self.loss.build(from_logits, facts)
         _, further = monitor_of(self.train.monitor, metrics, self._classes_of(class_names))
@@ -351,7 +350,7 @@ class Recipe:
             targets=self.loss.scale_of(labels, weights),
             class_shares=self._class_shares(dataset) if self.loss.logit_adjustment else None,
             label_weights=self.data.label_weights(dataset),
-            num_classes=dataset.num_outputs if self.loss.choice.task is MULTILABEL else 0,
+            num_classes=dataset.num_outputs if self.loss.choice.task.has_thresholds else 0,
             are_weighted=weights is not None,
         )
 
@@ -366,7 +365,7 @@ class Recipe:
 
     def _classes_of(self, class_names: Sequence[str]) -> Sequence[str]:
         """Returns the classes of which an example has one, for metrics that count these."""
-        return class_names if self.loss.choice.task is CLASSIFICATION else ()
+        return class_names if self.loss.choice.task.is_exclusive else ()
 
     def monitor(self, class_names: Sequence[str] = ()) -> Monitor:
         """Returns the figure that chooses the best epoch.

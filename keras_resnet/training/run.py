@@ -195,7 +195,7 @@ class Run(_Described):
             data_dir: where TFDS finds its prepared data sets; None for that of the run.
         """
         root = self.about.data_dir if data_dir is None else os.fspath(data_dir)
-        return self.recipe.data.load(spec or self.about.data, root, self.recipe.loss.choice.task.name)
+        return self.recipe.data.load(spec or self.about.data, root, self.recipe.loss.choice.task.data_task)
 
     def __repr__(self) -> str:
         """Returns a human-readable summary."""

@@ -15,7 +15,7 @@ from keras_resnet.data import Dataset
 from keras_resnet.data.examples.batches import transforms_of
 from keras_resnet.distribution import Group
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
-from keras_resnet.tasks import MULTILABEL, REGRESSION
+from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.callbacks import TotalEpochs
@@ -115,7 +115,7 @@ class Setup:
             recipe = recipe.replace({"data.normalization": recipe.data.normalization_for(dataset)})
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
-        absent = _absent_labels(dataset) if recipe.loss.choice.task is MULTILABEL else []
+        absent = _absent_labels(dataset) if recipe.loss.choice.task.has_thresholds else []
         warnings = [*absent, *recipe.schedule.cut_cycle(), *([] if pretrained else recipe.data.unit_warning(dataset))]
         dataset.report += [line for line in warnings if line not in dataset.report]
         # What the data cannot have is refused here, before a folder is made.
@@ -132,7 +132,7 @@ class Setup:
             data_dir=data_dir,
             dataset=dataset,
             outputs=outputs,
-            record=recipe.data.record_for(dataset, recipe.loss.choice.activation),
+            record=recipe.data.record_for(dataset, recipe.loss.choice.activation, recipe.loss.choice.task.name),
             facts=recipe.label_facts(dataset),
             class_weights=recipe.data.class_weights(dataset, recipe.augment.mixes),
             steps_per_epoch=steps,
@@ -396,7 +396,7 @@ def _is_small(dataset: Dataset, shape: tuple[int, ...]) -> bool:
 
 RULES = (
     Rule("quick", lambda dataset, shape: dataset.spec == "digits", "it was made for these digits"),
-    Rule("regression", lambda dataset, shape: dataset.task == REGRESSION.name, "the labels are numbers"),
+    Rule("regression", lambda dataset, shape: not TASKS[dataset.task].has_classes, "the labels are numbers"),
     Rule("signals", lambda dataset, shape: len(shape) == 2, "the examples are signals"),
     Rule("volumes", lambda dataset, shape: len(shape) == 4, "the examples are volumes"),
     Rule(
@@ -493,7 +493,7 @@ def resolve(
         spec, root = absolute_spec(data.spec, root)
     else:
         spec, root = absolute_spec(str(data), root)
-        dataset = recipe.data.load(spec, root, recipe.loss.choice.task.name)
+        dataset = recipe.data.load(spec, root, recipe.loss.choice.task.data_task)
     if arguments["recipe"] is None and run_file is None and recipe.name == DEFAULTS["recipe"]:
         fill = partial(fill_from_run, seed=seed, overrides=overrides)
         recipe, dataset = _fitting(recipe, dataset, root, fill, may_load=dataset is not data)

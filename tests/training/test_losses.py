@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import ResNet18, training
+from keras_resnet import ResNet18, preprocessing, training
 
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 3.0]], "float32")
 LABELS = np.array([0, 1])
@@ -135,6 +135,16 @@ def test_grades_make_a_run_whose_errors_are_near(tmp_path):
     )
     found = evaluation.evaluate(training.Run.load(run.path), intervals=True)
     assert found["quadratic_kappa"] > 0.8 and found["mean_distance"] < 0.5
+    assert run.metrics["test"]["quadratic_kappa"] == found["quadratic_kappa"]
+    assert preprocessing.for_model(run.model).task == "ordinal" and run.dataset.task == "classification"
+    alone = evaluation.evaluate(run.path / "best.keras", f"npz:{tmp_path}/grades.npz", split="test")
+    assert alone["mean_distance"] == found["mean_distance"] and evaluation.calibrate(run).facts["temperature"] > 0
+    assert len(evaluation.mistakes(run, top=2)) <= 2 and evaluation.predict(run, tmp_path / "grades.npz", top=1)
+    # As an earlier version wrote it: the model calls itself a classification, and the run knows better.
+    earlier = training.Run.load(run.path)
+    preprocessing.describe_outputs(earlier.model, earlier.class_names, task="classification")
+    assert evaluation.evaluate(earlier)["quadratic_kappa"] == found["quadratic_kappa"]
+    assert "quadratic_kappa" not in evaluation.evaluate(earlier.model, run.dataset)
 
 
 @pytest.mark.parametrize("loss", [training.SigmoidCrossEntropy, training.Focal])

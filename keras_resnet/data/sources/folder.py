@@ -30,7 +30,6 @@ from keras_resnet.data.sources.listing import (
 from keras_resnet.data.sources.pictures import hold, pictures, report_kinds
 from keras_resnet.errors import BadValue, NoRoom
 from keras_resnet.files import identity_of
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 
 MANIFEST_NAME = "SHA256SUMS"
 
@@ -239,7 +238,7 @@ def _write(place: pathlib.Path, names: list[str], stats: np.ndarray, found: list
 
 def load_folder(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the images of class folders."""
-    if options.task not in (CLASSIFICATION, MULTILABEL):
+    if not options.task.has_classes:
         raise BadValue(
             f"task={options.task.name!r} was given with spec={spec!r}, whose labels are folders. Allowed are "
             "task='classification' and 'multilabel'. Use a csv: or npz: spec for regression."
@@ -313,7 +312,7 @@ def _scan(
         lost = sorted(set(found.files) - {names[label] for several in own for label in several})
         if lost:
             raise bad_image_error(bad, len(headers), f"No image of the classes {lost} in split {split!r} is left.")
-        if options.task is MULTILABEL:
+        if options.task.has_thresholds:
             labels = np.zeros((len(readable), len(names)), "float32")
             for row, several in zip(labels, own, strict=True):
                 row[several] = 1
@@ -335,7 +334,7 @@ def _labeled(
 
     It goes by the path in the first of these folders.
     """
-    if options.task is CLASSIFICATION:
+    if options.task.is_exclusive:
         # One list for all pictures of a class.
         return {path: own for name, files in found.files.items() for own in ([label_of[name]],) for path in files}
     labels: dict[Any, list[int]] = {}

@@ -15,7 +15,6 @@ from keras_resnet.data.examples.splits import divided, division, split_off
 from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import resolve
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.tasks import CLASSIFICATION
 from keras_resnet.tasks.labels import class_counts, count_classes
 
 TEST_EXAMPLES = 360
@@ -27,7 +26,7 @@ def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
         raise BadValue(
             f"spec={spec!r} has something after 'digits'. Allowed is 'digits' alone. Leave {argument!r} out."
         )
-    if options.task is not CLASSIFICATION:
+    if not options.task.is_exclusive:
         raise BadValue(
             f"task={options.task.name!r} was given with spec='digits', whose labels are classes. "
             "Allowed is task='classification'. Use an npz: spec for regression."

@@ -21,7 +21,6 @@ from keras_resnet.data.images.headers import Header, Part, apply_bad_image_polic
 from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import EXTENSIONS, split_of
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks import CLASSIFICATION
 
 THREADS = 8
 # What ends the name of a member that holds a label: a number or a name, or JSON that has one; the first that there is.
@@ -55,7 +54,7 @@ class Picture:
 
 def load_shards(spec: str, argument: str, options: LoadOptions, paths: Sequence[str] | None = None) -> Dataset:
     """Returns the images of tar shards, read from where they lie."""
-    if options.task is not CLASSIFICATION:
+    if not options.task.is_exclusive:
         raise BadValue(
             f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
             "Use an npz: spec for regression."

@@ -35,7 +35,6 @@ from keras_resnet.data.sources.table_labels import (
     read_labels,
 )
 from keras_resnet.errors import BadValue
-from keras_resnet.tasks import CLASSIFICATION, MULTILABEL
 from keras_resnet.tasks.labels import class_counts, is_number
 
 # As fastai writes it: True for validation.
@@ -72,12 +71,12 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
         report.append(f"columns of {path.name} that are not read: {', '.join(map(repr, unread))}")
     report += _repeated(path, header, cells, unread) if "group" not in columns and options.group_pattern is None else []
     names, labels = read_labels(spec, rows, columns["label"], options)
-    if options.task is CLASSIFICATION and len(names) > MANY_NUMBERS and all(map(is_number, names)):
+    if options.task.is_exclusive and len(names) > MANY_NUMBERS and all(map(is_number, names)):
         report.append(
             f"warning: the column {columns['label'][0]!r} has {len(names)} different numbers, and each is a class. "
             "For a quantity, such as an age, train a regression: in a recipe loss.name='mean_squared_error'"
         )
-    if options.task is MULTILABEL and not are_yes_and_no(rows) and not are_lists(rows):
+    if options.task.has_thresholds and not are_yes_and_no(rows) and not are_lists(rows):
         report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
     is_array = {_is_array(row.path) for row in rows}
     if len(is_array) > 1:
@@ -180,7 +179,7 @@ def _columns(
             )
         if matches:
             columns[role] = matches[:1]
-        elif role == "label" and options.task is MULTILABEL and (several := _several(header, cells, options)):
+        elif role == "label" and options.task.has_thresholds and (several := _several(header, cells, options)):
             columns[role] = several
         elif role in ("path", "label"):
             several = _several(header, cells, options) if role == "label" else []
@@ -192,7 +191,7 @@ def _columns(
                 f"{spec} has the columns {', '.join(map(repr, header))}, and none is called {role!r}. Say which it is: "
                 f"columns='{role}=NAME', in a recipe data.columns.{hint * (len(several) > 1)}"
             )
-    if options.task is CLASSIFICATION and len(columns["label"]) > 1:
+    if options.task.is_exclusive and len(columns["label"]) > 1:
         places = [header.index(name) for name in columns["label"]]
         wrong = next((line for line, row in cells if not is_one_hot([row[place] for place in places])), None)
         if wrong is not None:
@@ -268,7 +267,7 @@ def _rows(
     place = {name: number for number, name in enumerate(header)}
     root = options.data_dir or path.parent
     rows, faults, seen, weight = [], list[str](), dict[str, int](), None
-    may_be_empty = options.task is MULTILABEL  # a list of no labels, or an answer that is not known
+    may_be_empty = options.task.has_thresholds  # a list of no labels, or an answer that is not known
     for line, row in cells:
         value = {role: tuple(row[place[name]] for name in names) for role, names in columns.items()}
         (file,) = value["path"]
@@ -290,7 +289,7 @@ def _rows(
                 faults.append(f"line {line} names {file!r} again, as line {seen[full]} does")
             seen[full] = line
             label = value["label"]
-            if options.task is CLASSIFICATION and len(label) > 1:  # one-hot: the name of the column that says yes
+            if options.task.is_exclusive and len(label) > 1:  # one-hot: the name of the column that says yes
                 label = (next(name for name, cell in zip(columns["label"], label, strict=True) if is_yes(cell)),)
             rows.append(Row(line, full, label, split, value.get("group", (None,))[0], weight))
     if faults:

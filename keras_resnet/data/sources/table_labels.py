@@ -13,7 +13,6 @@ import numpy as np
 from keras_resnet.data.array_files import InvalidArrayFile, check_unpacked
 from keras_resnet.data.options import UNCERTAIN, LoadOptions
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.tasks import MULTILABEL
 from keras_resnet.tasks.labels import is_number
 
 NAMED_AT_MOST = 5
@@ -173,7 +172,7 @@ def read_labels(
     spec: str, rows: Sequence[Row], columns: Sequence[str], options: LoadOptions
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the class names and the labels; no names for a regression."""
-    if options.task is MULTILABEL:
+    if options.task.has_thresholds:
         return _several(spec, rows, columns, options)
     if options.task.has_classes:
         return _classes(spec, rows, options)

@@ -21,7 +21,6 @@ from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.images.headers import BadImageError, reason_of, unreadable
 from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.tasks import CLASSIFICATION
 from keras_resnet.tasks.labels import check_labels
 
 SPLITS = ("train", "validation", "test")
@@ -30,7 +29,7 @@ DEFAULT_DATA_DIR = "~/tensorflow_datasets"
 
 def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns a prepared set: decoded in memory, encoded in memory, or streamed, whichever fits."""
-    if options.task is not CLASSIFICATION:
+    if not options.task.is_exclusive:
         raise BadValue(
             f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
             "Use an npz: spec for regression."
