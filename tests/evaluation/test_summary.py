@@ -72,6 +72,7 @@ def test_splits_that_are_far_apart_and_an_early_best_epoch_are_warned_of(run):
     assert "the best epoch was 2 of 8" in text and "the test split is far from the validation split" in text
 
 
+@pytest.mark.slow
 def test_a_regression_has_its_error_with_an_interval(tmp_path):
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (120, 8, 8, 1)).astype("uint8")

@@ -92,7 +92,7 @@ def counted_by_hand(blocks, projections):
     return count + 64 * 10 + 10
 
 
-@pytest.mark.parametrize("name", CIFAR)
+@pytest.mark.parametrize("name", harness.tiers(CIFAR, ["resnet8", "resnet20"], CIFAR))
 def test_the_networks_of_the_paper_for_cifar_have_its_parameters(name):
     row = VARIANTS[name]
     info = keras_resnet.model_info(name)

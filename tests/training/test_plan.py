@@ -77,6 +77,7 @@ def test_a_loaded_dataset_and_every_command_take_the_recipe_that_fits(tmp_path):
     assert define(None, None, None, {"data": spec}, None, None, {"search.recipe": "quick"}).recipe.name == "quick"
 
 
+@pytest.mark.slow
 def test_minutes_plan_epochs_by_the_measured_time_of_a_step():
     words = {"model.width": 4}
     few, many = (training.fit("quick", overrides=words, minutes=time, dry_run=True, verbose=0) for time in (1.0, 30.0))
