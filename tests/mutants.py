@@ -576,7 +576,7 @@ MUTANTS = [
     ),
     Mutant(
         "hostile: the demo answers other pages",
-        "demo/limits.py",
+        "demo.py",
         'if origin is not None and origin != b"http://" + host:',
         'if origin is not None and origin == b"null":',
         "demo/test_demo.py",

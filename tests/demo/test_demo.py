@@ -23,7 +23,6 @@ from PIL import Image
 pytest.importorskip("uvicorn", reason="the extra 'demo' is not installed")
 
 from keras_resnet import demo, evaluation  # noqa: E402
-from keras_resnet.demo import limits  # noqa: E402
 from tests.report.conftest import Parser, browser  # noqa: E402, F401
 
 
@@ -181,7 +180,7 @@ def test_slow_senders_hold_up_nobody(server, digit):
 
 
 def test_bodies_beyond_the_bound_send_away_the_one_that_is_slowest(monkeypatch):
-    monkeypatch.setattr(limits, "BODY_BYTES", 100)
+    monkeypatch.setattr(demo, "BODY_BYTES", 100)
 
     class Request:
         def __init__(self, *parts):
@@ -202,7 +201,7 @@ def test_bodies_beyond_the_bound_send_away_the_one_that_is_slowest(monkeypatch):
             return "sent away"
 
     async def scenario():
-        bodies, never, later = limits.Bodies(), asyncio.Event(), asyncio.Event()
+        bodies, never, later = demo.Bodies(), asyncio.Event(), asyncio.Event()
         stalled = asyncio.create_task(read(bodies, Request(bytes(60), never)))
         await asyncio.sleep(0.01)
         other = asyncio.create_task(read(bodies, Request(bytes(30), later, bytes(40))))

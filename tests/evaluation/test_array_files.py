@@ -10,7 +10,7 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import data, evaluation, preprocessing, training
 from keras_resnet.cli import main
-from keras_resnet.demo.answers import Answers
+from keras_resnet.demo import Answers
 from keras_resnet.explain import explain_files
 
 SHAPES = {"signal": (64, 2), "picture": (16, 16, 1), "volume": (12, 12, 12, 1)}

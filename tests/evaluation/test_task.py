@@ -9,7 +9,7 @@ from PIL import Image
 
 import keras_resnet
 from keras_resnet import data, evaluation, explain, preprocessing, report, training
-from keras_resnet.demo.answers import Answers
+from keras_resnet.demo import Answers
 from keras_resnet.training.folder import RunFile
 from tests import harness
 from tests.data import image_files

@@ -1,17 +1,209 @@
-"""The page and its server, on this machine alone."""
+"""A local page where one drops an image and sees classes, probabilities and what the network looks at.
 
+Example:
+    >>> from keras_resnet import demo
+    >>> demo.serve("nowhere")
+    Traceback (most recent call last):
+    ...
+    keras_resnet.errors.BadValue: run_or_model='nowhere' is not there. ...
+"""
+
+import asyncio
+import contextlib
 import importlib.util
+import io
 import logging
+import os
 import socket
+import tempfile
+import threading
 import urllib.parse
+from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
+
+from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.arguments import check_int
-from keras_resnet.demo.answers import Answers
-from keras_resnet.demo.limits import CONNECTIONS, Bodies, SameOrigin, with_idle_timeout
+from keras_resnet.data.array_files import NPY
+from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.evaluation import open_trained
+from keras_resnet.evaluation import Trained, open_trained
+from keras_resnet.evaluation.scoring import answers_of, read_batches
+from keras_resnet.explain import explain
+from keras_resnet.explain.overlays import as_rgb, blend, draw_overlay
 from keras_resnet.report.page import page
+from keras_resnet.report.run_page import png_of, url_of
+
+# Until a connection has sent the head of a request, and until a request has sent its body.
+HEAD_SECONDS, BODY_SECONDS = 10.0, 60.0
+# Of all bodies in memory together; at most this many are answered at a time.
+BODY_BYTES = 256 * 2**20
+MAX_ANSWERS = 4
+CONNECTIONS = 500
+
+
+def with_idle_timeout(protocol: type) -> type:
+    """Returns a protocol that closes connections whose next request does not arrive."""
+
+    class IdleTimeout(protocol):
+        """Closes a connection that is silent, or sends byte by byte, before it has asked anything."""
+
+        _timer: Any = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._timer.cancel()
+            super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._wait()
+
+        def _wait(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+        def _give_up(self) -> None:
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.close()
+
+    return IdleTimeout
+
+
+class SameOrigin:
+    """Answers 403 to requests that another page sends, as its browser says in `Origin`.
+
+    Args:
+        application: of ASGI, which other requests reach.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Passes on what comes from the page itself, or from no page."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+            if origin is not None and origin != b"http://" + host:
+                body = b'{"error": "Requests of other pages are not answered."}'
+                kind = [(b"content-type", b"application/json"), (b"connection", b"close")]
+                await send({"type": "http.response.start", "status": 403, "headers": kind})
+                await send({"type": "http.response.body", "body": body})
+                return
+        await self.application(scope, receive, send)
+
+
+class Bodies:
+    """Reads the bodies of requests into a bounded amount of memory, so that slow senders do not hold up the others."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Semaphore(MAX_ANSWERS)
+        self._sizes: dict[asyncio.Timeout, int] = {}
+        self._last_parts: dict[asyncio.Timeout, float] = {}
+
+    @contextlib.asynccontextmanager
+    async def read(self, request: Any, most: int) -> AsyncIterator[bytes | None]:
+        """Yields the body of a request; None for one that is larger. It counts until the block ends.
+
+        Args:
+            request: of Starlette.
+            most: bytes.
+
+        Raises:
+            TimeoutError: it does not arrive, or it is the slowest of more bodies than fit into memory.
+        """
+        clock = asyncio.get_running_loop().time
+        limit = asyncio.timeout(BODY_SECONDS)
+        content: bytearray | None = bytearray()
+        try:
+            async with limit:
+                async for part in request.stream():
+                    content += part
+                    self._sizes[limit], self._last_parts[limit] = len(content), clock()
+                    if len(content) > most:
+                        content = None
+                        break
+                    if sum(self._sizes.values()) > BODY_BYTES:
+                        slowest = min(self._last_parts, key=self._last_parts.__getitem__)
+                        del self._sizes[slowest], self._last_parts[slowest]
+                        slowest.reschedule(clock())
+                        await asyncio.sleep(0)
+            self._last_parts.pop(limit, None)
+            yield None if content is None else bytes(content)
+        finally:
+            self._sizes.pop(limit, None)
+            self._last_parts.pop(limit, None)
+
+
+TOP = 5
+SHOWN_SIDE_PX = 256
+# With which arrays and archives of arrays begin.
+ZIP = b"PK\x03\x04"
+
+
+class Answers:
+    """Answers for one model; one file at a time goes through the network, the others wait.
+
+    Args:
+        trained: the model.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.turn = threading.Lock()
+
+    def __call__(self, name: str, content: bytes) -> dict[str, Any]:
+        """Returns the page's answer for a file."""
+        record, model = self.trained.record, self.trained.model
+        with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized
+            image = self._read(name, content)
+            heat_map = explain(model, image[None])
+        shown, heat = as_rgb(image, record), heat_map.maps[0]
+        if record.channel_order == "any":
+            return {"name": name, "overlay": _drawn(shown, heat), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
+        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
+        return answer if "values" in answer else answer | {"overlay": _url(shown, heat)}
+
+    def _read(self, name: str, content: bytes) -> np.ndarray:
+        # Files are inspected by their headers before they are decoded, and that takes a path.
+        suffix = ".npy" if content.startswith(NPY) else ".npz" if content.startswith(ZIP) else ""
+        handle, path = tempfile.mkstemp(prefix="keras-resnet-", suffix=suffix)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            names, examples = next(read_batches(path, self.trained, MAX_PIXELS))
+            if len(names) > 1:
+                raise BadValue(f"{name} holds several examples, and the page shows one. Save one of them alone.")
+            return np.asarray(examples[0], dtype="float32")
+        except BadValue as error:
+            raise BadValue(str(error).replace(path, name)) from error
+        finally:
+            os.unlink(path)
+
+
+def _drawn(example: np.ndarray, heat: np.ndarray) -> str:
+    """Returns a drawing of a signal or a volume with its map, a PNG as a URL."""
+    buffer = io.BytesIO()
+    draw_overlay(example, heat, buffer)
+    return url_of(buffer.getvalue())
+
+
+def _url(image: np.ndarray, heat: np.ndarray | None) -> str:
+    """Returns a PNG as a URL: small pictures enlarged by a whole factor, large ones made smaller."""
+    from PIL import Image
+
+    picture: Any = Image.fromarray(blend(image, np.zeros(image.shape[:2]) if heat is None else heat))
+    factor = max(1, SHOWN_SIDE_PX // max(picture.size))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))
+    return url_of(png_of(picture))
+
 
 HOST, PORT = "127.0.0.1", 8000
 MAX_BYTES = 32 * 2**20  # of an uploaded file
