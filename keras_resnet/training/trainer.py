@@ -626,6 +626,8 @@ def _check_minutes(minutes: float | None, overrides: Mapping[str, Any]) -> None:
 
 # A shorter training ends before a measurement would pay.
 MEASURED_FROM_STEPS = 2000
+# Fewer epochs learn more from crops and flips alone than from a policy of strong changes (docs/recipes.md).
+POLICY_EPOCHS = 120
 # A precision is changed where it makes a step faster by that factor: less may be noise.
 WORTHWHILE = 0.85
 
@@ -664,11 +666,17 @@ def _by_measurement(
                 "trained.",
                 stacklevel=3,
             )
+    recipe = setup.recipe.replace({"train.epochs": epochs})
+    if may_change and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
+        plain = type(recipe.augment)()
+        fields = [field.name for field in dataclasses.fields(plain) if field.name.startswith("policy")]
+        recipe = recipe.replace({f"augment.{name}": getattr(plain, name) for name in fields})
+        setup.dataset.report.append(f"augment.policy none, because it pays in long trainings, and {epochs} epochs fit")
     if verbose:
         print(
             f"time       {epochs} epochs of {duration(epoch)}, as measured: about {duration(epochs * epoch + scores)}"
         )
-    return setup.for_recipe(setup.recipe.replace({"train.epochs": epochs}))
+    return setup.for_recipe(recipe)
 
 
 @contextmanager
