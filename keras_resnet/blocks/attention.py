@@ -21,8 +21,60 @@ from keras_resnet.blocks.convolution import (
 from keras_resnet.errors import BadValue
 
 
+class ChannelAttention(Composite):
+    """Scales every channel by a gate in (0, 1), which a subclass computes from the channel means.
+
+    Args:
+        kernel_initializer: any Keras initializer, or its name.
+        kernel_regularizer: any Keras regularizer, its name, or None.
+        data_format: "channels_last", "channels_first", or None for Keras's default.
+        **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
+    """
+
+    label = ""  # in drawings
+
+    def __init__(
+        self,
+        *,
+        kernel_initializer: Any = "he_normal",
+        kernel_regularizer: Any = None,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.data_format = check_data_format(data_format)
+
+    def gates(self, means: Any, call_layer: CallLayer) -> Any:
+        """Returns the gates `(batch, channels)` for means of the same shape."""
+        raise NotImplementedError
+
+    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
+        """Returns `inputs` scaled channel by channel."""
+        axes = spatial_axes(len(inputs.shape), self.data_format)
+        # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.
+        gates = self.gates(keras.ops.mean(inputs, axis=axes), call_layer)
+        for axis in axes:
+            gates = keras.ops.expand_dims(gates, axis)
+        return inputs * gates
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns `input_shape`."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {
+            **super().get_config(),
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "data_format": self.data_format,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class SqueezeExcite(Composite):
+class SqueezeExcite(ChannelAttention):
     """Scales every channel by a gate in (0, 1) computed from the channel means.
 
     Args:
@@ -46,22 +98,11 @@ class SqueezeExcite(Composite):
         Hu et al. 2018, "Squeeze-and-Excitation Networks", section 3; ratio 1/16 is its default.
     """
 
-    label = "squeeze-excite"  # in drawings
+    label = "squeeze-excite"
 
-    def __init__(
-        self,
-        ratio: float = 1 / 16,
-        *,
-        kernel_initializer: Any = "he_normal",
-        kernel_regularizer: Any = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, ratio: float = 1 / 16, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ratio = check_fraction("ratio", ratio, one_included=True, zero_included=False)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.data_format = check_data_format(data_format)
 
     def build(self, input_shape: tuple) -> None:
         """Creates the two dense layers `reduce` and `expand`."""
@@ -87,32 +128,17 @@ class SqueezeExcite(Composite):
         """Returns the layers inside, in the order of the computation."""
         return [self.reduce, self.expand]
 
-    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
-        """Returns `inputs` scaled channel by channel."""
-        axes = spatial_axes(len(inputs.shape), self.data_format)
-        # Keras takes the mean of 16-bit numbers in float32: their sum over a large map would leave float16's range.
-        gates = call_layer(self.expand, call_layer(self.reduce, keras.ops.mean(inputs, axis=axes)))
-        for axis in axes:
-            gates = keras.ops.expand_dims(gates, axis)
-        return inputs * gates
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns `input_shape`."""
-        return tuple(input_shape)
+    def gates(self, means: Any, call_layer: CallLayer) -> Any:
+        """Returns the gates of two dense layers."""
+        return call_layer(self.expand, call_layer(self.reduce, means))
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {
-            **super().get_config(),
-            "ratio": self.ratio,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "data_format": self.data_format,
-        }
+        return {**super().get_config(), "ratio": self.ratio}
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class EfficientChannelAttention(Composite):
+class EfficientChannelAttention(ChannelAttention):
     """Scales every channel by a gate in (0, 1) computed from the means of its neighbors in the order of the channels.
 
     Args:
@@ -138,22 +164,11 @@ class EfficientChannelAttention(Composite):
 
     label = "efficient channel attention"
 
-    def __init__(
-        self,
-        kernel_size: int | None = None,
-        *,
-        kernel_initializer: Any = "he_normal",
-        kernel_regularizer: Any = None,
-        data_format: str | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, kernel_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if kernel_size is not None and check_int("kernel_size", kernel_size) % 2 == 0:
             raise BadValue(f"kernel_size={kernel_size} is even. Allowed are odd sizes, centered on a channel. Use one.")
         self.kernel_size = kernel_size
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.data_format = check_data_format(data_format)
 
     def build(self, input_shape: tuple) -> None:
         """Creates the convolution `conv` along the channels."""
@@ -181,28 +196,13 @@ class EfficientChannelAttention(Composite):
         """Returns the layer inside."""
         return [self.conv]
 
-    def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
-        """Returns `inputs` scaled channel by channel."""
-        axes = spatial_axes(len(inputs.shape), self.data_format)
-        means = keras.ops.mean(inputs, axis=axes)
-        gates = keras.ops.squeeze(call_layer(self.conv, keras.ops.expand_dims(means, -1)), -1)
-        for axis in axes:
-            gates = keras.ops.expand_dims(gates, axis)
-        return inputs * gates
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns `input_shape`."""
-        return tuple(input_shape)
+    def gates(self, means: Any, call_layer: CallLayer) -> Any:
+        """Returns the gates of a convolution along the channels."""
+        return keras.ops.squeeze(call_layer(self.conv, keras.ops.expand_dims(means, -1)), -1)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {
-            **super().get_config(),
-            "kernel_size": self.kernel_size,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "data_format": self.data_format,
-        }
+        return {**super().get_config(), "kernel_size": self.kernel_size}
 
 
 @dataclasses.dataclass(frozen=True)
