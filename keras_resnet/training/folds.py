@@ -298,9 +298,12 @@ def cross_validate(
         raise BadValue(f"out={os.fspath(folder)!r} holds {extra.name}, of more folds than {folds}. Choose another.")
     shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "weights": weights}
     rows, parts, fold_of = [], list[Predictions](), []
+    precision: dict[str, Any] = {}
     for number, name in enumerate(names, start=1):
-        own = {**(overrides or {}), "data.fold": f"{number}/{folds}"}
+        own = {**(overrides or {}), **precision, "data.fold": f"{number}/{folds}"}
         run = fit(recipe, out=folder / name, resume=resume, overrides=own, verbose=verbose, **shared)
+        if recipe is None:  # the first fold may have measured which is fast; all train in one
+            precision = {"train.precision": run.recipe.train.precision}
         rows.append({key: value for key, value in run.metrics["test"].items() if isinstance(value, (int, float))})
         examples = run.dataset.split("test")
         parts.append(
