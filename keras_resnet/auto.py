@@ -89,6 +89,9 @@ def train_best(
         if name in (overrides or {}):
             raise BadValue(f"{name} was given, which is what is looked for. Leave it out, or use training.fit.")
     folder = files.make_writable(pathlib.Path(out).expanduser())
+    if not _is_outcome(folder / AUTO_FILE):
+        files.check_folder_free(folder, (AUTO_FILE,))
+    files.check_replaceable(folder / "report.html")
     shared: dict[str, Any] = {"model": model, "data": data, "data_dir": data_dir, "seed": seed, "verbose": verbose}
     planned = training.resolve(model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     if not planned.dataset.sizes.get("validation"):
@@ -128,6 +131,14 @@ def train_best(
     content = {"candidates": values, "chosen": best, "minutes": minutes, "scores": run.metrics}
     files.write_text(folder / AUTO_FILE, json.dumps(content, indent=1) + "\n")
     return outcome
+
+
+def _is_outcome(path: pathlib.Path) -> bool:
+    """Returns whether a file is what `train_best` wrote."""
+    try:
+        return "chosen" in json.loads(path.read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _settings(planned: training.Setup, overrides: dict[str, Any]) -> dict[str, tuple[str | None, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""None"""
+"""Class weights, label weights and sampling by the counts of the classes."""
 
 from collections.abc import Mapping
 

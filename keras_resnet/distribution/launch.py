@@ -1,4 +1,4 @@
-"""None"""
+"""Starting the processes of a training: on this machine, under Slurm, or by Ray."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""None"""
+"""Losses and metrics of epochs, for classes, multi-label targets and grades."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""None"""
+"""Saved states of a training: their format, when they are written, and how a run is restored from them."""
 
 import dataclasses
 import hashlib

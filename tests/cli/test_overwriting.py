@@ -18,6 +18,7 @@ SMALL = ("--set", "model.width=4", "--set", "train.batch_size=64")
 WRITERS = {
     "info": (("resnet18", "--svg", "{out}/net.svg"), ("net.svg",)),
     "train": (("--epochs", "1", *SMALL, "--out", "{out}"), ("best.keras", "history.csv", "last/mine", "recipe.toml")),
+    "auto": (("digits", "--minutes", "0.1", *SMALL, "--out", "{out}"), ("auto.json", "report.html", "planned/last/mine")),
     "explain": (("{run}", "{image}", "--out", "{out}"), ("photo.png",)),
     "lr-find": ((*SMALL, "--out", "{out}"), ("lr.csv", "lr.png")),
     "preview": (("--out", "{out}/grid.png"), ("grid.png",)),
@@ -57,7 +58,7 @@ def test_every_command_that_writes_is_tested():
 @pytest.mark.parametrize(("command", "name"), [(command, name) for command in WRITERS for name in WRITERS[command][1]])
 def test_a_file_of_the_users_stays_as_it_was(run, folder, tmp_path, command, name):
     precious = tmp_path / name
-    precious.parent.mkdir(exist_ok=True)
+    precious.parent.mkdir(parents=True, exist_ok=True)
     precious.write_bytes(PRECIOUS)
     status, out, err = run(*words_of(command, folder, tmp_path))
     assert precious.read_bytes() == PRECIOUS
