@@ -830,6 +830,41 @@ MUTANTS = [
         "with own_draws(0):",
         "distribution/test_recipes.py distribution/test_devices.py",
     ),
+    Mutant(
+        "a teacher's answers are softened by the temperature",
+        "training/distill.py",
+        "teacher, student = teacher / temperature, student / temperature",
+        "teacher, student = teacher, student / temperature",
+        "training/test_distill.py",
+    ),
+    Mutant(
+        "classes of a teacher are matched by name",
+        "training/distill.py",
+        "[own.index(name) for name in class_names]",
+        "list(range(len(class_names)))",
+        "training/test_distill.py",
+    ),
+    Mutant(
+        "the validation loss is that of the labels alone",
+        "training/distill.py",
+        "                if not training:\n                    return loss\n",
+        "",
+        "training/test_distill.py",
+    ),
+    Mutant(
+        "another teacher is another run",
+        "training/folder.py",
+        "dataclasses.replace(self.recipe.distill, teacher=self.teacher_sha256)",
+        'dataclasses.replace(self.recipe.distill, teacher="")',
+        "training/test_distill.py",
+    ),
+    Mutant(
+        "penalties of weights are not divided by alpha",
+        "training/distill.py",
+        "taught + (loss - of_labels) if self.losses else taught",
+        "taught",
+        "training/test_distill.py",
+    ),
 ]
 
 

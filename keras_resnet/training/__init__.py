@@ -3,7 +3,7 @@
 Example:
     >>> from keras_resnet import training
     >>> training.list_recipes()
-    ['cifar', 'cifar-he2015', 'few-images', ..., 'signals', 'volumes']
+    ['cifar', 'cifar-he2015', 'distill', 'distill-hinton', 'few-images', ..., 'signals', 'volumes']
 """
 
 from keras_resnet import needs_tensorflow  # noqa: F401

@@ -186,12 +186,18 @@ class Section:
 
     # The table that the field `name` chooses from, for sections that have one.
     table: ClassVar[Mapping[str, Choice]] = {}
+    # Fields that have an effect where others are set -> these, for a message, and whether a recipe sets them.
+    needs: ClassVar[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {}
 
     @classmethod
     def readers(cls, name: str) -> tuple[str, ...] | None:
         """Returns the choices of the section that read a field; None for a field that all of them read."""
         readers = tuple(choice for choice, row in cls.table.items() if name in row.reads)
         return readers or None
+
+    def step_parts(self, setup: Any) -> list[Any]:
+        """Returns what the section adds to the training step: `keras_resnet.training.network.StepPart`."""
+        return []
 
 
 def make(section: type, values: Any) -> Any:

@@ -48,6 +48,7 @@ class Description:
         steps_per_epoch: training batches per epoch.
         extended: numbers of epochs that were planned before more were asked for.
         weights_sha256: of the file of weights that it began with; empty for random ones.
+        teacher_sha256: of the file of its teacher; empty without one.
         rollbacks: each time that it diverged and went back: reason, step, rate, and the factor of the rates after.
     """
 
@@ -66,6 +67,7 @@ class Description:
     steps_per_epoch: int = 0
     extended: tuple[int, ...] = ()
     weights_sha256: str = ""
+    teacher_sha256: str = ""
     rollbacks: tuple[Mapping[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +92,11 @@ class Description:
 
     def identity(self) -> dict[str, Any]:
         """Returns the settings that must not change on resume; title, notice and source of the recipe may."""
-        return {**{name: getattr(self, name) for name in IDENTITY}, "recipe": _identity_of(self.recipe)}
+        # Wherever the file of the teacher is, its content counts.
+        recipe = dataclasses.replace(
+            self.recipe, distill=dataclasses.replace(self.recipe.distill, teacher=self.teacher_sha256)
+        )
+        return {**{name: getattr(self, name) for name in IDENTITY}, "recipe": _identity_of(recipe)}
 
 
 # What runs did whose recipe lacks the field: versions before it was there.
@@ -197,6 +203,7 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "input_shape": TEXT,
     "steps_per_epoch": COUNT,
     "weights_sha256": TEXT,
+    "teacher_sha256": TEXT,
     "rollbacks": (_list_of(_is_rollback), "a list of tables with a rate_factor above 0 and up to 1"),
     "extended": (_list_of(_is_count), "a list of whole numbers"),
     "epochs_trained": MAYBE_COUNT,

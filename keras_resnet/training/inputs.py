@@ -48,6 +48,13 @@ class Augment(fields.Section):
     """
 
     title = "augment"
+    needs = {
+        **dict.fromkeys(
+            ("policy_strength", "policy_ops", "policy_std"),
+            ("augment.policy", lambda recipe: recipe.augment.policy != "none"),
+        ),
+        "mix_probability": ("augment.mixup or augment.cutmix", lambda recipe: recipe.augment.mixes),
+    }
     flip: bool = _amount("flip")
     quarter_turns: bool = _amount("quarter_turns")
     pad_and_crop: int = _amount("pad_and_crop")
@@ -160,6 +167,10 @@ class Data(fields.Section):
     """
 
     title = "data"
+    needs = {
+        "progressive_until": ("data.progressive_from", lambda recipe: recipe.data.progressive_from < 1.0),
+        "crop_fraction": ("data.crop", lambda recipe: recipe.data.crop != "none"),
+    }
     image_size: int | tuple[int, int] | str = fields.size_or("auto")
     crop: str = fields.choice("auto", CROPS, word="auto")
     crop_fraction: float = fields.number(datasets.CROP_FRACTION, maximum=1.0, open_below=True)

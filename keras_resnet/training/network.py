@@ -36,6 +36,7 @@ class Model(fields.Section):
     """
 
     title = "model"
+    needs = {"adapt_weights": ("model.weights", lambda recipe: bool(recipe.model.weights))}
     weights: str = fields.text("")
     adapt_weights: bool = fields.flag(False)
     stem: str = fields.choice("auto", STEMS, word="auto")

@@ -5,7 +5,7 @@ import importlib.resources
 import os
 import pathlib
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
 from keras_resnet.training import fields
 from keras_resnet.training.callbacks import recording_callbacks
+from keras_resnet.training.distill import Distill
 from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Augment, Data
 from keras_resnet.training.loss import LabelFacts, Loss
@@ -109,9 +110,8 @@ class Distribution(fields.Section):
     synchronize_norms: bool = fields.flag(False)
 
 
-SECTIONS: dict[str, type[fields.Section]] = {
-    section.title: section for section in (Model, Data, Augment, Loss, Optimizer, Schedule, Train, Distribution)
-}
+_SECTIONS = (Model, Data, Augment, Loss, Optimizer, Schedule, Distill, Train, Distribution)
+SECTIONS: dict[str, type[fields.Section]] = {section.title: section for section in _SECTIONS}
 TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
 # What does not change a run: whoever goes on with one may have them differ.
 DESCRIPTIVE = ("name", About.title, Defaults.title)
@@ -125,18 +125,9 @@ def list_recipes() -> list[str]:
 def read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict[str, Any]:
     """Returns the tables of a recipe, with those of the recipe that it extends below them."""
     if path.suffix != ".toml":
-        return tomllib.loads(choose("recipe", os.fspath(path), packaged()).read_text(encoding="utf-8"))
-    if not path.is_file():
-        raise BadValue(f"recipe={os.fspath(path)!r} is not a file. Allowed is a TOML file. Check the path.")
-    if path.resolve() in seen:
-        raise BadValue(f"recipe={os.fspath(path)!r} extends itself. Allowed is another recipe. Correct `extends`.")
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadValue(
-            f"recipe={os.fspath(path)!r} is not valid TOML: {error}. Allowed are [section] tables of "
-            "key = value. Correct that line."
-        ) from error
+        tables = tomllib.loads(choose("recipe", os.fspath(path), packaged()).read_text(encoding="utf-8"))
+    else:
+        tables = _read_file(path, seen)
     base = tables.pop("extends", None)
     if base is None:
         return tables
@@ -147,6 +138,20 @@ def read_tables(path: pathlib.Path, seen: tuple[pathlib.Path, ...] = ()) -> dict
         if title in TABLES and title != About.title and isinstance(tables.get(title, {}), dict):
             tables[title] = {**values, **tables.get(title, {})}
     return tables
+
+
+def _read_file(path: pathlib.Path, seen: tuple[pathlib.Path, ...]) -> dict[str, Any]:
+    if not path.is_file():
+        raise BadValue(f"recipe={os.fspath(path)!r} is not a file. Allowed is a TOML file. Check the path.")
+    if path.resolve() in seen:
+        raise BadValue(f"recipe={os.fspath(path)!r} extends itself. Allowed is another recipe. Correct `extends`.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadValue(
+            f"recipe={os.fspath(path)!r} is not valid TOML: {error}. Allowed are [section] tables of "
+            "key = value. Correct that line."
+        ) from error
 
 
 def packaged() -> dict[str, Any]:
@@ -170,6 +175,7 @@ class Recipe:
         loss: what is minimized.
         optimizer: how weights move.
         schedule: how the learning rate goes.
+        distill: a teacher, whose answers are learned beside the labels.
         train: epochs, batch, precision, seed, early stopping.
         distribution: who trains together.
 
@@ -192,6 +198,7 @@ class Recipe:
     loss: Loss = dataclasses.field(default_factory=Loss)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
+    distill: Distill = dataclasses.field(default_factory=Distill)
     train: Train = dataclasses.field(default_factory=Train)
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
@@ -404,7 +411,7 @@ class Recipe:
 
     def _refuse_without_effect(self, key: str) -> None:
         title, _, name = key.partition(".")
-        needed, is_there = NEEDED.get(key, ("", lambda recipe: True))
+        needed, is_there = TABLES[title].needs.get(name, ("", lambda recipe: True))
         if getattr(getattr(self, title), name) != recipe_fields()[key].default and not is_there(self):
             raise BadValue(f"{key} has no effect without {needed}. Leave it out, or set {needed}.")
         readers = TABLES[title].readers(name)
@@ -414,17 +421,6 @@ class Recipe:
                 f"{key} has no effect with {title}.name={chosen!r}. It is read with {', '.join(map(repr, readers))}. "
                 f"Leave it out, or set {title}.name."
             )
-
-
-# Fields that have an effect where another one is set -> that one, and whether it is.
-_POLICY: tuple[str, Callable[[Recipe], bool]] = ("augment.policy", lambda recipe: recipe.augment.policy != "none")
-NEEDED: dict[str, tuple[str, Callable[[Recipe], bool]]] = {
-    "model.adapt_weights": ("model.weights", lambda recipe: bool(recipe.model.weights)),
-    **dict.fromkeys(("augment.policy_strength", "augment.policy_ops", "augment.policy_std"), _POLICY),
-    "augment.mix_probability": ("augment.mixup or augment.cutmix", lambda recipe: recipe.augment.mixes),
-    "data.progressive_until": ("data.progressive_from", lambda recipe: recipe.data.progressive_from < 1.0),
-    "data.crop_fraction": ("data.crop", lambda recipe: recipe.data.crop != "none"),
-}
 
 
 def compare_recipes(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:

@@ -29,12 +29,15 @@ def plan_lines(about: Description) -> list[str]:
     stem = recipe.model.stem if recipe.model.stem != "auto" else "the stem that fits their size"
     base = Recipe.load(recipe.name) if recipe.name in list_recipes() else Recipe()
     differing = [f"{name}={value}" for name, _, value in compare_recipes(base, recipe)]
+    distill = recipe.distill
+    heat = f"alpha {distill.alpha:g}, temperature {distill.temperature:g}"
     return [
         f"images     {about.input_shape}, {stem if 'stem' in stem else f'stem {stem}'}; "
         f"augmented by {', '.join(changes) or 'nothing'}",
         f"weights    {recipe.model.weights or 'random'}, width {recipe.model.width}",
         f"optimizer  {optimizer.name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), "
         f"decay {optimizer.weight_decay:g}, {train.precision}",
+        *([f"teacher    {distill.teacher}, {distill.kind}, {heat}"] if distill.teacher else []),
         f"changed    {', '.join(differing) or 'nothing'} (of the recipe {recipe.name})",
     ]
 
@@ -231,6 +234,7 @@ def describe_run(setup: Setup, network: keras.Model | None = None) -> Descriptio
         versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
         steps_per_epoch=setup.steps_per_epoch,
         weights_sha256="" if setup.pretrained is None else setup.pretrained.sha256,
+        teacher_sha256="" if setup.teacher is None else setup.teacher.sha256,
     )
     if network is None:
         return about

@@ -19,10 +19,11 @@ from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.callbacks import TotalEpochs
+from keras_resnet.training.distill import Teacher
 from keras_resnet.training.folder import RunFile
 from keras_resnet.training.loss import LabelFacts
 from keras_resnet.training.network import SMALL_SIDE_PX, StepPart, any_size, fit_segments, with_step_parts
-from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.recipe import SECTIONS, Recipe
 from keras_resnet.training.scoring import Monitor
 from keras_resnet.training.state import Interval
 from keras_resnet.training.together import (
@@ -53,6 +54,7 @@ class Setup:
         class_weights: a weight for each class; None if classes count as they come.
         steps_per_epoch: training batches per epoch.
         pretrained: the weights to begin with; None for random ones.
+        teacher: whose answers are learned; None for none.
         group: the processes that train together, of which each takes its part of every batch; None for one alone.
 
     Example:
@@ -76,6 +78,7 @@ class Setup:
     class_weights: dict[int, float] | None
     steps_per_epoch: int
     pretrained: models.Pretrained | None = None
+    teacher: Teacher | None = None
     group: Group | None = None
 
     @classmethod
@@ -125,6 +128,10 @@ class Setup:
         recipe.data.stages(recipe.data.shape_for(dataset), recipe.train.epochs)
         Interval.of(recipe.train.save_every)
         check_parts(recipe, group)
+        record = recipe.data.record_for(dataset, recipe.loss.choice.activation, recipe.loss.choice.task.name)
+        teacher = recipe.distill.open(record, outputs, recipe.data.shape_for(dataset)[-1])
+        if teacher is not None:
+            recipe = recipe.replace({"distill.teacher": teacher.source})
         return cls(
             recipe=recipe,
             model=model,
@@ -132,11 +139,12 @@ class Setup:
             data_dir=data_dir,
             dataset=dataset,
             outputs=outputs,
-            record=recipe.data.record_for(dataset, recipe.loss.choice.activation, recipe.loss.choice.task.name),
+            record=record,
             facts=recipe.label_facts(dataset),
             class_weights=recipe.data.class_weights(dataset, recipe.augment.mixes),
             steps_per_epoch=steps,
             pretrained=pretrained,
+            teacher=teacher,
             group=group,
         )
 
@@ -190,7 +198,7 @@ class Setup:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
         transforms = self.transforms_in_step()
         parts = parts_of_step(self.recipe, self.group, self.dataset, transforms is not None)
-        parts += self.recipe.optimizer.step_parts()
+        parts += [part for title in SECTIONS for part in getattr(self.recipe, title).step_parts(self)]
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
             parts.append(StepPart(wrap, {"transforms": transforms}))

@@ -18,7 +18,10 @@ SMALL = ("--set", "model.width=4", "--set", "train.batch_size=64")
 WRITERS = {
     "info": (("resnet18", "--svg", "{out}/net.svg"), ("net.svg",)),
     "train": (("--epochs", "1", *SMALL, "--out", "{out}"), ("best.keras", "history.csv", "last/mine", "recipe.toml")),
-    "auto": (("digits", "--minutes", "0.1", *SMALL, "--out", "{out}"), ("auto.json", "report.html", "planned/last/mine")),
+    "auto": (
+        ("digits", "--minutes", "0.1", *SMALL, "--out", "{out}"),
+        ("auto.json", "report.html", "planned/last/mine"),
+    ),
     "explain": (("{run}", "{image}", "--out", "{out}"), ("photo.png",)),
     "lr-find": ((*SMALL, "--out", "{out}"), ("lr.csv", "lr.png")),
     "preview": (("--out", "{out}/grid.png"), ("grid.png",)),

@@ -53,7 +53,7 @@ def test_a_recipe_says_where_it_comes_from_and_what_to_expect(name):
         "last_reproduced",
     }
     assert all(about.values()) and f"--recipe {name}" in about["command"]
-    assert tables["name"] == name and set(tables) <= {"name", "about", "defaults", *SECTIONS}
+    assert tables["name"] == name and set(tables) <= {"name", "extends", "about", "defaults", *SECTIONS}
 
 
 # Of the papers, by hand: what makes a recipe that recipe.

@@ -121,6 +121,9 @@ UNSEEN = {
     "loss.gamma_negative": "of several labels",
     "loss.margin": "of several labels",
     "loss.scale_targets": "of a regression",
+    **dict.fromkeys(
+        ("distill.teacher", "distill.kind", "distill.temperature", "distill.alpha"), "tests of distillation"
+    ),
     "train.keep_states": "how many states stay, not what is trained; tests of states",
     "distribution.kind": "who trains together; tests of distribution",
     "distribution.synchronize_norms": "of several processes; tests of distribution",
