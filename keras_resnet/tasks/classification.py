@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_resnet.tasks.labels import check_class_numbers, check_labels
-from keras_resnet.tasks.metrics import Metric, WithClasses, calibration_error, mean_of_known, ratio
+from keras_resnet.tasks.metrics import Metric, WithClasses, all_examples, calibration_error, mean_of_known, ratio
 from keras_resnet.tasks.outputs import LOG_SCORES, best_classes, class_logits, scores_of, softmax
 from keras_resnet.tasks.predictions import Predictions, check_fit
 from keras_resnet.tasks.task import Task
@@ -117,8 +117,8 @@ class Classification(Task):
     loss = "cross_entropy"
     plain_loss = "cross_entropy"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("accuracy", _accuracy, "accuracy", is_summary=True),
-        Metric("top5", _top5, "top-5 accuracy", is_summary=True),
+        Metric("accuracy", _accuracy, "accuracy", is_summary=True, cases=all_examples),
+        Metric("top5", _top5, "top-5 accuracy", is_summary=True, cases=all_examples),
         Metric("loss", lambda view: view.mean(view.predictions.losses), "cross-entropy", "min", is_summary=True),
         Metric("expected_calibration_error", _calibration, "calibration error", "min", True, has_interval=False),
         Metric("roc_auc", lambda view: view.main_area(0)),
@@ -134,8 +134,8 @@ class Classification(Task):
     class_metrics = (
         Metric("roc_auc", lambda view: view.areas[0]),
         Metric("average_precision", lambda view: view.areas[1]),
-        Metric("sensitivity", lambda view: view.hits / view.true),
-        Metric("specificity", _specificity),
+        Metric("sensitivity", lambda view: view.hits / view.true, cases=lambda predictions: predictions.truth),
+        Metric("specificity", _specificity, cases=lambda predictions: ~predictions.truth),
     )
     curves = {"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "accuracy": "Accuracy"}
     sections = ("Confusion", "Class by class", "Curves of the classes", "Calibration", "Most confident errors")

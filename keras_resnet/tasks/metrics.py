@@ -47,6 +47,8 @@ class Metric:
         is_summary: whether every evaluation has it; others come with their intervals.
         has_interval: whether a bootstrap interval is computed.
         default: of a summary where the figure is not defined; None for null.
+        cases: of a share of right answers, which examples it counts, `(examples,)` or `(examples, classes)`; None for
+            other figures.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Metric:
     is_summary: bool = False
     has_interval: bool = True
     default: float | None = None
+    cases: Callable[["Predictions"], np.ndarray] | None = None
 
     def __call__(self, predictions: "Predictions", weights: np.ndarray | None = None) -> np.ndarray:
         """Returns the figure for each row of weights."""
@@ -86,10 +89,23 @@ def resample(examples: int, groups: Any, resamples: int, seed: int) -> Iterator[
         yield rng.multinomial(units, np.full(units, 1 / units), size=count)[:, unit].astype("float64")
 
 
-def interval_of(samples: np.ndarray) -> list[float] | None:
-    """Returns the 95 % interval of a figure from its resamples, of which NaN do not count; None without any."""
+def interval_of(samples: np.ndarray, cases: float = 0.0) -> list[float] | None:
+    """Returns the 95 % interval of a figure from its resamples, of which NaN do not count; None without any.
+
+    Args:
+        samples: `(resamples,)`.
+        cases: of a share of right answers, the number of independent ones; 0 for other figures. Where all are right, or
+            none, resamples cannot differ, and the exact binomial interval of Clopper and Pearson 1934 takes their
+            place.
+    """
     values = samples[~np.isnan(samples)]
-    return [float(end) for end in np.percentile(values, PERCENT)] if len(values) else None
+    if not len(values):
+        return None
+    low, high = (float(end) for end in np.percentile(values, PERCENT))
+    if cases and low == high and low in (0.0, 1.0):
+        bound = (PERCENT[0] / 100) ** (1 / cases)
+        return [bound, 1.0] if low == 1.0 else [0.0, 1 - bound]
+    return [low, high]
 
 
 def counts_of(weights: Any, examples: int) -> np.ndarray:
@@ -129,6 +145,11 @@ def bins_of(confidences: np.ndarray) -> np.ndarray:
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Returns shares; 0 where there is nothing to have a share of."""
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), 0.0)
+
+
+def all_examples(predictions: "Predictions") -> np.ndarray:
+    """Returns `(examples,)`, True: the cases of a share of all examples."""
+    return np.ones(len(predictions), bool)
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:

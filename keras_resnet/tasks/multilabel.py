@@ -112,7 +112,13 @@ class Multilabel(Task):
         ),
         Metric("roc_auc", lambda view: mean_of_known(_areas(view, 0)), "area under ROC", is_summary=True),
         Metric("average_precision", lambda view: mean_of_known(_areas(view, 1)), "average precision", is_summary=True),
-        Metric("exact_match", _exact_match, "all labels right", is_summary=True),
+        Metric(
+            "exact_match",
+            _exact_match,
+            "all labels right",
+            is_summary=True,
+            cases=lambda predictions: np.any(predictions.known, axis=1),
+        ),
         Metric("accuracy", lambda view: view.mean_answer(view.predictions.right), "right answers", is_summary=True),
         Metric("loss", lambda view: view.mean_answer(view.predictions.losses), "cross-entropy", "min", is_summary=True),
         Metric("f1_micro", _f1_micro, is_summary=True, default=0.0),
@@ -124,8 +130,12 @@ class Multilabel(Task):
     class_metrics = (
         Metric("roc_auc", lambda view: _areas(view, 0)),
         Metric("average_precision", lambda view: _areas(view, 1)),
-        Metric("sensitivity", lambda view: view.hits / view.true),
-        Metric("specificity", _specificity),
+        Metric(
+            "sensitivity",
+            lambda view: view.hits / view.true,
+            cases=lambda predictions: predictions.truth & predictions.known,
+        ),
+        Metric("specificity", _specificity, cases=lambda predictions: ~predictions.truth & predictions.known),
     )
     curves = {"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "roc_auc": "Area under ROC"}
     sections = ("Class by class", "Curves of the classes")

@@ -138,7 +138,23 @@ class Predictions:
         if len(self) < 2 or (self.groups is not None and len(np.unique(np.asarray(self.groups).astype(str))) < 2):
             return None
         draws = resample(len(self), self.groups, resamples, seed)
-        return interval_of(np.concatenate([metric(self, times * self.counts) for times in draws]))
+        cases = 0.0 if metric.cases is None else float(self.independent(metric.cases(self)))
+        return interval_of(np.concatenate([metric(self, times * self.counts) for times in draws]), cases)
+
+    def independent(self, cases: np.ndarray) -> np.ndarray:
+        """Returns how many independent examples there are among some: of groups, and of weights by Kish 1965.
+
+        Args:
+            cases: `(examples,)` or `(examples, classes)`, booleans.
+        """
+        weights = np.where(cases.T, self.counts, 0.0).T
+        if self.groups is not None:
+            _, places = np.unique(np.asarray(self.groups).astype(str), return_inverse=True)
+            totals = np.zeros((places.max() + 1, *weights.shape[1:]))
+            np.add.at(totals, places, weights)
+            weights = totals
+        squares = (weights**2).sum(axis=0)
+        return np.where(squares > 0, weights.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1), 0)
 
     def intervals(self, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
         """Returns figures with their 95 % bootstrap interval, `NAME` and `NAME_interval`, and the same per class.
@@ -171,19 +187,20 @@ class Predictions:
         rows = [{"name": name, "support": int(self.task.support(self)[i])} for i, name in enumerate(self.class_names)]
         for metric, value, parts in zip(metrics, values, draws, strict=True):
             values_drawn = np.concatenate(parts)
+            cases = np.zeros_like(value) if metric.cases is None else self.independent(metric.cases(self))
             if np.ndim(value):
                 for index, row in enumerate(rows):
-                    row |= _entry(metric.name, value[index], values_drawn[:, index])
+                    row |= _entry(metric.name, value[index], values_drawn[:, index], cases[index])
             else:
-                result |= _entry(metric.name, value, values_drawn)
+                result |= _entry(metric.name, value, values_drawn, cases)
         result |= {"per_class": rows} if rows else {}
         return {**result, "resamples": resamples, "resampled": "examples" if self.groups is None else "groups"}
 
 
-def _entry(name: str, value: Any, samples: np.ndarray) -> dict[str, Any]:
+def _entry(name: str, value: Any, samples: np.ndarray, cases: Any) -> dict[str, Any]:
     if np.isnan(value):
         return {name: None, f"{name}_interval": None}
-    return {name: float(value), f"{name}_interval": interval_of(samples)}
+    return {name: float(value), f"{name}_interval": interval_of(samples, float(cases))}
 
 
 def concatenate(parts: Sequence[Predictions]) -> Predictions:

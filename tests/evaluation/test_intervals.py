@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
 pytest.importorskip("tensorflow")
@@ -84,6 +85,27 @@ def test_examples_of_one_group_are_drawn_together():
     # Eight copies of each example say no more than one; taken by themselves they would seem to.
     assert width[1] == pytest.approx(width[0], rel=0.1) and width[2] < 0.5 * width[0]
     assert grouped["resampled"] == "groups" and alone["resampled"] == "examples"
+
+
+def test_where_all_answers_are_right_the_interval_is_the_exact_one():
+    """A bootstrap of equal answers has no width, which would promise an accuracy of 1 after twelve examples."""
+    labels = np.arange(12) % 3
+    outputs = 9.0 * np.eye(3)[labels]
+    right = Predictions(CLASSIFICATION, outputs=outputs, labels=labels, activation="softmax", class_names=NAMES[:3])
+
+    def exact(hits, cases):
+        interval = stats.binomtest(hits, cases).proportion_ci(method="exact")
+        return pytest.approx([interval.low, interval.high])
+
+    assert right.interval("accuracy") == exact(12, 12)
+    found = right.intervals(50)
+    assert found["accuracy_interval"] == exact(12, 12)
+    assert found["per_class"][0]["sensitivity_interval"] == exact(4, 4)
+    assert found["per_class"][0]["specificity_interval"] == exact(8, 8)
+    assert right.replace(labels=(labels + 1) % 3).interval("accuracy") == exact(0, 12)
+    # Of three patients with four examples each there are three answers; examples of weight 0 are none.
+    assert right.replace(groups=labels).interval("accuracy") == exact(3, 3)
+    assert right.replace(weights=np.repeat([0.0, 2.0], 6)).interval("accuracy") == exact(6, 6)
 
 
 def test_a_class_that_is_absent_has_no_figures_and_is_left_out_of_means():

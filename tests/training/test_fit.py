@@ -318,7 +318,7 @@ def test_a_regression_is_trained_and_scored(tmp_path):
     }
     recipe = training.Recipe().replace(words)
     got = training.fit(recipe, model="resnet10", data=f"npz:{tmp_path / 'values.npz'}", out=tmp_path / "run", verbose=0)
-    assert set(got.metrics["test"]) == {"examples", "mse", "mae", "r2"}
+    assert set(got.metrics["test"]) == {"examples", "mse", "mae", "mae_interval", "r2"}
     assert got.class_names == () and not (tmp_path / "run" / "confusion.png").exists()
     assert math.isfinite(got.history["val_mae"][-1])
     assert training.Run.load(got.path).dataset.fingerprint == got.dataset.fingerprint

@@ -140,8 +140,8 @@ def test_the_stages_of_a_training_without_end_are_known_at_once():
 
 @pytest.mark.slow
 def test_the_epochs_of_the_run_are_counted_across_its_stages(tmp_path, capsys):
-    """Keras is called once per stage, and counted "Epoch 1/1", "Epoch 2/2"."""
+    """Keras is called once per stage, and would count 1/1, 2/2."""
     words = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128, "data.progressive_from": 0.5}
     training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=2)
     told = capsys.readouterr().out
-    assert [f"Epoch {number}/3" in told for number in (1, 2, 3)] == [True] * 3 and "Epoch 1/1" not in told
+    assert [line.split()[0] for line in told.splitlines() if line[:8].strip().endswith("/3")] == ["1/3", "2/3", "3/3"]

@@ -139,8 +139,9 @@ def test_a_search_whose_data_changed_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_data_that_cannot_be_used_end_the_search_with_their_message(tmp_path):
-    with pytest.raises(tuning.SearchStopped, match="nowhere"):
+    with pytest.raises(ValueError, match="nowhere does not exist"):
         tuning.search(data="folder:" + str(tmp_path / "nowhere"), out=tmp_path / "search", **ASKED)
+    assert not (tmp_path / "search").exists()
 
 
 @pytest.mark.slow
