@@ -24,7 +24,9 @@ def arrays(tmp_path, name):
         y = x.mean(axis=tuple(range(1, x.ndim))).astype("float32") / 255
     else:
         y = (np.arange(48) % 4).astype("int32")
-    np.savez(tmp_path / "d.npz", x_train=x, y_train=y)
+    # Classes of CIFAR-10, which the teachers of the packaged recipes know.
+    names = {} if y.dtype == "float32" else {"class_names": ["bird", "cat", "deer", "dog"]}
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, **names)
     return f"npz:{tmp_path / 'd.npz'}"
 
 
