@@ -38,6 +38,7 @@ EXTRAS: dict[str, list[str]] = {
     "report": [],  # pages need nothing that the main jobs do not; the name stays, for scripts that ask for it
     "demo": ["starlette>=1.0,<2", "uvicorn>=0.40,<1"],
     "hf": ["pyarrow>=21,<27"],  # reads parquet
+    "hub": ["huggingface-hub>=2.0,<3"],  # `publish`: the card, and repositories
     "inspect": ["imagehash>=4.3,<5"],  # near copies
     "medical": ["pydicom>=3,<4", "nibabel>=5.3,<6"],  # DICOM and NIfTI in tables
     "audio": ["soundfile>=0.13,<1"],  # sound in tables

@@ -1,4 +1,4 @@
-"""The environment of the peers: PyTorch for CPUs, timm, keras-hub, beside the same TensorFlow and Keras.
+"""The environment of the peers: PyTorch for CPUs, timm, transformers, keras-hub, beside the same TensorFlow and Keras.
 
     python -m benchmarks.peers [FOLDER]
 
@@ -8,6 +8,7 @@ makes a virtual environment in FOLDER, .venv-peers by default.
 import argparse
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import pathlib
 import subprocess
 import sys
@@ -21,6 +22,7 @@ STEPS = (
     ["--no-deps", "timm==1.0.31"],
     ["huggingface_hub", "safetensors", "pyyaml", "pillow"],
     ["onnx>=1.23,<2", "onnxscript", "onnxruntime>=1.31,<2"],
+    ["transformers==5.24.0"],
     ["keras>=3.15.1,<3.16", "tensorflow>=2.21,<2.22", "keras-hub==0.32.0"],
 )
 
@@ -41,7 +43,18 @@ class _StandIn(types.ModuleType):
         return _Anything(name, (), {})
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Distribution(importlib.metadata.Distribution):
+    def read_text(self, filename: str) -> str | None:
+        return "Metadata-Version: 2.1\nName: torchvision\nVersion: 0.28.0\n" if filename == "METADATA" else None
+
+    def locate_file(self, path: Any) -> Any:
+        return path
+
+
+class _Finder(importlib.metadata.DistributionFinder, importlib.abc.Loader):
+    def find_distributions(self, context: Any = None) -> Any:
+        return [_Distribution()] if context is not None and context.name == "torchvision" else []
+
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name.partition(".")[0] != "torchvision":
             return None

@@ -865,6 +865,42 @@ MUTANTS = [
         "taught",
         "training/test_distill.py",
     ),
+    # Publishing.
+    Mutant(
+        "publishing: a folder that somebody changed is replaced",
+        "publishing/folder.py",
+        "return not differences(folder) and",
+        "return True or",
+        "publishing/test_folder.py",
+    ),
+    Mutant(
+        "publishing: other logits are published",
+        "publishing/folder.py",
+        "not gap <= TOLERANCE",
+        "not gap <= 1.0",
+        "publishing/test_folder.py",
+    ),
+    Mutant(
+        "publishing: a figure holds for every data",
+        "publishing/verification.py",
+        "low[0] <= high[1] and high[0] <= low[1]",
+        "low[0] <= high[1] or high[0] <= low[1]",
+        "publishing/test_folder.py",
+    ),
+    Mutant(
+        "publishing: a folder of the name of a tag hides it",
+        "weights/sources.py",
+        "in READERS or path.is_file()",
+        "in READERS or path.exists()",
+        "publishing/test_folder.py",
+    ),
+    Mutant(
+        "publishing: a repository is changed in several commits",
+        "publishing/hub.py",
+        "api.create_commit(repository, changes, commit_message=message)",
+        "[api.create_commit(repository, [change], commit_message=message) for change in changes]",
+        "publishing/test_hub.py",
+    ),
 ]
 
 

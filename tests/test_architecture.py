@@ -30,7 +30,7 @@ ORDER = (
     ("export", "explain", "benchmark"),
     ("tuning",),
     ("report",),
-    ("auto",),
+    ("auto", "publishing"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -240,6 +240,24 @@ def report(options: argparse.Namespace) -> None:
     print(write_report(options.source, options.out))
 
 
+def publish(options: argparse.Namespace) -> None:
+    """Prints what was written, and which libraries read it."""
+    from keras_resnet.publishing import publish
+
+    words = {"license": options.license, "private": options.private, "dry_run": options.dry_run}
+    print(publish(options.run, options.to, **words))
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Prints whether the published figure holds; the status is that of a mistake where it does not."""
+    from keras_resnet.cli import USERS_MISTAKE
+    from keras_resnet.publishing import verify
+
+    verification = verify(options.folder, options.data, data_dir=options.data_dir)
+    print(verification)
+    return 0 if verification.holds else USERS_MISTAKE
+
+
 def demo(options: argparse.Namespace) -> None:
     """Serves a page until Ctrl-C."""
     from keras_resnet.demo import serve
@@ -305,6 +323,8 @@ COMMANDS: dict[str, Command] = {
     "explain": explain,
     "export": export,
     "report": report,
+    "publish": publish,
+    "verify": verify,
     "compare": judging.compare,
     "calibrate": judging.calibrate,
     "average": judging.average,

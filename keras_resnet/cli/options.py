@@ -238,6 +238,24 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--names", choices=["keras_resnet", "timm"], default="keras_resnet", help="default: %(default)s"),
         ],
     ),
+    "publish": (
+        "a folder, or a repository of the Hub, that timm, transformers, KerasHub and Keras read",
+        [
+            _option("run", metavar="RUN", help="a finished run folder"),
+            _option("--to", metavar="folder:DIR|hf://ORG/NAME", required=True, help="the folder, or the repository"),
+            _option("--license", metavar="NAME", help="such as apache-2.0 (default: that of the first weights)"),
+            _option("--private", action="store_true", help="a new repository is private"),
+            _option("--dry-run", action="store_true", help="write and check in a temporary folder, publish nothing"),
+        ],
+    ),
+    "verify": (
+        "whether a published folder is whole, and the figure on its card holds for data",
+        [
+            _option("folder", metavar="FOLDER|hf://ORG/NAME", help="what `publish` wrote"),
+            _option("--data", metavar="SPEC", required=True, help=f"the data: {SPEC}"),
+            DATA_DIR,
+        ],
+    ),
     "report": (
         "one HTML page of a run, of a cross-validation or of a search",
         [
@@ -292,10 +310,9 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
 }
 
 
-# Headings of `--help`; other options stand under "options".
+# Headings of `--help` beside argparse's own "options", which holds the others.
 GROUPS = {
     "data": ("--data", "--data-dir", "--split", "--on-bad-image", "--calibration"),
-    "options": (),
     "output": (
         *("--out", "--json", "--json-lines", "--csv", "--page", "--svg", "--top", "--port", "--format", "--quantize"),
         *("--compare", "--dry-run", "--intervals", "--paired", "--at-specificity"),
@@ -321,6 +338,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "tune": ("photos/ --trials 20 --out search", "--out search --resume"),
     "export": ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
     "convert": ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),
+    "publish": ("runs/photos --to folder:published", "runs/photos --to hf://me/flowers --license apache-2.0"),
+    "verify": ("published --data photos/", "hf://me/flowers --data photos/"),
     "compare": ("runs/one runs/other", "runs/one runs/other --paired"),
     "report": ("runs/photos --out report.html", "search --out search.html"),
     "calibrate": ("runs/photos", "runs/photos --coverage 0.9"),
@@ -361,10 +380,10 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        groups = {title: command.add_argument_group(title) for title in GROUPS}
+        groups: dict[str | None, Any] = {title: command.add_argument_group(title) for title in GROUPS}
         for names, arguments in options:
-            title = next((title for title, members in GROUPS.items() if names[0] in members), "options")
-            (groups[title] if names[0].startswith("-") else command).add_argument(*names, **arguments)
+            title = next((title for title, members in GROUPS.items() if names[0] in members), None)
+            groups.get(title, command).add_argument(*names, **arguments)
     return top
 
 

@@ -24,6 +24,7 @@ from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL, mean_of_models
 from keras_resnet.training.scoring import predict
 from keras_resnet.training.setup import absolute_spec
 from keras_resnet.weights.files import load_model_file
+from keras_resnet.weights.sources import HUB, PUBLISHED_MODEL, fetch_from_hub
 
 LOGGER = logging.getLogger(__name__)
 
@@ -205,6 +206,8 @@ def open_features(run_or_model: Any) -> Trained:
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
         )
     check_path("run_or_model", run_or_model)
+    if os.fspath(run_or_model).startswith(HUB):
+        run_or_model = fetch_from_hub(os.fspath(run_or_model), PUBLISHED_MODEL)
     path = pathlib.Path(run_or_model).expanduser()
     name, colon, tag = os.fspath(run_or_model).partition(":")
     if colon and name in models.VARIANTS and not path.exists():
@@ -212,6 +215,8 @@ def open_features(run_or_model: Any) -> Trained:
         return Trained(model, preprocessing.for_model(model), None)
     if (path / FOLDS_FILE).is_file():
         path /= MEAN_MODEL
+    if (path / PUBLISHED_MODEL).is_file() and not (path / "run.json").exists():
+        path /= PUBLISHED_MODEL
     if path.is_dir():
         run = Run.load(path)
         return Trained(run.model, run.record, run)

@@ -242,8 +242,8 @@ def save_weights(
     metadata = {"format": "np"}
     if names == "keras_resnet":
         metadata[ARCHITECTURE] = json.dumps(architecture)
-        if preprocessing is not None:
-            metadata[RECORD] = json.dumps(preprocessing)
+    if preprocessing is not None:
+        metadata[RECORD] = json.dumps(preprocessing)
     target.absolute().parent.mkdir(parents=True, exist_ok=True)
 
     def write(where: pathlib.Path) -> None:

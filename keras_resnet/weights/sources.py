@@ -141,17 +141,26 @@ def _row(values: dict[str, str]) -> Source:
 LOGGER = logging.getLogger(__name__)
 IMAGENET = "imagenet"
 HUB_FILE = "model.safetensors"
+PUBLISHED_MODEL = "model.keras"
+
+
+def fetch_from_hub(source: str, file: str) -> pathlib.Path:
+    """Returns a file of "hf://ORG/NAME", fetched where it is not in the cache."""
+    repository = source.removeprefix(HUB)
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
+        raise BadValue(f"weights={source!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
+    return fetch(hub_url(source, file), cache_folder() / "hub" / repository / file)
 
 
 def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     """Returns the file that a tag or a path means, and its row in the table of published weights."""
     if weights.startswith(HUB):
-        repository = weights.removeprefix(HUB)
-        if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
-            raise BadValue(f"weights={weights!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
-        return fetch(hub_url(weights, HUB_FILE), cache_folder() / "hub" / repository / HUB_FILE), None
-    if pathlib.Path(weights).suffix.lower() in READERS or os.path.exists(weights):
-        return pathlib.Path(weights).expanduser(), None
+        return fetch_from_hub(weights, HUB_FILE), None
+    path = pathlib.Path(weights).expanduser()
+    if (path / HUB_FILE).is_file():  # of `publish`
+        return path / HUB_FILE, None
+    if path.suffix.lower() in READERS or path.is_file():
+        return path, None
     rows = {row.tag: row for row in list_weights() if row.model == variant}
     name, _, tag = weights.partition(".")
     packaged = {row.tag: row for row in rows.values() if row.publisher == "keras_resnet"}

@@ -23,6 +23,7 @@ PAGES = (
     "docs/export.md",
     "docs/explain.md",
     "docs/first-model.md",
+    "docs/publishing.md",
     "docs/weights.md",
 )
 # Added to a command, so that it takes seconds; what it does stays.

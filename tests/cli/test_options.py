@@ -75,6 +75,8 @@ OPTIONS = {
     "inspect-data": {"spec", "--data-dir", "--task", "--set", "--out", "--json"},
     "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out", "--names"},
+    "publish": {"run", "--to", "--license", "--private", "--dry-run"},
+    "verify": {"folder", "--data", "--data-dir"},
     "report": {"source", "--out"},
     "compare": {"runs", "--out", "--paired", "--json"},
     "calibrate": {"run", "--coverage", "--out", "--json"},

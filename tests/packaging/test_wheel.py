@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 import keras_resnet
 
 ROOT = pathlib.Path(keras_resnet.__file__).resolve().parents[1]
-EXTRAS = {"audio", "export", "report", "demo", "hf", "inspect", "medical", "ray", "all", "jax", "torch", "dev"}
+EXTRAS = {"audio", "export", "report", "demo", "hf", "hub", "inspect", "medical", "ray", "all", "jax", "torch", "dev"}
 
 
 @pytest.fixture(scope="module")
