@@ -865,6 +865,27 @@ MUTANTS = [
         "taught",
         "training/test_distill.py",
     ),
+    Mutant(
+        "divergence: a state is saved before the loss was looked at",
+        "training/state.py",
+        "if self.check_values is not None:",
+        "if False:",
+        "training/test_device_reads.py",
+    ),
+    Mutant(
+        "divergence: the step is the one at which it was seen",
+        "training/callbacks.py",
+        "variable.assign(value)\n                    self._stop",
+        "pass\n                    self._stop",
+        "training/test_device_reads.py",
+    ),
+    Mutant(
+        "averages: the decay is that of the next step",
+        "training/averaging.py",
+        "tf.range(before + 1, iterations + 1)",
+        "tf.range(before + 2, iterations + 2)",
+        "training/test_averaging.py",
+    ),
     # Publishing.
     Mutant(
         "publishing: a folder that somebody changed is replaced",
@@ -890,8 +911,8 @@ MUTANTS = [
     Mutant(
         "publishing: a folder of the name of a tag hides it",
         "weights/sources.py",
-        "in READERS or path.is_file()",
-        "in READERS or path.exists()",
+        "in READERS or path.is_file() or (path.is_dir()",
+        "in READERS or path.exists() or (path.is_dir()",
         "publishing/test_folder.py",
     ),
     Mutant(

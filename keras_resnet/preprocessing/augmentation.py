@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,16 +15,6 @@ from keras_resnet.preprocessing.record import BYTES, PIXEL_RANGES, check_range
 from keras_resnet.preprocessing.transforms import RandomTransform, integers
 
 ERASED_AREA, ERASED_RATIO, ERASING_TRIES = (0.02, 0.33), (0.3, 3.3), 10
-
-
-class Augmenter(Protocol):
-    """What a step of an `Augmentation` offers: the protocol of Keras's own image augmentation layers."""
-
-    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
-        """Draws what is to happen to each image."""
-
-    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
-        """Does it."""
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

@@ -46,7 +46,7 @@ class WeightAverage(keras.callbacks.Callback):
         self.decay = check_fraction("decay", decay, zero_included=False)
         self.variables: list[Any] = []
         self._sources: list[Any] = []
-        self._steps = 0
+        self._counted: Any = None  # steps of the optimizer that are in the averages
         self._update: Any = None
         self.takes_place = True
 
@@ -69,22 +69,19 @@ class WeightAverage(keras.callbacks.Callback):
             )
             for variable in self._sources
         ]
-        self._update = _compile(self._sources, self.variables)
+        self._counted = keras.Variable(0, dtype="int64", trainable=False, name="counted")
+        self._update = _compile(self._sources, self.variables, self.decay, self._counted)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begins, or goes on from the averages that were restored."""
         if not self.variables:
             self.build(self.model)
-        self._steps = int(self.model.optimizer.iterations)
+        self._counted.assign(int(self.model.optimizer.iterations))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Takes the weights in, if the optimizer took a step."""
-        steps = int(self.model.optimizer.iterations)
-        if steps > self._steps:
-            _synchronize(self.model)
-            decay = math.prod(min(self.decay, (1 + n) / (10 + n)) for n in range(self._steps + 1, steps + 1))
-            self._update(keras.ops.convert_to_tensor(1 - decay, "float32"))
-            self._steps = steps
+        _synchronize(self.model)
+        self._update(self.model.optimizer.iterations)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Puts the averages in."""
@@ -124,15 +121,35 @@ def _synchronize(model: keras.Model) -> None:
         synchronize()
 
 
-def _compile(sources: list[Any], averages: list[Any]) -> Any:
-    """Returns a function that moves all averages by a share of the way to their sources."""
+def _compile(sources: list[Any], averages: list[Any], decay: float, counted: Any) -> Any:
+    """Returns a function of the optimizer's steps, which moves all averages towards their sources if there are new."""
 
-    def update(share: Any) -> None:
+    def move(share: Any) -> None:
         for source, average in zip(sources, averages, strict=True):
             average.assign(average + keras.ops.cast(share, average.dtype) * (source - average))
 
     if keras.config.backend() != "tensorflow":
+
+        def update(iterations: Any) -> None:
+            first, last = int(counted) + 1, int(iterations)
+            if last >= first:
+                move(1 - math.prod(min(decay, (1 + n) / (10 + n)) for n in range(first, last + 1)))
+                counted.assign(last)
+
         return update
     import tensorflow as tf
 
-    return tf.function(update, autograph=False)
+    # Inside the graph, so that no step waits until the host has read how many the optimizer took.
+    def update_in_graph(iterations: Any) -> None:
+        iterations, before = tf.cast(iterations, "int64"), tf.cast(counted.value, "int64")
+
+        def take_in() -> Any:
+            n = tf.cast(tf.range(before + 1, iterations + 1), "float64")
+            move(1 - tf.reduce_prod(tf.minimum(tf.constant(decay, "float64"), (1 + n) / (10 + n))))
+            counted.assign(iterations)
+            return tf.constant(0)
+
+        tf.cond(iterations > before, take_in, lambda: tf.constant(0))
+
+    compiled = tf.function(update_in_graph, autograph=False)
+    return lambda iterations: compiled(tf.convert_to_tensor(iterations))

@@ -45,22 +45,82 @@ class TrainingDiverged(BadValue):
         self.what, self.step, self.learning_rate = what, step, learning_rate
 
 
+class DeviceLogs(keras.callbacks.CallbackList):
+    """Calls callbacks after a batch with the metrics as tensors: Keras's list converts them, and waits for the device.
+
+    Callbacks of other libraries that look at batches get numbers as ever.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Calls the callbacks in their order."""
+        logs, numbers = dict(logs or {}), None
+        for callback in self.callbacks:
+            if type(callback).__module__.startswith("keras_resnet.") or not _looks_at_batches(callback):
+                callback.on_train_batch_end(batch, logs)
+            else:
+                numbers = {name: float(value) for name, value in logs.items()} if numbers is None else numbers
+                callback.on_train_batch_end(batch, numbers)
+
+
+def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
+    if isinstance(callback, keras.callbacks.TensorBoard) and callback.update_freq == "epoch":
+        return False
+    names, base = ("on_train_batch_end", "on_batch_end"), keras.callbacks.Callback
+    return any(getattr(type(callback), name) is not getattr(base, name) or name in vars(callback) for name in names)
+
+
 class FiniteLoss(keras.callbacks.Callback):
-    """Counts the steps, and stops at the first whose loss is not finite, before anything is written."""
+    """Counts the steps, and stops at the first whose loss is not finite, before anything is written.
+
+    The loss is read every `EVERY` steps, at the end of an epoch, and before a state is written: a device does not wait
+    for the host in every step.
+    """
+
+    EVERY = 16
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self.progress = progress
         self.last_finite: float | None = None
+        self._unread: list[tuple[Any, list[Any]]] = []  # mean loss so far, and counters of the optimizer
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Looks for the counters of the optimizer."""
+        self._unread.clear()
+        self._counters = [variable for variable in self.model.optimizer.variables if variable.name == "iteration"]
+        # Under JAX the variables are not up to date inside an epoch.
+        self._every = self.EVERY if keras.config.backend() == "tensorflow" else 1
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Checks the mean loss of the epoch so far, which a single NaN makes NaN."""
+        """Keeps the mean loss of the epoch so far, which a single NaN makes NaN."""
         self.progress.steps += 1
-        loss = float((logs or {}).get("loss", math.nan))
-        if math.isfinite(loss):
-            self.last_finite = loss
-        else:
-            self._stop(f"The loss is {loss}")
+        counters = [keras.ops.add(counter, 0) for counter in self._counters] if self._every > 1 else []
+        self._unread.append(((logs or {}).get("loss", math.nan), counters))
+        if len(self._unread) >= self._every:
+            self.check()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Comes before the validation of an epoch."""
+        self.check()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Comes before the callbacks that write."""
+        self.check()
+
+    def check(self) -> None:
+        """Raises `TrainingDiverged`, which names the first step whose loss was not finite."""
+        unread, self._unread = self._unread, []
+        if not unread:
+            return
+        if not math.isfinite(float(unread[-1][0])):
+            for loss, counters in unread:
+                if not math.isfinite(float(loss)):
+                    # As they were after that step, for the message.
+                    for variable, value in zip(self._counters, counters, strict=False):
+                        variable.assign(value)
+                    self._stop(f"The loss is {float(loss)}")
+                self.last_finite = float(loss)
+        self.last_finite = float(unread[-1][0])
         scale = getattr(self.model.optimizer, "dynamic_scale", None)
         if scale is not None and float(scale) < SMALLEST_LOSS_SCALE:
             self._stop(f"The gradients overflow float16 in every step (loss scale {float(scale):.1e})")
@@ -147,7 +207,7 @@ def save_model(model: keras.Model, path: pathlib.Path) -> None:
 
 
 class Speed(keras.callbacks.Callback):
-    """Adds learning rate and images/s to what the progress bar and the history show."""
+    """Adds learning rate, images/s and seconds of an epoch to what the history shows."""
 
     def __init__(self, batch_size: int) -> None:
         super().__init__()
@@ -159,22 +219,20 @@ class Speed(keras.callbacks.Callback):
         self._steps = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Adds the figures of the step."""
+        """Counts the step."""
         self._last = time.perf_counter()
         self._steps = batch + 1
-        if logs is not None:
-            logs.update(self._figures())
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Comes before the validation of an epoch, when the last step was read."""
+        self._last = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Adds those of the epoch; validation counts for its seconds, not for images/s."""
+        """Adds the figures of the epoch; validation counts for its seconds, not for images/s."""
         if logs is not None:
-            logs.update(self._figures(), epoch_seconds=time.perf_counter() - self._start)
-
-    def _figures(self) -> dict[str, float]:
-        return {
-            "learning_rate": float(self.model.optimizer.learning_rate),
-            "images_per_second": self._steps * self.batch_size / max(self._last - self._start, 1e-9),
-        }
+            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["images_per_second"] = self._steps * self.batch_size / max(self._last - self._start, 1e-9)
+            logs["epoch_seconds"] = time.perf_counter() - self._start
 
 
 class BestModel(keras.callbacks.Callback):
@@ -337,12 +395,13 @@ def recording_callbacks(
     monitor: Monitor,
     average: WeightAverage | None = None,
     progress: Progress | None = None,
+    finite_loss: FiniteLoss | None = None,
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks in their order: first those that stop or add figures, then those that write."""
     progress = Progress() if progress is None else progress
     return [
         ModelChecks(),
-        FiniteLoss(progress),
+        FiniteLoss(progress) if finite_loss is None else finite_loss,
         *([] if average is None else [average]),
         Speed(batch_size),
         BestModel(folder / "best.keras", patience, progress, monitor, average),

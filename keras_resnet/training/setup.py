@@ -18,7 +18,7 @@ from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.callbacks import TotalEpochs
+from keras_resnet.training.callbacks import DeviceLogs, TotalEpochs
 from keras_resnet.training.distill import Teacher
 from keras_resnet.training.folder import RunFile
 from keras_resnet.training.loss import LabelFacts
@@ -351,7 +351,10 @@ class Setup:
                 if average is not None:
                     average.takes_place = end == last
                 arguments = self.fit_args(start_epoch=start_epoch, end_epoch=end, size=size, start_batch=start_batch)
-                rows = network.fit(**arguments, callbacks=callbacks, **options).history
+                shown = {"verbose": options.get("verbose", 0), "add_progbar": options.get("verbose", 0) != 0}
+                counts = {"epochs": arguments["epochs"], "steps": arguments["steps_per_epoch"]}
+                listed = DeviceLogs(callbacks, add_history=True, model=network, **shown, **counts)
+                rows = network.fit(**arguments, callbacks=listed, **options).history
                 for name, values in rows.items():
                     history.setdefault(name, []).extend(values)
                 start_epoch, start_batch = end, 0

@@ -391,6 +391,7 @@ class SaveState(keras.callbacks.Callback):
         further_state: Callable[[], dict[str, Any]] = dict,
         group: Group | None = None,
         check: Callable[[], None] | None = None,
+        check_values: Callable[[], None] | None = None,
     ) -> None:
         super().__init__()
         self.further = further
@@ -403,7 +404,8 @@ class SaveState(keras.callbacks.Callback):
         self.max_states = max_states
         self.further_state = further_state
         self.group = group
-        self.check = check
+        self.check = check  # before a file is written, in whatever thread
+        self.check_values = check_values  # before the values are copied
         self._writer: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._saved = self._agreed = time.perf_counter()
@@ -501,6 +503,8 @@ class SaveState(keras.callbacks.Callback):
     def _save_inside(self, done: int) -> None:
         """Copies the state, and leaves it to a thread to write."""
         self.finish()
+        if self.check_values is not None:
+            self.check_values()
         started = time.perf_counter()
         progress = self.progress
         progress.batches, progress.seconds = done, self._before + started - self._begun

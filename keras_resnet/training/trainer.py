@@ -28,6 +28,7 @@ from keras_resnet.training import scoring
 from keras_resnet.training.callbacks import (
     MAX_ROLLBACKS,
     EpochLines,
+    FiniteLoss,
     Report,
     SameFolder,
     TrainingDiverged,
@@ -287,6 +288,7 @@ class TrainingLoop:
         """Calls Keras's `fit` for what is left of the epochs."""
         recipe, progress = self.about.recipe, self.progress
         folder_check = SameFolder(self.folder)
+        finite_loss = FiniteLoss(progress)
         own = recording_callbacks(
             self.folder,
             batch_size=recipe.train.batch_size,
@@ -294,6 +296,7 @@ class TrainingLoop:
             monitor=self.setup.monitor,
             average=self.average,
             progress=progress,
+            finite_loss=finite_loss,
         )
         interval = Interval.of(recipe.train.save_every)
         state = SaveState(
@@ -308,6 +311,7 @@ class TrainingLoop:
             lambda: {"rate_factor": rate_factor_of(self.about.rollbacks)},
             self.group,
             folder_check.check,
+            finite_loss.check,
         )
         own = [folder_check, *own, state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
         if verbose := _show(verbose):

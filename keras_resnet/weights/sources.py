@@ -159,7 +159,8 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     path = pathlib.Path(weights).expanduser()
     if (path / HUB_FILE).is_file():  # of `publish`
         return path / HUB_FILE, None
-    if path.suffix.lower() in READERS or path.is_file():
+    # A folder of the name of a tag does not hide the tag.
+    if path.suffix.lower() in READERS or path.is_file() or (path.is_dir() and "/" in weights):
         return path, None
     rows = {row.tag: row for row in list_weights() if row.model == variant}
     name, _, tag = weights.partition(".")

@@ -172,7 +172,9 @@ def batches_of(network, arguments):
 
 def seen_by(network, arguments):
     """What a call of `fit` depends on, as plain values by part."""
-    callbacks = [vars(c).get("decay") for c in arguments.get("callbacks", ()) if isinstance(c, training.WeightAverage)]
+    listed = arguments.get("callbacks", ())
+    listed = getattr(listed, "callbacks", listed)
+    callbacks = [vars(c).get("decay") for c in listed if isinstance(c, training.WeightAverage)]
     validation = arguments.get("validation_data")
     shown = () if validation is None else [np.asarray(part) for part in next(iter(validation))]
     config = re.sub(r"_[0-9]+|\"seed\": [0-9]+", "", json.dumps(network.get_config(), default=str))
@@ -191,7 +193,7 @@ def seen_by(network, arguments):
         "weights": str(arguments.get("class_weight")),
         "epochs": str((arguments["epochs"], arguments["initial_epoch"], arguments["steps_per_epoch"])),
         "average": str(callbacks),
-        "rate": str([c.patience for c in arguments.get("callbacks", ()) if isinstance(c, RateOnPlateau)]),
+        "rate": str([c.patience for c in listed if isinstance(c, RateOnPlateau)]),
     }
 
 
