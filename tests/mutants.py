@@ -886,6 +886,28 @@ MUTANTS = [
         "tf.range(before + 2, iterations + 2)",
         "training/test_averaging.py",
     ),
+    # Embeddings.
+    Mutant(
+        "embeddings: an example is its own first neighbor",
+        "evaluation/embeddings.py",
+        "made.nearest(vectors, NEIGHBORS + 1)",
+        "made.nearest(vectors, NEIGHBORS)",
+        "evaluation/test_embeddings.py",
+    ),
+    Mutant(
+        "embeddings: the network of an index may have changed",
+        "evaluation/embeddings.py",
+        "if _hash_of(network) != embeddings.sha256:",
+        "if not embeddings.sha256:",
+        "evaluation/test_embeddings.py",
+    ),
+    Mutant(
+        "embeddings: vectors have any length",
+        "evaluation/embeddings.py",
+        "np.linalg.norm(features, axis=1, keepdims=True), 1e-12)",
+        "np.linalg.norm(features, axis=1, keepdims=True).max(), 1e-12)",
+        "evaluation/test_embeddings.py",
+    ),
     # Publishing.
     Mutant(
         "publishing: a folder that somebody changed is replaced",

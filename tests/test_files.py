@@ -87,6 +87,7 @@ except NoRoom as error:
 """
 
 
+@pytest.mark.slow
 def test_no_room_says_what_was_written_and_what_is_free_and_keeps_the_earlier_file(tmp_path):
     path = tmp_path / "a.txt"
     done = subprocess.run([sys.executable, "-c", FULL, path], capture_output=True, text=True)

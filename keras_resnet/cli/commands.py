@@ -319,6 +319,8 @@ COMMANDS: dict[str, Command] = {
     "preview": preview,
     "inspect-data": judging.inspect,
     "probe": judging.probe,
+    "embed": judging.embed,
+    "similar": judging.similar,
     "tune": tune,
     "explain": explain,
     "export": export,

@@ -94,6 +94,29 @@ def probe(options: argparse.Namespace) -> None:
         print(f"{name:<20}{value:>10,}" if isinstance(value, int) else f"{name:<20}{value:>10.4f}")
 
 
+def embed(options: argparse.Namespace) -> None:
+    """Writes the features of examples."""
+    from keras_resnet import evaluation
+
+    embeddings = evaluation.embed(options.trained, options.data, data_dir=options.data_dir, split=options.split)
+    embeddings.save(options.out)
+    print(f"{options.out}: {embeddings.vectors.shape[1]} features of {len(embeddings.vectors):,} examples")
+
+
+def similar(options: argparse.Namespace) -> None:
+    """Prints the nearest examples of each picture, and how unlike all of them it is."""
+    from keras_resnet import evaluation
+
+    for answer in evaluation.similar(options.index, options.images, top=options.top):
+        if options.json_lines:
+            print(json.dumps(answer), flush=True)
+            continue
+        share = answer["novelty"]
+        print(f"{one_line(answer['image'])}: more unlike the others than {share:.1%} of the examples of the index")
+        for neighbor in answer["neighbors"]:
+            print(f"  {neighbor['distance']:.4f}  {one_line(neighbor['label'])}  {one_line(neighbor['name'])}")
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
     from keras_resnet import evaluation

@@ -198,6 +198,25 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             *(TASK, SET, JSON),
         ],
     ),
+    "embed": (
+        "the features of a network for a set of examples, in a parquet file",
+        [
+            TRAINED,
+            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own"),
+            DATA_DIR,
+            _option("--split", help="train, validation, test or all (default: all; train of the run's own data)"),
+            _option("--out", metavar="FILE.parquet", required=True, help="columns path, label, vector, distance"),
+        ],
+    ),
+    "similar": (
+        "the nearest examples of an index for each picture, and how unlike all of them it is",
+        [
+            _option("index", metavar="INDEX", help="a file that `embed` wrote"),
+            IMAGES,
+            _option("--top", type=int, default=10, metavar="N", help="examples to print (default: %(default)s)"),
+            _option("--json-lines", action="store_true", help="print one JSON object per image"),
+        ],
+    ),
     "tune": (
         "search for a better recipe, in its own processes",
         [
@@ -335,6 +354,8 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "--data photos/ --model resnet50 --weights imagenet",
         "--data photos/ --model resnet18 --weights cifar10",
     ),
+    "embed": ("runs/photos --out photos.parquet", "resnet18:cifar10 --data photos/ --out photos.parquet"),
+    "similar": ("photos.parquet new.jpg", "photos.parquet new/ --top 3 --json-lines"),
     "tune": ("photos/ --trials 20 --out search", "--out search --resume"),
     "export": ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
     "convert": ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),

@@ -18,6 +18,9 @@ from keras_resnet.evaluation.calibration import prediction_sets as prediction_se
 from keras_resnet.evaluation.calibration import reliability as reliability
 from keras_resnet.evaluation.calibration import set_threshold as set_threshold
 from keras_resnet.evaluation.calibration import temperature_of as temperature_of
+from keras_resnet.evaluation.embeddings import Embeddings as Embeddings
+from keras_resnet.evaluation.embeddings import embed as embed
+from keras_resnet.evaluation.embeddings import similar as similar
 from keras_resnet.evaluation.label_issues import LabelIssue as LabelIssue
 from keras_resnet.evaluation.label_issues import agreement as agreement
 from keras_resnet.evaluation.label_issues import label_issues as label_issues

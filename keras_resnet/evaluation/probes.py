@@ -53,9 +53,13 @@ def probe(
 
     check_int("neighbors", neighbors)
     trained = open_features(run_or_model)
-    dataset = _any_classes(trained, data, data_dir)
-    network = _features(trained.model)
-    (train, labels), (test, truth) = (_take(network, trained, dataset, split) for split in ("train", "test"))
+    dataset = dataset_for_features(trained, data, data_dir)
+    task = TASKS[dataset.task]
+    if not task.has_classes or not dataset.sizes.get("test"):
+        what = "no test split" if task.has_classes else task.labels
+        raise BadValue(f"data={dataset.spec!r} has {what}. A probe needs classes, and a test split. Pass other data.")
+    network = feature_model(trained.model)
+    (train, labels), (test, truth) = (features_of(network, trained, dataset, split) for split in ("train", "test"))
     near = KNeighborsClassifier(
         min(neighbors, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
@@ -92,16 +96,12 @@ def _mean_area(spec: str, classifier: Any, train: Any, labels: Any, test: Any, t
     return float(np.mean(areas))
 
 
-def _any_classes(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
+def dataset_for_features(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
     """Returns the data, whose classes may be others than those of the head."""
     if data is None:
         dataset, _ = dataset_of(trained)
     else:
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
-    task = TASKS[dataset.task]
-    if not task.has_classes or not dataset.sizes.get("test"):
-        what = "no test split" if task.has_classes else task.labels
-        raise BadValue(f"data={dataset.spec!r} has {what}. A probe needs classes, and a test split. Pass other data.")
     if not _is_gray(trained, dataset):
         check_channels(trained, dataset)
     return dataset
@@ -112,7 +112,7 @@ def _is_gray(trained: Trained, dataset: datasets.Dataset) -> bool:
     return trained.record.channel_order == "rgb" and len(dataset.image_shape) == 3 and dataset.image_shape[-1] == 1
 
 
-def _features(model: keras.Model) -> keras.Model:
+def feature_model(model: keras.Model) -> keras.Model:
     """Returns the network up to its pooled features."""
     names = [layer.name for layer in model.layers]
     if "head_pool" not in names:
@@ -123,7 +123,8 @@ def _features(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("head_pool").output)
 
 
-def _take(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
+def features_of(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
+    """Returns features and labels of the examples of a split."""
     sizing = datasets.sizing(trained.record, dataset.image_shape)
     batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)
     if _is_gray(trained, dataset):

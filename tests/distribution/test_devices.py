@@ -271,6 +271,7 @@ def test_a_step_of_its_own_is_refused(two_devices, tmp_path):
         on_devices(sharpness_aware(keras.Model))
 
 
+@pytest.mark.slow
 def test_one_device_trains_as_ever(tmp_path, capsys):
     overrides = {**SMALL, "train.epochs": 1}
     run = training.fit("quick", out=tmp_path / "run", overrides=overrides, distribution="mirrored", verbose=0)

@@ -152,6 +152,7 @@ def test_predictions_name_the_labels_above_their_thresholds(run, tmp_path):
         assert set(answer["labels"]) == expected
 
 
+@pytest.mark.slow
 def test_the_saved_model_answers_each_class_by_itself(run, tmp_path):
     import tensorflow as tf
 

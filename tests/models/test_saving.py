@@ -29,6 +29,7 @@ NETS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_saved_model_gives_bit_equal_outputs_in_a_fresh_process(tmp_path):
     images = harness.random_images(2, 32, 32, 3)
     np.save(tmp_path / "images.npy", images)

@@ -72,6 +72,7 @@ def test_no_state_is_saved_after_a_loss_that_is_not_finite(tmp_path, batch):
     assert all(np.isfinite(value).all() for value in values if value.dtype.kind == "f")
 
 
+@pytest.mark.slow
 def test_the_rate_in_the_message_is_that_of_the_step(tmp_path):
     with pytest.raises(training.TrainingDiverged) as caught:
         trained(tmp_path / "run", 40, {"train.save_every": "epoch"}, [Poison(0, 17)])

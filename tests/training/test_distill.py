@@ -190,6 +190,7 @@ def fitted(out, teacher, **words):
     return training.fit("quick", model="resnet10", out=out, overrides=overrides, verbose=0, score=(), **words)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_same_bits_and_the_same_teacher_alone(digits_run, tmp_path):
     teacher = shutil.copytree(digits_run.path, tmp_path / "teacher")
     whole = fitted(tmp_path / "whole", teacher)

@@ -82,6 +82,7 @@ def test_the_folder_is_the_mean_of_its_models(folds, arrays):
     assert scores["examples"] == 90 and {row["name"] for row in scores["per_class"]} == {"a", "b", "c"}
 
 
+@pytest.mark.slow
 def test_nothing_is_found_out_on_what_the_members_were_trained_on(folds, arrays, tmp_path):
     _, out = folds
     for find in (evaluation.prediction_sets, evaluation.calibrate):

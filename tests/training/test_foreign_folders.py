@@ -69,7 +69,7 @@ def test_a_link_in_a_run_folder_is_not_written_through(run, tmp_path, name):
     assert (sorted(mine.iterdir()) if mine.is_dir() else mine.read_bytes()) == before
 
 
-@pytest.mark.parametrize("how", ["moved", "removed"])
+@pytest.mark.parametrize("how", [pytest.param("moved", marks=pytest.mark.slow), "removed"])
 def test_a_run_whose_folder_goes_away_stops_and_makes_no_other(tmp_path, how):
     out, new = tmp_path / "run", tmp_path / "new"
     words = {**SMALL, "train.epochs": 3}

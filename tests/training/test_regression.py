@@ -83,6 +83,7 @@ def test_every_reader_answers_in_the_units_of_the_data(examples, tmp_path):
     assert np.abs(serve(images=tf.constant(held, tf.float32))["values"].numpy() - expected).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_weights_of_a_regression_keep_its_units(examples, tmp_path):
     images, targets = examples
     run = trained(tmp_path, images, targets[:, 0] * 500 + 755, **{"train.epochs": 1})

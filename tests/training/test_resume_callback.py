@@ -158,7 +158,7 @@ class Batches(keras.utils.PyDataset):
         return X[2 * batch : 2 * batch + 2], X[2 * batch : 2 * batch + 2, :2]
 
 
-@pytest.mark.parametrize("place", [(0, 5), (1, 0), (2, 7)], ids=str)
+@pytest.mark.parametrize("place", [pytest.param((0, 5), marks=pytest.mark.slow), (1, 0), (2, 7)], ids=str)
 def test_a_fit_on_a_py_dataset_with_threads_goes_on_at_its_batch(tmp_path, place):
     whole = network()
     expected = whole.fit(X, X[:, :2], epochs=3, **WORDS).history

@@ -259,7 +259,7 @@ RICH = {
 OWN = {by_fit: set(), by_hypermodel: {"initializers"}, by_lr_find: {"validation", "average", "epochs", "optimizer"}}
 
 
-@pytest.mark.parametrize("augment_on", ["host", "device"])
+@pytest.mark.parametrize("augment_on", [pytest.param("host", marks=pytest.mark.slow), "device"])
 def test_whoever_trains_takes_everything_from_one_setup(photographs, captured, tmp_path, augment_on):
     recipe = training.Recipe.load("quick").replace({**RICH, "augment.augment_on": augment_on})
     expected = captured(lambda: by_setup(recipe, photographs, tmp_path))

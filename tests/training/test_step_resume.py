@@ -93,6 +93,7 @@ def test_a_signal_in_an_epoch_costs_nothing(tmp_path, name):
     same(whole, again)
 
 
+@pytest.mark.slow
 def test_an_epoch_that_was_left_has_the_history_of_a_whole_one(tmp_path):
     words = {**SMALL, "train.epochs": 1}
     whole = training.fit("quick", model="resnet10", out=tmp_path / "whole", overrides=words, verbose=0)
@@ -207,6 +208,7 @@ def test_the_command_says_how_to_go_on_and_does(tmp_path, number, status):
     assert "which are saved. To go on: keras-resnet train --out 'a run' --resume" in said
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_run_is_scored_says_how_to_go_on(tmp_path, monkeypatch):
     words = {**SMALL, "train.epochs": 1}
     predict = scoring.predict

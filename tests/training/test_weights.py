@@ -253,6 +253,7 @@ def test_what_weights_exclude_is_refused(weighted, overrides, message):
         )
 
 
+@pytest.mark.slow
 def test_balanced_sampling_goes_with_weights(weighted, tmp_path):
     overrides = overrides_for("classes", **{"data.balance": "sampling", "train.epochs": 1})
     run = training.fit(
