@@ -1,6 +1,6 @@
 """How well the novelty of `similar` tells pictures of another kind from those of CIFAR-10.
 
-    python -m benchmarks.novelty --data-dir DIR [--out FILE.json]
+    python -m benchmarks.novelty --data-dir DIR [--json FILE]
 
 DIR is where TFDS finds its prepared CIFAR-10. Prints one table of areas under ROC, beside those of 1 - the highest
 probability.
@@ -48,7 +48,7 @@ def main() -> None:
     """Prints the table, and writes it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("novelty.json"))
+    parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     dataset = data.load("tfds:cifar10", data_dir=options.data_dir, validation_fraction=0)
     start = time.perf_counter()
@@ -62,7 +62,8 @@ def main() -> None:
         is_other = np.r_[np.zeros(len(own[0])), np.ones(len(pictures))]
         rows[name] = [roc_auc_score(is_other, np.r_[mine, theirs]) for mine, theirs in zip(own, found, strict=True)]
         print(f"{name:<28}{rows[name][0]:>9.3f}{rows[name][1]:>9.3f}")
-    options.out.write_text(json.dumps({"seconds": seconds, "novelty and 1 - p": rows}, indent=1), "utf-8")
+    if options.json:
+        options.json.write_text(json.dumps({"seconds": seconds, "novelty and 1 - p": rows}, indent=1), "utf-8")
 
 
 if __name__ == "__main__":

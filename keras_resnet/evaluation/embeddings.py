@@ -49,15 +49,16 @@ class Embeddings:
         """Writes a parquet file with the columns `path`, `label`, `vector` and `distance`.
 
         Raises:
-            ValueError: the name does not end in .parquet, or the file exists and is none of these.
+            ValueError: the name does not end in .parquet, or the path is taken.
             ImportError: pyarrow is not installed.
         """
         pyarrow, parquet = _pyarrow()
         target = pathlib.Path(path).expanduser()
         if target.suffix != SUFFIX:
             raise BadValue(f"out={os.fspath(path)!r} does not end in {SUFFIX}. Name such a file.")
+        if target.exists():
+            raise BadValue(f"out={os.fspath(path)!r} exists, and embeddings never replace a file. Choose another name.")
         files.check_parent(target)
-        files.check_replaceable(target)
         facts = {"network": self.network, "sha256": self.sha256}
         columns = {
             "path": list(self.names),
@@ -66,6 +67,7 @@ class Embeddings:
             "distance": self.distances,
         }
         table = pyarrow.table(columns).replace_schema_metadata({METADATA: json.dumps(facts)})
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(target, lambda where: parquet.write_table(table, where))
 
     @classmethod

@@ -72,6 +72,7 @@ def workplace(tmp_path, monkeypatch):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore:minutes=.* is less than one epoch takes")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_run_in_their_order(page, workplace, digits, capsys):
     for words in commands(page):

@@ -30,6 +30,7 @@ WRITERS = {
     "report": (("{run}", "--out", "{out}/page.html"), ("page.html",)),
     "compare": (("{run}", "{copy}", "--out", "{out}/page.html"), ("page.html",)),
     "convert": (("{run}", "--out", "{out}/net.safetensors"), ("net.safetensors",)),
+    "embed": (("{run}", "--out", "{out}/net.parquet"), ("net.parquet",)),
     "inspect-data": (("digits", "--out", "{out}/page.html"), ("page.html",)),
     "average": (("{run}", "{copy}", "--out", "{out}/net.keras"), ("net.keras",)),
     "calibrate": (("{run}", "--out", "{out}/net.keras"), ("net.keras", "net.json")),
