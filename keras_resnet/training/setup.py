@@ -405,6 +405,12 @@ def _is_small(dataset: Dataset, shape: tuple[int, ...]) -> bool:
     return len(space) == 2 and channels == 3 and max(space) < SMALL_SIDE_PX
 
 
+def _is_large(dataset: Dataset, shape: tuple[int, ...]) -> bool:
+    """Returns True for images of at least 64 px with one channel or three."""
+    *space, channels = shape
+    return len(space) == 2 and channels in (1, 3) and min(space) >= SMALL_SIDE_PX
+
+
 RULES = (
     Rule("quick", lambda dataset, shape: dataset.spec == "digits", "it was made for these digits"),
     Rule("regression", lambda dataset, shape: not TASKS[dataset.task].has_classes, "the labels are numbers"),
@@ -416,6 +422,18 @@ RULES = (
         f"there are fewer than {FEW_EXAMPLES:,} color images to train on, of less than {SMALL_SIDE_PX} px",
     ),
     Rule("cifar", _is_small, f"the images have colors and less than {SMALL_SIDE_PX} px"),
+    Rule(
+        "gray-photos",
+        lambda dataset, shape: _is_large(dataset, shape) and shape[-1] == 1,
+        f"the images are gray and have at least {SMALL_SIDE_PX} px",
+    ),
+    Rule(
+        "few-photos",
+        lambda dataset, shape: _is_large(dataset, shape) and dataset.sizes["train"] < FEW_EXAMPLES,
+        f"there are fewer than {FEW_EXAMPLES:,} color images to train on, of at least {SMALL_SIDE_PX} px; --weights "
+        "imagenet, where they can be fetched, learns more from as many",
+    ),
+    Rule("photos", _is_large, f"the images have colors and at least {SMALL_SIDE_PX} px"),
 )
 
 

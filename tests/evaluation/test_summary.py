@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -26,6 +27,19 @@ def test_the_baselines_are_those_of_scikit_learn():
     assert constant_score(digits, "test", CLASSIFICATION) == pytest.approx(constant)
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200)).fit(pixels, labels)
     assert evaluation.linear_baseline(digits, "test") == pytest.approx(linear.score(test_pixels, test_labels))
+
+
+def test_photographs_of_several_sizes_have_a_baseline_too(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, mean in (("dark", 60), ("light", 180)):
+        (tmp_path / name).mkdir()
+        for number in range(30):
+            height, width = rng.integers(130, 300, 2)
+            pixels = rng.normal(mean, 30, (height, width, 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    photographs = data.load(f"folder:{tmp_path}")
+    assert photographs.image_shape == (None, None, 3)
+    assert evaluation.linear_baseline(photographs, "test") == 1.0
 
 
 def test_the_interval_of_an_accuracy_is_that_of_a_share():
@@ -70,6 +84,9 @@ def test_splits_that_are_far_apart_and_an_early_best_epoch_are_warned_of(run):
     file = dataclasses.replace(run.file, metrics=metrics, history=rows, best_epoch=2)
     text = evaluation.summary(training.Run(run.path, file, dataset=run.dataset))
     assert "the best epoch was 2 of 8" in text and "the test split is far from the validation split" in text
+    about = dataclasses.replace(file.about, sizes={**file.about.sizes, "validation": 16})
+    few = evaluation.summary(training.Run(run.path, dataclasses.replace(file, about=about), dataset=run.dataset))
+    assert "the best epoch" not in few  # of 16 examples one more mistake is a fall
 
 
 @pytest.mark.slow

@@ -24,7 +24,10 @@ def spec_of(folder, shape, count=120, task="classification"):
         ((32, 32, 3), 120, "few-images"),
         ((8, 8, 3), 2700, "cifar"),
         ((16, 16, 1), 120, "quick"),  # as characters, which are not flipped
-        ((96, 96, 3), 120, "quick"),
+        ((96, 96, 3), 120, "few-photos"),
+        ((64, 80, 3), 2700, "photos"),
+        ((96, 96, 1), 120, "gray-photos"),
+        ((96, 96, 5), 120, "quick"),
         ((64, 2), 120, "signals"),
         ((8, 8, 8, 1), 120, "volumes"),
     ],
