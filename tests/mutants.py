@@ -886,6 +886,20 @@ MUTANTS = [
         "tf.range(before + 2, iterations + 2)",
         "training/test_averaging.py",
     ),
+    Mutant(
+        "publishing: the pictures of the training are scored",
+        "publishing/verification.py",
+        'own.fingerprint == facts["fingerprint"]',
+        "own.fingerprint == facts",
+        "publishing/test_folder.py",
+    ),
+    Mutant(
+        "publishing: folders of this machine are published",
+        "publishing/folder.py",
+        'recipe.defaults, data="", data_dir=""',
+        "recipe.defaults",
+        "publishing/test_folder.py",
+    ),
     # Embeddings.
     Mutant(
         "embeddings: an example is its own first neighbor",

@@ -58,7 +58,7 @@ def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion:
         *(
             _path(path, "a run folder, a .keras file, or NAME:TAG of weights")
             for path in [arguments.get("trained")]
-            if not path or path.partition(":")[0] not in models
+            if not path or path.partition(":")[0] not in (*models, "hf")
         ),
         *(_path(path, "a run folder") for path in [arguments.get("run"), *(arguments.get("runs") or ())]),
         *(
@@ -103,7 +103,7 @@ def recipe_fields(package: pathlib.Path = PACKAGE) -> dict[str, tuple[str, ...]]
 def _model(name: str | None, models: list[str], command: str, suggestion: Suggestion) -> str | None:
     if name is None or name in models:
         return None
-    if command == "info" and (os.path.exists(name) or name.partition(":")[0] in models):
+    if command == "info" and (os.path.exists(name) or name.partition(":")[0] in (*models, "hf")):
         return None
     return _unknown("MODEL" if command == "info" else "model", name, models, suggestion)
 

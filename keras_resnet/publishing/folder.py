@@ -22,7 +22,7 @@ from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.publishing import readers
 from keras_resnet.publishing.card import card
 from keras_resnet.publishing.hub import HUB, check_repository, upload
-from keras_resnet.training import Run
+from keras_resnet.training import Recipe, Run
 from keras_resnet.weights.adaptation import architecture_of
 from keras_resnet.weights.sources import IMAGENET, default_of
 
@@ -223,12 +223,26 @@ def timm_name(run: Run) -> tuple[str | None, str]:
     return TIMM_NAMES.get(variant, variant), ""
 
 
+def _without_folder(text: str) -> str:
+    """Returns a spec, a tag or a path without the folders of this machine."""
+    source, colon, path = text.rpartition(":")
+    if text.startswith(HUB) or not ("/" in path or os.sep in path):
+        return text
+    return f"{source}{colon}{os.path.basename(path.rstrip('/' + os.sep))}"
+
+
+def _public_recipe(run: Run) -> Recipe:
+    places = {"model.weights": run.recipe.model.weights, "distill.teacher": run.recipe.distill.teacher}
+    recipe = run.recipe.replace({name: _without_folder(text) for name, text in places.items() if text})
+    return dataclasses.replace(recipe, defaults=dataclasses.replace(recipe.defaults, data="", data_dir=""))
+
+
 def _write(run: Run, folder: pathlib.Path) -> dict[str, Any]:
     """Writes the model, its weights and config.json; returns the content of the latter."""
     record = run.record
     name, reason = timm_name(run)
     shutil.copyfile(run.path / "best.keras", folder / MODEL)
-    (folder / RECIPE).write_text(run.about.recipe_for_others().to_toml(), "utf-8")
+    (folder / RECIPE).write_text(_public_recipe(run).to_toml(), "utf-8")
     for picture in PICTURES:
         if (run.path / picture).is_file():
             shutil.copyfile(run.path / picture, folder / picture)
@@ -364,13 +378,13 @@ def _facts(
         "architecture": config.get("architecture"),
         "task": run.record.task,
         "classes": list(run.class_names),
-        "data": run.about.data.partition(":")[0] + ":" + os.path.basename(run.about.data.partition(":")[2]),
+        "data": _without_folder(run.about.data),
         "fingerprint": run.about.fingerprint,
         "sizes": dict(run.about.sizes),
         "scores": {split: dict(figures) for split, figures in run.metrics.items()},
         "parameters": run.about.parameters,
         "epochs": run.file.epochs_trained,
-        "base_weights": tag or None,
+        "base_weights": _without_folder(tag) if tag else None,
         "base_model": origin.removeprefix(HUB) if origin.startswith(HUB) else None,
         "license": license or (row.license if row else None),
         "versions": dict(run.about.versions),

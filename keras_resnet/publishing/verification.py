@@ -6,11 +6,14 @@ import pathlib
 from typing import Any
 
 from keras_resnet import evaluation
+from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.publishing.card import with_interval
-from keras_resnet.publishing.folder import MANIFEST, MODEL, differences, manifest
+from keras_resnet.publishing.folder import MANIFEST, MODEL, RECIPE, differences, manifest
 from keras_resnet.publishing.hub import HUB, download
 from keras_resnet.tasks import TASKS
+from keras_resnet.training import Recipe
+from keras_resnet.training.setup import absolute_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,8 @@ def verify(where: str | os.PathLike, data: str, *, data_dir: str | os.PathLike |
 
     Args:
         where: a folder that `publish` wrote, or "hf://ORG/NAME" (needs the extra `hub`).
-        data: a spec; its test split is scored, or all of it where there is none.
+        data: a spec. Of the data of the training the split of the card is scored, which the recipe draws again; of
+            others the test split, or all where there is none.
         data_dir: where TFDS finds its prepared data sets.
 
     Raises:
@@ -75,11 +79,27 @@ def verify(where: str | os.PathLike, data: str, *, data_dir: str | os.PathLike |
         )
     facts = manifest(folder)
     scores = facts["scores"]
-    published = scores[next(name for name in ("test", "validation") if name in scores)]
+    split = next(name for name in ("test", "validation") if name in scores)
+    published = scores[split]
     name = TASKS[facts["task"]].paired[0]
-    measured = evaluation.evaluate(folder / MODEL, data, data_dir=data_dir, intervals=True)
+    own = _own_data(folder, data, data_dir)
+    if own is not None and own.fingerprint == facts["fingerprint"]:
+        # Of the data that it was trained on, the examples that it was not trained on.
+        measured = evaluation.evaluate(folder / MODEL, own, split=split, intervals=True)
+    else:
+        measured = evaluation.evaluate(folder / MODEL, data, data_dir=data_dir, intervals=True)
     low, high = (_interval(figures, name) for figures in (published, measured))
     return Verification(text, name, published, measured, low[0] <= high[1] and high[0] <= low[1])
+
+
+def _own_data(folder: pathlib.Path, data: str, data_dir: str | os.PathLike | None) -> Dataset | None:
+    """Returns the data divided into splits as for the training; None where they are of another kind."""
+    recipe = Recipe.load(folder / RECIPE)
+    try:
+        spec, root = absolute_spec(data, data_dir)
+        return recipe.data.load(spec, root, recipe.loss.choice.task.data_task)
+    except BadValue:
+        return None
 
 
 def _interval(figures: dict[str, Any], name: str) -> tuple[float, float]:

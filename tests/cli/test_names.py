@@ -76,6 +76,8 @@ def test_what_is_there_is_no_problem(tmp_path, monkeypatch):
         ["train", "--recipe", "own.toml", "--data", "folder:photos"],
         ["train", "--data", "photos"],  # the library says what to write
         ["info", "photos"],
+        ["info", "hf://me/flowers"],
+        ["predict", "hf://me/flowers", "photos"],
         ["tune", "--out", "a", "--set", "search.objective=loss"],
         ["predict", "photos", "photos"],
         ["train", "--set", "nonsense"],  # as does it of the form

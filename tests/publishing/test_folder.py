@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 import keras_resnet  # noqa: E402
-from keras_resnet import evaluation, preprocessing, publishing, training  # noqa: E402
+from keras_resnet import data, evaluation, preprocessing, publishing, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.publishing import folder as folder_module  # noqa: E402
 from keras_resnet.publishing import readers  # noqa: E402
@@ -26,6 +26,7 @@ from keras_resnet.publishing.card import with_interval  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-peers"
 FILES = {"README.md", "config.json", "model.keras", "model.safetensors", "recipe.toml", "keras_resnet.json"}
+SPLITS = ("train", "validation", "test")
 IMAGES = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 1)).astype("float32")
 
 
@@ -129,6 +130,23 @@ def test_the_figure_holds_for_the_data_and_not_for_others(published, tmp_path, c
     assert main(["verify", str(published), "--data", f"npz:{tmp_path / 'noise.npz'}"]) == 2
     printed = "".join(capsys.readouterr())
     assert "does NOT hold" in printed and "examples)" in printed
+
+
+@pytest.mark.slow
+def test_of_the_data_of_the_training_the_split_of_the_card_is_scored(quick_reader, tmp_path):
+    x, y = (np.concatenate(parts) for parts in zip(*(data.load("digits").arrays(s) for s in SPLITS), strict=True))
+    (tmp_path / "mine").mkdir()
+    np.savez(tmp_path / "mine" / "digits.npz", x=x, y=y)
+    overrides = {"model.width": 4, "train.epochs": 1, "data.split_seed": 3}
+    words = {"model": "resnet10", "data": f"npz:{tmp_path}/mine/digits.npz", "overrides": overrides, "verbose": 0}
+    run = training.fit("quick", out=tmp_path / "run", **words)
+    publishing.publish(run, f"folder:{tmp_path / 'out'}")
+    for name in ("recipe.toml", "keras_resnet.json", "README.md"):
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text("utf-8")
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    found = publishing.verify(tmp_path / "out", f"npz:{tmp_path}/moved/digits.npz")
+    assert found.measured["examples"] == run.metrics["test"]["examples"] < len(x) / 2
+    assert found.measured["accuracy"] == pytest.approx(run.metrics["test"]["accuracy"])
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"keras_resnet.json"}))
