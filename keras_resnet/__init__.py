@@ -60,6 +60,7 @@ ROOMS = (
         "export",
         "models",
         "preprocessing",
+        "publishing",
         "report",
         "training",
         "weights",

@@ -212,27 +212,28 @@ class Speed(keras.callbacks.Callback):
     def __init__(self, batch_size: int) -> None:
         super().__init__()
         self.batch_size = batch_size
+        self._end: float | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
-        self._start = self._last = time.perf_counter()
-        self._steps = 0
+        self._start, self._end, self._steps = time.perf_counter(), None, 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Counts the step."""
-        self._last = time.perf_counter()
+        """Counts the step, which a GPU may not have taken yet."""
         self._steps = batch + 1
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Comes before the validation of an epoch, when the last step was read."""
-        self._last = time.perf_counter()
+        """Stops the clock before the validation of an epoch, when `FiniteLoss` has waited for the last step."""
+        self._end = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the figures of the epoch; validation counts for its seconds, not for images/s."""
         if logs is not None:
+            now = time.perf_counter()
+            end = now if self._end is None else self._end
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
-            logs["images_per_second"] = self._steps * self.batch_size / max(self._last - self._start, 1e-9)
-            logs["epoch_seconds"] = time.perf_counter() - self._start
+            logs["images_per_second"] = self._steps * self.batch_size / max(end - self._start, 1e-9)
+            logs["epoch_seconds"] = now - self._start
 
 
 class BestModel(keras.callbacks.Callback):

@@ -20,8 +20,10 @@ def plan_lines(about: Description) -> list[str]:
     """Returns the plan of a training in a few lines: images, weights, steps, optimizer, precision."""
     recipe, train, optimizer = about.recipe, about.recipe.train, about.recipe.optimizer
     bare = type(recipe.augment)()
-    changes = [
-        f"{field.name} {value:g}" if isinstance(value, float) else f"{field.name} {value}"
+    crop = recipe.data.crop
+    is_cut = crop == "random" or (crop == "auto" and len(about.image_shape) == 3 and None in about.image_shape)
+    changes = ["random resized crops"] * is_cut + [
+        _named(field.name, value)
         for field in dataclasses.fields(bare)
         for value in [getattr(recipe.augment, field.name)]
         if value != getattr(bare, field.name)
@@ -40,6 +42,12 @@ def plan_lines(about: Description) -> list[str]:
         *([f"teacher    {distill.teacher}, {distill.kind}, {heat}"] if distill.teacher else []),
         f"changed    {', '.join(differing) or 'nothing'} (of the recipe {recipe.name})",
     ]
+
+
+def _named(name: str, value: Any) -> str:
+    if value is True:
+        return name
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _lines(about: Description, where: str) -> list[str]:

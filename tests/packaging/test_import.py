@@ -14,7 +14,7 @@ NAMES = (
     *("ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "IdentityBlock", "BottleneckBlock"),
     *("features", "list_models", "model_info", "__version__"),
 )
-ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "training", "tuning")
+ROOMS = ("blocks", "data", "evaluation", "models", "preprocessing", "publishing", "training", "tuning")
 
 
 def run(code, *, cwd, path=()):

@@ -8,6 +8,7 @@ pytest.importorskip("tensorflow")
 from keras_resnet import data, training  # noqa: E402
 from keras_resnet.training import setup  # noqa: E402
 from keras_resnet.training.recipe import list_recipes  # noqa: E402
+from keras_resnet.training.run import plan_lines  # noqa: E402
 from keras_resnet.tuning.definition import define  # noqa: E402
 
 
@@ -42,6 +43,12 @@ def test_a_recipe_is_chosen_by_the_data(tmp_path, shape, count, recipe):
     named = {} if len(shape) == 3 else {"augment.rotation": 0, "augment.zoom": 0, "augment.translation": 0}
     asked = training.fit("quick", data=spec_of(tmp_path, shape, count), overrides={**words, **named}, dry_run=True)
     assert asked.recipe.name == "quick"
+
+
+def test_the_plan_of_photographs_names_crops_and_flips(tmp_path):
+    planned = training.fit(data=spec_of(tmp_path, (96, 96, 3)), overrides={"train.batch_size": 8}, dry_run=True)
+    images, *_ = plan_lines(planned.about)
+    assert images == "images     128x128x3, stem conv7; augmented by random resized crops, flip, policy trivial_augment"
 
 
 def test_the_size_that_the_network_takes_counts(tmp_path):
