@@ -107,7 +107,7 @@ def similar(options: argparse.Namespace) -> None:
     """Prints the nearest examples of each picture, and how unlike all of them it is."""
     from keras_resnet import evaluation
 
-    for answer in evaluation.similar(options.index, options.images, top=options.top):
+    for answer in evaluation.similar(options.index, options.images, top=options.top, run_or_model=options.network):
         if options.json_lines:
             print(json.dumps(answer), flush=True)
             continue

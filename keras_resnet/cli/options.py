@@ -214,6 +214,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("index", metavar="INDEX", help="a file that `embed` wrote"),
             IMAGES,
             _option("--top", type=int, default=10, metavar="N", help="examples to print (default: %(default)s)"),
+            _option("--network", metavar="RUN|MODEL", help="where the network of the index is now"),
             _option("--json-lines", action="store_true", help="print one JSON object per image"),
         ],
     ),

@@ -73,7 +73,7 @@ OPTIONS = {
     },
     "probe": {"--data", "--data-dir", "--model", "--weights", "--task", "--set", "--json"},
     "embed": {"trained", "--data", "--data-dir", "--split", "--out"},
-    "similar": {"index", "images", "--top", "--json-lines"},
+    "similar": {"index", "images", "--top", "--network", "--json-lines"},
     "inspect-data": {"spec", "--data-dir", "--task", "--set", "--out", "--json"},
     "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out", "--names"},

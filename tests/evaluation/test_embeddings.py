@@ -1,5 +1,6 @@
 """Embeddings: neighbors against scikit-learn, novelty, files, and networks that are not those of the index."""
 
+import dataclasses
 import json
 
 import keras
@@ -13,6 +14,7 @@ import pyarrow.parquet  # noqa: E402
 from sklearn.neighbors import NearestNeighbors  # noqa: E402
 
 from keras_resnet import data, evaluation  # noqa: E402
+from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.evaluation.embeddings import Embeddings  # noqa: E402
 
 
@@ -95,8 +97,16 @@ def test_a_file_of_another_name_is_refused_before_anything_is_written(index, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_the_network_of_an_index_may_have_been_moved(index, digits_run, tmp_path, capsys):
+    dataclasses.replace(index, network="moved").save(tmp_path / "index.parquet")
+    np.save(tmp_path / "x.npy", data.load("digits").arrays("test", 1)[0])
+    words = ["similar", str(tmp_path / "index.parquet"), str(tmp_path / "x.npy")]
+    assert main(words) == 2
+    assert "run_or_model='moved' is not there" in capsys.readouterr().err
+    assert main([*words, "--network", str(digits_run.path)]) == 0
+
+
 def test_the_commands_give_what_python_gives(digits_run, tmp_path, capsys):
-    from keras_resnet.cli import main
 
     images, _ = data.load("digits").arrays("test", 2)
     np.save(tmp_path / "x.npy", images)
