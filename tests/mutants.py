@@ -904,8 +904,8 @@ MUTANTS = [
     Mutant(
         "embeddings: an example is its own first neighbor",
         "evaluation/embeddings.py",
-        "made.nearest(vectors, NEIGHBORS + 1)",
-        "made.nearest(vectors, NEIGHBORS)",
+        "embeddings.nearest(vectors, NEIGHBORS + 1)",
+        "embeddings.nearest(vectors, NEIGHBORS)",
         "evaluation/test_embeddings.py",
     ),
     Mutant(

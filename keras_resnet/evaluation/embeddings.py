@@ -49,7 +49,7 @@ class Embeddings:
         """Writes a parquet file with the columns `path`, `label`, `vector` and `distance`.
 
         Raises:
-            ValueError: the name does not end in .parquet, or the path is taken.
+            ValueError: the name does not end in .parquet, or the file exists.
             ImportError: pyarrow is not installed.
         """
         pyarrow, parquet = _pyarrow()
@@ -98,8 +98,8 @@ class Embeddings:
             vectors: `(queries, features)`, each of length 1.
             top: how many; at most all.
         """
-        found = [_nearest(self.vectors, vectors[first : first + ROWS], top) for first in range(0, len(vectors), ROWS)]
-        return np.concatenate([each[0] for each in found]), np.concatenate([each[1] for each in found])
+        parts = [_nearest(self.vectors, vectors[first : first + ROWS], top) for first in range(0, len(vectors), ROWS)]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def novelty(self, vectors: np.ndarray) -> np.ndarray:
         """Returns the share of examples that are closer to the others than each vector is: 1 for unlike all of them."""
@@ -143,10 +143,10 @@ def embed(run_or_model: Any, data: Any = None, *, data_dir: Any = None, split: s
     names = tuple(dataset.name_of(split, index) for index in range(len(vectors)))
     texts = tuple(_text(dataset, label) for label in labels)
     source = trained.run.path if trained.run is not None else run_or_model
-    made = Embeddings(vectors, names, texts, np.zeros(0), _name_of(source), _hash_of(network))
+    embeddings = Embeddings(vectors, names, texts, np.zeros(0), _name_of(source), _hash_of(network))
     # Each example is the nearest to itself.
-    _, distances = made.nearest(vectors, NEIGHBORS + 1)
-    return dataclasses.replace(made, distances=distances[:, -1])
+    _, distances = embeddings.nearest(vectors, NEIGHBORS + 1)
+    return dataclasses.replace(embeddings, distances=distances[:, -1])
 
 
 def similar(
@@ -169,7 +169,8 @@ def similar(
         [0, 2], and the share of the examples of the index that are closer to the others than the picture is, in [0, 1].
 
     Raises:
-        ValueError: the index is none, a file cannot be read, or the network has other weights than those of the index.
+        ValueError: the index is not a file of embeddings, a file cannot be read, or the network has other weights than
+            those of the index.
     """
     check_int("top", top)
     embeddings = index if isinstance(index, Embeddings) else Embeddings.load(index)

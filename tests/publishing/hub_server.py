@@ -165,7 +165,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def running():
-    """Gives a running server."""
+    """Yields a running server."""
     hub = Hub()
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     try:
