@@ -105,7 +105,7 @@ def publish(
     if not run.metrics:
         raise BadValue(f"run={os.fspath(run.path)!r} has no scores: it is not finished. Train it to its end first.")
     target = _target_of(to)
-    with _beside(target) as folder:
+    with _beside(None if dry_run else target) as folder:
         contents = _write(run, folder)
         checked, untried = _check_readers(run, folder, contents)
         facts = _facts(run, contents, checked, untried, license)
@@ -343,17 +343,19 @@ def read(
     with tempfile.TemporaryDirectory(prefix="keras_resnet-") as temporary:
         given, out = (os.path.join(temporary, name) for name in ("images.npy", "logits.npy"))
         np.save(given, images)
-        done = subprocess.run(
-            [*python, readers.__file__, library, os.fspath(folder), given, out],
-            capture_output=True,
-            text=True,
-            timeout=READER_SECONDS,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
-        )
-        if done.returncode:
-            raise BadValue(
-                f"{library} does not read the folder: {done.stderr.strip().splitlines()[-1:]}. Nothing was published."
+        try:
+            done = subprocess.run(
+                [*python, readers.__file__, library, os.fspath(folder), given, out],
+                capture_output=True,
+                text=True,
+                timeout=READER_SECONDS,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
             )
+        except subprocess.TimeoutExpired as error:
+            raise BadValue(f"{library} took more than {READER_SECONDS} s. Nothing was published. Try again.") from error
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise BadValue(f"{library} does not read the folder: {last}. Nothing was published.")
         return np.load(out), done.stdout.split()[-1]
 
 

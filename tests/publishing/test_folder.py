@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import sys
 import types
 
 import keras
@@ -176,7 +177,7 @@ def test_an_unchanged_folder_is_replaced_and_any_other_is_left_as_it_is(publishe
 
 
 def test_a_dry_run_leaves_nothing(digits_run, quick_reader, tmp_path, capsys):
-    assert main(["publish", str(digits_run.path), "--to", f"folder:{tmp_path / 'out'}", "--dry-run"]) == 0
+    assert main(["publish", str(digits_run.path), "--to", f"folder:{tmp_path / 'new' / 'out'}", "--dry-run"]) == 0
     assert "read by keras 1: logits within 0.0e+00" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -186,6 +187,15 @@ def test_nothing_is_published_where_a_library_gives_other_logits(digits_run, qui
     with pytest.raises(ValueError, match="keras 1 reads the folder and gives logits that differ by 0.0001"):
         publishing.publish(digits_run, f"folder:{tmp_path / 'out'}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_library_that_fails_or_hangs_is_named_with_its_last_words(original, monkeypatch):
+    failing = [sys.executable, "-c", "raise SystemExit('no such architecture')"]
+    with pytest.raises(ValueError, match="timm does not read the folder: no such architecture. Nothing was published"):
+        folder_module.read("timm", original, IMAGES, python=failing)
+    monkeypatch.setattr(folder_module, "READER_SECONDS", 0.2)
+    with pytest.raises(ValueError, match="timm took more than 0.2 s. Nothing was published"):
+        folder_module.read("timm", original, IMAGES, python=[sys.executable, "-c", "import time; time.sleep(60)"])
 
 
 @pytest.mark.parametrize("to", ["out", "folder:", "s3://bucket"])
