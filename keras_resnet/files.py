@@ -126,6 +126,12 @@ def plain_cell(text: str) -> str:
     return text
 
 
+def sha256_of(path: str | os.PathLike) -> str:
+    """Returns the hash of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_checked(path: str | os.PathLike, magic: bytes, payload: bytes) -> None:
     """Writes a file whose first line is `magic` and the sha256 of the rest, whole or not at all."""
     digest = hashlib.sha256(payload).hexdigest().encode()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import logging
@@ -13,6 +12,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet import files
 from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.builder import build_resnet
@@ -147,8 +147,7 @@ class Pretrained:
     @functools.cached_property
     def sha256(self) -> str:
         """The hash of the file, which a run remembers."""
-        with open(self.file.path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256_of(self.file.path)
 
     @property
     def record(self) -> InputRecord | None:

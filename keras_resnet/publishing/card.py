@@ -13,6 +13,11 @@ PIPELINES = {"classification": "image-classification", "ordinal": "image-classif
 METRICS = {"macro_f1": "f1"}
 
 
+def split_of(facts: Mapping[str, Any]) -> str:
+    """Returns the split whose scores the card shows: the test split where there is one."""
+    return next(name for name in ("test", "validation") if name in facts["scores"])
+
+
 def with_interval(figures: Mapping[str, Any], name: str) -> str:
     """Returns a figure with its 95 % interval: "0.861 ± 0.007", or "1.00 (0.74 to 1.00)" where it is not symmetric."""
     value, interval = figures[name], figures.get(f"{name}_interval")
@@ -37,7 +42,7 @@ def card(run: Run, facts: Mapping[str, Any], repository: str | None, pictures: S
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-    split = next(name for name in ("test", "validation") if name in facts["scores"])
+    split = split_of(facts)
     figures = facts["scores"][split]
     main = TASKS[facts["task"]].paired[0]
     pipeline = PIPELINES.get(facts["task"]) if len(run.about.image_shape) == 3 else None

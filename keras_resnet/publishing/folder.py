@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import importlib.util
 import json
 import os
@@ -14,17 +13,16 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_resnet import __version__, files, models, weights
 from keras_resnet.errors import BadValue, MissingPackage
 from keras_resnet.publishing import readers
 from keras_resnet.publishing.card import card
-from keras_resnet.publishing.hub import HUB, check_repository, upload
+from keras_resnet.publishing.hub import upload
 from keras_resnet.training import Recipe, Run
 from keras_resnet.weights.adaptation import architecture_of
-from keras_resnet.weights.sources import IMAGENET, default_of
+from keras_resnet.weights.sources import HUB, IMAGENET, default_of, repository_of
 
 MANIFEST, CARD, MODEL, WEIGHTS, CONFIG, RECIPE = (
     *("keras_resnet.json", "README.md", "model.keras", "model.safetensors", "config.json", "recipe.toml"),
@@ -129,7 +127,7 @@ def _check_hub_package() -> None:
 def _target_of(to: str) -> pathlib.Path | None:
     """Returns the folder to make; None for a repository of the Hub."""
     if to.startswith(HUB):
-        check_repository(to)
+        repository_of(to)
         return None
     if not to.startswith("folder:") or to == "folder:":
         raise BadValue(f"to={to!r} is not known. Allowed are folder:DIR and hf://ORG/NAME. Pass one of them.")
@@ -167,13 +165,10 @@ def differences(folder: pathlib.Path) -> list[str]:
     if not hashes:
         return [MANIFEST]
     return [
-        name for name, digest in hashes.items() if not (folder / name).is_file() or _sha256(folder / name) != digest
+        name
+        for name, digest in hashes.items()
+        if not (folder / name).is_file() or files.sha256_of(folder / name) != digest
     ]
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -296,6 +291,7 @@ def _check_readers(
     """Returns library -> version and difference, and library -> why it was not tried."""
     shape = tuple(side or 64 for side in run.model.input_shape[1:])
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, *shape)).astype("float32")
+    expected = np.asarray(run.model.predict(images, verbose=0))
     checked: dict[str, tuple[str, float]] = {}
     untried: dict[str, str] = {}
     for library in readers.READERS:
@@ -304,7 +300,6 @@ def _check_readers(
             untried[library] = reason
             continue
         logits, version = read(library, folder, images)
-        expected = logits if library == KERAS and keras.config.backend() != "tensorflow" else _logits(run, images)
         gap = float(np.abs(logits - expected).max() / max(np.abs(expected).max(), 1.0))
         if logits.shape != expected.shape or not gap <= TOLERANCE:
             raise BadValue(
@@ -313,10 +308,6 @@ def _check_readers(
             )
         checked[library] = version, gap
     return checked, untried
-
-
-def _logits(run: Run, images: np.ndarray) -> np.ndarray:
-    return np.asarray(run.model.predict(images, verbose=0))
 
 
 def _reason_not_to_try(library: str, config: Mapping[str, Any]) -> str:
@@ -398,6 +389,6 @@ def _facts(
 def _seal(folder: pathlib.Path, facts: Mapping[str, Any]) -> dict[str, int]:
     """Writes the manifest with the sha256 of each file; returns name -> bytes."""
     paths = sorted(folder.iterdir())
-    content = {**facts, "sha256": {path.name: _sha256(path) for path in paths}}
+    content = {**facts, "sha256": {path.name: files.sha256_of(path) for path in paths}}
     (folder / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}

@@ -3,13 +3,12 @@
 import contextlib
 import os
 import pathlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.weights.sources import repository_of
 
-HUB = "hf://"
 # Status of an answer -> what to do.
 ADVICE = {
     401: "No valid token was sent. Run `hf auth login`, or set HF_TOKEN",
@@ -19,14 +18,6 @@ ADVICE = {
     413: "The Hub takes no files of this size. Publish a smaller model",
     429: "The Hub asks to wait. Call again in some minutes",
 }
-
-
-def check_repository(to: str) -> str:
-    """Returns ORG/NAME of "hf://ORG/NAME"."""
-    repository = to.removeprefix(HUB)
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
-        raise BadValue(f"{to!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
-    return repository
 
 
 def _client() -> Any:
@@ -42,7 +33,7 @@ def _client() -> Any:
 
 def upload(folder: pathlib.Path, to: str, private: bool, message: str) -> None:
     """Makes the repository where it is missing, and puts the folder into it in one commit: all of it or nothing."""
-    repository, client = check_repository(to), _client()
+    repository, client = repository_of(to), _client()
     api = client.HfApi()
     with _explained(client, to):
         api.create_repo(repository, private=private, exist_ok=True)
@@ -56,7 +47,7 @@ def upload(folder: pathlib.Path, to: str, private: bool, message: str) -> None:
 
 def download(source: str) -> pathlib.Path:
     """Returns the local folder of a repository, fetched where it is not in the cache of the Hub's client."""
-    repository, client = check_repository(source), _client()
+    repository, client = repository_of(source), _client()
     with _explained(client, source):
         return pathlib.Path(client.snapshot_download(repository))
 

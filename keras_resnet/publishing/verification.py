@@ -8,12 +8,13 @@ from typing import Any
 from keras_resnet import evaluation
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
-from keras_resnet.publishing.card import with_interval
+from keras_resnet.publishing.card import split_of, with_interval
 from keras_resnet.publishing.folder import MANIFEST, MODEL, RECIPE, differences, manifest
-from keras_resnet.publishing.hub import HUB, download
+from keras_resnet.publishing.hub import download
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import Recipe
 from keras_resnet.training.setup import absolute_spec
+from keras_resnet.weights.sources import HUB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,9 +79,8 @@ def verify(where: str | os.PathLike, data: str, *, data_dir: str | os.PathLike |
             "Fetch the folder again."
         )
     facts = manifest(folder)
-    scores = facts["scores"]
-    split = next(name for name in ("test", "validation") if name in scores)
-    published = scores[split]
+    split = split_of(facts)
+    published = facts["scores"][split]
     name = TASKS[facts["task"]].paired[0]
     own = _own_data(folder, data, data_dir)
     if own is not None and own.fingerprint == facts["fingerprint"]:

@@ -1,7 +1,6 @@
 """Distillation: the section of a recipe, the teacher, and the term that it adds to the loss of a step."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet import models, preprocessing
+from keras_resnet import files, models, preprocessing
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks.outputs import SMALLEST, last_activation
@@ -52,8 +51,7 @@ class Teacher:
                     "cross-validation, a .keras file and NAME:TAG of weights, such as resnet18:cifar10. Pass one."
                 )
             model, source = models.with_normalization(load_model_file(file)), os.path.abspath(path)
-            with open(file, "rb") as content:
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = files.sha256_of(file)
         model.trainable = False
         return cls(model, preprocessing.for_model(model), source, sha256)
 

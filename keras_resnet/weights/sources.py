@@ -144,12 +144,17 @@ HUB_FILE = "model.safetensors"
 PUBLISHED_MODEL = "model.keras"
 
 
-def fetch_from_hub(source: str, file: str) -> pathlib.Path:
-    """Returns a file of "hf://ORG/NAME", fetched where it is not in the cache."""
+def repository_of(source: str) -> str:
+    """Returns ORG/NAME of "hf://ORG/NAME"."""
     repository = source.removeprefix(HUB)
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", repository, re.ASCII):
-        raise BadValue(f"weights={source!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
-    return fetch(hub_url(source, file), cache_folder() / "hub" / repository / file)
+        raise BadValue(f"{source!r} does not name a repository. Allowed is hf://ORG/NAME. Correct it.")
+    return repository
+
+
+def fetch_from_hub(source: str, file: str) -> pathlib.Path:
+    """Returns a file of "hf://ORG/NAME", fetched where it is not in the cache."""
+    return fetch(hub_url(source, file), cache_folder() / "hub" / repository_of(source) / file)
 
 
 def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:

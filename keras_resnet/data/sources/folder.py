@@ -104,8 +104,7 @@ def _digests(paths: Iterable[str]) -> list[tuple[str, str | None]]:
 
 def _digest(path: str) -> str | None:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256_of(path)
     except OSError:
         return None
 
