@@ -36,6 +36,7 @@ def _option(*names: str, **arguments: Any) -> Option:
 DATA = _option("--data", metavar="SPEC", help=f"the data: {SPEC}")
 # `train photos/`, beside `train --data photos/`.
 PATH = _option("path", metavar="SPEC", nargs="?", help="the data, as for --data")
+OTHER_DATA = _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own")
 DATA_DIR = _option("--data-dir", metavar="DIR", help="where TFDS finds its prepared data sets")
 JSON = _option("--json", action="store_true", help="print one JSON object instead of a table")
 RESUME = _option("--resume", action="store_true", help="go on where the folder stands; start where it is empty")
@@ -121,7 +122,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         "score a trained model; every example is counted once",
         [
             TRAINED,
-            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own"),
+            OTHER_DATA,
             DATA_DIR,
             _option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
             _option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
@@ -202,7 +203,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
         "the features of a network for a set of examples, in a parquet file",
         [
             TRAINED,
-            _option("--data", metavar="SPEC", help=f"{SPEC}; a run folder has its own"),
+            OTHER_DATA,
             DATA_DIR,
             _option("--split", help="train, validation, test or all (default: all; train of the run's own data)"),
             _option("--out", metavar="FILE.parquet", required=True, help="columns path, label, vector, distance"),
