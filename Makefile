@@ -51,7 +51,7 @@ endef
 .venv/complete-dev: .venv/complete
 	@rm -f .venv/complete $@
 	@echo "installing the tools of the tests into .venv"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,export,demo,ray,hf,inspect,medical,audio,jax]'
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,all,jax]'
 	@touch .venv/complete $@
 
 # The environments of the other backends hold no TensorFlow: what the core needs, then this package without the rest.

@@ -98,10 +98,10 @@ def publish(
         ...
         keras_resnet.errors.BadValue: path='nowhere' holds no run: there is no run.json. ...
     """
-    _check_hub_package()
     run = run if isinstance(run, Run) else Run.load(run)
     if not run.metrics:
         raise BadValue(f"run={os.fspath(run.path)!r} has no scores: it is not finished. Train it to its end first.")
+    _check_hub_package()
     target = _target_of(to)
     with _beside(None if dry_run else target) as folder:
         contents = _write(run, folder)
