@@ -28,7 +28,7 @@ LEFT_OUT := --ignore tests/models/test_drawing.py --ignore tests/models/test_inf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart sweep test test-slow test-all test-all-jax test-all-torch test-backends test-jax test-torch test-oldest test-newest test-data mutants lint types clean
+.PHONY: help quickstart sweep test test-slow test-all test-all-jax test-all-torch test-backends test-jax test-torch test-oldest test-newest test-data docs mutants lint types clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "make %-14s %s\n", $$1, $$2 }'
@@ -51,7 +51,7 @@ endef
 .venv/complete-dev: .venv/complete
 	@rm -f .venv/complete $@
 	@echo "installing the tools of the tests into .venv"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,all,jax]'
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,all,docs,jax]'
 	@touch .venv/complete $@
 
 # The environments of the other backends hold no TensorFlow: what the core needs, then this package without the rest.
@@ -117,6 +117,10 @@ test-data: .venv/complete-dev  ## the tests on the real CIFAR-10, where DATA_SOU
 	else \
 	  echo "No real data: DATA_SOURCE=$(DATA_SOURCE) does not exist. The tests marked 'data' were not run."; \
 	fi
+
+docs: .venv/complete-dev  ## the site, in build/site
+	$(BIN)/python -m sphinx -q -n -W -c docs . build/site
+	@echo build/site/index.html
 
 mutants: .venv/complete-dev  ## deliberate faults in the package, and whether the tests find them
 	$(BIN)/python tests/mutants.py $(NAMES)

@@ -45,6 +45,7 @@ EXTRAS: dict[str, list[str]] = {
     "ray": ["ray>=2.60,<3"],  # searches and trainings on a cluster
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
+EXTRAS["docs"] = ["sphinx>=9.0,<10", "myst-parser>=5.2,<6", "furo>=2025.12.19"]  # the site
 EXTRAS["jax"] = ["jax>=0.10.2,<0.11"]
 EXTRAS["torch"] = ["torch>=2.13,<2.14"]
 EXTRAS["dev"] = [

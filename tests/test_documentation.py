@@ -5,6 +5,8 @@ import importlib
 import pathlib
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -53,9 +55,13 @@ def test_the_resume_of_the_readme_runs_as_it_stands_and_once_more(tmp_path, monk
     assert len(scope["model"].history.history["loss"]) == 3 and int(scope["model"].optimizer.iterations) == 6
 
 
+PAGES_OF_SCRIPTS = (
+    *("coming-from.md", "how-to.md", "fine-tuning.md", "tuning.md", "explain.md", "evaluation.md", "recipes.md"),
+    "weights.md",
+)
 SCRIPTS = [
     pytest.param(script, id=f"{name}, script {number}")
-    for name in ("how-to.md", "fine-tuning.md", "tuning.md", "explain.md", "evaluation.md", "recipes.md", "weights.md")
+    for name in PAGES_OF_SCRIPTS
     for number, script in enumerate(blocks(ROOT / "docs" / name, "python"), start=1)
 ]
 
@@ -110,6 +116,31 @@ def test_the_page_of_the_command_line_names_every_command_and_option():
 def test_the_examples_of_a_module_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(importlib.import_module(module), optionflags=FLAGS).failed == 0
+
+
+def public_names(module):
+    """The functions and classes of this package that a module gives to its users."""
+    room = importlib.import_module(module)
+    values = {name: getattr(room, name) for name in dir(room) if not name.startswith("_")}
+    ours = {name for name, value in values.items() if str(getattr(value, "__module__", "")).startswith("keras_resnet")}
+    return {name for name in ours if callable(values[name])}
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_has_every_public_name(tmp_path):
+    inventories = pytest.importorskip("sphinx.util.inventory")
+    command = [sys.executable, "-m", "sphinx", "-q", "-n", "-W", "-c", ROOT / "docs", ROOT, tmp_path]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    contents = inventories.InventoryFile.loads((tmp_path / "objects.inv").read_bytes(), uri="").data
+    kinds = ("py:function", "py:class", "py:exception")
+    documented = {name.rpartition(".")[2] for kind in kinds for name in contents[kind]}
+    for module in contents["py:module"]:
+        assert public_names(module) and not public_names(module) - documented
+    assert set(contents["py:module"]) >= {f"keras_resnet.{room}" for room in ("data", "training", "evaluation")}
+    assert (tmp_path / "index.html").is_file()
+    for page in re.findall(r"\((.*)\)$", (tmp_path / "llms.txt").read_text("utf-8"), re.MULTILINE):
+        assert (tmp_path / page).is_file(), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -88,7 +88,7 @@ class Search:
 
     @property
     def model(self) -> Any:
-        """The model of the winner: images in [0, 255] to logits."""
+        """The model of the winner, from images in [0, 255] to logits."""
         if self.best is None:
             raise BadValue(
                 f"The search in {os.fspath(self.path)!r} has no trial with a score, and no model. Go on with it."

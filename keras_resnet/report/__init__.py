@@ -14,6 +14,8 @@ import pathlib
 from keras_resnet import (
     files,
     needs_tensorflow,  # noqa: F401
+    training,
+    tuning,
 )
 from keras_resnet.errors import BadValue
 from keras_resnet.report.answers import answers_page as answers_page
@@ -28,9 +30,7 @@ from keras_resnet.report.run_page import run_page
 from keras_resnet.report.search_page import Importance as Importance
 from keras_resnet.report.search_page import importance_of as importance_of
 from keras_resnet.report.search_page import search_page
-from keras_resnet.training import Run
-from keras_resnet.training.folds import FOLDS_FILE, Folds
-from keras_resnet.tuning import Search
+from keras_resnet.training.folds import FOLDS_FILE
 
 
 def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.Path:
@@ -52,11 +52,11 @@ def write_report(source: str | os.PathLike, out: str | os.PathLike) -> pathlib.P
     """
     folder, path = pathlib.Path(source).expanduser(), page_path(out)
     if (folder / "run.json").is_file():
-        text = run_page(Run.load(folder))
+        text = run_page(training.Run.load(folder))
     elif (folder / "search.json").is_file() or (folder / "search.previous.json").is_file():
-        text = search_page(Search.load(folder))
+        text = search_page(tuning.Search.load(folder))
     elif (folder / FOLDS_FILE).is_file():
-        return write_folds(Folds.load(folder), path)
+        return write_folds(training.Folds.load(folder), path)
     else:
         raise BadValue(
             f"source={os.fspath(source)!r} holds neither a run, a cross-validation nor a search. Allowed is the folder "

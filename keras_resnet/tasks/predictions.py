@@ -99,7 +99,7 @@ class Predictions:
 
     @functools.cached_property
     def rankings(self) -> list[tuple[Ranking, np.ndarray]]:
-        """Of each class: the examples ranked by their probability, and of which of them the label is known."""
+        """For each class, the examples ranked by their probability, and of which of them the label is known."""
         return [
             (Ranking(self.probabilities[mine, index], self.truth[mine, index]), mine)
             for index, mine in enumerate(self.known.T)

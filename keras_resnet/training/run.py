@@ -158,7 +158,7 @@ class Run(_Described):
 
     @property
     def model(self) -> keras.Model:
-        """The model of best.keras: images in [0, 255] to logits."""
+        """The model of best.keras, from images in [0, 255] to logits."""
         if self._model is None:
             path = self.path / "best.keras"
             if not path.is_file():

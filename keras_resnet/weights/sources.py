@@ -66,7 +66,7 @@ class Source:
 
     @property
     def location(self) -> str:
-        """The URL of the file: of timm's rows that at the hub, whose files are .safetensors."""
+        """The URL of the file; for rows of timm the one on the Hub, whose files are .safetensors."""
         return hub_url(self.source, self.file) if self.source.startswith(HUB) else self.url
 
     @property
