@@ -74,6 +74,11 @@ OLDEST_EXTRA := 'tensorflow-metadata<1.17.2'
 	@.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
+.venv-mlflow/complete:  # MLflow's server, whose requirements are not those of the tests
+	$(call environment,.venv-mlflow)
+	@.venv-mlflow/bin/python -m pip install --quiet 'mlflow>=3.17,<4'
+	@touch $@
+
 .venv-newest/complete: PYTHON := $(NEWEST_PYTHON)
 .venv-newest/complete: setup.py
 	$(call environment,.venv-newest)
@@ -92,7 +97,7 @@ test: .venv/complete-dev  ## the default tier, offline, 6 minutes on two cores
 test-slow: .venv/complete-dev  ## the slow tier
 	$(PYTEST) -m "slow and not exhaustive and not data"
 
-test-all: .venv/complete-dev  ## the exhaustive tier and whole folders on JAX and PyTorch, before a release
+test-all: .venv/complete-dev .venv-mlflow/complete  ## the exhaustive tier and whole folders on JAX and PyTorch, before a release
 	$(PYTEST) -m "exhaustive and not data"
 	$(MAKE) test-all-jax test-all-torch
 

@@ -62,6 +62,7 @@ ROOMS = (
         "preprocessing",
         "publishing",
         "report",
+        "tracking",
         "training",
         "weights",
     ),

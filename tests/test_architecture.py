@@ -30,7 +30,7 @@ ORDER = (
     ("export", "explain", "benchmark"),
     ("tuning",),
     ("report",),
-    ("auto", "publishing"),
+    ("auto", "publishing", "tracking"),
     ("demo",),
     ("cli",),
     ("__main__",),

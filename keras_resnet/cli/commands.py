@@ -1,6 +1,7 @@
 """One function a command: read the options, call the library, print."""
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -141,28 +142,46 @@ def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import evaluation, training
 
+    several = [f"--{name}" for name in ("folds", "processes", "workers") if getattr(options, name) is not None]
+    if options.track is not None and several:
+        raise BadValue(
+            f"--track {options.track} was given with {several[0]}. One process is followed. Leave it out, and send the "
+            "folder afterwards: keras-resnet track OUT"
+        )
     if options.folds is not None:
         train_folds(options)
         return None
     if not options.dry_run and (status := start(options)) is not None:
         return status
-    run = training.fit(
-        **given(options, "recipe", "model", "data"),
-        data_dir=options.data_dir,
-        out=options.out,
-        resume=options.resume,
-        seed=options.seed,
-        weights=options.weights,
-        overrides=training_overrides(options),
-        dry_run=options.dry_run,
-        minutes=options.minutes,
-    )
+    with _tracking(options):
+        run = training.fit(
+            **given(options, "recipe", "model", "data"),
+            data_dir=options.data_dir,
+            out=options.out,
+            resume=options.resume,
+            seed=options.seed,
+            weights=options.weights,
+            overrides=training_overrides(options),
+            dry_run=options.dry_run,
+            minutes=options.minutes,
+        )
     if options.dry_run:
         print(f"{models.model_info(run.model)}\n")
     print(run)
     if not options.dry_run and run.metrics:
         print(evaluation.summary(run))
     return None
+
+
+def _tracking(options: argparse.Namespace) -> contextlib.AbstractContextManager:
+    """Returns what sends the run while it trains; nothing where it is not asked for."""
+    if options.track is None or options.dry_run:
+        return contextlib.nullcontext()
+    if options.out is None:
+        raise BadValue(f"--track {options.track} was given without --out. What is sent is read there. Name a folder.")
+    from keras_resnet.tracking import follow
+
+    return follow(options.out, options.track)
 
 
 def auto(options: argparse.Namespace) -> None:
@@ -248,6 +267,13 @@ def publish(options: argparse.Namespace) -> None:
     print(publish(options.run, options.to, **words))
 
 
+def track(options: argparse.Namespace) -> None:
+    """Prints the id of the run on the server."""
+    from keras_resnet.tracking import track
+
+    print(f"run {track(options.folder, options.to)}")
+
+
 def verify(options: argparse.Namespace) -> int:
     """Prints whether the published figure holds; the status is that of a mistake where it does not."""
     from keras_resnet.cli import USERS_MISTAKE
@@ -326,6 +352,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "report": report,
     "publish": publish,
+    "track": track,
     "verify": verify,
     "compare": judging.compare,
     "calibrate": judging.calibrate,

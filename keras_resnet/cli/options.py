@@ -51,6 +51,7 @@ ADDRESS = _option("--address", metavar="HOST:PORT", help="of the Ray cluster (de
 IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files or arrays (.npy, .npz), or folders of them")
 TASKS = ["classification", "multilabel", "regression"]
 TASK = _option("--task", choices=TASKS, help="what a model is for that does not say it itself")
+TRACKERS = ["mlflow"]
 VIEWS = ["none", "flip", "quarter-turns"]
 TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers are averaged (default: %(default)s)")
 
@@ -103,6 +104,9 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--workers", type=int, metavar="N", help="processes on the Ray cluster that train together"),
             ADDRESS,
             _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
+            _option(
+                "--track", choices=TRACKERS, help="send the run there while it trains; MLFLOW_TRACKING_URI says where"
+            ),
         ],
     ),
     "auto": (
@@ -269,6 +273,15 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--dry-run", action="store_true", help="write and check in a temporary folder, publish nothing"),
         ],
     ),
+    "track": (
+        "send a run, a search or a cross-validation to a tracking server; as often as you like, each figure once",
+        [
+            _option("folder", metavar="RUN|FOLDS|SEARCH", help="the folder, finished or not"),
+            _option(
+                "--to", choices=TRACKERS, default="mlflow", help="MLFLOW_TRACKING_URI says where (default: %(default)s)"
+            ),
+        ],
+    ),
     "verify": (
         "whether a published folder is whole, and the figure on its card holds for data",
         [
@@ -362,6 +375,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "export": ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
     "convert": ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),
     "publish": ("runs/photos --to folder:published", "runs/photos --to hf://me/flowers --license apache-2.0"),
+    "track": ("runs/photos", "searches/photos --to mlflow"),
     "verify": ("published --data photos/", "hf://me/flowers --data photos/"),
     "compare": ("runs/one runs/other", "runs/one runs/other --paired"),
     "report": ("runs/photos --out report.html", "search --out search.html"),

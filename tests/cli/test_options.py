@@ -22,7 +22,7 @@ OPTIONS = {
         "--out",
         "--processes",
         "--dry-run",
-        *("--engine", "--workers", "--address", "--folds", "--minutes"),
+        *("--engine", "--workers", "--address", "--folds", "--minutes", "--track"),
         *TRAINING,
     },
     "auto": {"path", "--data", "--data-dir", "--model", "--minutes", "--out", "--seed", "--set"},
@@ -78,6 +78,7 @@ OPTIONS = {
     "export": {"trained", "--format", "--quantize", "--calibration", "--out", "--model-version", "--task"},
     "convert": {"source", "--model", "--out", "--names"},
     "publish": {"run", "--to", "--license", "--private", "--dry-run"},
+    "track": {"folder", "--to"},
     "verify": {"folder", "--data", "--data-dir"},
     "report": {"source", "--out"},
     "compare": {"runs", "--out", "--paired", "--json"},
@@ -139,7 +140,7 @@ def test_training_has_the_types_and_defaults_of_its_options():
         "minutes",
         "path",
     )
-    unset = dict.fromkeys((*names, "workers", "address", "folds"))
+    unset = dict.fromkeys((*names, "workers", "address", "folds", "track"))
     assert options == unset | flags | given
 
 

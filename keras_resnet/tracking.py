@@ -1,0 +1,370 @@
+"""Runs, searches and cross-validations in MLflow: sent from their folders, as often as one likes, each figure once.
+
+The server and the experiment are those of MLflow's own variables, MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
+
+Example:
+    >>> from keras_resnet import tracking
+    >>> tracking.track("nowhere")
+    Traceback (most recent call last):
+    ...
+    keras_resnet.errors.BadValue: folder='nowhere' holds neither a run, a cross-validation nor a search. ...
+"""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from keras_resnet import files, training, tuning
+from keras_resnet.arguments import choose
+from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.terminal import one_line
+from keras_resnet.training.folder import RUNNING
+from keras_resnet.training.folds import FOLDS_FILE
+from keras_resnet.training.recipe import Recipe, compare_recipes, list_recipes
+from keras_resnet.tuning.ledger import ENDED
+
+TRACKERS = ("mlflow",)
+IDENTITY = "tracking.json"  # in the folder, so that a copy is still the same run
+EXPERIMENT = "keras_resnet"
+TAG = "keras_resnet.id"
+ARTIFACTS = ("recipe.toml", "history.csv", "curves.png", "confusion.png", "run.json", "best.keras", "best.toml")
+TIMINGS = ("images_per_second", "epoch_seconds")  # of an epoch that is trained again, these alone differ
+MOST_PARAMS, LONGEST_PARAM, LONGEST_TAG = 100, 6000, 5000  # of one request, and of a value, as MLflow limits them
+POLL_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 2.0, 30.0, 30.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """What MLflow shall hold of one run, or of a search or cross-validation with its runs as children."""
+
+    id: str
+    name: str
+    start: int  # milliseconds since 1970
+    params: Mapping[str, Any]
+    tags: Mapping[str, str]
+    rows: Sequence[Mapping[str, float]] = ()  # one per epoch, with "epoch" and, of runs, "epoch_seconds"
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    paths: Sequence[pathlib.Path] = ()
+    is_over: bool = True
+    children: Sequence["_Entry"] = ()
+
+
+def track(folder: str | os.PathLike, to: str = "mlflow") -> str:
+    """Sends to MLflow what it does not have yet of a run, a search or a cross-validation.
+
+    Parameters are the fields of the recipe; metrics the rows of history.csv, with the epoch as the step, and the
+    scores; artifacts the recipe, the curves, run.json and the best model, once the run is over. Of a search and of a
+    cross-validation each run is a child. tracking.json in the folder holds the identity, so that a resumed or copied
+    folder goes on in the same run of MLflow.
+
+    Args:
+        folder: of a run, finished or not, a search or a cross-validation.
+        to: "mlflow".
+
+    Returns:
+        The id of MLflow's run.
+
+    Raises:
+        ValueError: the folder holds none of them, or the server refuses or does not answer.
+        ImportError: mlflow is not installed.
+    """
+    choose("to", to, dict.fromkeys(TRACKERS))
+    path = pathlib.Path(folder).expanduser()
+    return _Sender().send(_entry_of(path))
+
+
+@contextlib.contextmanager
+def follow(folder: str | os.PathLike, to: str = "mlflow") -> Iterator[None]:
+    """Sends the run in a folder while the block trains it, from a thread, after every epoch.
+
+    A server that refuses, hangs or is away costs one warning and no step; what it missed is sent when it answers
+    again, or by `track` later.
+
+    Args:
+        folder: where the run is trained; it need not exist yet.
+        to: "mlflow".
+
+    Raises:
+        ImportError: mlflow is not installed.
+    """
+    choose("to", to, dict.fromkeys(TRACKERS))
+    path, sender, is_over = pathlib.Path(folder).expanduser(), _Sender(), threading.Event()
+    # A daemon: a server that never answers does not keep the process.
+    thread = threading.Thread(target=_keep_sending, args=(path, sender, is_over), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(PATIENCE_SECONDS)
+        if thread.is_alive() or sender.failed:
+            _warn(f"not all of it was sent. Send the rest by: keras-resnet track {os.fspath(folder)} --to {to}")
+
+
+def _keep_sending(path: pathlib.Path, sender: "_Sender", is_over: threading.Event) -> None:
+    seen, was_told = None, False
+    while True:
+        ends = is_over.wait(RETRY_SECONDS if sender.failed else POLL_SECONDS)
+        times = [_modified(path / name) for name in ("run.json", "history.csv")]
+        if times[0] and (times != seen or sender.failed):
+            try:
+                sender.failed = True
+                sender.send(_entry_of(path))
+                seen, sender.failed = times, False
+            except Exception as error:  # whatever the tracker does, the training goes on
+                if not was_told:
+                    _warn(f"{one_line(error)} The training goes on; what is missing is sent later.")
+                was_told = True
+        if ends:
+            return
+
+
+def _modified(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _warn(message: str) -> None:
+    print(f"Tracking: {message}", file=sys.stderr)
+
+
+class _Sender:
+    """A connection to MLflow, which knows what was sent."""
+
+    def __init__(self) -> None:
+        try:
+            import mlflow
+            from mlflow import entities
+        except ImportError:
+            raise MissingPackage(
+                "Tracking needs mlflow, which is not installed. Run: pip install 'keras-resnet-zoo[mlflow]'"
+            ) from None
+        self.failed = False
+        self._mlflow, self._entities = mlflow, entities
+        self._runs: dict[str, Any] = {}
+        self._known: dict[str, dict[tuple[str, int], float]] = {}
+
+    def send(self, entry: _Entry) -> str:
+        try:
+            client = self._mlflow.MlflowClient()
+            return self._send(client, self._experiment(client), entry)
+        except self._mlflow.exceptions.MlflowException as error:
+            self._runs.clear()  # what arrived before is asked for the next time
+            raise BadValue(
+                f"MLflow at {self._mlflow.get_tracking_uri()!r} did not take the run: {error}. Check "
+                "MLFLOW_TRACKING_URI and the server."
+            ) from error
+
+    def _experiment(self, client: Any) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+        found = client.get_experiment_by_name(name)
+        return client.create_experiment(name) if found is None else found.experiment_id
+
+    def _send(self, client: Any, experiment: str, entry: _Entry, parent: str | None = None) -> str:
+        run = self._run_of(client, experiment, entry, parent)
+        run_id = run.info.run_id
+        self._send_params(client, run, entry)
+        known = self._known.setdefault(entry.id, {})
+        clock = float(entry.start)
+        for row in entry.rows:
+            clock += 1000 * row.get("epoch_seconds", 0.0)
+            step = int(row["epoch"])
+            figures = {name: value for name, value in row.items() if name != "epoch"}
+            self._send_figures(client, run_id, known, figures, step, int(clock))
+        self._send_figures(client, run_id, known, entry.scores, len(entry.rows), int(clock))
+        for child in entry.children:
+            self._send(client, experiment, child, run_id)
+        if entry.is_over:
+            sent = {file.path: file.file_size for file in client.list_artifacts(run_id)}
+            for path in entry.paths:
+                if sent.get(path.name) != path.stat().st_size:
+                    client.log_artifact(run_id, os.fspath(path))
+        status = "FINISHED" if entry.is_over else "RUNNING"
+        if status != run.info.status:
+            client.update_run(run_id, status=status)
+            self._runs[entry.id] = client.get_run(run_id)
+        return run_id
+
+    def _run_of(self, client: Any, experiment: str, entry: _Entry, parent: str | None) -> Any:
+        """Returns MLflow's run of an entry, found by its tag: an answer that was lost makes no second one."""
+        if entry.id not in self._runs:
+            found = client.search_runs([experiment], f"tags.`{TAG}` = '{entry.id}'", max_results=1)
+            if not found:
+                tags = {TAG: entry.id, **entry.tags, **({} if parent is None else {"mlflow.parentRunId": parent})}
+                tags = {name: value[:LONGEST_TAG] for name, value in tags.items()}
+                found = [client.create_run(experiment, start_time=entry.start, tags=tags, run_name=entry.name)]
+            run = found[0]
+            self._runs[entry.id] = run
+            self._known[entry.id] = {
+                (name, metric.step): metric.value
+                for name in run.data.metrics
+                for metric in client.get_metric_history(run.info.run_id, name)
+            }
+        return self._runs[entry.id]
+
+    def _send_params(self, client: Any, run: Any, entry: _Entry) -> None:
+        params = {name: str(value)[:LONGEST_PARAM] for name, value in entry.params.items()}
+        new = [self._entities.Param(name, value) for name, value in params.items() if name not in run.data.params]
+        for first in range(0, len(new), MOST_PARAMS):
+            client.log_batch(run.info.run_id, params=new[first : first + MOST_PARAMS])
+        # MLflow keeps the first value of a parameter; what a resumed run changed, as its epochs, stands in a tag.
+        changed = {
+            f"changed.{name}": value[:LONGEST_TAG]
+            for name, value in params.items()
+            if run.data.params.get(name, value) != value
+        }
+        tags = [self._entities.RunTag(name, value) for name, value in changed.items()]
+        tags = [tag for tag in tags if run.data.tags.get(tag.key) != tag.value]
+        if tags:
+            client.log_batch(run.info.run_id, tags=tags)
+        if new or tags:
+            self._runs[entry.id] = client.get_run(run.info.run_id)
+
+    def _send_figures(
+        self,
+        client: Any,
+        run_id: str,
+        known: dict[tuple[str, int], float],
+        figures: Mapping[str, float],
+        step: int,
+        when: int,
+    ) -> None:
+        """Sends the figures of a step in one request, which MLflow takes whole or not at all."""
+        new = {
+            name: value
+            for name, value in figures.items()
+            if (name, step) not in known or (name not in TIMINGS and not _is_same(known[name, step], value))
+        }
+        if new:
+            client.log_batch(run_id, [self._entities.Metric(name, value, when, step) for name, value in new.items()])
+            known.update({(name, step): value for name, value in new.items()})
+
+
+def _is_same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+def _entry_of(path: pathlib.Path) -> _Entry:
+    for name, read in (("run.json", _run), ("search.json", _search), (FOLDS_FILE, _folds)):
+        if (path / name).is_file():
+            return read(path, *_identity(path, path / name))
+    raise BadValue(
+        f"folder={os.fspath(path)!r} holds neither a run, a cross-validation nor a search. Allowed is the folder of "
+        "one. Check the path."
+    )
+
+
+def _identity(path: pathlib.Path, written: pathlib.Path) -> tuple[str, int]:
+    """Returns the identity of a folder and when it began, which are written there when they are first asked for."""
+    file = path / IDENTITY
+    if not file.exists():
+        begin = min(each.stat().st_mtime for each in (written, path / "recipe.toml") if each.is_file())
+        files.write_text(file, json.dumps({"id": uuid.uuid4().hex, "start": int(1000 * begin)}) + "\n")
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        return str(content["id"]), int(content["start"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadValue(f"{os.fspath(file)!r} cannot be read ({error}). Remove it: a new run is made then.") from error
+
+
+def _run(path: pathlib.Path, identity: str, start: int) -> _Entry:
+    run = training.Run.load(path)
+    about = run.about
+    recipe = run.recipe.to_dict()
+    sections = {name: fields for name, fields in recipe.items() if isinstance(fields, Mapping)}
+    fields = {
+        f"{section}.{name}": value
+        for section, values in sections.items()
+        if section not in ("about", "defaults")
+        for name, value in values.items()
+    }
+    base = Recipe.load(run.recipe.name) if run.recipe.name in list_recipes() else Recipe()
+    changes = ", ".join(f"{name}={value}" for name, _, value in compare_recipes(base, run.recipe))
+    scores = {
+        f"{split}_{name}": float(value)
+        for split, values in run.metrics.items()
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and name != "examples"
+    }
+    return _Entry(
+        identity,
+        path.resolve().name,
+        start,
+        {
+            "model": about.model,
+            "data": about.data,
+            "recipe": run.recipe.name,
+            "parameters": about.parameters,
+            **{f"examples.{split}": size for split, size in about.sizes.items()},
+            **fields,
+        },
+        {
+            "keras_resnet.changed": changes or "nothing",
+            "keras_resnet.fingerprint": about.fingerprint,
+            **{f"version.{name}": version for name, version in about.versions.items()},
+        },
+        run.file.history or _rows_of(path / "history.csv"),
+        scores,
+        [path / name for name in ARTIFACTS if (path / name).is_file()],
+        is_over=run.file.status != RUNNING,
+    )
+
+
+def _rows_of(path: pathlib.Path) -> list[dict[str, float]]:
+    """Returns the epochs of a run that is not over."""
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _search(path: pathlib.Path, identity: str, start: int) -> _Entry:
+    search = tuning.Search.load(path)
+    definition = search.definition
+    scores = {
+        f"test_{name}": float(value)
+        for name, value in (search.metrics or {}).items()
+        if isinstance(value, (int, float)) and name != "examples"
+    }
+    if search.best is not None and search.best.score is not None:
+        scores[definition.metric] = search.best.score
+    children = [
+        _Entry(
+            f"{identity}/{trial.id}",
+            f"trial {trial.id}",
+            start,
+            {**trial.values, "parameters": trial.parameters},
+            {"keras_resnet.status": trial.status, "keras_resnet.message": trial.message},
+            [{"epoch": epoch, definition.metric: value} for epoch, value in enumerate(trial.curve, start=1)],
+            {} if trial.score is None else {f"best_{definition.metric}": trial.score},
+        )
+        for trial in search.trials
+        if trial.status in ENDED
+    ]
+    params = {"model": definition.model, "data": definition.data, "algorithm": definition.algorithm}
+    paths = [path / name for name in ARTIFACTS if (path / name).is_file()]
+    return _Entry(
+        identity, path.resolve().name, start, params, {}, (), scores, paths, search.is_over, children=children
+    )
+
+
+def _folds(path: pathlib.Path, identity: str, start: int) -> _Entry:
+    folds = training.Folds.load(path)
+    scores = {f"out_of_fold_{name}": float(v) for name, v in folds.out_of_fold.items() if isinstance(v, (int, float))}
+    children = [
+        dataclasses.replace(_run(child, f"{identity}/{child.name}", start), paths=())
+        for child in sorted(path.glob("fold-*"))
+        if (child / "run.json").is_file()
+    ]
+    return _Entry(identity, path.resolve().name, start, {"folds": len(children)}, {}, (), scores, children=children)

@@ -1,0 +1,228 @@
+"""What MLflow holds of a folder: each figure once, after resumes, kills and servers that do not answer."""
+
+import contextlib
+import csv
+import os
+import pathlib
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytest.importorskip("tensorflow")
+mlflow = pytest.importorskip("mlflow")
+pytest.importorskip("sqlalchemy")  # MLflow's store
+
+from keras_resnet import tracking, training, tuning  # noqa: E402
+from keras_resnet.cli import main  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's use of SQLAlchemy
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SERVER = ROOT / ".venv-mlflow" / "bin" / "mlflow"
+SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store, tmp_path, monkeypatch):
+    """An empty store of MLflow, in SQLite, as its server has it."""
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tests")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    client.create_experiment("tests", artifact_location=(tmp_path / "artifacts").as_uri())
+    return client
+
+
+@pytest.fixture
+def run(digits_run, tmp_path):
+    shutil.copytree(digits_run.path, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def rows_of(path):
+    with open(path / "history.csv", encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def curves_of(client, run_id, names):
+    history = {name: client.get_metric_history(run_id, name) for name in names}
+    return {name: sorted((metric.step, metric.value) for metric in metrics) for name, metrics in history.items()}
+
+
+def expected_of(rows):
+    return {name: [(int(row["epoch"]), row[name]) for row in rows] for name in rows[0] if name != "epoch"}
+
+
+def metrics_in(path):
+    with sqlite3.connect(path) as database:
+        return database.execute("select count(*) from metrics").fetchone()[0]
+
+
+def test_a_run_is_in_mlflow_as_it_is_in_its_folder_however_often_it_is_sent(store, run, tmp_path, capsys):
+    run_id = tracking.track(run)
+    count = metrics_in(tmp_path / "mlflow.db")
+    shutil.move(run, tmp_path / "copy")
+    assert main(["track", str(tmp_path / "copy")]) == 0
+    assert capsys.readouterr().out == f"run {run_id}\n" and metrics_in(tmp_path / "mlflow.db") == count
+    rows, loaded, sent = rows_of(tmp_path / "copy"), training.Run.load(tmp_path / "copy"), store.get_run(run_id)
+    expected = expected_of(rows)
+    assert curves_of(store, run_id, expected) == expected
+    assert sent.data.metrics["test_accuracy"] == loaded.metrics["test"]["accuracy"]
+    scores = {f"{split}_{name}" for split, values in loaded.metrics.items() for name in values}
+    assert scores >= set(sent.data.metrics) - set(expected) and count == len(rows) * len(expected) + sum(
+        isinstance(value, float) for values in loaded.metrics.values() for value in values.values()
+    )
+    assert sent.data.params["model"] == "resnet10" and sent.data.params["model.width"] == "4"
+    assert sent.data.params["optimizer.learning_rate"] == str(loaded.recipe.optimizer.learning_rate)
+    assert "model.width=4" in sent.data.tags["keras_resnet.changed"]
+    assert sent.data.tags["keras_resnet.fingerprint"] == loaded.about.fingerprint and sent.info.status == "FINISHED"
+    artifact = tmp_path / "artifacts" / run_id / "artifacts" / "best.keras"
+    assert artifact.read_bytes() == (tmp_path / "copy" / "best.keras").read_bytes()
+
+
+def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_figure(store, run, tmp_path, monkeypatch):
+    """Every kind of request arrives, and its answer does not, once."""
+    lost = []
+    for name in ("create_run", "log_batch", "log_artifact", "update_run"):
+        whole = getattr(mlflow.MlflowClient, name)
+
+        def arrives(self, *words, whole=whole, name=name, **options):
+            answer = whole(self, *words, **options)
+            if name not in lost:
+                lost.append(name)
+                raise mlflow.exceptions.MlflowException("the connection broke")
+            return answer
+
+        monkeypatch.setattr(mlflow.MlflowClient, name, arrives)
+    for _ in range(4):
+        with pytest.raises(ValueError, match="did not take the run: the connection broke"):
+            tracking.track(run)
+    run_id = tracking.track(run)
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    assert [found.info.run_id for found in store.search_runs([experiment])] == [run_id]
+    expected = expected_of(rows_of(run))
+    assert curves_of(store, run_id, expected) == expected
+
+
+@pytest.mark.slow
+def test_a_run_that_is_extended_goes_on_in_the_same_run(store, tmp_path):
+    words = {"recipe": "quick", "model": "resnet10", "out": tmp_path / "run", "verbose": 0}
+    training.fit(**words, overrides={**SMALL, "train.epochs": 1})
+    run_id = tracking.track(tmp_path / "run")
+    with tracking.follow(tmp_path / "run"):
+        training.fit(**words, overrides=SMALL, resume=True)
+    sent, expected = store.get_run(run_id), expected_of(rows_of(tmp_path / "run"))
+    assert len(expected["loss"]) == 2 and curves_of(store, run_id, expected) == expected
+    assert sent.data.params["train.epochs"] == "1" and sent.data.tags["changed.train.epochs"] == "2"
+
+
+@pytest.mark.slow
+def test_searches_and_cross_validations_are_parents_of_their_runs(store, tmp_path):
+    space = tuning.Space([tuning.Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
+    search = tuning.search(
+        "quick", space=space, trials=2, epochs=1, out=tmp_path / "search", overrides=SMALL, verbose=False
+    )
+    folds = training.cross_validate("quick", folds=2, out=tmp_path / "folds", overrides=SMALL, verbose=0)
+    experiment = store.get_experiment_by_name("tests").experiment_id
+    for folder in ("search", "folds"):
+        parent = tracking.track(tmp_path / folder)
+        assert tracking.track(tmp_path / folder) == parent
+        children = store.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'")
+        assert len(children) == 2
+        if folder == "search":
+            rates = {child.data.params["optimizer.learning_rate"] for child in children}
+            assert rates == {str(trial.values["optimizer.learning_rate"]) for trial in search.trials}
+            assert store.get_run(parent).data.metrics["test_accuracy"] == search.metrics["accuracy"]
+        else:
+            scores = {child.info.run_name: child.data.metrics["test_accuracy"] for child in children}
+            assert scores == {f"fold-{number}": row["accuracy"] for number, row in enumerate(folds.rows, start=1)}
+
+
+def test_a_server_that_refuses_or_hangs_costs_one_warning_and_no_training(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and answers none
+        for uri in ("http://127.0.0.1:9", f"http://127.0.0.1:{silent.getsockname()[1]}"):
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            begin = time.monotonic()
+            with tracking.follow(run):
+                pass
+            assert time.monotonic() - begin < 30
+            told = capsys.readouterr().err
+            assert told.count("not all of it was sent. Send the rest by: keras-resnet track") == 1
+            assert told.count("\n") <= 2
+
+
+def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
+    with pytest.raises(ValueError, match="holds neither a run, a cross-validation nor a search"):
+        tracking.track(tmp_path)
+    with pytest.raises(ValueError, match="to='wandb' is not known"):
+        tracking.track(run, "wandb")
+    (run / "tracking.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tracking.json' cannot be read .* Remove it"):
+        tracking.track(run)
+    assert main(["train", "--track", "mlflow"]) == 2 and "without --out" in capsys.readouterr().err
+    assert main(["train", "--track", "mlflow", "--out", "x", "--folds", "2"]) == 2
+    assert "--track mlflow was given with --folds" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ImportError, match=r"pip install 'keras-resnet-zoo\[mlflow\]'"):
+        tracking.track(run)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """MLflow's own server, over HTTP, in an environment that has the whole of it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", tmp_path / "server"]
+    command = [SERVER, "server", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with open(tmp_path / "server.log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True)
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not SERVER.exists(), reason="needs MLflow's server: make .venv-mlflow/complete")
+def test_a_training_that_is_killed_five_times_is_one_unbroken_curve_on_the_server(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    words = ["train", "--data", "digits", "--out", tmp_path / "run", "--resume", "--track", "mlflow", "--epochs", "60"]
+    command = [sys.executable, "-m", "keras_resnet", *words, "--set", "model.width=8", "--set", "train.save_every=20"]
+    draw = random.Random(0)
+    for _ in range(5):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        seen = len(rows_of(tmp_path / "run")) if (tmp_path / "run" / "history.csv").is_file() else 0
+        while not (tmp_path / "run" / "history.csv").is_file() or len(rows_of(tmp_path / "run")) < seen + 5:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 3))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    client = mlflow.MlflowClient(server)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT).experiment_id
+    (sent,) = client.search_runs([experiment])
+    expected = expected_of(rows_of(tmp_path / "run"))
+    curves = curves_of(client, sent.info.run_id, expected)
+    for name in expected:
+        assert [step for step, _ in curves[name]] == list(range(1, 61)), name
+        assert name in tracking.TIMINGS or curves[name] == expected[name]
+    assert sent.info.status == "FINISHED" and "best.keras" in {f.path for f in client.list_artifacts(sent.info.run_id)}
