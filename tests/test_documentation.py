@@ -119,11 +119,11 @@ def test_the_examples_of_a_module_run(module, tmp_path, monkeypatch):
 
 
 def public_names(module):
-    """The functions and classes of this package that a module gives to its users."""
+    """The functions and classes of this package that a package re-exports, or that a module defines."""
     room = importlib.import_module(module)
+    home = "keras_resnet" if hasattr(room, "__path__") else module
     values = {name: getattr(room, name) for name in dir(room) if not name.startswith("_")}
-    ours = {name for name, value in values.items() if str(getattr(value, "__module__", "")).startswith("keras_resnet")}
-    return {name for name in ours if callable(values[name])}
+    return {name for name, value in values.items() if callable(value) and str(value.__module__).startswith(home)}
 
 
 @pytest.mark.slow
