@@ -344,6 +344,7 @@ COMMANDS: dict[str, Command] = {
     "lr-find": lr_find,
     "preview": preview,
     "inspect-data": judging.inspect,
+    "prepare": judging.prepare,
     "probe": judging.probe,
     "embed": judging.embed,
     "similar": judging.similar,

@@ -48,6 +48,14 @@ def inspect(options: argparse.Namespace) -> None:
         print(one_line(line))
 
 
+def prepare(options: argparse.Namespace) -> None:
+    """Prints what was written."""
+    from keras_resnet import data
+
+    dataset = _load(options.spec, options, {"data.in_memory_limit": 0})
+    print(data.prepare(dataset, options.out, long_side=options.long_side))
+
+
 def _load(spec: str, options: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Any:
     """Returns a dataset as `--task`, `--data-dir` and `--set data...` say, and `defaults` where these say nothing."""
     from keras_resnet import training

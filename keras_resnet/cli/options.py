@@ -193,6 +193,17 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             JSON,
         ],
     ),
+    "prepare": (
+        "large pictures made small once, so that training reads them fast; the labels in a table",
+        [
+            _option("spec", metavar="SPEC", help="folder:PATH or csv:FILE"),
+            DATA_DIR,
+            TASK,
+            SET,
+            _option("--long-side", type=int, default=512, metavar="PX", help="of a picture (default: %(default)s)"),
+            _option("--out", metavar="DIR", required=True, help="the folder; the same command goes on there"),
+        ],
+    ),
     "probe": (
         "classifiers on the features of a frozen network, the first thing to try with few examples",
         [
@@ -365,6 +376,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "lr-find": ("photos/ --out ranges", "--data digits --recipe quick --out ranges"),
     "preview": ("photos/ --out grid.png", "--data photos/ --recipe cifar --out grid.png"),
     "inspect-data": ("photos/", "photos/ --out inspection.html"),
+    "prepare": ("photos/ --out small", "labels.csv --long-side 1024 --out small"),
     "probe": (
         "--data photos/ --model resnet50 --weights imagenet",
         "--data photos/ --model resnet18 --weights cifar10",

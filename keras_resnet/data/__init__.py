@@ -7,6 +7,7 @@ from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, resize_for_evaluation
 from keras_resnet.data.inspection import Inspection, inspect_data
 from keras_resnet.data.loading import is_path_spec, load, split_spec, with_source
+from keras_resnet.data.prepared import Prepared, prepare
 from keras_resnet.data.sources.folder import write_manifest
 from keras_resnet.tasks.labels import check_labels, check_targets
 
@@ -15,10 +16,12 @@ __all__ = [
     "BadImageError",
     "Dataset",
     "Inspection",
+    "Prepared",
     "check_labels",
     "check_targets",
     "inspect_data",
     "load",
+    "prepare",
     "explain_decode_errors",
     "read_for_network",
     "read_image",

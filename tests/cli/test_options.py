@@ -71,6 +71,7 @@ OPTIONS = {
         ),
         *TRAINING,
     },
+    "prepare": {"spec", "--data-dir", "--task", "--set", "--long-side", "--out"},
     "probe": {"--data", "--data-dir", "--model", "--weights", "--task", "--set", "--json"},
     "embed": {"trained", "--data", "--data-dir", "--split", "--out"},
     "similar": {"index", "images", "--top", "--network", "--json-lines"},
