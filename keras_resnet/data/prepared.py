@@ -277,7 +277,12 @@ def _check(dataset: Dataset, folder: pathlib.Path, rows: Rows) -> None:
     table, splits = folder / TABLE, dict[str, Any](dataset.splits)
     task = None if dataset.options is None else dataset.options.task.name
     try:
-        again = load(f"csv:{table}", task=task, in_memory_limit=0, columns=_columns(dataset))
+        whole = {
+            "in_memory_limit": 0,
+            "validation_fraction": 0.0,
+            "test_fraction": 0.0,
+        }  # the splits of the table alone
+        again = load(f"csv:{table}", task=task, columns=_columns(dataset), **whole)
         pairs: list[tuple[Any, Any]] = [(dataset.class_names, again.class_names), (dataset.units, again.units)]
         for split, examples in splits.items():
             kept = [index for index in range(len(examples)) if (split, index) in rows]
