@@ -10,7 +10,6 @@ Example:
 
 import asyncio
 import contextlib
-import importlib.util
 import io
 import logging
 import os
@@ -27,7 +26,7 @@ from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.arguments import check_int
 from keras_resnet.data.array_files import NPY
 from keras_resnet.data.options import MAX_PIXELS
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.evaluation import Trained, open_trained
 from keras_resnet.evaluation.scoring import answers_of, read_batches
 from keras_resnet.explain import explain
@@ -286,12 +285,8 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
         TypeError, ValueError: a path holds no model.
         ImportError: a package is missing; the message has the command that installs it.
     """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackage(
-            f"demo needs {', '.join(missing)}, which is not installed. It comes with the extra 'demo'. Run: pip "
-            "install 'keras-resnet-zoo[demo]'"
-        )
+    for name in PACKAGES:
+        require(name, "demo", "demo")
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.middleware import Middleware

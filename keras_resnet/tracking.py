@@ -25,7 +25,7 @@ from typing import Any
 
 from keras_resnet import files, training, tuning
 from keras_resnet.arguments import choose
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.terminal import one_line
 from keras_resnet.training.folder import RUNNING
 from keras_resnet.training.folds import FOLDS_FILE
@@ -143,15 +143,9 @@ class _Sender:
     """A connection to MLflow, which knows what was sent."""
 
     def __init__(self) -> None:
-        try:
-            import mlflow
-            from mlflow import entities
-        except ImportError:
-            raise MissingPackage(
-                "Tracking needs mlflow, which is not installed. Run: pip install 'keras-resnet-zoo[mlflow]'"
-            ) from None
+        self._mlflow = require("mlflow", "Tracking", "mlflow")
+        self._entities = self._mlflow.entities
         self.failed = False
-        self._mlflow, self._entities = mlflow, entities
         self._runs: dict[str, Any] = {}
         self._known: dict[str, dict[tuple[str, int], float]] = {}
 

@@ -4,10 +4,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.errors import MissingPackage
+from keras_resnet.errors import require
 from keras_resnet.preprocessing.record import BYTES, NARROW
 from keras_resnet.tasks.labels import class_counts
 
@@ -206,14 +207,7 @@ def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def near_pairs(grays: np.ndarray, spreads: np.ndarray, most_bits: int = MAX_BITS) -> list[tuple[int, int, float]]:
     """Returns pairs of pictures that look alike, and how much: the correlation of their gray values."""
     check_int("most_bits", most_bits, minimum=0, maximum=64)
-    try:
-        import imagehash
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackage(
-            "Near copies need ImageHash, which is not installed. It comes with the extra 'inspect'. Run: pip install "
-            "'keras-resnet-zoo[inspect]'"
-        ) from error
+    imagehash = require("imagehash", "The search for near copies", "inspect")
     textured = np.flatnonzero(spreads >= ONE_COLOR)
     if not len(textured):
         return []

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.standard_error import CHATTER
 
 LAST_LINES = 20
@@ -121,13 +121,7 @@ def connect(address: str | None) -> Any:
     """Returns the module `ray`, joined to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingPackage(
-            "A Ray cluster needs ray, which is not installed. It comes with the extra 'ray'. Run: pip install "
-            "'keras-resnet-zoo[ray]'"
-        ) from error
+    ray = require("ray", "A cluster", "ray")
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=True, logging_level=logging.ERROR)

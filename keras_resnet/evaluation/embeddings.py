@@ -14,7 +14,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.evaluation.probes import dataset_for_features, feature_model, features_of
 from keras_resnet.evaluation.scoring import example_files, read_batches
 from keras_resnet.evaluation.trained import Trained, open_features
@@ -52,7 +52,9 @@ class Embeddings:
             ValueError: the name does not end in .parquet, or the file exists.
             ImportError: pyarrow is not installed.
         """
-        pyarrow, parquet = _pyarrow()
+        parquet = require("pyarrow.parquet", "A file of embeddings", "hf")
+        import pyarrow
+
         target = pathlib.Path(path).expanduser()
         if target.suffix != SUFFIX:
             raise BadValue(f"out={os.fspath(path)!r} does not end in {SUFFIX}. Name such a file.")
@@ -78,7 +80,9 @@ class Embeddings:
             ValueError: it is not such a file.
             ImportError: pyarrow is not installed.
         """
-        pyarrow, parquet = _pyarrow()
+        parquet = require("pyarrow.parquet", "A file of embeddings", "hf")
+        import pyarrow
+
         try:
             table = parquet.read_table(os.fspath(path))
             facts = json.loads(table.schema.metadata[METADATA])
@@ -225,15 +229,3 @@ def _hash_of(network: keras.Model) -> str:
     for value in network.get_weights():
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise MissingPackage(
-            "Files of embeddings need pyarrow, which is not installed. It comes with the extra 'hf'. Run: pip install "
-            "'keras-resnet-zoo[hf]'"
-        ) from None
-    return pyarrow, pyarrow.parquet

@@ -77,7 +77,7 @@ def card(run: Run, facts: Mapping[str, Any], repository: str | None, pictures: S
         *(f"![{name}]({name})" for name in pictures),
         _training(run, facts),
         _readers(facts),
-        _limits(facts, split, figures),
+        _limits(figures),
     ]
     body = "\n\n".join(section for section in sections if section)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n"))
@@ -159,7 +159,7 @@ def _readers(facts: Mapping[str, Any]) -> str:
     return "\n".join(["## Read by", "", note, "", "| library | version | difference |", "| --- | --- | --- |", *rows])
 
 
-def _limits(facts: Mapping[str, Any], split: str, figures: Mapping[str, Any]) -> str:
+def _limits(figures: Mapping[str, Any]) -> str:
     return (
         f"## Limits\n\nThe scores are of {figures['examples']:,} examples that come from the same source as the "
         "training examples, and their intervals are of the sampling of these. Nothing was measured on other data. "

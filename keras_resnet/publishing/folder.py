@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import __version__, files, models, weights
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.publishing import readers
 from keras_resnet.publishing.card import card
 from keras_resnet.publishing.hub import upload
@@ -101,7 +101,7 @@ def publish(
     run = run if isinstance(run, Run) else Run.load(run)
     if not run.metrics:
         raise BadValue(f"run={os.fspath(run.path)!r} has no scores: it is not finished. Train it to its end first.")
-    _check_hub_package()
+    require("huggingface_hub", "Publishing", "hub")
     target = _target_of(to)
     with _beside(None if dry_run else target) as folder:
         contents = _write(run, folder)
@@ -115,13 +115,6 @@ def publish(
         elif not dry_run and target is not None:
             _replace(folder, target)
     return Published(to if target is None else os.fspath(target), sizes, checked, untried)
-
-
-def _check_hub_package() -> None:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise MissingPackage(
-            "Publishing needs huggingface_hub, which is not installed. Run: pip install 'keras-resnet-zoo[hub]'"
-        )
 
 
 def _target_of(to: str) -> pathlib.Path | None:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.weights.sources import repository_of
 
 # Status of an answer -> what to do.
@@ -21,14 +21,8 @@ ADVICE = {
 
 
 def _client() -> Any:
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-    except ImportError:
-        raise MissingPackage(
-            "The Hub needs huggingface_hub, which is not installed. Run: pip install 'keras-resnet-zoo[hub]'"
-        ) from None
-    return huggingface_hub
+    require("huggingface_hub.errors", "The Hub", "hub")
+    return require("huggingface_hub", "The Hub", "hub")
 
 
 def upload(folder: pathlib.Path, to: str, private: bool, message: str) -> None:

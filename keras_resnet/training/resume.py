@@ -176,7 +176,14 @@ class Resume(keras.callbacks.Callback):
             progress.take(saved)
         self._progress, self._counters = progress, {} if newest is None else newest[0].get("counters", {})
         self._saver = SaveState(
-            self.folder, progress, identity, (), self.interval, stop_request, metrics, self.keep, self._counted
+            self.folder,
+            progress,
+            identity,
+            interval=self.interval,
+            stop_request=stop_request,
+            metrics=metrics,
+            max_states=self.keep,
+            further_state=self._counted,
         )
         self._saver.set_model(model)
         self._passed = progress.batches

@@ -383,6 +383,7 @@ class SaveState(keras.callbacks.Callback):
         folder: pathlib.Path,
         progress: Progress,
         identity: dict[str, Any],
+        *,
         further: Sequence[Any] = (),
         interval: Interval | None = None,
         stop_request: StopRequest | None = None,

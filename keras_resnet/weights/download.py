@@ -13,7 +13,7 @@ import urllib.request
 from typing import Any
 
 from keras_resnet import files
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 
 ATTEMPTS = 5
 FIRST_WAIT_SECONDS = 1.0  # doubled after every attempt that failed
@@ -60,12 +60,9 @@ def fetch(url: str, path: pathlib.Path, digest: str = "", license: str = "") -> 
             f"{url} is not on this machine, and {' or '.join(OFFLINE)} forbids to fetch it. Allowed is a file at "
             f"{os.fspath(path)!r}. Put it there, or allow connections."
         )
-    try:
-        import filelock  # models on JAX and PyTorch need it for this alone
+    filelock = require("filelock", "A download")  # models on JAX and PyTorch need it for this alone
+    from keras_resnet import locks
 
-        from keras_resnet import locks
-    except ImportError:
-        raise MissingPackage("Downloads need filelock, which is not installed. Run: pip install filelock") from None
     files.make_writable(path.parent)
     try:
         with locks.acquire(path.with_name(f"{path.name}.lock"), LOCK_SECONDS):

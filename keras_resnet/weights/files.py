@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_resnet import blocks as blocks  # registers the layers that a saved model holds
 from keras_resnet import preprocessing as preprocessing
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.weights.adaptation import HEAD, architecture_of
 from keras_resnet.weights.checkpoints import read_checkpoint
@@ -174,10 +174,7 @@ def open_tensors(path: str | os.PathLike) -> TensorFile:
 
 
 def _open_safetensors(path: pathlib.Path) -> TensorFile:
-    try:
-        import safetensors
-    except ImportError:
-        raise MissingPackage("Weights need safetensors, which is not installed. Run: pip install safetensors") from None
+    safetensors = require("safetensors", "A file of weights")
     _check_duplicates(path)
     handle = safetensors.safe_open(path, "np")
     shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118  # not a dict

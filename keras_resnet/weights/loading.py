@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.arguments import choose
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.weights.adaptation import FACTS, HEAD, adapt_kernel, architecture_of, can_adapt, layout_of
 from keras_resnet.weights.files import ARCHITECTURE, FLOATS, RECORD, TensorFile, open_tensors
 from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, Naming, naming_of, strip_prefix
@@ -215,10 +215,7 @@ def save_weights(
     Raises:
         ValueError: the path is taken or of another kind, or timm has no such network.
     """
-    try:
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise MissingPackage("Weights need safetensors, which is not installed. Run: pip install safetensors") from None
+    save_file = require("safetensors.numpy", "A file of weights").save_file
     naming = NAMINGS[WRITTEN[choose("names", names, {name: name for name in WRITTEN})]]
     target = pathlib.Path(path).expanduser()
     if target.suffix != ".safetensors":

@@ -213,9 +213,7 @@ def test_a_run_without_scores_is_refused(digits_run, tmp_path):
 
 
 def test_without_the_extra_it_says_what_to_install(digits_run, tmp_path, monkeypatch):
-    find = folder_module.importlib.util.find_spec
-    without = lambda name: None if name == "huggingface_hub" else find(name)  # noqa: E731
-    monkeypatch.setattr(folder_module.importlib.util, "find_spec", without)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-resnet-zoo\[hub\]'"):
         publishing.publish(digits_run, f"folder:{tmp_path / 'out'}")
 

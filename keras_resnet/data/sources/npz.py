@@ -14,7 +14,7 @@ from keras_resnet.data.examples.arrays import KINDS, ArrayExamples, as_images, c
 from keras_resnet.data.examples.splits import divided, division, split_off
 from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import resolve
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.tasks.labels import class_counts, count_classes
 
 TEST_EXAMPLES = 360
@@ -31,12 +31,7 @@ def load_digits(spec: str, argument: str, options: LoadOptions) -> Dataset:
             f"task={options.task.name!r} was given with spec='digits', whose labels are classes. "
             "Allowed is task='classification'. Use an npz: spec for regression."
         )
-    try:
-        from sklearn.datasets import load_digits as bundled
-    except ImportError:
-        raise MissingPackage(
-            "spec='digits' needs scikit-learn, which is not installed. Run: pip install scikit-learn"
-        ) from None
+    bundled = require("sklearn.datasets", "spec='digits'").load_digits
     pixels, labels = bundled(return_X_y=True)
     # 0 to 16 in the file: how many of the 4x4 pixels of the scan were on.
     images = np.round(pixels * (255 / 16)).astype("uint8").reshape(-1, 8, 8, 1)

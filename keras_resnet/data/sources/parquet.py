@@ -17,7 +17,7 @@ from keras_resnet.data.options import LoadOptions, Source
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.shards import find_shards, load_shards
 from keras_resnet.data.sources.table_labels import MISSING
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 
 ROWS_AT_ONCE = 64
 # Encoded images hardly shrink in parquet: a file that lays out more holds one image many times.
@@ -31,14 +31,9 @@ VERSION = 2
 
 def load_parquet(spec: str, argument: str, options: LoadOptions) -> Dataset:
     """Returns the images of parquet files, which hold a column of encoded images and one of labels."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingPackage(
-            f"spec={spec!r} needs pyarrow, which is not installed. It comes with the extra 'hf'. Run: pip install "
-            "'keras-resnet-zoo[hf]'"
-        ) from error
+    require("pyarrow.parquet", f"spec={spec!r}", "hf")
+    import pyarrow
+
     shards = find_shards(spec, argument, options, suffix=".parquet")
     digest = hashlib.sha256(repr((VERSION, options.label_key)).encode())
     for path in (path for paths in shards.values() for path in paths):

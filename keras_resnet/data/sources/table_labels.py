@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet.data.array_files import InvalidArrayFile, check_unpacked
 from keras_resnet.data.options import UNCERTAIN, LoadOptions
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, require
 from keras_resnet.tasks.labels import is_number
 
 NAMED_AT_MOST = 5
@@ -99,14 +99,9 @@ def _cell(text: str) -> str:
 
 
 def _parquet_cells(spec: str, path: pathlib.Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingPackage(
-            f"spec={spec!r} needs pyarrow, which is not installed. It comes with the extra 'hf'. Run: pip install "
-            "'keras-resnet-zoo[hf]'"
-        ) from error
+    require("pyarrow.parquet", f"spec={spec!r}", "hf")
+    import pyarrow
+
     try:
         table = _laid_out(path)
     except (OSError, InvalidArrayFile, pyarrow.lib.ArrowException) as error:

@@ -20,7 +20,7 @@ from keras_resnet.data.examples.streamed import Shard, StreamedExamples
 from keras_resnet.data.images.decoding import decode
 from keras_resnet.data.images.headers import BadImageError, reason_of, unreadable
 from keras_resnet.data.options import LoadOptions, Source
-from keras_resnet.errors import BadValue, MissingPackage
+from keras_resnet.errors import BadValue, MissingPackage, require
 from keras_resnet.tasks.labels import check_labels
 
 SPLITS = ("train", "validation", "test")
@@ -34,19 +34,13 @@ def load_tfds(spec: str, argument: str, options: LoadOptions) -> Dataset:
             f"task={options.task.name!r} was given with spec={spec!r}. Allowed is task='classification'. "
             "Use an npz: spec for regression."
         )
-    try:
-        import tensorflow_datasets
-
-        # Loaded only now, and with it the descriptions that protobuf must understand.
+    tensorflow_datasets = require("tensorflow_datasets", f"spec={spec!r}")
+    try:  # loaded only now, and with it the descriptions that protobuf must understand
         _ = tensorflow_datasets.features
     except AttributeError:
         raise MissingPackage(
             f"spec={spec!r} needs tensorflow-datasets, which does not load: its tensorflow-metadata wants a newer "
             "protobuf than this TensorFlow allows. Run: pip install 'tensorflow-metadata<1.17.2'"
-        ) from None
-    except ImportError:
-        raise MissingPackage(
-            f"spec={spec!r} needs tensorflow-datasets, which is not installed. Run: pip install tensorflow-datasets"
         ) from None
     folder = find_prepared(spec, argument, options.data_dir)
     _check_features(spec, folder)
