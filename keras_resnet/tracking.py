@@ -38,7 +38,7 @@ EXPERIMENT = "keras_resnet"
 TAG = "keras_resnet.id"
 ARTIFACTS = ("recipe.toml", "history.csv", "curves.png", "confusion.png", "run.json", "best.keras", "best.toml")
 TIMINGS = ("images_per_second", "epoch_seconds")  # of an epoch that is trained again, these alone differ
-MOST_PARAMS, LONGEST_PARAM, LONGEST_TAG = 100, 6000, 5000  # of one request, and of a value, as MLflow limits them
+MAX_PARAMS, MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 100, 6000, 5000  # of one request, and of a value, as MLflow limits them
 POLL_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 2.0, 30.0, 30.0
 
 
@@ -196,7 +196,7 @@ class _Sender:
             found = client.search_runs([experiment], f"tags.`{TAG}` = '{entry.id}'", max_results=1)
             if not found:
                 tags = {TAG: entry.id, **entry.tags, **({} if parent is None else {"mlflow.parentRunId": parent})}
-                tags = {name: value[:LONGEST_TAG] for name, value in tags.items()}
+                tags = {name: value[:MAX_TAG_LENGTH] for name, value in tags.items()}
                 found = [client.create_run(experiment, start_time=entry.start, tags=tags, run_name=entry.name)]
             run = found[0]
             self._runs[entry.id] = run
@@ -208,13 +208,13 @@ class _Sender:
         return self._runs[entry.id]
 
     def _send_params(self, client: Any, run: Any, entry: _Entry) -> None:
-        params = {name: str(value)[:LONGEST_PARAM] for name, value in entry.params.items()}
+        params = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in entry.params.items()}
         new = [self._entities.Param(name, value) for name, value in params.items() if name not in run.data.params]
-        for first in range(0, len(new), MOST_PARAMS):
-            client.log_batch(run.info.run_id, params=new[first : first + MOST_PARAMS])
+        for first in range(0, len(new), MAX_PARAMS):
+            client.log_batch(run.info.run_id, params=new[first : first + MAX_PARAMS])
         # MLflow keeps the first value of a parameter; what a resumed run changed, as its epochs, stands in a tag.
         changed = {
-            f"changed.{name}": value[:LONGEST_TAG]
+            f"changed.{name}": value[:MAX_TAG_LENGTH]
             for name, value in params.items()
             if run.data.params.get(name, value) != value
         }

@@ -174,7 +174,7 @@ def train(options: argparse.Namespace) -> int | None:
 
 
 def _tracking(options: argparse.Namespace) -> contextlib.AbstractContextManager:
-    """Returns what sends the run while it trains; nothing where it is not asked for."""
+    """Returns the context in which a run is sent while it trains; an empty one where it is not asked for."""
     if options.track is None or options.dry_run:
         return contextlib.nullcontext()
     if options.out is None:

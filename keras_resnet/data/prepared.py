@@ -235,7 +235,7 @@ def _resized_deep(content: bytes, orientation: int, long_side: int) -> bytes:
 
 
 def _columns(dataset: Dataset) -> str | None:
-    """Returns what `data.columns` must say of the table: the targets of a regression, which keep their names."""
+    """Returns the value of `data.columns` for the table: the targets of a regression, which keep their names."""
     return None if dataset.units in ((), ("label",)) else f"label={'+'.join(dataset.units)}"
 
 
