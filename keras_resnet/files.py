@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 
 from keras_resnet.errors import BadValue, NoRoom
@@ -26,6 +27,7 @@ _MARKS = (
     (",".join(LR_CSV_HEADER).encode(), b""),
 )
 _HEAD_BYTES = 4096
+_UMASK_LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -55,7 +57,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     temporary = pathlib.Path(name)
     try:
         # mkstemp makes files private; a finished file gets the permissions an ordinary open() gives.
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -272,10 +274,19 @@ def remove_unfinished(folder: pathlib.Path, names: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def umask() -> int:
+    """Returns which permissions new files do not get.
+
+    Linux says it. Elsewhere it must be set to be read, and two threads at once would leave it set.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return int(next(line for line in file if line.startswith("Umask:")).split()[1], 8)
+    except (OSError, StopIteration):
+        with _UMASK_LOCK:
+            mask = os.umask(0)
+            os.umask(mask)
+            return mask
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

@@ -1,3 +1,4 @@
+import concurrent.futures
 import errno
 import os
 import pathlib
@@ -53,6 +54,21 @@ def test_the_temporary_file_keeps_the_suffix(tmp_path):
     with files.replacing(tmp_path / "model.keras") as temporary:
         assert temporary.suffix == ".keras"
         assert temporary.parent == tmp_path
+
+
+@pytest.mark.parametrize("system_says_it", [True, False])
+def test_threads_that_write_at_once_leave_the_mask_of_the_process(monkeypatch, system_says_it):
+    if not system_says_it:
+        monkeypatch.setattr(files, "open", lambda *_, **__: next(iter(())), raising=False)
+    previous, interval = os.umask(0o027), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            masks = set(pool.map(lambda _: files.umask(), range(4000)))
+        assert masks == {0o027} and os.umask(0o027) == 0o027
+    finally:
+        sys.setswitchinterval(interval)
+        os.umask(previous)
 
 
 def test_the_file_gets_ordinary_permissions(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import require
+from keras_resnet.preprocessing.image_ops import LUMINANCE
 from keras_resnet.preprocessing.record import BYTES, NARROW
 from keras_resnet.tasks.labels import class_counts
 
@@ -25,7 +26,6 @@ ROWS_AT_ONCE = 256
 # Near copies per picture from which the measure says nothing, as of radiographs, which all look alike.
 MAX_COPIES = 3
 # Of red, green and blue in a gray value, as Pillow makes it (ITU-R BT.601).
-LUMA = np.array([0.299, 0.587, 0.114], "float32")
 SHOWN = 10
 # Pictures of which the range is taken.
 SAMPLE = 64
@@ -199,7 +199,7 @@ def _seen(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     low, high = shown_range(dataset)
     for images, *_ in dataset.batches("all", 64, image_size=SIDE_PX, crop="none"):
         pixels = (np.asarray(images, "float32") - low) * (255.0 / (high - low))
-        grays.append(pixels @ LUMA if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
+        grays.append(pixels @ np.array(LUMINANCE, "float32") if pixels.shape[-1] == 3 else pixels.mean(axis=-1))
         spreads.append(pixels.std(axis=(1, 2)).max(axis=-1))
     return np.concatenate(grays), np.concatenate(spreads)
 

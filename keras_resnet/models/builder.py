@@ -12,6 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.models import validation
 from keras_resnet.models.precision import warn_of_slow_floats
 from keras_resnet.models.variants import VARIANTS
+from keras_resnet.weights.adaptation import HEAD
 
 AVERAGE = {
     1: keras.layers.GlobalAveragePooling1D,
@@ -19,7 +20,6 @@ AVERAGE = {
     3: keras.layers.GlobalAveragePooling3D,
 }
 MAXIMUM = {1: keras.layers.GlobalMaxPooling1D, 2: keras.layers.GlobalMaxPooling2D, 3: keras.layers.GlobalMaxPooling3D}
-HEAD = "predictions"  # the layer that gives the outputs
 POOLING_LAYERS = {"avg": AVERAGE, "max": MAXIMUM}
 
 

@@ -15,6 +15,7 @@ from keras_resnet.blocks.residual import ResidualBlock
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.constructors import build
 from keras_resnet.models.variants import VARIANTS
+from keras_resnet.weights.adaptation import HEAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _group(layer_name: str) -> str:
     """Returns the stage that a layer of the model belongs to."""
     if match := re.fullmatch(r"(stage\d+)_block\d+", layer_name):
         return match[1]
-    return "head" if layer_name.startswith("head_") or layer_name == "predictions" else layer_name
+    return "head" if layer_name.startswith("head_") or layer_name == HEAD else layer_name
 
 
 def _leaves(layer: keras.layers.Layer, path: str) -> Iterator[tuple[keras.layers.Layer, str]]:

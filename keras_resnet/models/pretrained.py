@@ -20,7 +20,7 @@ from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.model_record import normalization_of_weights
 from keras_resnet.preprocessing.record import INPUTS, as_record
-from keras_resnet.weights.adaptation import adapt_normalization, architecture_of, check_input
+from keras_resnet.weights.adaptation import HEAD, adapt_normalization, architecture_of, check_input
 from keras_resnet.weights.files import RECORD, TensorFile, open_tensors
 from keras_resnet.weights.loading import architecture_in, load_weights
 from keras_resnet.weights.naming import attention_in, naming_of, strip_prefix
@@ -294,7 +294,7 @@ def _of_source(row: Source) -> dict[str, Any]:
         "apply_exif": True,
         "task": "classification" if row.classes else None,
         "activation": "softmax" if row.classes else None,
-        "head": "predictions" if row.classes else None,
+        "head": HEAD if row.classes else None,
         "class_names": list(imagenet_classes()) if row.classes == 1000 else [],
     }
     if row.mean.startswith("BGR"):

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 ImageOp = Callable[[Any, Any], Any]
-LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and the decoders of gray images take it
 COLUMNS = 5  # of the amounts that a change reads
 SOLARIZE_ADD_BELOW = 128.0
 GREY_FILL = 128.0  # of what a shifted picture uncovers, as in the authors' code of AutoAugment

@@ -21,7 +21,7 @@ from keras_resnet.publishing import readers
 from keras_resnet.publishing.card import card
 from keras_resnet.publishing.hub import upload
 from keras_resnet.training import Recipe, Run
-from keras_resnet.weights.adaptation import architecture_of
+from keras_resnet.weights.adaptation import HEAD, architecture_of
 from keras_resnet.weights.sources import HUB, IMAGENET, default_of, repository_of
 
 MANIFEST, CARD, MODEL, WEIGHTS, CONFIG, RECIPE = (
@@ -256,7 +256,7 @@ def _write(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         config |= {
             "architecture": name,
             "num_classes": run.model.output_shape[-1],
-            "num_features": network.get_layer(models.builder.HEAD).kernel.shape[0],
+            "num_features": network.get_layer(HEAD).kernel.shape[0],
             "label_names": labels,
             "pretrained_cfg": {
                 "custom_load": False,

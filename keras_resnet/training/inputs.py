@@ -14,7 +14,6 @@ from keras_resnet.data.examples.plan import CROPS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
 from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
-from keras_resnet.models.builder import HEAD
 from keras_resnet.preprocessing import OPERATIONS
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.operations import POLICIES
@@ -22,6 +21,7 @@ from keras_resnet.preprocessing.record import BYTES, INTERPOLATIONS, NARROW, PIX
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
+from keras_resnet.weights.adaptation import HEAD
 
 PLACES = {name: name for name in ("host", "device")}
 

@@ -10,10 +10,10 @@ import keras
 
 from keras_resnet.distribution.step import Gradients, GradientStep, has_plain_step
 from keras_resnet.errors import BadValue, MissingPackage
-from keras_resnet.models.builder import HEAD
 from keras_resnet.training import fields
 from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.network import StepPart
+from keras_resnet.weights.adaptation import HEAD
 
 
 def layer_factors(paths: Sequence[str], layer_decay: float, body_factor: float) -> list[float]:

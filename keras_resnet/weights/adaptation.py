@@ -13,7 +13,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.weights.naming import Layout
 
-HEAD = "predictions"
+HEAD = "predictions"  # the layer that gives the outputs
 
 
 def _is_whole(value: Any) -> bool:

@@ -245,13 +245,7 @@ def save_weights(
 
     def write(where: pathlib.Path) -> None:
         save_file(tensors, os.fspath(where), metadata)
-        os.chmod(where, 0o666 & ~_umask())  # the library leaves it to its owner alone
+        os.chmod(where, 0o666 & ~files.umask())  # the library leaves it to its owner alone
 
     files.write_atomically(target, write)
     return target
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -22,15 +22,14 @@ from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
+from keras_resnet.preprocessing.image_ops import LUMINANCE
 from keras_resnet.preprocessing.record import BYTES
 
-# ITU-R BT.601, as Pillow and the decoders of gray images take the luminance.
-LUMINANCE = ((0.299,), (0.587,), (0.114,))
 # Order of the channels -> from RGB to it.
 CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "rgb": lambda image: image,
     "bgr": lambda image: image[..., ::-1],
-    "grey": lambda image: tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE, tf.float64), axes=1),
+    "grey": lambda image: tf.tensordot(tf.cast(image, tf.float64), tf.constant(LUMINANCE, tf.float64)[:, None], axes=1),
 }
 
 
