@@ -34,6 +34,7 @@ from keras_resnet.training.together import (
     shrink_to,
     synchronize_norms,
 )
+from keras_resnet.weights.sources import weights_at_hand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -437,9 +438,15 @@ RULES = (
 )
 
 
-def recipe_for(dataset: Dataset, shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Returns the name of the recipe for a data set and the reason; None where no rule fits."""
-    return next(((rule.recipe, rule.reason) for rule in RULES if rule.fits(dataset, shape)), None)
+def recipe_for(dataset: Dataset, shape: tuple[int, ...], model: str = "") -> tuple[str, str] | None:
+    """Returns the name of the recipe for a data set and the reason; None where no rule fits.
+
+    Published weights of the model, where one is given, are taken for photographs if they are in the cache.
+    """
+    choice = next(((rule.recipe, rule.reason) for rule in RULES if rule.fits(dataset, shape)), None)
+    if choice is not None and choice[0] in ("few-photos", "photos") and model and weights_at_hand(model, False):
+        return FOR_WEIGHTS, f"weights='imagenet' of {model} are in the cache, and learn more from as many images"
+    return choice
 
 
 # The recipe for weights where none is named: a rate for random weights would destroy them.
@@ -525,7 +532,9 @@ def resolve(
         dataset = recipe.data.load(spec, root, recipe.loss.choice.task.data_task)
     if arguments["recipe"] is None and run_file is None and recipe.name == DEFAULTS["recipe"]:
         fill = partial(fill_from_run, seed=seed, overrides=overrides)
-        recipe, dataset = _fitting(recipe, dataset, root, fill, may_load=dataset is not data)
+        # Another width, stem or shortcut is not that of published weights.
+        own = "" if any(name.startswith("model.") for name in overrides or ()) else model
+        recipe, dataset = _fitting(recipe, dataset, root, fill, may_load=dataset is not data, model=own)
     return Setup.of(recipe, dataset, model, spec, root, group)
 
 
@@ -535,9 +544,10 @@ def _fitting(
     root: str | None,
     fill: Callable[..., tuple[Recipe, Any]],
     may_load: bool,
+    model: str,
 ) -> tuple[Recipe, datasets.Dataset]:
     """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
-    choice = recipe_for(dataset, recipe.data.shape_for(dataset))
+    choice = recipe_for(dataset, recipe.data.shape_for(dataset), model)
     if choice is None or choice[0] == recipe.name:
         return recipe, dataset
     name, reason = choice

@@ -5,11 +5,20 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet import data, training  # noqa: E402
+import keras_resnet  # noqa: E402
+from keras_resnet import data, training, weights  # noqa: E402
 from keras_resnet.training import setup  # noqa: E402
 from keras_resnet.training.recipe import list_recipes  # noqa: E402
 from keras_resnet.training.run import plan_lines  # noqa: E402
 from keras_resnet.tuning.definition import define  # noqa: E402
+from keras_resnet.weights import sources  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """An empty cache of weights: those that a machine has would change the plan."""
+    monkeypatch.setenv("KERAS_RESNET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "weights"
 
 
 def spec_of(folder, shape, count=120, task="classification"):
@@ -49,6 +58,23 @@ def test_the_plan_of_photographs_names_crops_and_flips(tmp_path):
     planned = training.fit(data=spec_of(tmp_path, (96, 96, 3)), overrides={"train.batch_size": 8}, dry_run=True)
     images, *_ = plan_lines(planned.about)
     assert images == "images     128x128x3, stem conv7; augmented by random resized crops, flip, policy trivial_augment"
+
+
+def test_published_weights_in_the_cache_are_taken_for_photographs(tmp_path, cache, caplog):
+    row = sources.default_of("resnet18")
+    place = cache / "resnet18" / row.tag / row.file
+    place.parent.mkdir(parents=True)
+    weights.save_weights(keras_resnet.ResNet18(), place, names="timm")
+    spec = spec_of(tmp_path, (96, 96, 3))
+    planned = training.resolve(data=spec)
+    assert (planned.recipe.name, planned.recipe.model.weights) == ("finetune", "imagenet")
+    (line,) = [line for line in planned.dataset.report if "--recipe names another" in line]
+    assert line.startswith("recipe finetune, because weights='imagenet' of resnet18 are in the cache")
+    assert training.resolve(data=spec, model="resnet34").recipe.name == "few-photos"
+    assert training.resolve(data=spec, overrides={"model.width": 16}).recipe.name == "few-photos"
+    assert training.resolve("photos", data=spec).recipe.model.weights == ""
+    (tmp_path / "small").mkdir()
+    assert training.resolve(data=spec_of(tmp_path / "small", (32, 32, 3))).recipe.name == "few-images"
 
 
 def test_the_size_that_the_network_takes_counts(tmp_path):
