@@ -71,6 +71,7 @@ def metrics_in(path):
         return database.execute("select count(*) from metrics").fetchone()[0]
 
 
+@pytest.mark.slow
 def test_a_run_is_in_mlflow_as_it_is_in_its_folder_however_often_it_is_sent(store, run, tmp_path, capsys):
     run_id = tracking.track(run)
     count = metrics_in(tmp_path / "mlflow.db")
@@ -93,6 +94,7 @@ def test_a_run_is_in_mlflow_as_it_is_in_its_folder_however_often_it_is_sent(stor
     assert artifact.read_bytes() == (tmp_path / "copy" / "best.keras").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_lost_makes_no_second_run_and_no_second_figure(store, run, tmp_path, monkeypatch):
     """Every kind of request arrives, and its answer does not, once."""
     lost = []

@@ -162,6 +162,7 @@ def test_a_killed_call_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatc
         data.prepare(original, tmp_path / "small", long_side=65, verbose=False)
 
 
+@pytest.mark.slow
 def test_the_command_prepares_and_its_table_trains(tmp_path, capsys):
     write_folder(tmp_path / "photos")
     assert main(["prepare", str(tmp_path / "photos"), "--long-side", "48", "--out", str(tmp_path / "small")]) == 0
