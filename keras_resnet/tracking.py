@@ -39,6 +39,7 @@ TAG = "keras_resnet.id"
 ARTIFACTS = ("recipe.toml", "history.csv", "curves.png", "confusion.png", "run.json", "best.keras", "best.toml")
 TIMINGS = ("images_per_second", "epoch_seconds")  # of an epoch that is trained again, these alone differ
 MAX_PARAMS, MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 100, 6000, 5000  # of one request, and of a value, as MLflow limits them
+THREAD = "keras_resnet.tracking"
 POLL_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 2.0, 30.0, 30.0
 
 
@@ -99,31 +100,34 @@ def follow(folder: str | os.PathLike, to: str = "mlflow") -> Iterator[None]:
     choose("to", to, dict.fromkeys(TRACKERS))
     path, sender, is_over = pathlib.Path(folder).expanduser(), _Sender(), threading.Event()
     # A daemon: a server that never answers does not keep the process.
-    thread = threading.Thread(target=_keep_sending, args=(path, sender, is_over), daemon=True)
+    thread = threading.Thread(target=_keep_sending, args=(path, sender, is_over), name=THREAD, daemon=True)
     thread.start()
     try:
         yield
     finally:
         is_over.set()
         thread.join(PATIENCE_SECONDS)
-        if thread.is_alive() or sender.failed:
-            _warn(f"not all of it was sent. Send the rest by: keras-resnet track {os.fspath(folder)} --to {to}")
+        if thread.is_alive() or sender.fault:
+            reason = "The server does not answer." if thread.is_alive() else sender.fault
+            _warn(
+                f"not all of it was sent. {reason} Send the rest by: keras-resnet track {os.fspath(folder)} --to {to}"
+            )
 
 
 def _keep_sending(path: pathlib.Path, sender: "_Sender", is_over: threading.Event) -> None:
     seen, was_told = None, False
     while True:
-        ends = is_over.wait(RETRY_SECONDS if sender.failed else POLL_SECONDS)
+        ends = is_over.wait(RETRY_SECONDS if sender.fault else POLL_SECONDS)
         times = [_modified(path / name) for name in ("run.json", "history.csv")]
-        if times[0] and (times != seen or sender.failed):
+        if times[0] and (times != seen or sender.fault):
             try:
-                sender.failed = True
                 sender.send(_entry_of(path))
-                seen, sender.failed = times, False
+                seen, sender.fault = times, ""
             except Exception as error:  # whatever the tracker does, the training goes on
-                if not was_told:
-                    _warn(f"{one_line(error)} The training goes on; what is missing is sent later.")
-                was_told = True
+                sender.fault = one_line(error)
+                if not was_told and not is_over.is_set():
+                    _warn(f"{sender.fault} The training goes on; what is missing is sent later.")
+                    was_told = True
         if ends:
             return
 
@@ -145,7 +149,7 @@ class _Sender:
     def __init__(self) -> None:
         self._mlflow = require("mlflow", "Tracking", "mlflow")
         self._entities = self._mlflow.entities
-        self.failed = False
+        self.fault = ""  # why the last attempt failed
         self._runs: dict[str, Any] = {}
         self._known: dict[str, dict[tuple[str, int], float]] = {}
 

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -156,14 +157,34 @@ def test_searches_and_cross_validations_are_parents_of_their_runs(store, tmp_pat
 def test_a_server_that_refuses_or_hangs_costs_one_warning_and_no_training(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tracking, "PATIENCE_SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and answers none
         for uri in ("http://127.0.0.1:9", f"http://127.0.0.1:{silent.getsockname()[1]}"):
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
             with tracking.follow(run):
                 pass
-            told = capsys.readouterr().err
-            assert told.count("not all of it was sent. Send the rest by: keras-resnet track") == 1
-            assert told.count("\n") <= 2
+            for thread in threading.enumerate():
+                if thread.name == tracking.THREAD:
+                    thread.join()
+            (line,) = capsys.readouterr().err.splitlines()
+            refuses = "did not take the run: " in line and "Check MLFLOW_TRACKING_URI" in line
+            assert line.startswith("Tracking: not all of it was sent. ") and f"keras-resnet track {run}" in line
+            assert refuses if uri.endswith(":9") else "The server does not answer." in line
+
+
+def test_a_server_that_refuses_is_told_once_while_a_run_is_trained(run, monkeypatch, capsys):
+    for name in ("POLL_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(tracking, name, 0.01)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    calls, send = [], tracking._Sender.send
+    monkeypatch.setattr(tracking._Sender, "send", lambda self, entry: (calls.append(entry), send(self, entry)))
+    with tracking.follow(run):
+        while len(calls) < 3:
+            time.sleep(0.01)
+    told, end = capsys.readouterr().err.splitlines()
+    assert "did not take the run" in told and told.endswith("The training goes on; what is missing is sent later.")
+    assert "not all of it was sent" in end
 
 
 def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
