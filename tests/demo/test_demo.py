@@ -285,9 +285,7 @@ def test_a_mistake_is_named(run, server, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="65535"):
         demo.serve(run, 70_000)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(
-        ImportError, match=re.escape("demo needs uvicorn, which is not installed. Run: pip install 'ker")
-    ):
+    with pytest.raises(ImportError, match="demo needs uvicorn, which is not installed. Run: pip install 'keras"):
         demo.serve(run)
 
 
