@@ -161,10 +161,11 @@ def _folder_for(out: str | os.PathLike, settings: dict[str, Any]) -> pathlib.Pat
     folder = files.make_writable(out)
     path, text = folder / SETTINGS, json.dumps(settings) + "\n"
     if not path.is_file():
-        if any(folder.iterdir()):
+        present = sorted(each.name for each in folder.iterdir())
+        if present:
             raise BadValue(
-                f"out={os.fspath(out)!r} is not empty, and no pictures were prepared there. Allowed is a new folder. "
-                "Choose another."
+                f"out={os.fspath(out)!r} holds {present[0]!r}, and no pictures were prepared there. Allowed is a new "
+                "folder. Choose another."
             )
         files.write_text(path, text)
     elif path.read_text("utf-8") != text:

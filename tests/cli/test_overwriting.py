@@ -31,6 +31,7 @@ WRITERS = {
     "compare": (("{run}", "{copy}", "--out", "{out}/page.html"), ("page.html",)),
     "convert": (("{run}", "--out", "{out}/net.safetensors"), ("net.safetensors",)),
     "embed": (("{run}", "--out", "{out}/net.parquet"), ("net.parquet",)),
+    "prepare": (("{classes}", "--out", "{out}"), ("labels.csv", "train/mine")),
     "inspect-data": (("digits", "--out", "{out}/page.html"), ("page.html",)),
     "average": (("{run}", "{copy}", "--out", "{out}/net.keras"), ("net.keras",)),
     "calibrate": (("{run}", "--out", "{out}/net.keras"), ("net.keras", "net.json")),
@@ -44,11 +45,13 @@ def folder(digits_run, tmp_path_factory):
     shutil.copytree(digits_run.path, folder / "run")
     shutil.copytree(folder / "run", folder / "copy")
     (folder / "photo.png").write_bytes(image_files.ODD["palette.png"][0]())
+    image_files.class_folders(folder / "classes")
     return folder
 
 
 def words_of(command, folder, out):
     places = {"out": out, "run": folder / "run", "copy": folder / "copy", "image": folder / "photo.png"}
+    places["classes"] = folder / "classes"
     return [command, *(word.format(**places) for word in WRITERS[command][0])]
 
 

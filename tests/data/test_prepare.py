@@ -183,7 +183,7 @@ def test_what_cannot_be_prepared_is_refused(tmp_path):
     assert not (tmp_path / "out0" / "labels.csv").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty"):
+    with pytest.raises(ValueError, match="holds 'mine.txt', and no pictures were prepared"):
         data.prepare(load(spec), tmp_path / "full")
     buffer = io.BytesIO()
     photograph(1).save(buffer, "png")
