@@ -25,6 +25,7 @@ from PIL import Image
 from benchmarks.contest import machine
 
 WIDTH, HEIGHT, SIDE, BATCH_SIZE = 4000, 3000, 224, 8
+WHOLE = {"in_memory_limit": 0, "validation_fraction": 0.0, "test_fraction": 0.0}
 
 
 def write_photographs(root: pathlib.Path, count: int) -> float:
@@ -45,7 +46,7 @@ def rate_of(spec: str, count: int, seed: int) -> float:
     """Returns the images per second of the training pipeline, after two batches to start up."""
     from keras_resnet import data
 
-    dataset = data.load(spec, in_memory_limit=0, validation_fraction=0.0, test_fraction=0.0)
+    dataset = data.load(spec, **WHOLE)
     batches = iter(dataset.training_batches(BATCH_SIZE, seed=seed, image_size=SIDE, crop="random"))
     for _ in range(2):
         next(batches)
@@ -99,7 +100,7 @@ def main() -> None:
         from keras_resnet import data
 
         begin = time.perf_counter()
-        original = data.load(f"folder:{root}/photos", in_memory_limit=0)
+        original = data.load(f"folder:{root}/photos", **WHOLE)
         done = data.prepare(original, root / "small", verbose=False)
         seconds = time.perf_counter() - begin
         paths = sorted(map(str, (root / "photos").rglob("*.jpg")))
