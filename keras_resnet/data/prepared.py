@@ -1,6 +1,5 @@
 """Large pictures made small once, so that no epoch decodes what it throws away."""
 
-import collections
 import concurrent.futures
 import csv
 import dataclasses
@@ -20,7 +19,7 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples
-from keras_resnet.data.images.decoding import PNG_BIT_DEPTH_AT, PNG_START, decode
+from keras_resnet.data.images.decoding import decode, has_16_bits
 from keras_resnet.data.images.headers import apply_bad_image_policy, reason_of
 from keras_resnet.data.loading import load
 from keras_resnet.errors import BadValue
@@ -149,11 +148,8 @@ def prepare(
     apply_bad_image_policy(sorted(bad), len(places), options, report)
     _write_table(dataset, folder, rows)
     _check(dataset, folder, rows)
-    sizes = collections.Counter[str]()
-    for row in rows.values():
-        sizes += collections.Counter({name: row[name] for name in ("resized", "before", "after")})
-    counts = (sizes["resized"], sizes["before"], sizes["after"])
-    return Prepared(folder / TABLE, len(rows), *counts, tuple(report), _columns(dataset))
+    resized, before, after = (sum(row[name] for row in rows.values()) for name in ("resized", "before", "after"))
+    return Prepared(folder / TABLE, len(rows), resized, before, after, tuple(report), _columns(dataset))
 
 
 def _folder_for(out: str | os.PathLike, settings: dict[str, Any]) -> pathlib.Path:
@@ -187,7 +183,6 @@ def _write(
     """Writes one picture where it is not there yet; returns its row."""
     source = os.fsdecode(examples.contents[index])
     content = pathlib.Path(source).read_bytes()
-    is_deep = content.startswith(PNG_START) and content[PNG_BIT_DEPTH_AT : PNG_BIT_DEPTH_AT + 1] == b"\x10"
     image = Image.open(io.BytesIO(content))
     is_large = max(image.size) > long_side
     stem = f"{folder.name}-{index:07d}"
@@ -200,7 +195,7 @@ def _write(
         with files.replacing(path) as temporary:
             if not is_large:
                 temporary.write_bytes(content)
-            elif is_deep:
+            elif has_16_bits(content):
                 temporary.write_bytes(_resized_deep(content, orientation, long_side))
             else:
                 _resized(image, orientation, long_side).save(temporary, quality=quality, subsampling=0)
@@ -278,11 +273,8 @@ def _check(dataset: Dataset, folder: pathlib.Path, rows: Rows) -> None:
     table, splits = folder / TABLE, dict[str, Any](dataset.splits)
     task = None if dataset.options is None else dataset.options.task.name
     try:
-        whole = {
-            "in_memory_limit": 0,
-            "validation_fraction": 0.0,
-            "test_fraction": 0.0,
-        }  # the splits of the table alone
+        # The splits of the table alone.
+        whole = {"in_memory_limit": 0, "validation_fraction": 0.0, "test_fraction": 0.0}
         again = load(f"csv:{table}", task=task, columns=_columns(dataset), **whole)
         pairs: list[tuple[Any, Any]] = [(dataset.class_names, again.class_names), (dataset.units, again.units)]
         for split, examples in splits.items():
