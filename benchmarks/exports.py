@@ -1,15 +1,14 @@
 """Steps of exported networks, each by the runtime that its users have; for `benchmarks.contestants`."""
 
 import argparse
-import importlib.util
 import os
 import pathlib
+import runpy
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
 
-CONSUMERS = pathlib.Path(__file__).resolve().parents[1] / "keras_resnet" / "export" / "consumers.py"
+SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "keras_resnet" / "export" / "predict_image.py"
 SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
 # Contestant -> the format, and how it is stored.
 OURS = {
@@ -75,15 +74,12 @@ def export_steps(name: str, options: argparse.Namespace) -> Callable[[int], list
     import numpy as np
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="exports-"))
-    spec = importlib.util.spec_from_file_location("consumers", CONSUMERS)
-    assert spec and spec.loader
-    consumers: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(consumers)
+    load = runpy.run_path(os.fspath(SCRIPT))["load"]
     shape: tuple[int, ...] = (options.batch, options.size, options.size, 3)
     if name in OURS:
-        run = consumers.CONSUMERS[OURS[name][0]](os.fspath(ours(name, options, folder)))
+        run = load(os.fspath(ours(name, options, folder)))
     elif name == "timm_onnx":
-        run, shape = consumers.onnx(os.fspath(timm(options, folder))), (options.batch, 3, options.size, options.size)
+        run, shape = load(os.fspath(timm(options, folder))), (options.batch, 3, options.size, options.size)
     else:
         import tensorflow as tf
 

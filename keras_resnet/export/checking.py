@@ -61,7 +61,7 @@ def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib
     given, got = aside / "images.npz", aside / "answers.npz"
     np.savez(given, images=images)
     # -P: the folder of the script, which holds modules named like packages, is not searched.
-    command = [sys.executable, "-P", consumers.__file__, format, os.fspath(made), os.fspath(given), os.fspath(got)]
+    command = [sys.executable, "-P", consumers.__file__, os.fspath(made), os.fspath(given), os.fspath(got)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"})
     if done.returncode:

@@ -6,6 +6,7 @@ reads colored ones with 8.
 """
 
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -47,6 +48,11 @@ def read(path: str) -> np.ndarray:
 
 def load(path: str) -> Callable[[np.ndarray], np.ndarray]:
     """Returns the function of the model: float32 images, `(batch, height, width, channels)`, to its answers."""
+    if pathlib.Path(path).is_dir():
+        import tensorflow as tf
+
+        serve = tf.saved_model.load(f"{path}/1").signatures["serving_default"]
+        return lambda images: next(iter(serve(images=tf.constant(images)).values())).numpy()
     if path.endswith(".onnx"):
         import onnxruntime
 
@@ -55,16 +61,19 @@ def load(path: str) -> Callable[[np.ndarray], np.ndarray]:
     if path.endswith(".xml"):
         import openvino
 
+        # By itself OpenVINO computes in bfloat16 where the processor can.
         compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda images: next(iter(compiled(images).values()))
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=path)
+    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
     def run(images: np.ndarray) -> np.ndarray:
-        interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], images.shape)
-        interpreter.allocate_tensors()
-        given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], to_integers(images, given))
         interpreter.invoke()
         return from_integers(interpreter.get_tensor(answer["index"]), answer)
