@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, check_names, choose
 from keras_resnet.data.examples.batches import finite_of, set_pace, training_of
-from keras_resnet.data.examples.plan import Examples, Plan, check_crop, check_fit, check_image_size
+from keras_resnet.data.examples.plan import Examples, Plan, check_crop, check_decode, check_fit, check_image_size
 from keras_resnet.data.examples.splits import report_copies
 from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.data.images.resizing import CROP_FRACTION, TRAINING_ANTIALIAS_ABOVE
@@ -237,6 +237,7 @@ class Dataset:
         crop: str | None = None,
         crop_fraction: float = CROP_FRACTION,
         interpolation: str = "bilinear",
+        decode: str = "full",
         operations: Sequence[BatchOperation] = (),
         shard: tuple[int, int] = (0, 1),
         repeats: int = 1,
@@ -257,6 +258,8 @@ class Dataset:
                 for "random" where images differ in size, "none" elsewhere.
             crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
             interpolation: "bilinear" or "bicubic".
+            decode: "scaled" decodes JPEG files at a half, a quarter or an eighth, the smallest that leaves what is cut
+                at least twice `image_size`; "full" at full size.
             operations: functions `(images, labels, seed) -> (images, labels)` of a whole batch, such as MixUp, applied
                 in turn after the augmentation; `seed` is an int32 tensor of two numbers, another for every operation
                 and step.
@@ -285,6 +288,7 @@ class Dataset:
             image_size=size,
             crop=check_crop(crop, size, self.image_shape, default="random"),
             antialias_above=TRAINING_ANTIALIAS_ABOVE,
+            decode=check_decode(decode),
             **check_fit(crop_fraction, interpolation),
             shard=index,
             num_shards=count,

@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import models, preprocessing
 from keras_resnet.data.examples.batches import mixed_weights
-from keras_resnet.data.examples.plan import CROPS
+from keras_resnet.data.examples.plan import CROPS, DECODINGS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
 from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
@@ -145,6 +145,8 @@ class Data(fields.Section):
     `image_size` is a side in px, or height and width as in [192, 256]; "auto" keeps the size that all images share, and
     is 224 where they differ. Where training images are cut (`crop` is "random" or "center"), evaluation and prediction
     take the center whose share of the shorter side is `crop_fraction`; where they are not, the whole image.
+    `decode="scaled"` decodes the JPEG files that are trained on at a half, a quarter or an eighth, the smallest that
+    leaves what is cut at least twice the image size; evaluation and prediction always decode at full size.
     `rank` is the number of axes of space of an array's examples: 1 for signals, 2 for pictures, 3 for volumes; "auto"
     takes the last axis for the channels. `label_key` names the label: a feature of a TFDS set, or a column of a
     parquet file. `class_order` is the order of the classes, as "low,medium,high", for grades that are words; "auto"
@@ -175,6 +177,7 @@ class Data(fields.Section):
     crop: str = fields.choice("auto", CROPS, word="auto")
     crop_fraction: float = fields.number(datasets.CROP_FRACTION, maximum=1.0, open_below=True)
     interpolation: str = fields.choice("bilinear", INTERPOLATIONS)
+    decode: str = fields.choice("full", DECODINGS)
     normalization: str = fields.choice("unit", SCHEMES)
     validation_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)
     test_fraction: float = fields.number(0.1, maximum=1.0, open_above=True)

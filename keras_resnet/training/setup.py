@@ -241,6 +241,7 @@ class Setup:
             crop=crop,
             crop_fraction=recipe.data.crop_fraction,
             interpolation=recipe.data.interpolation,
+            decode=recipe.data.decode,
             augmentation=self._augmentation() if on_host else None,
             operations=self._operations(size) if on_host else (),
             repeats=recipe.augment.repeats,

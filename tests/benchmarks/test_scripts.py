@@ -37,7 +37,7 @@ SCRIPTS = {
     "loading": ["--quick", "--rounds", "1"],
     "loop_ends": ["--calls", "1", "--steps", "2"],
     "pixels": ["--side", "64"],
-    "prepared": ["--images", "8", "--rounds", "1"],
+    "prepared": ["--only", "1 MP", "--images", "8", "--rounds", "1"],
     "profile_step": ["--quick", "--steps", "1"],
     "reliability": ["writer", "--kills", "20"],
     "rare_classes": ["--seeds", "0", "--epochs", "1", "--width", "4"],

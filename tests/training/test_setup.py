@@ -106,6 +106,7 @@ UNSEEN = {
     "data.on_bad_image": "which files are left out; tests of the folder source",
     "data.max_skipped_fraction": "how many of them; tests of the folder source",
     "data.max_pixels": "which files are refused",
+    "data.decode": "of large JPEG files; tests of scaled decoding",
     "data.in_memory_limit": "how examples are held, not which",
     "data.uncertain": "what a blank in a table means; tests of that source",
     "data.class_order": "the numbers of the classes; tests of tables",

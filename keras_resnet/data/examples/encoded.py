@@ -132,10 +132,8 @@ class EncodedExamples:
             elif all_spans is not None:
                 contents = read_span_op(contents, tf.gather(all_spans, index))
             orientation = tf.gather(all_orientations, index) if has_orientations else 1
-            window = None
-            if plan.crop != "none":
-                window = functools.partial(plan.window, sample=sample)
-            image = decode(contents, orientation, window, is_deep=self.is_deep)
+            window = None if plan.cut is None else functools.partial(plan.cut, sample=sample)
+            image = decode(contents, orientation, window, is_deep=self.is_deep, scaled_for=plan.scaled_for)
             return tf.ensure_shape(image, self.image_shape) if plan.image_size is None else plan.resize(image)
 
         return image_of

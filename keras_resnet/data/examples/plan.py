@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -19,6 +19,8 @@ from keras_resnet.preprocessing.record import INTERPOLATIONS
 PARALLEL_CALLS = os.cpu_count() or 1
 # What a caller may ask for -> what is cut; None leaves it to whether the images differ in size.
 CROPS: dict[str | None, str | None] = {None: None, "random": "random", "center": "center", "none": "none"}
+# How JPEG files are decoded -> whether at a half, a quarter or an eighth where that suffices.
+DECODINGS = {"full": False, "scaled": True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Plan:
     crop_fraction: float = resizing.CROP_FRACTION
     interpolation: str = "bilinear"
     antialias_above: float = 1.0
+    decode: str = "full"
     shard: int = 0
     num_shards: int = 1
     repeats: int = 1
@@ -47,6 +50,16 @@ class Plan:
                 f"batch_size={self.batch_size} is not a multiple of num_shards={self.num_shards}. Every shard makes an "
                 "equal part of a batch. Use another batch size."
             )
+
+    @property
+    def cut(self) -> Callable[..., tuple] | None:
+        """What cuts an image as it is decoded: `window`; None where whole images are decoded at full size."""
+        return None if self.crop == "none" and self.scaled_for is None else self.window
+
+    @property
+    def scaled_for(self) -> tuple[int, int] | None:
+        """The size for which JPEG files may be decoded at a smaller scale; None where they may not."""
+        return self.image_size if DECODINGS[self.decode] else None
 
     @property
     def shard_size(self) -> int:
@@ -149,6 +162,12 @@ def check_crop(crop: Any, image_size: tuple[int, int] | None, image_shape: tuple
             "Pass image_size, or crop='none'."
         )
     return str(crop)
+
+
+def check_decode(decode: Any) -> str:
+    """Returns how JPEG files are decoded for training: "full" or "scaled"."""
+    choose("decode", decode, DECODINGS)
+    return str(decode)
 
 
 def check_fit(crop_fraction: Any, interpolation: Any) -> dict[str, Any]:

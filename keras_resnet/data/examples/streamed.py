@@ -191,10 +191,8 @@ class StreamedExamples:
 
     def _example(self, sample: Any, record: Any, plan: Plan) -> tuple[Any, Any]:
         contents, label = self.parse(record)
-        if plan.crop == "none":
-            image = self.decode(contents)
-        else:
-            image = self.decode(contents, functools.partial(plan.window, sample=sample))
+        window = None if plan.cut is None else functools.partial(plan.cut, sample=sample)
+        image = self.decode(contents, window, plan.scaled_for)
         return plan.resize(image), label
 
     def _shard_numbers(self, numbers: Any) -> tf.data.Dataset:

@@ -1,5 +1,6 @@
 """From the bytes of an image file to RGB, eagerly and inside tf.data alike: uint8, or float32 for files of 16 bits."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable
@@ -98,6 +99,10 @@ def sizing(record: InputRecord, image_shape: tuple[int | None, ...]) -> dict[str
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
 DCT_METHOD = "INTEGER_ACCURATE"
+SCALES = (1, 2, 4, 8)  # libjpeg decodes at one part in so many of each side
+OVERSAMPLING = 2
+# EXIF orientations that are undone by transposing, and then by mirroring left and right, top and bottom.
+TRANSPOSED, MIRRORED, UPSIDE_DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 PNG_START, PNG_BIT_DEPTH_AT = b"\x89PNG\r\n\x1a\n", 24
 MAX_EXIF_ENTRIES = 1000  # a camera writes some twenty
 # The most that a file has to have: four channels of 16 bits, and previews, profiles and a phone's film beside them.
@@ -194,8 +199,18 @@ def decode(
     window: Callable[[Any, Any], tuple] | None = None,
     *,
     is_deep: bool = False,
+    scaled_for: tuple[int, int] | None = None,
 ) -> Any:
     """Decodes the bytes of an image, or of a JPEG only the window that is needed.
+
+    Args:
+        contents: the bytes of a file.
+        orientation: of EXIF, 1 to 8; it is undone.
+        window: `(height, width)` of the upright image to the `(top, left, height, width)` that is kept.
+        is_deep: whether files may have 16 bits.
+        scaled_for: the size to which the window will be resized; a JPEG is decoded at 1/2, 1/4 or 1/8, the smallest
+            that leaves the window at least `OVERSAMPLING` times that size. The window's edges are rounded to the
+            scaled pixels. None decodes at full size.
 
     Returns:
         `(height, width, 3)` in [0, 255]: uint8, or float32 with `is_deep`.
@@ -210,15 +225,37 @@ def decode(
         return image[top : top + height, left : left + width]
 
     def cut_before() -> Any:
-        shape = tf.image.extract_jpeg_shape(contents)
-        crop = tf.stack(window(shape[0], shape[1]))
-        image = tf.image.decode_and_crop_jpeg(contents, crop, channels=3, dct_method=DCT_METHOD)
+        image = _orient(_decode_window(contents, orientation, window, scaled_for), orientation)
         return tf.cast(image, tf.float32) if is_deep else image
 
-    upright_jpeg = tf.logical_and(tf.io.is_jpeg(contents), tf.equal(orientation, 1))
-    image = tf.cond(upright_jpeg, cut_before, cut_after)
+    image = tf.cond(tf.io.is_jpeg(contents), cut_before, cut_after)
     image.set_shape((None, None, 3))
     return image
+
+
+def _decode_window(
+    contents: Any, orientation: Any, window: Callable[[Any, Any], tuple], scaled_for: tuple[int, int] | None
+) -> Any:
+    """Returns the window of a JPEG as it is stored, not yet upright, at the smallest scale that suffices."""
+    shape = tf.image.extract_jpeg_shape(contents)[:2]
+    is_transposed = _is_any(orientation, TRANSPOSED)
+    upright = tf.where(is_transposed, shape[::-1], shape)
+    place = tf.stack(window(upright[0], upright[1]))
+    start, extent = place[:2], place[2:]
+    scale = 1 if scaled_for is None else tf.reduce_min(extent // (OVERSAMPLING * tf.constant(scaled_for)))
+    is_mirrored = tf.stack([_is_any(orientation, UPSIDE_DOWN), _is_any(orientation, MIRRORED)])
+    start = tf.where(is_mirrored, upright - start - extent, start)
+    start, extent = (tf.where(is_transposed, pair[::-1], pair) for pair in (start, extent))
+
+    def at(ratio: int) -> Any:
+        first, last = (tf.cast(tf.round(edge / ratio), tf.int32) for edge in (start, start + extent))
+        crop = tf.concat([first, last - first], 0)
+        return tf.image.decode_and_crop_jpeg(contents, crop, channels=3, ratio=ratio, dct_method=DCT_METHOD)
+
+    if scaled_for is None:
+        return at(1)
+    branches = [functools.partial(at, ratio) for ratio in SCALES]
+    return tf.switch_case(tf.reduce_sum(tf.cast(scale >= tf.constant(SCALES[1:]), tf.int32)), branches)
 
 
 def exif_orientation(contents: Any) -> Any:
@@ -307,11 +344,12 @@ def _orient(image: Any, orientation: Any) -> Any:
     if isinstance(orientation, int) and orientation == 1:
         return image
 
-    def one_of(*orientations: int) -> Any:
-        return tf.reduce_any(tf.equal(orientation, tf.constant(orientations)))
-
-    image = tf.cond(one_of(5, 6, 7, 8), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-    image = tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
-    image = tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
+    image = tf.cond(_is_any(orientation, TRANSPOSED), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+    image = tf.cond(_is_any(orientation, MIRRORED), lambda: tf.reverse(image, [1]), lambda: image)
+    image = tf.cond(_is_any(orientation, UPSIDE_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
     image.set_shape((None, None, 3))
     return image
+
+
+def _is_any(orientation: Any, of: tuple[int, ...]) -> Any:
+    return tf.reduce_any(tf.equal(orientation, tf.constant(of)))

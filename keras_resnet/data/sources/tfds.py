@@ -199,10 +199,10 @@ def _stream(name: str, info: Any, split: Any, image_key: str, label_key: str) ->
     shape = tuple(image_feature.shape)
     is_fixed = None not in shape
 
-    def pixels(contents: Any, window: Any = None) -> Any:
+    def pixels(contents: Any, window: Any = None, scaled_for: tuple[int, int] | None = None) -> Any:
         # Sets of one size keep their own channels, one for gray; others are read as RGB, as files are.
         if not is_fixed:
-            return decode(contents, 1, window)
+            return decode(contents, 1, window, scaled_for=scaled_for)
         image = image_feature.decode_example(contents)
         if window is None:
             return image
