@@ -4,7 +4,6 @@ import hashlib
 import importlib.resources
 import json
 import os
-import re
 import subprocess
 import sys
 
@@ -20,13 +19,20 @@ from keras_resnet.cli import main
 FOLDER = importlib.resources.files("keras_resnet.weights")
 
 
-def test_the_file_is_the_one_that_the_card_and_the_table_describe():
-    content = (FOLDER / "resnet18_cifar10.safetensors").read_bytes()
+PACKAGED = [row for row in list_weights() if row.publisher == "keras_resnet"]
+
+
+@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: row.model)
+def test_the_file_is_the_one_that_the_card_and_the_table_describe(row):
+    content = (FOLDER / row.file).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    assert digest in (FOLDER / "resnet18_cifar10.md").read_text("utf-8") and len(content) < 3_000_000
-    row = list_weights("resnet18")[0]
-    assert (row.tag, row.publisher, row.hash) == ("cifar10", "keras_resnet", f"sha256 {digest}")
-    assert re.search("resnet18_cifar10|safetensors", row.file)
+    card = (FOLDER / row.file.replace(".safetensors", ".md")).read_text("utf-8")
+    assert digest in card and f"{row.top1 / 100:.4f}" in card
+    assert (row.tag, row.file, row.hash) == ("cifar10", f"{row.model}_cifar10.safetensors", f"sha256 {digest}")
+
+
+def test_the_files_are_small_enough_for_a_package():
+    assert sum(len((FOLDER / row.file).read_bytes()) for row in PACKAGED) < 5_000_000
 
 
 def test_a_packaged_file_that_was_changed_is_refused(tmp_path, monkeypatch):
@@ -92,9 +98,11 @@ print(keras_resnet.ResNet18(weights="cifar10").count_params())
 
 
 @pytest.mark.data
-def test_the_accuracy_is_that_of_the_card(real_data):
-    scores = evaluation.evaluate("resnet18:cifar10", "tfds:cifar10", data_dir=real_data / "tfds", split="test")
-    assert scores["examples"] == 10_000 and scores["accuracy"] == pytest.approx(0.8667, abs=0.002)
+@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: row.model)
+def test_the_accuracy_is_that_of_the_card(real_data, row):
+    name = f"{row.model}:{row.tag}"
+    scores = evaluation.evaluate(name, "tfds:cifar10", data_dir=real_data / "tfds", split="test")
+    assert scores["examples"] == 10_000 and scores["accuracy"] == pytest.approx(row.top1 / 100, abs=0.002)
 
 
 def test_a_network_of_the_constructor_gets_the_pixels_that_its_weights_were_trained_on(tmp_path):
