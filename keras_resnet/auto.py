@@ -141,7 +141,7 @@ def _is_outcome(path: pathlib.Path) -> bool:
         return False
 
 
-def _settings(planned: training.Setup, overrides: dict[str, Any]) -> dict[str, tuple[str | None, dict[str, Any]]]:
+def _settings(planned: training.Experiment, overrides: dict[str, Any]) -> dict[str, tuple[str | None, dict[str, Any]]]:
     """Returns name -> recipe, None for the planned one, and overrides of the candidates."""
     rate = planned.recipe.optimizer.learning_rate
     settings: dict[str, tuple[str | None, dict[str, Any]]] = {
@@ -156,8 +156,8 @@ def _settings(planned: training.Setup, overrides: dict[str, Any]) -> dict[str, t
     return settings
 
 
-def _monitor(setup: training.Setup) -> Monitor:
-    return Monitor("accuracy", "max") if setup.recipe.loss.choice.task.has_classes else Monitor("mae", "min")
+def _monitor(experiment: training.Experiment) -> Monitor:
+    return Monitor("accuracy", "max") if experiment.recipe.loss.choice.task.has_classes else Monitor("mae", "min")
 
 
 def _figure(run: training.Run) -> float:

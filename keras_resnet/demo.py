@@ -27,7 +27,7 @@ from keras_resnet.arguments import check_int
 from keras_resnet.data.array_files import NPY
 from keras_resnet.data.options import MAX_PIXELS
 from keras_resnet.errors import BadValue, require
-from keras_resnet.evaluation import Trained, open_trained
+from keras_resnet.evaluation import Predictor, open_predictor
 from keras_resnet.evaluation.scoring import answers_of, read_batches
 from keras_resnet.explain import explain
 from keras_resnet.explain.overlays import as_rgb, blend, draw_overlay
@@ -153,20 +153,24 @@ class Answers:
         trained: the model.
     """
 
-    def __init__(self, trained: Trained) -> None:
-        self.trained = trained
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
         self.turn = threading.Lock()
 
     def __call__(self, name: str, content: bytes) -> dict[str, Any]:
         """Returns the page's answer for a file."""
-        record, model = self.trained.record, self.trained.model
+        record, model = self.predictor.record, self.predictor.model
         with self.turn:  # for reading too: the largest picture that is allowed takes a gigabyte while it is resized
             image = self._read(name, content)
             heat_map = explain(model, image[None])
         shown, heat = as_rgb(image, record), heat_map.maps[0]
         if record.channel_order == "any":
-            return {"name": name, "overlay": _drawn(shown, heat), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
-        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.trained, heat_map.outputs, TOP)[0]}
+            return {
+                "name": name,
+                "overlay": _drawn(shown, heat),
+                **answers_of(self.predictor, heat_map.outputs, TOP)[0],
+            }
+        answer = {"name": name, "picture": _url(shown, None), **answers_of(self.predictor, heat_map.outputs, TOP)[0]}
         return answer if "values" in answer else answer | {"overlay": _url(shown, heat)}
 
     def _read(self, name: str, content: bytes) -> np.ndarray:
@@ -176,7 +180,7 @@ class Answers:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            names, examples = next(read_batches(path, self.trained, MAX_PIXELS))
+            names, examples = next(read_batches(path, self.predictor, MAX_PIXELS))
             if len(names) > 1:
                 raise BadValue(f"{name} holds several examples, and the page shows one. Save one of them alone.")
             return np.asarray(examples[0], dtype="float32")
@@ -295,9 +299,9 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
     from starlette.responses import HTMLResponse, JSONResponse, Response
     from starlette.routing import Route
 
-    trained = open_trained(run_or_model, task)
-    answers, bodies = Answers(trained), Bodies()
-    text = _text(trained)
+    predictor = open_predictor(run_or_model, task)
+    answers, bodies = Answers(predictor), Bodies()
+    text = _text(predictor)
 
     async def home(request: Request) -> Response:
         return HTMLResponse(text, headers=HEADERS)
@@ -329,9 +333,9 @@ def application(run_or_model: Any, task: str | None = None) -> Any:
     return Starlette(routes=[Route("/", home), Route("/predict", predict, methods=["POST"])], middleware=middleware)
 
 
-def _text(trained: Any) -> str:
-    name = trained.model.name if trained.run is None else f"run {trained.run.path.name}"
-    names = trained.record.class_names
+def _text(predictor: Any) -> str:
+    name = predictor.model.name if predictor.run is None else f"run {predictor.run.path.name}"
+    names = predictor.record.class_names
     summary = f"{len(names)} classes: {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}" if names else ""
     return page(f"Try {name}", summary, [("Your file", FORM)], SCRIPT)
 

@@ -101,7 +101,7 @@ MUTANTS = [
     ),
     Mutant(
         "resume inside an epoch: the data begin at the epoch's first batch",
-        "training/setup.py",
+        "training/experiment.py",
         "first = start_epoch * self.steps_per_epoch + start_batch",
         "first = start_epoch * self.steps_per_epoch",
         "training/test_step_resume.py",
@@ -204,7 +204,7 @@ MUTANTS = [
         "data/examples/plan.py",
         "places // self.repeats)))",
         "places)))",
-        "data/examples/test_batches.py data/examples/test_order.py training/test_setup.py",
+        "data/examples/test_batches.py data/examples/test_order.py training/test_experiment.py",
     ),
     Mutant(
         "split: the seed is ignored",
@@ -292,7 +292,7 @@ MUTANTS = [
     ),
     Mutant(
         "conformal: sets are used with views that they were not found with",
-        "evaluation/trained.py",
+        "evaluation/predictor.py",
         "if trained.record.set_threshold is not None:",
         "if False:",
         "evaluation/test_ensembles.py",
@@ -313,14 +313,14 @@ MUTANTS = [
     ),
     Mutant(
         "plan: gray images, as of characters, are flipped",
-        "training/setup.py",
+        "training/experiment.py",
         "channels == 3 and",
         "channels in (1, 3) and",
         "training/test_plan.py",
     ),
     Mutant(
         "plan: weights are trained at the rate of random ones",
-        "training/setup.py",
+        "training/experiment.py",
         'defaults["recipe"] = FOR_WEIGHTS',
         'defaults["recipe"] = "quick"',
         "training/test_made_for.py",

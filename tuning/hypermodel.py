@@ -51,8 +51,8 @@ class HyperResNet(keras_tuner.HyperModel):
         self.space = space
         choose("model", model, VARIANTS)
         self.model = model
-        self.setup = training.resolve(self.recipe, model=model, data=data)
-        self.data = self.setup.dataset
+        self.experiment = training.resolve(self.recipe, model=model, data=data)
+        self.data = self.experiment.dataset
 
     def recipe_of(self, hp: keras_tuner.HyperParameters) -> training.Recipe:
         """Returns the recipe of a point, which `Recipe.save` writes for `keras-resnet train`."""
@@ -61,10 +61,10 @@ class HyperResNet(keras_tuner.HyperModel):
             self.space.overrides({key: hp.get(key) for key in self.space.names if _is_active(hp, key)})
         )
 
-    def setup_of(self, hp: keras_tuner.HyperParameters) -> training.Setup:
+    def setup_of(self, hp: keras_tuner.HyperParameters) -> training.Experiment:
         """Returns everything that the training of a point is made of."""
         recipe = self.recipe_of(hp)
-        return self.setup.for_recipe(recipe, hp.get(VARIANT) if VARIANT in self.space.names else self.model)
+        return self.experiment.for_recipe(recipe, hp.get(VARIANT) if VARIANT in self.space.names else self.model)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Returns the compiled network of a point: images in [0, 255] to logits."""
@@ -91,11 +91,11 @@ class HyperResNet(keras_tuner.HyperModel):
             initial_epoch: where a promoted trial goes on.
             **kwargs: `verbose` and the like.
         """
-        setup = self.setup_of(hp)
-        average = setup.recipe.optimizer.weight_average()
+        experiment = self.setup_of(hp)
+        average = experiment.recipe.optimizer.weight_average()
         history = keras.callbacks.History()
         history.set_model(model)
-        history.history = setup.fit(
+        history.history = experiment.fit(
             model,
             # The average first of all, so that KerasTuner's own callbacks save what was validated.
             callbacks=[*([] if average is None else [average]), *callbacks],

@@ -320,7 +320,7 @@ def export(options: argparse.Namespace) -> None:
 
 def convert(options: argparse.Namespace) -> None:
     """Writes weights of another library as ours, or ours as timm's."""
-    from keras_resnet.evaluation.trained import convert as write
+    from keras_resnet.evaluation.predictor import convert as write
 
     print(write(options.source, options.out, model=options.model, names=options.names))
 

@@ -182,8 +182,8 @@ def predict(options: argparse.Namespace) -> None:
     arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
     predictions: Iterable[dict[str, Any]] = evaluation.predict_each(options.trained, options.images, **arguments)
     if options.page:
-        trained = evaluation.open_trained(options.trained, options.task)
-        predictions = report.answers_page(predictions, trained, options.page)
+        predictor = evaluation.open_predictor(options.trained, options.task)
+        predictions = report.answers_page(predictions, predictor, options.page)
     if options.csv:
         print(report.write_answers(predictions, options.csv))
         return

@@ -27,6 +27,10 @@ from keras_resnet.evaluation.label_issues import label_issues as label_issues
 from keras_resnet.evaluation.mistakes import Mistake as Mistake
 from keras_resnet.evaluation.mistakes import mistakes as mistakes
 from keras_resnet.evaluation.paired import paired_difference as paired_difference
+from keras_resnet.evaluation.predictor import Predictor as Predictor
+from keras_resnet.evaluation.predictor import average_models as average_models
+from keras_resnet.evaluation.predictor import load_model as load_model
+from keras_resnet.evaluation.predictor import open_predictor as open_predictor
 from keras_resnet.evaluation.probes import probe as probe
 from keras_resnet.evaluation.robustness import corrupt as corrupt
 from keras_resnet.evaluation.robustness import robustness as robustness
@@ -37,8 +41,4 @@ from keras_resnet.evaluation.scoring import predict_each as predict_each
 from keras_resnet.evaluation.scoring import throughput as throughput
 from keras_resnet.evaluation.summary import linear_baseline as linear_baseline
 from keras_resnet.evaluation.summary import summary as summary
-from keras_resnet.evaluation.trained import Trained as Trained
-from keras_resnet.evaluation.trained import average_models as average_models
-from keras_resnet.evaluation.trained import load_model as load_model
-from keras_resnet.evaluation.trained import open_trained as open_trained
 from keras_resnet.training.scoring import predict_all as predict_all

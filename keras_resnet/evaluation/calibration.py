@@ -13,7 +13,7 @@ import numpy as np
 from keras_resnet import files, preprocessing
 from keras_resnet.arguments import check_fraction
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import check_not_trained_on, dataset_of, open_classifier
+from keras_resnet.evaluation.predictor import check_not_trained_on, dataset_of, open_classifier
 from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, Predictions
 from keras_resnet.tasks.metrics import CALIBRATION_BINS, bins_of, counts_of
 from keras_resnet.tasks.outputs import LOGITS, last_activation, sigmoid
@@ -202,21 +202,21 @@ def calibrate(
     Source:
         Guo et al. 2017, section 4.2.
     """
-    trained = open_classifier(run_or_model)
-    if trained.record.set_threshold is not None:
+    predictor = open_classifier(run_or_model)
+    if predictor.record.set_threshold is not None:
         raise BadValue(
-            f"The model answers with prediction sets, whose threshold {trained.record.set_threshold:.4f} is one of its "
-            "probabilities as they are. A temperature would break their promise. Calibrate the model that the sets "
+            f"The model answers with prediction sets, whose threshold {predictor.record.set_threshold:.4f} is one of "
+            "its probabilities as they are. A temperature would break their promise. Calibrate the model that the sets "
             "were made from, and find the sets again."
         )
-    dataset, split = dataset_of(trained, data, data_dir, split)
+    dataset, split = dataset_of(predictor, data, data_dir, split)
     check_not_trained_on(run_or_model, dataset)
-    if not trained.task.has_classes:
+    if not predictor.task.has_classes:
         raise BadValue(
-            f"data={dataset.spec!r} has {trained.task.labels}. Only a classifier has probabilities to calibrate. Use "
+            f"data={dataset.spec!r} has {predictor.task.labels}. Only a classifier has probabilities to calibrate. Use "
             "evaluate, which gives errors."
         )
-    predictions = trained.predict(dataset, split)
+    predictions = predictor.predict(dataset, split)
     logits, labels, activation = predictions.outputs, predictions.labels, predictions.activation or "softmax"
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as calibrated.keras.")
@@ -232,7 +232,7 @@ def calibrate(
             f"out by {-gain:+.4f}, with a standard error of {error:.4f}. Only what lowers it is written. Leave the "
             "probabilities as they are, or calibrate on more examples."
         )
-    model = _divide_head(trained.model, temperature)
+    model = _divide_head(predictor.model, temperature)
     facts: dict[str, Any] = {
         "temperature": temperature,
         "examples": len(gains),
@@ -242,10 +242,10 @@ def calibrate(
         split: _compare(predictions, temperature),
     }
     if split != "test" and dataset.sizes.get("test"):
-        facts["test"] = _compare(trained.predict(dataset, "test"), temperature)
+        facts["test"] = _compare(predictor.predict(dataset, "test"), temperature)
     description_path = None if path is None else path.with_suffix(".json")
-    if path is None and trained.run is not None:
-        path, description_path = trained.run.path / "calibrated.keras", trained.run.path / "calibration.json"
+    if path is None and predictor.run is not None:
+        path, description_path = predictor.run.path / "calibrated.keras", predictor.run.path / "calibration.json"
     if path is not None and description_path is not None:
         files.write_atomically(path, lambda where: save_model(model, where))
         files.write_text(description_path, json.dumps(facts, indent=1) + "\n")
@@ -384,15 +384,15 @@ def prediction_sets(
             the split has too few examples for that coverage.
     """
     check_fraction("coverage", coverage, zero_included=False)
-    trained = open_classifier(run_or_model)
-    if not trained.task.is_exclusive:
+    predictor = open_classifier(run_or_model)
+    if not predictor.task.is_exclusive:
         raise BadValue(
-            f"coverage={coverage:g} was given for a model of {trained.task.labels}. Prediction sets "
+            f"coverage={coverage:g} was given for a model of {predictor.task.labels}. Prediction sets "
             "need one class per example. Without a coverage, calibrate finds a temperature."
         )
-    dataset, split = dataset_of(trained, data, data_dir, split)
+    dataset, split = dataset_of(predictor, data, data_dir, split)
     check_not_trained_on(run_or_model, dataset)
-    predictions = trained.predict(dataset, split)
+    predictions = predictor.predict(dataset, split)
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise BadValue(f"out={os.fspath(out)!r} does not end in .keras. Expected a path such as sets.keras.")
     path = None if out is None else pathlib.Path(out).expanduser()
@@ -405,7 +405,7 @@ def prediction_sets(
             f"It needs at least {fewest}. Use a lower coverage or more examples."
         )
     threshold = set_threshold(predictions.probabilities, predictions.labels, coverage, predictions.counts)
-    model = copy_of(trained.model)
+    model = copy_of(predictor.model)
     layer = preprocessing.for_model(model).normalization
     if layer is None or layer.record is None:
         raise BadValue(
@@ -416,13 +416,13 @@ def prediction_sets(
     facts: dict[str, Any] = {"coverage": coverage, "set_threshold": threshold}
     facts |= {"split": split, "examples": len(predictions.labels)}
     if split != "test" and dataset.sizes.get("test"):
-        tested = trained.predict(dataset, "test")
+        tested = predictor.predict(dataset, "test")
         inside = tested.probabilities >= threshold
         holds = inside[np.arange(len(tested.labels)), tested.labels]
         facts["test_coverage"] = float(np.average(holds, weights=tested.weights))
         facts["mean_set_size"] = float(np.average(inside.sum(axis=1), weights=tested.weights))
-    if path is None and trained.run is not None:
-        path = trained.run.path / "sets.keras"
+    if path is None and predictor.run is not None:
+        path = predictor.run.path / "sets.keras"
     if path is not None:
         files.write_atomically(path, lambda where: save_model(model, where))
         files.write_text(path.with_suffix(".json"), json.dumps(facts, indent=1) + "\n")

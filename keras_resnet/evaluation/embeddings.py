@@ -15,9 +15,9 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue, require
+from keras_resnet.evaluation.predictor import Predictor, open_features
 from keras_resnet.evaluation.probes import dataset_for_features, feature_model, features_of
 from keras_resnet.evaluation.scoring import example_files, read_batches
-from keras_resnet.evaluation.trained import Trained, open_features
 from keras_resnet.tasks import TASKS
 
 SUFFIX, METADATA = ".parquet", b"keras_resnet"
@@ -136,17 +136,17 @@ def embed(run_or_model: Any, data: Any = None, *, data_dir: Any = None, split: s
         Distance to the k-th neighbor as a score of novelty: Sun et al. 2022, "Out-of-Distribution Detection with Deep
         Nearest Neighbors".
     """
-    trained = open_features(run_or_model)
-    dataset = dataset_for_features(trained, data, data_dir)
-    network = feature_model(trained.model)
+    predictor = open_features(run_or_model)
+    dataset = dataset_for_features(predictor, data, data_dir)
+    network = feature_model(predictor.model)
     split = split or ("train" if data is None else "all")
-    features, labels = features_of(network, trained, dataset, split)
+    features, labels = features_of(network, predictor, dataset, split)
     if len(features) < 2:
         raise BadValue(f"split={split!r} of data={dataset.spec!r} has one example. An index needs two. Name another.")
     vectors = _of_length_one(features)
     names = tuple(dataset.name_of(split, index) for index in range(len(vectors)))
     texts = tuple(_text(dataset, label) for label in labels)
-    source = trained.run.path if trained.run is not None else run_or_model
+    source = predictor.run.path if predictor.run is not None else run_or_model
     embeddings = Embeddings(vectors, names, texts, np.zeros(0), _name_of(source), _hash_of(network))
     # Each example is the nearest to itself.
     _, distances = embeddings.nearest(vectors, NEIGHBORS + 1)
@@ -178,21 +178,21 @@ def similar(
     """
     check_int("top", top)
     embeddings = index if isinstance(index, Embeddings) else Embeddings.load(index)
-    trained = open_features(embeddings.network if run_or_model is None else run_or_model)
-    network = feature_model(trained.model)
+    predictor = open_features(embeddings.network if run_or_model is None else run_or_model)
+    network = feature_model(predictor.model)
     if _hash_of(network) != embeddings.sha256:
         raise BadValue(
             f"{embeddings.network!r} has other weights than those that made the index. Their features cannot be "
             "compared. Make the index again, or give the network of before."
         )
     paths = example_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
-    return [answer for path in paths for answer in _answers(embeddings, network, trained, path, top)]
+    return [answer for path in paths for answer in _answers(embeddings, network, predictor, path, top)]
 
 
 def _answers(
-    embeddings: Embeddings, network: keras.Model, trained: Trained, path: str | os.PathLike, top: int
+    embeddings: Embeddings, network: keras.Model, predictor: Predictor, path: str | os.PathLike, top: int
 ) -> Iterable[dict[str, Any]]:
-    for names, examples in read_batches(path, trained):
+    for names, examples in read_batches(path, predictor):
         vectors = _of_length_one(np.asarray(network.predict_on_batch(examples)))
         rows = zip(names, *embeddings.nearest(vectors, top), embeddings.novelty(vectors), strict=True)
         for name, indices, distances, novelty in rows:

@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_classifier
 from keras_resnet.tasks import Predictions
 
 BATCH_SIZE = 64
@@ -63,24 +63,24 @@ def mistakes(
         3
     """
     check_int("top", top)
-    trained = open_classifier(run_or_model)
-    dataset, split = dataset_of(trained, data, data_dir, split)
-    return mistakes_of(trained.predict(dataset, split), trained, dataset, split, top)
+    predictor = open_classifier(run_or_model)
+    dataset, split = dataset_of(predictor, data, data_dir, split)
+    return mistakes_of(predictor.predict(dataset, split), predictor, dataset, split, top)
 
 
 def mistakes_of(
-    predictions: Predictions, trained: Trained, dataset: datasets.Dataset, split: str, top: int
+    predictions: Predictions, predictor: Predictor, dataset: datasets.Dataset, split: str, top: int
 ) -> list[Mistake]:
     """Returns the wrong guesses of highest confidence."""
     if not predictions.task.is_exclusive:
         raise BadValue(
-            f"data={dataset.spec!r} has {trained.task.labels}. Only a single-label classifier has "
+            f"data={dataset.spec!r} has {predictor.task.labels}. Only a single-label classifier has "
             "confidences and mistakes. Use evaluate, which gives errors."
         )
     wrong = np.flatnonzero(~predictions.right)
     indexes = wrong[np.argsort(-predictions.confidences[wrong], kind="stable")[:top]].tolist()
     names, result = predictions.class_names, []
-    for index, image in zip(indexes, _images(trained, dataset, split, indexes), strict=True):
+    for index, image in zip(indexes, _images(predictor, dataset, split, indexes), strict=True):
         label, guess = int(predictions.labels[index]), int(predictions.guesses[index])
         row = predictions.probabilities[index]
         name = dataset.name_of(split, index)
@@ -88,10 +88,10 @@ def mistakes_of(
     return result
 
 
-def _images(trained: Trained, dataset: datasets.Dataset, split: str, indexes: Sequence[int]) -> list[np.ndarray]:
+def _images(predictor: Predictor, dataset: datasets.Dataset, split: str, indexes: Sequence[int]) -> list[np.ndarray]:
     """Returns the examples of these indexes as the network takes them, float32."""
     wanted, images_of = set(indexes), {}
-    batches = dataset.batches(split, BATCH_SIZE, **datasets.sizing(trained.record, dataset.image_shape))
+    batches = dataset.batches(split, BATCH_SIZE, **datasets.sizing(predictor.record, dataset.image_shape))
     for number, (images, *_) in enumerate(batches):
         first = number * BATCH_SIZE
         for index in wanted & set(range(first, first + len(images))):

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import dataset_of, open_trained
+from keras_resnet.evaluation.predictor import dataset_of, open_predictor
 from keras_resnet.tasks.metrics import interval_of, resample
 
 
@@ -47,7 +47,7 @@ def paired_difference(
         McNemar 1947, with the exact binomial test; Efron and Tibshirani 1993, section 16, for the paired bootstrap.
     """
     check_int("resamples", resamples)
-    first, second = open_trained(one), open_trained(other)
+    first, second = open_predictor(one), open_predictor(other)
     if first.task is not second.task or set(first.record.class_names) != set(second.record.class_names):
         raise BadValue(
             f"One model is for a {first.task} of the classes {list(first.record.class_names)}, the other for a "

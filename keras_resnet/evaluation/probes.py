@@ -8,7 +8,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, check_channels, dataset_of, open_features
+from keras_resnet.evaluation.predictor import Predictor, check_channels, dataset_of, open_features
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.multilabel import is_known
 from keras_resnet.training.scoring import predict_all
@@ -52,14 +52,14 @@ def probe(
     from sklearn.preprocessing import StandardScaler
 
     check_int("neighbors", neighbors)
-    trained = open_features(run_or_model)
-    dataset = dataset_for_features(trained, data, data_dir)
+    predictor = open_features(run_or_model)
+    dataset = dataset_for_features(predictor, data, data_dir)
     task = TASKS[dataset.task]
     if not task.has_classes or not dataset.sizes.get("test"):
         what = "no test split" if task.has_classes else task.labels
         raise BadValue(f"data={dataset.spec!r} has {what}. A probe needs classes, and a test split. Pass other data.")
-    network = feature_model(trained.model)
-    (train, labels), (test, truth) = (features_of(network, trained, dataset, split) for split in ("train", "test"))
+    network = feature_model(predictor.model)
+    (train, labels), (test, truth) = (features_of(network, predictor, dataset, split) for split in ("train", "test"))
     near = KNeighborsClassifier(
         min(neighbors, len(train)), metric="cosine", weights=lambda distances: np.exp((1 - distances) / 0.07)
     )
@@ -96,20 +96,20 @@ def _mean_area(spec: str, classifier: Any, train: Any, labels: Any, test: Any, t
     return float(np.mean(areas))
 
 
-def dataset_for_features(trained: Trained, data: Any, data_dir: Any) -> datasets.Dataset:
+def dataset_for_features(predictor: Predictor, data: Any, data_dir: Any) -> datasets.Dataset:
     """Returns the data, whose classes may be others than those of the head."""
     if data is None:
-        dataset, _ = dataset_of(trained)
+        dataset, _ = dataset_of(predictor)
     else:
         dataset = data if isinstance(data, datasets.Dataset) else datasets.load(data, data_dir=data_dir)
-    if not _is_gray(trained, dataset):
-        check_channels(trained, dataset)
+    if not _is_gray(predictor, dataset):
+        check_channels(predictor, dataset)
     return dataset
 
 
-def _is_gray(trained: Trained, dataset: datasets.Dataset) -> bool:
+def _is_gray(predictor: Predictor, dataset: datasets.Dataset) -> bool:
     """Returns True if pictures are gray and the network takes colors: each of the three is then the gray value."""
-    return trained.record.channel_order == "rgb" and len(dataset.image_shape) == 3 and dataset.image_shape[-1] == 1
+    return predictor.record.channel_order == "rgb" and len(dataset.image_shape) == 3 and dataset.image_shape[-1] == 1
 
 
 def feature_model(model: keras.Model) -> keras.Model:
@@ -123,11 +123,11 @@ def feature_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("head_pool").output)
 
 
-def features_of(network: keras.Model, trained: Trained, dataset: datasets.Dataset, split: str) -> Any:
+def features_of(network: keras.Model, predictor: Predictor, dataset: datasets.Dataset, split: str) -> Any:
     """Returns features and labels of the examples of a split."""
-    sizing = datasets.sizing(trained.record, dataset.image_shape)
+    sizing = datasets.sizing(predictor.record, dataset.image_shape)
     batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)
-    if _is_gray(trained, dataset):
+    if _is_gray(predictor, dataset):
         batches = ((np.repeat(images, 3, axis=-1), *rest) for images, *rest in batches)
     features, labels = predict_all(network, batches)
     return features, labels if not TASKS[dataset.task].is_exclusive else labels.astype("int64").reshape(-1)

@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_classifier
+from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_classifier
 from keras_resnet.training.scoring import with_labels
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -199,23 +199,23 @@ def robustness(
         TypeError, ValueError: an argument is not what is allowed, or the data are not pictures with classes.
     """
     check_int("limit", limit)
-    trained = open_classifier(run_or_model)
-    dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
-    if not trained.task.has_classes:
+    predictor = open_classifier(run_or_model)
+    dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
+    if not predictor.task.has_classes:
         raise BadValue(
-            f"data={dataset.spec!r} has {trained.task.labels}. Robustness is the accuracy of a classifier. Use "
+            f"data={dataset.spec!r} has {predictor.task.labels}. Robustness is the accuracy of a classifier. Use "
             "evaluate, which gives errors."
         )
-    images, labels, weights = spread(trained, dataset, split, limit)
+    images, labels, weights = spread(predictor, dataset, split, limit)
 
     def accuracy(given: np.ndarray) -> float:
         parts = [given[start : start + BATCH_SIZE] for start in range(0, len(given), BATCH_SIZE)]
-        outputs = np.concatenate([np.asarray(trained.model.predict_on_batch(part)) for part in parts])
-        predictions = with_labels(trained.model, outputs, labels, dataset, trained.record)
+        outputs = np.concatenate([np.asarray(predictor.model.predict_on_batch(part)) for part in parts])
+        predictions = with_labels(predictor.model, outputs, labels, dataset, predictor.record)
         return float(predictions.replace(weights=weights).score()["accuracy"])
 
     def corrupted(name: str, severity: int) -> np.ndarray:
-        return np.asarray(trained.record.from_bytes(corrupt(trained.record.to_bytes(images), name, severity, seed)))
+        return np.asarray(predictor.record.from_bytes(corrupt(predictor.record.to_bytes(images), name, severity, seed)))
 
     accuracies = {name: [accuracy(corrupted(name, severity)) for severity in SEVERITIES] for name in CORRUPTIONS}
     facts: dict[str, Any] = {
@@ -225,16 +225,16 @@ def robustness(
         "corruptions": accuracies,
         "mean": float(np.mean(list(accuracies.values()))),
     }
-    if trained.run is not None:
-        files.write_text(trained.run.path / "robustness.json", json.dumps(facts, indent=1) + "\n")
+    if predictor.run is not None:
+        files.write_text(predictor.run.path / "robustness.json", json.dumps(facts, indent=1) + "\n")
     return facts
 
 
 def spread(
-    trained: Trained, dataset: datasets.Dataset, split: str, limit: int
+    predictor: Predictor, dataset: datasets.Dataset, split: str, limit: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Returns examples as a network takes them, float32, their labels and weights, spread evenly over a split."""
-    batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
+    batches = dataset.batches(split, 1, **datasets.sizing(predictor.record, dataset.image_shape))
     step = -(-dataset.size_of(split) // limit)
     sample = list(batches.shard(step, 0).as_numpy_iterator())
     images, labels, *own = (np.concatenate(parts) for parts in zip(*sample, strict=True))

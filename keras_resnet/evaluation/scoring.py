@@ -20,7 +20,7 @@ from keras_resnet.data.options import BAD_IMAGE_POLICIES, MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.trained import Trained, dataset_of, open_trained, with_views
+from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_predictor, with_views
 from keras_resnet.tasks import Predictions
 from keras_resnet.tasks.metrics import sensitivity_at
 from keras_resnet.training import Run
@@ -51,20 +51,20 @@ def example_files(paths: Iterable[str | os.PathLike]) -> list[str | os.PathLike]
 
 
 def read_batches(
-    path: str | os.PathLike, trained: Trained, max_pixels: int | None = None
+    path: str | os.PathLike, predictor: Predictor, max_pixels: int | None = None
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yields names and examples of a file, up to 64 at a time: one picture, or the examples of an array."""
     if measurement_kind(path) not in ARRAYS:
         if max_pixels is None:
-            max_pixels = MAX_PIXELS if trained.run is None else trained.run.recipe.data.max_pixels
-        image = datasets.read_for_network(path, trained.record, max_pixels)
+            max_pixels = MAX_PIXELS if predictor.run is None else predictor.run.recipe.data.max_pixels
+        image = datasets.read_for_network(path, predictor.record, max_pixels)
         yield [os.fspath(path)], image[None]
         return
-    shape = tuple(trained.model.input_shape[1:])
+    shape = tuple(predictor.model.input_shape[1:])
     array = _read_array(path)
     # Files of pictures are brought to the model; arrays are where training did so, and are otherwise a mistake.
-    if measurement_kind(path) in MEASUREMENTS or (trained.run and trained.run.recipe.data.image_size != AUTO):
-        array = _resized(array, trained)
+    if measurement_kind(path) in MEASUREMENTS or (predictor.run and predictor.run.recipe.data.image_size != AUTO):
+        array = _resized(array, predictor)
     array = _as_examples(array, shape, path)
     for first in range(0, len(array), BATCH_SIZE):
         part = np.asarray(array[first : first + BATCH_SIZE])
@@ -102,9 +102,9 @@ def _read_array(path: str | os.PathLike) -> Any:
         ) from None
 
 
-def _resized(array: Any, trained: Trained) -> Any:
+def _resized(array: Any, predictor: Predictor) -> Any:
     """Returns pictures at the size that the model takes, as evaluation resizes them; other arrays as they are."""
-    record, (*space, channels) = trained.record, trained.model.input_shape[1:]
+    record, (*space, channels) = predictor.record, predictor.model.input_shape[1:]
     if len(space) != 2 or record.image_size is None or array.dtype.kind not in "iuf":
         return array
     pictures = array[..., None] if channels == 1 and array.shape[-1] != 1 and array.ndim in (2, 3) else array
@@ -193,11 +193,11 @@ def evaluate(
         360
     """
     check_int("batch_size", batch_size)
-    trained = with_views(open_trained(run_or_model, task), views)
-    dataset, split = dataset_of(trained, data, data_dir, split, on_bad_image)
-    if task is None and "task" in trained.record.assumed:
-        trained = trained.for_task(dataset.task)  # what the labels are for
-    predictions = trained.predict(dataset, split, batch_size)
+    predictor = with_views(open_predictor(run_or_model, task), views)
+    dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
+    if task is None and "task" in predictor.record.assumed:
+        predictor = predictor.for_task(dataset.task)  # what the labels are for
+    predictions = predictor.predict(dataset, split, batch_size)
     figures = predictions.score()
     if at_specificity is not None:
         figures |= _at_specificity(predictions, at_specificity)
@@ -286,15 +286,17 @@ def predict_each(
     check_int("top", top)
     choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES)
     paths = example_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
-    trained = with_views(open_trained(run_or_model, task), views)
-    return _answer_each(trained, paths, top, on_bad_image == "skip")
+    predictor = with_views(open_predictor(run_or_model, task), views)
+    return _answer_each(predictor, paths, top, on_bad_image == "skip")
 
 
-def _answer_each(trained: Trained, paths: list[str | os.PathLike], top: int, skips: bool) -> Iterator[dict[str, Any]]:
+def _answer_each(
+    predictor: Predictor, paths: list[str | os.PathLike], top: int, skips: bool
+) -> Iterator[dict[str, Any]]:
     for path in paths:
         try:
-            for names, examples in read_batches(path, trained):
-                answers = answers_of(trained, np.asarray(trained.model.predict_on_batch(examples)), top)
+            for names, examples in read_batches(path, predictor):
+                answers = answers_of(predictor, np.asarray(predictor.model.predict_on_batch(examples)), top)
                 for name, answer in zip(names, answers, strict=True):
                     yield {"image": name, **answer}
         except BadValue as error:
@@ -303,11 +305,11 @@ def _answer_each(trained: Trained, paths: list[str | os.PathLike], top: int, ski
             yield {"image": os.fspath(path), "error": str(error)}
 
 
-def answers_of(trained: Trained, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:
+def answers_of(predictor: Predictor, outputs: np.ndarray, top: int) -> list[dict[str, Any]]:
     """Returns the answer for each picture: `{"classes": [...]}` as `predict`, or `{"values": [...]}`."""
-    predictions, record = trained.read(outputs), trained.record
-    answers = trained.task.answers(predictions, top, record.units)
-    if record.set_threshold is None or not trained.task.has_classes:
+    predictions, record = predictor.read(outputs), predictor.record
+    answers = predictor.task.answers(predictions, top, record.units)
+    if record.set_threshold is None or not predictor.task.has_classes:
         return answers
     inside = predictions.probabilities >= record.set_threshold
     sets = [[name for name, is_in in zip(predictions.class_names, row, strict=True) if is_in] for row in inside]
@@ -333,7 +335,7 @@ def throughput(run_or_model: Any, *, batch_sizes: tuple[int, ...] = (1, 8, 64)) 
     """
     import tensorflow as tf
 
-    model = open_trained(run_or_model).model
+    model = open_predictor(run_or_model).model
     call = tf.function(lambda images: model(images, training=False), reduce_retracing=False)
     rates = {}
     for size in batch_sizes:

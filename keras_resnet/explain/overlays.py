@@ -165,29 +165,29 @@ def explain_files(
         TypeError, ValueError: a path holds no model, or a file is not an image.
     """
     # Reading files takes TensorFlow; maps of arrays do not.
-    from keras_resnet.evaluation import open_trained
+    from keras_resnet.evaluation import open_predictor
     from keras_resnet.evaluation.scoring import example_files, read_batches
 
-    trained = open_trained(run_or_model, task)
+    predictor = open_predictor(run_or_model, task)
     paths = [pathlib.Path(path) for path in example_files(image_paths)]
     images, stems = [], []
     for path in paths:
-        image_list = [image for _, batch in read_batches(path, trained) for image in batch]
+        image_list = [image for _, batch in read_batches(path, predictor) for image in batch]
         images += image_list
         stems += [path.stem] if len(image_list) == 1 else [f"{path.stem}-{index}" for index in range(len(image_list))]
     folder = files.make_writable(out)
-    names, written = trained.record.class_names, []
+    names, written = predictor.record.class_names, []
     sources = {path.resolve() for path in paths}
     together = len({image.shape for image in images}) == 1
     for stem, image, (heat, index) in zip(
-        stems, images, _explain(trained.model, images, method, together), strict=True
+        stems, images, _explain(predictor.model, images, method, together), strict=True
     ):
         target = folder / f"{stem}.png"
         number = 1
         while target in written or target.resolve() in sources or not files.is_replaceable(target):
             number += 1
             target = folder / f"{stem}-{number}.png"
-        rgb = as_rgb(image, trained.record)
+        rgb = as_rgb(image, predictor.record)
         (name,), _ = readable([names[index] if names else str(index)])
         overlay(rgb, heat, target, f"{name if not names or name == names[index] else f'class {index}'} ({method})")
         written.append(target)

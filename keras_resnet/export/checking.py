@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_resnet import data as datasets
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation import Trained
+from keras_resnet.evaluation import Predictor
 from keras_resnet.export import consumers
 from keras_resnet.export.formats import FORMATS, Served
 from keras_resnet.models import compute_dtype
@@ -26,33 +26,33 @@ CHECKED_IMAGES = 32
 TOLERANCES = {"float64": 1e-5, "float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 
 
-def images_of(dataset: Dataset | None, trained: Trained, count: int, split: str) -> np.ndarray:
+def images_of(dataset: Dataset | None, predictor: Predictor, count: int, split: str) -> np.ndarray:
     """Returns float32 images as the model takes them: real ones where there are any, else noise of a fixed seed."""
-    shape = trained.model.input_shape[1:]
+    shape = predictor.model.input_shape[1:]
     if dataset is None:
         noise = np.random.default_rng(0).uniform(0, 255, (count, *shape)).astype("float32")
-        return noise if trained.record.pixel_range is None else trained.record.from_bytes(noise)
+        return noise if predictor.record.pixel_range is None else predictor.record.from_bytes(noise)
     split = split if dataset.sizes.get(split) else "train"
-    batches = dataset.batches(split, 1, **datasets.sizing(trained.record, dataset.image_shape))
+    batches = dataset.batches(split, 1, **datasets.sizing(predictor.record, dataset.image_shape))
     # Evenly from the whole split: files of a folder are in the order of their classes.
     step = max(1, dataset.sizes[split] // count)
     images_list = [images[0] for images, *_ in batches.shard(step, 0).take(count).as_numpy_iterator()]
     return np.stack(images_list).astype("float32")
 
 
-def about(trained: Trained) -> dict[str, Any]:
+def about(predictor: Predictor) -> dict[str, Any]:
     """Returns the provenance of a model: its source and the versions that wrote it."""
     from keras_resnet import __version__
 
-    run = trained.run
+    run = predictor.run
     return {
-        "model": trained.model.name if run is None else run.about.model,
+        "model": predictor.model.name if run is None else run.about.model,
         "fingerprint": None if run is None else run.about.fingerprint,
         "keras_resnet": __version__,
         "keras": keras.__version__,
         "tensorflow": tf.__version__,
         "date": str(datetime.date.today()),
-        "record": trained.record.to_dict(),
+        "record": predictor.record.to_dict(),
     }
 
 
@@ -76,20 +76,20 @@ def check_export(
     format: str,
     made: pathlib.Path,
     served: Served,
-    trained: Trained,
+    predictor: Predictor,
     dataset: Dataset | None,
     quantize: str | None,
     aside: pathlib.Path,
 ) -> dict[str, Any]:
     """Returns the facts of the check."""
-    images = images_of(dataset, trained, CHECKED_IMAGES, "test")
-    expected = expected_answers(served, trained, images)
+    images = images_of(dataset, predictor, CHECKED_IMAGES, "test")
+    expected = expected_answers(served, predictor, images)
     got = _consume(format, made, images, aside)
     difference = float(np.abs(got["answers"] - expected).max())
-    dtype = compute_dtype(trained.model)
-    agreement = _agreement(got["answers"], expected, trained) if served.has_classes else None
+    dtype = compute_dtype(predictor.model)
+    agreement = _agreement(got["answers"], expected, predictor) if served.has_classes else None
     facts: dict[str, Any] = {
-        **about(trained),
+        **about(predictor),
         "format": format,
         "compute_dtype": dtype,
         "quantize": quantize,
@@ -104,10 +104,10 @@ def check_export(
         "ms_8": float(got["ms_8"]),
     }
     if quantize:
-        facts |= _accuracies(format, made, served, trained, dataset, aside)
+        facts |= _accuracies(format, made, served, predictor, dataset, aside)
     if quantize in ("int8", "int8-all"):
         return facts
-    scale = _scale(served, trained, images, expected)
+    scale = _scale(served, predictor, images, expected)
     allowed = TOLERANCES["float16" if quantize else dtype] * scale
     if not difference <= allowed:
         raise BadValue(
@@ -117,15 +117,15 @@ def check_export(
     return facts
 
 
-def _scale(served: Served, trained: Trained, images: np.ndarray, expected: np.ndarray) -> float:
+def _scale(served: Served, predictor: Predictor, images: np.ndarray, expected: np.ndarray) -> float:
     """Returns by how much more the answers may differ than numbers near 1 would.
 
     A probability follows an error of its logit, and float32 knows a logit of 100 to a tenth of what it knows one of 10.
     """
     if not served.has_classes:
         return max(1.0, float(np.abs(expected).max()))
-    outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    return max(1.0, float(np.abs(trained.read(outputs).outputs).max()) / 10)
+    outputs = np.asarray(predictor.model(images, training=False), dtype="float32")
+    return max(1.0, float(np.abs(predictor.read(outputs).outputs).max()) / 10)
 
 
 def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
@@ -134,37 +134,37 @@ def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
     return [path for path in (made, made.with_suffix(".bin")) if path.is_file()]
 
 
-def expected_answers(served: Served, trained: Trained, images: np.ndarray) -> np.ndarray:
+def expected_answers(served: Served, predictor: Predictor, images: np.ndarray) -> np.ndarray:
     """Returns the answers of the Keras model itself, norms and all."""
-    outputs = np.asarray(trained.model(images, training=False), dtype="float32")
-    if not trained.task.has_classes:
+    outputs = np.asarray(predictor.model(images, training=False), dtype="float32")
+    if not predictor.task.has_classes:
         return outputs
-    return trained.read(outputs).probabilities.astype("float32")
+    return predictor.read(outputs).probabilities.astype("float32")
 
 
-def _agreement(answers: np.ndarray, others: np.ndarray, trained: Trained) -> float:
+def _agreement(answers: np.ndarray, others: np.ndarray, predictor: Predictor) -> float:
     """Returns the share of answers that are the same: the class of an example, or for each class whether it has it."""
-    if trained.task.has_thresholds:
-        cuts = thresholds_for(trained.record.thresholds, answers.shape[1])
+    if predictor.task.has_thresholds:
+        cuts = thresholds_for(predictor.record.thresholds, answers.shape[1])
         return float(((answers >= cuts) == (others >= cuts)).mean())
     return float((answers.argmax(1) == others.argmax(1)).mean())
 
 
 def _accuracies(
-    format: str, made: pathlib.Path, served: Served, trained: Trained, dataset: Dataset | None, aside: pathlib.Path
+    format: str, made: pathlib.Path, served: Served, predictor: Predictor, dataset: Dataset | None, aside: pathlib.Path
 ) -> dict[str, float]:
     """Returns the accuracy on the test split before and after quantization."""
     if dataset is None or not served.has_classes or not dataset.sizes.get("test"):
         return {}
-    batches = dataset.batches("test", 256, **datasets.sizing(trained.record, dataset.image_shape))
+    batches = dataset.batches("test", 256, **datasets.sizing(predictor.record, dataset.image_shape))
     images, labels, *_ = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     got = _consume(format, made, images.astype("float32"), aside)
     before = np.concatenate(
-        [expected_answers(served, trained, images[i : i + 256]) for i in range(0, len(images), 256)]
+        [expected_answers(served, predictor, images[i : i + 256]) for i in range(0, len(images), 256)]
     )
     truth = labels if labels.ndim == 2 else np.eye(before.shape[1])[labels]
     return {
         "examples": len(images),
-        "accuracy_before": _agreement(before, truth, trained),
-        "accuracy": _agreement(got["answers"], truth, trained),
+        "accuracy_before": _agreement(before, truth, predictor),
+        "accuracy": _agreement(got["answers"], truth, predictor),
     }

@@ -14,8 +14,8 @@ from keras_resnet import files, locks
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation import Trained, open_trained
-from keras_resnet.evaluation.trained import check_channels
+from keras_resnet.evaluation import Predictor, open_predictor
+from keras_resnet.evaluation.predictor import check_channels
 from keras_resnet.export import predict_image
 from keras_resnet.export.checking import about, check_export, images_of
 from keras_resnet.export.formats import FORMATS, Served
@@ -125,28 +125,28 @@ def export(
             f"Allowed are {able}. Choose one of them."
         )
     row.check_packages(format, quantize in CALIBRATED)
-    trained = open_trained(source, task)
-    _check_model(trained)
-    samples = None if calibration is None else _load_calibration(trained, calibration, data_dir)
+    predictor = open_predictor(source, task)
+    _check_model(predictor)
+    samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
-    dataset = samples if trained.run is None else trained.run.dataset
+    dataset = samples if predictor.run is None else predictor.run.dataset
     ranges = dataset if samples is None else samples
     if quantize in CALIBRATED and ranges is None:
         raise BadValue(
             f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
             "as calibration, on the command line --calibration. Name the training data."
         )
-    if not row.half_precision and compute_dtype(trained.model) in HALF_PRECISION:
-        trained = dataclasses.replace(trained, model=to_float32(trained.model))
+    if not row.half_precision and compute_dtype(predictor.model) in HALF_PRECISION:
+        predictor = dataclasses.replace(predictor, model=to_float32(predictor.model))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with files.explaining_no_room(path), locks.temporary_folder(path) as aside:
-        served = Served(trained.model, trained.record, aside, about(trained))
+        served = Served(predictor.model, predictor.record, aside, about(predictor))
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
         artifact = aside / f"made{row.suffix}"
-        images = images_of(ranges, trained, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
+        images = images_of(ranges, predictor, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
         row.write(served, saved, artifact, images, quantize)
-        facts = check_export(format, artifact, served, trained, dataset, quantize, aside)
+        facts = check_export(format, artifact, served, predictor, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
             _move_openvino(artifact, path)
@@ -219,8 +219,8 @@ def _check_path(path: pathlib.Path, suffix: str, version: str | None = None) -> 
     files.check_parent(path)
 
 
-def _check_model(trained: Trained) -> None:
-    shape = trained.model.input_shape
+def _check_model(predictor: Predictor) -> None:
+    shape = predictor.model.input_shape
     if isinstance(shape, list) or None in shape[1:]:
         raise BadValue(
             f"The model takes {shape}, and an export needs one input of known size. Networks trained here have one. "
@@ -228,11 +228,11 @@ def _check_model(trained: Trained) -> None:
         )
 
 
-def _load_calibration(trained: Trained, calibration: Any, data_dir: Any) -> Dataset:
+def _load_calibration(predictor: Predictor, calibration: Any, data_dir: Any) -> Dataset:
     """Returns the images to calibrate with."""
     dataset = calibration
     if not isinstance(calibration, Dataset):
-        load = datasets.load if trained.run is None else trained.run.load_data
+        load = datasets.load if predictor.run is None else predictor.run.load_data
         dataset = load(calibration, data_dir=data_dir)
-    check_channels(trained, dataset)
+    check_channels(predictor, dataset)
     return dataset

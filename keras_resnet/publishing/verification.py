@@ -13,7 +13,7 @@ from keras_resnet.publishing.folder import MANIFEST, MODEL, RECIPE, differences,
 from keras_resnet.publishing.hub import download
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import Recipe
-from keras_resnet.training.setup import absolute_spec
+from keras_resnet.training.experiment import absolute_spec
 from keras_resnet.weights.sources import HUB
 
 

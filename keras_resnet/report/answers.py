@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation import Trained
+from keras_resnet.evaluation import Predictor
 from keras_resnet.evaluation.scoring import read_batches
 from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report.page import escape, page, page_path, tiles
@@ -94,7 +94,7 @@ def sureness(answer: Mapping[str, Any]) -> float:
     return chances[0] if chances else 1.0
 
 
-def answers_page(answers: Iterable[Mapping[str, Any]], trained: Trained, out: str | os.PathLike) -> Iterator[Any]:
+def answers_page(answers: Iterable[Mapping[str, Any]], predictor: Predictor, out: str | os.PathLike) -> Iterator[Any]:
     """Yields the answers as they come, and writes a page of the least sure pictures when the last one came.
 
     Args:
@@ -117,19 +117,19 @@ def answers_page(answers: Iterable[Mapping[str, Any]], trained: Trained, out: st
         yield answer
     listed = [answer for _, _, answer in sorted(least, key=lambda row: -row[0])]
     note = f"The {len(listed)} least sure of {count} answers, the least sure first." if len(listed) < count else ""
-    figures = "".join(_figure(answer, trained) for answer in listed)
+    figures = "".join(_figure(answer, predictor) for answer in listed)
     facts = tiles([("files", f"{count:,}"), *([("skipped", f"{failed:,}")] if failed else [])])
     body = f'<p>{note}</p><div class="pictures">{figures}</div>'
-    files.write_text(path, page("Answers", trained.model.name, [("At a glance", facts), ("Pictures", body)]))
+    files.write_text(path, page("Answers", predictor.model.name, [("At a glance", facts), ("Pictures", body)]))
 
 
-def _figure(answer: Mapping[str, Any], trained: Trained) -> str:
+def _figure(answer: Mapping[str, Any], predictor: Predictor) -> str:
     name = str(answer["image"])
     picture = ""
     if os.path.isfile(name):  # an example inside of an array has no picture
-        image = next(iter(read_batches(name, trained)))[1][0]
+        image = next(iter(read_batches(name, predictor)))[1][0]
         if image.ndim == 3:
-            picture = embed_picture(blend(as_rgb(image, trained.record), np.zeros(image.shape[:2])), name)
+            picture = embed_picture(blend(as_rgb(image, predictor.record), np.zeros(image.shape[:2])), name)
     return f"<figure>{picture}<figcaption>{escape(name)}: {escape(answer_text(answer))}</figcaption></figure>"
 
 

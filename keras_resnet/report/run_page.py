@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.evaluation import Trained, open_trained, reliability
+from keras_resnet.evaluation import Predictor, open_predictor, reliability
 from keras_resnet.evaluation.mistakes import Mistake, mistakes_of
 from keras_resnet.explain import explain, overlay
 from keras_resnet.explain.overlays import as_rgb, blend
@@ -98,7 +98,7 @@ def run_page(run: Run) -> str:
     split = next((name for name in ("test", "validation") if about.sizes.get(name)), "train")
     sections: list[Section] = [("Curves", _curves(run))]
     scored = _scored(run, split)
-    sections += [(title, SECTIONS[title](scored)) for title in scored.trained.task.sections]
+    sections += [(title, SECTIONS[title](scored)) for title in scored.predictor.task.sections]
     sections += _stored_robustness(run)
     sections += [
         ("Data", _data(run)),
@@ -129,7 +129,7 @@ class Scored:
     """
 
     run: Run
-    trained: Trained
+    predictor: Predictor
     split: str
     predictions: Predictions
     figures: Mapping[str, Any]
@@ -137,16 +137,16 @@ class Scored:
 
 def _scored(run: Run, split: str) -> Scored:
     """Returns the scores of a split, as `evaluate` computes them."""
-    trained = open_trained(run)
-    predictions = trained.predict(run.dataset, split)
-    return Scored(run, trained, split, predictions, predictions.score())
+    predictor = open_predictor(run)
+    predictions = predictor.predict(run.dataset, split)
+    return Scored(run, predictor, split, predictions, predictions.score())
 
 
 def _glance(scored: Scored) -> str:
     run, split, figures = scored.run, scored.split, scored.figures
     values = [
         (metric.title, f"{figures[metric.name]:.4f}")
-        for metric in scored.trained.task.metrics
+        for metric in scored.predictor.task.metrics
         if metric.title and figures.get(metric.name) is not None
     ]
     seconds = sum(run.history.get("epoch_seconds", []))
@@ -267,7 +267,7 @@ WHEN = ("before", "after")
 
 def _mistakes(scored: Scored) -> str:
     run = scored.run
-    mistakes = mistakes_of(scored.predictions, scored.trained, run.dataset, scored.split, MISTAKES)
+    mistakes = mistakes_of(scored.predictions, scored.predictor, run.dataset, scored.split, MISTAKES)
     if not mistakes:
         return "<p>There is none.</p>"
     return (

@@ -9,6 +9,8 @@ Example:
 from keras_resnet import needs_tensorflow  # noqa: F401
 from keras_resnet.training.averaging import WeightAverage as WeightAverage
 from keras_resnet.training.callbacks import TrainingDiverged as TrainingDiverged
+from keras_resnet.training.experiment import Experiment as Experiment
+from keras_resnet.training.experiment import resolve as resolve
 from keras_resnet.training.folder import differences as differences
 from keras_resnet.training.folds import Folds as Folds
 from keras_resnet.training.folds import cross_validate as cross_validate
@@ -33,8 +35,6 @@ from keras_resnet.training.run import PlannedRun as PlannedRun
 from keras_resnet.training.run import Run as Run
 from keras_resnet.training.schedule import OneCycle as OneCycle
 from keras_resnet.training.scoring import MeanRecall as MeanRecall
-from keras_resnet.training.setup import Setup as Setup
-from keras_resnet.training.setup import resolve as resolve
 from keras_resnet.training.state import CheckpointError as CheckpointError
 from keras_resnet.training.state import Interrupted as Interrupted
 from keras_resnet.training.trainer import fit as fit

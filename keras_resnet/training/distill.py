@@ -202,9 +202,9 @@ class Distill(fields.Section):
         teacher.check(record, outputs, channels)
         return teacher
 
-    def step_parts(self, setup: Any) -> list[StepPart]:
+    def step_parts(self, experiment: Any) -> list[StepPart]:
         """Returns the part that adds the distance to the teacher to the loss."""
-        return [] if setup.teacher is None else [StepPart(_Distilled(self, setup), {})]
+        return [] if experiment.teacher is None else [StepPart(_Distilled(self, experiment), {})]
 
 
 class MeanDistance(keras.losses.Loss):
@@ -218,10 +218,10 @@ class MeanDistance(keras.losses.Loss):
 class _Distilled:
     """Makes subclasses of model classes whose loss has the distance to a teacher in it."""
 
-    def __init__(self, section: Distill, setup: Any) -> None:
-        self.section, self.teacher, self.record = section, setup.teacher, setup.record
-        self.class_names = setup.dataset.class_names
-        targets = setup.facts.targets
+    def __init__(self, section: Distill, experiment: Any) -> None:
+        self.section, self.teacher, self.record = section, experiment.teacher, experiment.record
+        self.class_names = experiment.dataset.class_names
+        targets = experiment.facts.targets
         self.scale = None if targets is None else targets[1]
         # The teacher is no attribute of a Keras model, which would save and train it.
         self.network = self.teacher.model if section.kind == LOGITS else models.features(self.teacher.model)

@@ -195,7 +195,7 @@ class Section:
         readers = tuple(choice for choice, row in cls.table.items() if name in row.reads)
         return readers or None
 
-    def step_parts(self, setup: Any) -> list[Any]:
+    def step_parts(self, experiment: Any) -> list[Any]:
         """Returns what the section adds to the training step: `keras_resnet.training.network.StepPart`."""
         return []
 

@@ -307,10 +307,10 @@ def _check_longer(folder: pathlib.Path, found: RunFile, earlier: Description, ab
             f"{run}, and {asked} were asked for. A run that goes on may have as many or more. Ask for more, or start "
             "a shorter one in another folder."
         )
-    trained = planned if found.epochs_trained is None else found.epochs_trained
-    if found.status == COMPLETE and trained < planned:
+    done = planned if found.epochs_trained is None else found.epochs_trained
+    if found.status == COMPLETE and done < planned:
         raise BadValue(
-            f"{run} that stopped early after {trained} of them: train.early_stopping_patience="
+            f"{run} that stopped early after {done} of them: train.early_stopping_patience="
             f"{earlier.recipe.train.early_stopping_patience}. More epochs would not change it. Start another run with "
             "more patience, in another folder."
         )

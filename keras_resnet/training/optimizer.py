@@ -227,7 +227,7 @@ class Optimizer(fields.Section):
         built.exclude_from_weight_decay(var_names=list(SPARED_NAMES))
         return keras.optimizers.LossScaleOptimizer(built) if precision == "mixed_float16" else built
 
-    def step_parts(self, setup: Any) -> list[StepPart]:
+    def step_parts(self, experiment: Any) -> list[StepPart]:
         """Returns the climb of `sam_radius`."""
         wrap: Any = sharpness_aware
         return [StepPart(wrap, {"radius": self.sam_radius})] if self.sam_radius else []

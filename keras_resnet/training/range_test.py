@@ -15,11 +15,11 @@ from keras_resnet import files
 from keras_resnet.arguments import check_float, check_int
 from keras_resnet.data.inspection import shown_range
 from keras_resnet.errors import BadValue
+from keras_resnet.training.experiment import Experiment, resolve
 from keras_resnet.training.inputs import Augment
 from keras_resnet.training.network import any_size
 from keras_resnet.training.plots import draw_examples, draw_range_test
 from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.setup import Setup, resolve
 
 COLUMNS = 8
 
@@ -61,25 +61,25 @@ def preview(
         raise BadValue(f"out={os.fspath(out)!r} is not a PNG file. Expected a path such as grid.png.")
     files.check_parent(path)
     files.check_replaceable(path)
-    setup = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
-    plan = setup.recipe.replace({"augment.augment_on": "host"})
+    experiment = resolve(recipe, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
+    plan = experiment.recipe.replace({"augment.augment_on": "host"})
     count = min(count, plan.train.batch_size)
-    with datasets.explain_decode_errors(setup.dataset):
-        shown, labels = _first_examples(setup.for_recipe(plan), count)
+    with datasets.explain_decode_errors(experiment.dataset):
+        shown, labels = _first_examples(experiment.for_recipe(plan), count)
         bare = dataclasses.replace(plan, augment=Augment(repeats=plan.augment.repeats))
-        plain, _ = _first_examples(setup.for_recipe(bare), count)
-    titles = [_title(label, setup.dataset.class_names) for label in labels]
+        plain, _ = _first_examples(experiment.for_recipe(bare), count)
+    titles = [_title(label, experiment.dataset.class_names) for label in labels]
     files.write_atomically(path, lambda where: draw_examples(plain, shown, titles, COLUMNS, where))
     return path
 
 
-def _first_examples(setup: Setup, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _first_examples(experiment: Experiment, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first examples and their labels, pictures in [0, 255]."""
-    images, labels, *_ = next(iter(setup.training_batches(size=setup.stages[0][1]).take(1)))
-    pictures = setup.record.to_bytes(np.asarray(images, dtype="float32")[:count])
-    dataset = setup.dataset
+    images, labels, *_ = next(iter(experiment.training_batches(size=experiment.stages[0][1]).take(1)))
+    pictures = experiment.record.to_bytes(np.asarray(images, dtype="float32")[:count])
+    dataset = experiment.dataset
     if len(dataset.image_shape) == 3 and dataset.pixel_range is not None:  # 16 bits may use little of their range
-        low, high = setup.record.to_bytes(np.array(shown_range(dataset), "float32"))
+        low, high = experiment.record.to_bytes(np.array(shown_range(dataset), "float32"))
         pictures = (pictures - low) * (255 / (high - low))
     return pictures, np.asarray(labels)[:count]
 
@@ -173,17 +173,17 @@ def lr_find(
     check_float("highest", highest, minimum=lowest, minimum_included=False)
     for name in ("lr.csv", "lr.png"):
         files.check_replaceable(pathlib.Path(out).expanduser() / name)
-    setup = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
-    keras.utils.set_random_seed(setup.recipe.train.seed)
-    network = setup.build_model()
+    experiment = resolve(recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
+    keras.utils.set_random_seed(experiment.recipe.train.seed)
+    network = experiment.build_model()
     folder = files.make_writable(out)
     rising = keras.optimizers.schedules.ExponentialDecay(lowest, steps - 1, highest / lowest)
-    network.compile(**setup.compile_args(learning_rate=rising))
+    network.compile(**experiment.compile_args(learning_rate=rising))
     watch = _Watch()
     # The size of the first images, where they grow.
-    arguments = setup.fit_args(end_epoch=1, size=setup.stages[0][1]) | {"steps_per_epoch": steps}
+    arguments = experiment.fit_args(end_epoch=1, size=experiment.stages[0][1]) | {"steps_per_epoch": steps}
     del arguments["validation_data"]
-    with datasets.explain_decode_errors(setup.dataset), any_size(network):
+    with datasets.explain_decode_errors(experiment.dataset), any_size(network):
         network.fit(**arguments, callbacks=[watch], verbose=0)
     rates = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(len(watch.losses))]
     return _write(folder, rates, watch.losses, watch.smoothed)

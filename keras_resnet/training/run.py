@@ -10,9 +10,9 @@ import keras
 from keras_resnet import data as datasets
 from keras_resnet import preprocessing
 from keras_resnet.errors import BadValue
+from keras_resnet.training.experiment import Experiment
 from keras_resnet.training.folder import Description, RunFile, how_to_rebuild, read_description
 from keras_resnet.training.recipe import Recipe, compare_recipes, list_recipes
-from keras_resnet.training.setup import Setup
 from keras_resnet.weights.files import load_model_file
 
 
@@ -222,27 +222,27 @@ class Run(_Described):
         return "\n".join(lines)
 
 
-def describe_run(setup: Setup, network: keras.Model | None = None) -> Description:
+def describe_run(experiment: Experiment, network: keras.Model | None = None) -> Description:
     """Describes the run, as run.json stores it."""
     import tensorflow as tf
 
     from keras_resnet import __version__
 
-    dataset = setup.dataset
+    dataset = experiment.dataset
     about = Description(
-        recipe=setup.recipe,
-        model=setup.model,
-        data=setup.data,
-        data_dir=setup.data_dir,
+        recipe=experiment.recipe,
+        model=experiment.model,
+        data=experiment.data,
+        data_dir=experiment.data_dir,
         fingerprint=dataset.fingerprint,
         class_names=tuple(dataset.class_names),
         sizes=dict(dataset.sizes),
         image_shape=tuple(dataset.image_shape),
         report=tuple(dataset.report),
         versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
-        steps_per_epoch=setup.steps_per_epoch,
-        weights_sha256="" if setup.pretrained is None else setup.pretrained.sha256,
-        teacher_sha256="" if setup.teacher is None else setup.teacher.sha256,
+        steps_per_epoch=experiment.steps_per_epoch,
+        weights_sha256="" if experiment.pretrained is None else experiment.pretrained.sha256,
+        teacher_sha256="" if experiment.teacher is None else experiment.teacher.sha256,
     )
     if network is None:
         return about

@@ -39,6 +39,7 @@ from keras_resnet.training.callbacks import (
     save_model,
     write_history,
 )
+from keras_resnet.training.experiment import Experiment, fill_from_run, resolve
 from keras_resnet.training.folder import (
     COMPLETE,
     EPOCHS,
@@ -60,7 +61,6 @@ from keras_resnet.training.network import build_metrics
 from keras_resnet.training.plots import draw_confusion, draw_or_warn
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.run import PlannedRun, Run, describe_run, plan_lines
-from keras_resnet.training.setup import Setup, fill_from_run, resolve
 from keras_resnet.training.state import (
     INTERRUPTED,
     Interrupted,
@@ -91,11 +91,11 @@ STORED_SHARE = 0.5
 RESERVED_ADDRESSES = 2**30
 
 
-def check_backend(setup: Setup) -> None:
+def check_backend(experiment: Experiment) -> None:
     """Raises ValueError where the pipeline would make random changes that only TensorFlow can make there."""
     if keras.config.backend() != "tensorflow":
-        for _, size in setup.stages:
-            setup.training_batches(size=size)
+        for _, size in experiment.stages:
+            experiment.training_batches(size=size)
 
 
 def check_memory(network: keras.Model, batch_size: int, recomputes: bool) -> None:
@@ -155,7 +155,7 @@ class TrainingLoop:
     """
 
     folder: pathlib.Path
-    setup: Setup
+    experiment: Experiment
     network: keras.Model
     score: tuple[str, ...]
     extended: tuple[int, ...]
@@ -165,10 +165,10 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         """Describes the run: its network stays of one kind."""
-        about = describe_run(self.setup, self.network)
+        about = describe_run(self.experiment, self.network)
         self.about = dataclasses.replace(about, extended=self.extended, rollbacks=self.rollbacks)
-        self.dataset = self.setup.dataset
-        self.group = self.setup.group
+        self.dataset = self.experiment.dataset
+        self.group = self.experiment.group
 
     def run(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> Run:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
@@ -211,9 +211,9 @@ class TrainingLoop:
         recipe, progress = self.about.recipe, Progress()
         self.progress = progress
         self.metrics: Sequence[Any] = ()
-        rate = self.setup.recipe.optimizer.learning_rate * rate_factor_of(self.about.rollbacks)
-        lowered = self.setup.recipe.replace({"optimizer.learning_rate": rate})
-        self.trained = dataclasses.replace(self.setup, recipe=lowered)
+        rate = self.experiment.recipe.optimizer.learning_rate * rate_factor_of(self.about.rollbacks)
+        lowered = self.experiment.recipe.replace({"optimizer.learning_rate": rate})
+        self.trained = dataclasses.replace(self.experiment, recipe=lowered)
         # Keras counts the batches that are accumulated when it asks a schedule.
         steps = self._optimizer_steps(self.about.steps_per_epoch * recipe.optimizer.accumulation)
         self.network.compile(**self.trained.compile_args(steps_per_epoch=steps))
@@ -243,7 +243,7 @@ class TrainingLoop:
             stacklevel=4,
         )
         keras.utils.set_random_seed(self.about.recipe.train.seed)
-        self.network = self.setup.build_model(self.model_class)
+        self.network = self.experiment.build_model(self.model_class)
 
     def _train(self, extra: Sequence[keras.callbacks.Callback], report: Listener | None, verbose: Any) -> None:
         """Trains what is left of the epochs; a signal stops it after a batch, which is saved."""
@@ -293,7 +293,7 @@ class TrainingLoop:
             self.folder,
             batch_size=recipe.train.batch_size,
             patience=recipe.train.early_stopping_patience,
-            monitor=self.setup.monitor,
+            monitor=self.experiment.monitor,
             average=self.average,
             progress=progress,
             finite_loss=finite_loss,
@@ -350,22 +350,22 @@ class TrainingLoop:
                 "A resume needs the same recipe, model and data. Give the same as before, or choose another folder."
             )
         self.progress.take(saved)
-        rebuild_best(self.folder, self.progress, self.setup.monitor, self._save_best)
+        rebuild_best(self.folder, self.progress, self.experiment.monitor, self._save_best)
         self.metrics = restore(self.network, saved, values, self.averages)
         lowered = rate_factor_of(self.about.rollbacks) / saved.get("rate_factor", 1.0)
         for variable in self.network.optimizer.variables:
             if variable.name == "learning_rate" and lowered != 1:  # without a schedule it is a part of the state
                 variable.assign(variable * lowered)
         if self.metrics:
-            build_metrics(self.network, self.setup.training_batches(), self.setup.outputs)
+            build_metrics(self.network, self.experiment.training_batches(), self.experiment.outputs)
         if self.progress.rows:
             write_history(self.folder, self.progress.rows)
         if changed and self.progress.rows and (self.group is None or self.group.is_first):
-            planned, trained = self.about.recipe.train.epochs, self.progress.epochs
+            planned, done = self.about.recipe.train.epochs, self.progress.epochs
             rate, last = float(self.network.optimizer.learning_rate), self.progress.rows[-1]["learning_rate"]
             print(
-                f"{self.named}: extended to {planned} epochs. Epoch {trained + 1} begins at a learning rate of "
-                f"{rate:.3g}, as the schedule of {planned} epochs has it; epoch {trained} ended at {last:.3g}."
+                f"{self.named}: extended to {planned} epochs. Epoch {done + 1} begins at a learning rate of "
+                f"{rate:.3g}, as the schedule of {planned} epochs has it; epoch {done} ended at {last:.3g}."
             )
 
     def _save_best(self, saved: dict[str, Any], values: list[Any]) -> None:
@@ -544,43 +544,45 @@ def fit(
     plan = partial(resolve, recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     with training_together(kind, dry_run) as group:
         state = find_together(group, partial(check_folder, folder, resume))
-        setup = in_all(group, partial(plan, run_file=state, group=group))
-        about = describe_run(setup)
+        experiment = in_all(group, partial(plan, run_file=state, group=group))
+        about = describe_run(experiment)
         check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
         rollbacks = () if state is None else state.about.rollbacks
         if state is not None and folder is not None:
-            extended = check_same(folder, state, describe_run(setup)).extended
+            extended = check_same(folder, state, describe_run(experiment)).extended
             is_extended = len(extended) > len(state.about.extended)
             if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
-                return Run(folder, state, dataset=setup.dataset)
-        planned_steps = setup.recipe.train.epochs * setup.steps_per_epoch
+                return Run(folder, state, dataset=experiment.dataset)
+        planned_steps = experiment.recipe.train.epochs * experiment.steps_per_epoch
         is_planned = recipe is None and group is None and not dry_run and planned_steps >= MEASURED_FROM_STEPS
         if state is None and (minutes is not None or is_planned):
             may_change = is_planned and "train.precision" not in overrides
-            setup = _by_measurement(setup, model_class, minutes, start, may_change, verbose)
-        keras.utils.set_random_seed(setup.recipe.train.seed)
-        network = setup.build_model(model_class)
-        batch_size = setup.recipe.train.batch_size // count_of_parts(setup.recipe, group)
-        check_memory(network, batch_size, setup.recipe.train.recompute)
-        check_backend(setup)
+            experiment = _by_measurement(experiment, model_class, minutes, start, may_change, verbose)
+        keras.utils.set_random_seed(experiment.recipe.train.seed)
+        network = experiment.build_model(model_class)
+        batch_size = experiment.recipe.train.batch_size // count_of_parts(experiment.recipe, group)
+        check_memory(network, batch_size, experiment.recipe.train.recompute)
+        check_backend(experiment)
         if dry_run:
-            return PlannedRun(describe_run(setup, network), network, setup.dataset)
-        if setup.recipe.about.notice and not setup.recipe.model.weights:
-            warnings.warn(f"{setup.recipe.name}: {setup.recipe.about.notice}", stacklevel=2)
+            return PlannedRun(describe_run(experiment, network), network, experiment.dataset)
+        if experiment.recipe.about.notice and not experiment.recipe.model.weights:
+            warnings.warn(f"{experiment.recipe.name}: {experiment.recipe.about.notice}", stacklevel=2)
         verbose = verbose if group is None or group.is_first else 0
-        for line in (*plan_lines(describe_run(setup, network)), *setup.dataset.report) if verbose else ():
+        for line in (*plan_lines(describe_run(experiment, network)), *experiment.dataset.report) if verbose else ():
             print(one_line(line))
         if folder is None:
-            name = partial(new_folder, setup.recipe, setup.model)
+            name = partial(new_folder, experiment.recipe, experiment.model)
             folder = name() if group is None else pathlib.Path(group.from_first(lambda: os.fspath(name())))
         with (
             working_folder(group, partial(_held, folder, resume)) as place,
-            datasets.explain_decode_errors(setup.dataset),
+            datasets.explain_decode_errors(experiment.dataset),
         ):
             run_folder = place if group is None or group.is_first else folder
-            training = TrainingLoop(place, setup, network, tuple(score), extended, rollbacks, model_class, run_folder)
+            training = TrainingLoop(
+                place, experiment, network, tuple(score), extended, rollbacks, model_class, run_folder
+            )
             return training.run(callbacks, report, verbose)
 
 
@@ -590,12 +592,12 @@ WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 5.0
 SECONDS_BESIDE = 0.5
 
 
-def seconds_per_epoch(setup: Setup, network: keras.Model) -> tuple[float, float]:
+def seconds_per_epoch(experiment: Experiment, network: keras.Model) -> tuple[float, float]:
     """Returns the measured seconds of an epoch and of the scores at the end; the network is trained a few steps for it.
 
     The step's median counts, so that a short disturbance does not.
     """
-    network.compile(**setup.compile_args())
+    network.compile(**experiment.compile_args())
     times: list[float] = []
 
     def end_of_step(batch: int, logs: Any) -> None:
@@ -605,18 +607,18 @@ def seconds_per_epoch(setup: Setup, network: keras.Model) -> tuple[float, float]
 
     clock = keras.callbacks.LambdaCallback(on_train_batch_end=end_of_step)
     steps = WARM_STEPS + max(LEAST_STEPS, 200)
-    network.fit(setup.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[clock])
+    network.fit(experiment.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False, callbacks=[clock])
     step = float(np.median(np.diff(times[WARM_STEPS:])))
-    validation = setup.validation_batches()
+    validation = experiment.validation_batches()
     example = 0.0
     if validation is not None:
         network.evaluate(validation, steps=1, verbose=0)
         start = time.perf_counter()
         network.evaluate(validation, verbose=0)
-        example = (time.perf_counter() - start) / setup.dataset.sizes["validation"]
-    sizes = setup.dataset.sizes
+        example = (time.perf_counter() - start) / experiment.dataset.sizes["validation"]
+    sizes = experiment.dataset.sizes
     scores = example * (sizes.get("validation", 0) + sizes.get("test", 0))
-    return step * setup.steps_per_epoch + example * sizes.get("validation", 0) + SECONDS_BESIDE, scores
+    return step * experiment.steps_per_epoch + example * sizes.get("validation", 0) + SECONDS_BESIDE, scores
 
 
 def _check_minutes(minutes: float | None, overrides: Mapping[str, Any]) -> None:
@@ -637,29 +639,34 @@ WORTHWHILE = 0.85
 
 
 def _by_measurement(
-    setup: Setup, model_class: type[keras.Model], minutes: float | None, start: float, may_change: bool, verbose: Any
-) -> Setup:
-    """Returns the setup in the precision that is fast here, with as many epochs as the minutes allow, at least one."""
-    if setup.group is not None:
+    experiment: Experiment,
+    model_class: type[keras.Model],
+    minutes: float | None,
+    start: float,
+    may_change: bool,
+    verbose: Any,
+) -> Experiment:
+    """Returns the experiment in the precision that is fast here, with the epochs that fit the minutes, one or more."""
+    if experiment.group is not None:
         raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
-    candidates = [setup]
-    if may_change and setup.recipe.train.precision == "float32" and is_fast("bfloat16"):
-        candidates.append(setup.for_recipe(setup.recipe.replace({"train.precision": "mixed_bfloat16"})))
+    candidates = [experiment]
+    if may_change and experiment.recipe.train.precision == "float32" and is_fast("bfloat16"):
+        candidates.append(experiment.for_recipe(experiment.recipe.replace({"train.precision": "mixed_bfloat16"})))
     measured = []
     for candidate in candidates:
-        keras.utils.set_random_seed(setup.recipe.train.seed)
+        keras.utils.set_random_seed(experiment.recipe.train.seed)
         began = time.perf_counter()
         measured.append(
             (*seconds_per_epoch(candidate, candidate.build_model(model_class)), time.perf_counter() - began)
         )
-    keras.utils.set_random_seed(setup.recipe.train.seed)
+    keras.utils.set_random_seed(experiment.recipe.train.seed)
     best = len(measured) - 1 if measured[-1][0] < WORTHWHILE * measured[0][0] else 0
-    setup, (epoch, scores, building) = candidates[best], measured[best]
+    experiment, (epoch, scores, building) = candidates[best], measured[best]
     if best:
-        setup.dataset.report.append(
+        experiment.dataset.report.append(
             f"train.precision mixed_bfloat16, because an epoch takes {epoch / measured[0][0]:.2f} of float32's time"
         )
-    epochs = setup.recipe.train.epochs
+    epochs = experiment.recipe.train.epochs
     if minutes is not None:
         # The training itself builds and compiles once more.
         seconds_left = minutes * 60 - (time.perf_counter() - start) - building - scores
@@ -670,17 +677,19 @@ def _by_measurement(
                 "trained.",
                 stacklevel=3,
             )
-    recipe = setup.recipe.replace({"train.epochs": epochs})
+    recipe = experiment.recipe.replace({"train.epochs": epochs})
     if may_change and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
         plain = type(recipe.augment)()
         fields = [field.name for field in dataclasses.fields(plain) if field.name.startswith("policy")]
         recipe = recipe.replace({f"augment.{name}": getattr(plain, name) for name in fields})
-        setup.dataset.report.append(f"augment.policy none, because it pays in long trainings, and {epochs} epochs fit")
+        experiment.dataset.report.append(
+            f"augment.policy none, because it pays in long trainings, and {epochs} epochs fit"
+        )
     if verbose:
         print(
             f"time       {epochs} epochs of {duration(epoch)}, as measured: about {duration(epochs * epoch + scores)}"
         )
-    return setup.for_recipe(recipe)
+    return experiment.for_recipe(recipe)
 
 
 @contextmanager

@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_refused_in_every_process_before_the_first_step(tmp
 def test_each_example_of_the_validation_counts_once(balance):
     recipe = training.Recipe.load("quick").replace({**SMALL, "data.balance": balance})
     dataset = data.load("digits", validation_fraction=0.3)
-    whole = training.Setup.of(recipe, dataset)
+    whole = training.Experiment.of(recipe, dataset)
     size = dataset.sizes["validation"]
     assert size > 256 and size % 256 % 3  # a second batch, which three processes cannot divide
     parts = []
@@ -252,7 +252,7 @@ def test_a_signal_that_comes_while_processes_agree_is_told_the_next_time(tmp_pat
 def test_a_batch_that_cannot_be_divided_is_refused():
     group = Group(Peers(("a:1", "b:1", "c:1"), 0, "a list"), None)
     with pytest.raises(ValueError, match=r"batch_size=64 cannot be divided among 3 processes.*such as 63"):
-        training.Setup.of(
+        training.Experiment.of(
             training.Recipe.load("quick").replace({**SMALL, "train.batch_size": 64}), data.load("digits"), group=group
         )
 
@@ -303,8 +303,8 @@ def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):
     together = Group(Peers(("a:1", "b:1"), 0, "a list"), None)
     for kind, group, expected in (("none", None, True), ("multiworker", together, False), ("mirrored", None, False)):
         recipe = training.Recipe.load("quick").replace({**SMALL, "distribution.kind": kind})
-        setup = training.Setup.of(recipe, data.load("digits"), group=group)
-        loop = TrainingLoop(tmp_path, setup, setup.build_model(), (), (), (), keras.Model, tmp_path)
+        experiment = training.Experiment.of(recipe, data.load("digits"), group=group)
+        loop = TrainingLoop(tmp_path, experiment, experiment.build_model(), (), (), (), keras.Model, tmp_path)
         loop._begin()
         assert loop.network.jit_compile is expected
 

@@ -72,7 +72,7 @@ def test_maps_of_arrays_are_drawn(case):
 
 def test_the_demo_takes_an_array(case):
     model, examples, folder = case
-    answers = Answers(evaluation.open_trained(model))
+    answers = Answers(evaluation.open_predictor(model))
     answer = answers("one.npy", (folder / "one.npy").read_bytes())
     best = answer["classes"][0]
     assert best["probability"] == pytest.approx(probabilities(model, examples[:1]).max(), abs=1e-5)

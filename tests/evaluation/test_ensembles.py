@@ -14,8 +14,8 @@ from PIL import Image  # noqa: E402
 
 from keras_resnet import cli, data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.evaluation.paired import mcnemar  # noqa: E402
+from keras_resnet.evaluation.predictor import open_predictor  # noqa: E402
 from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
-from keras_resnet.evaluation.trained import open_trained  # noqa: E402
 from keras_resnet.training.folds import mean_of_models  # noqa: E402
 
 
@@ -240,7 +240,7 @@ def test_the_logit_of_a_mean_of_sigmoids_survives(tmp_path, ends_in):
     biases = (18.0, 20.0) if ends_in == "linear" else (4.0, 6.0)
     mean = mean_of_models([member(bias) for bias in biases])
     keras.models.save_model(mean, tmp_path / "mean.keras")
-    trained = open_trained(tmp_path / "mean.keras")
+    trained = open_predictor(tmp_path / "mean.keras")
     logits = trained.read(np.asarray(trained.model.predict(np.zeros((1, 4, 4, 1)), verbose=0))).outputs
     # The logarithm of the mean odds, in float64: log(mean p / mean (1 - p)).
     against = np.mean([1 / (1 + np.exp(bias)) for bias in biases])

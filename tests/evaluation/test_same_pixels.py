@@ -170,7 +170,7 @@ def test_evaluation_cuts_where_training_does(tmp_path, sizes, crop):
     assert np.abs(np.asarray(data.read_for_network(path, record)) - expected).max() < 1
     if crop == "center" and len(sizes) == 1:
         # The very pixels of a training example are those of its evaluation, but for the antialiasing.
-        trained = training.Setup.of(run.recipe, run.dataset).training_batches().take(1)
+        trained = training.Experiment.of(run.recipe, run.dataset).training_batches().take(1)
         assert next(iter(trained))[0].shape == (16, 24, 24, 3)
 
 
@@ -181,5 +181,5 @@ def test_images_of_their_own_size_can_be_cut(tmp_path):
     spec = f"folder:{tmp_path / 'photos'}"
     run = training.fit("quick", model="resnet10", data=spec, out=tmp_path / "run", overrides=words, verbose=0)
     assert preprocessing.for_model(run.model).crop_fraction == 0.875
-    small = next(iter(training.Setup.of(run.recipe, run.dataset).training_batches(size=(12, 12))))[0]
+    small = next(iter(training.Experiment.of(run.recipe, run.dataset).training_batches(size=(12, 12))))[0]
     assert small.shape == (16, 12, 12, 3)

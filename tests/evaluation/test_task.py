@@ -57,7 +57,7 @@ def test_a_network_of_sigmoids_is_read_through_sigmoids(run, tmp_path):
 
     file = png(tmp_path, images[0])
     assert told(evaluation.predict(run, file, top=10)[0]["classes"]) == pytest.approx(expected[0], abs=1e-5)
-    page = Answers(evaluation.open_trained(run))("one.png", file.read_bytes())["classes"]
+    page = Answers(evaluation.open_predictor(run))("one.png", file.read_bytes())["classes"]
     for row in page:
         assert row["probability"] == pytest.approx(expected[0][int(row["name"])], abs=1e-5)
     exported = keras_resnet.export(run, out=tmp_path / "served")
@@ -133,7 +133,7 @@ def test_nothing_answers_with_the_names_of_a_head_that_is_gone(new_head, tmp_pat
         lambda: evaluation.evaluate(new_head, "digits"),
         lambda: explain.explain(new_head, np.zeros((1, 8, 8, 1))),
         lambda: keras_resnet.export(new_head, out=tmp_path / "served"),
-        lambda: Answers(evaluation.open_trained(new_head)),
+        lambda: Answers(evaluation.open_predictor(new_head)),
     ):
         with pytest.raises(ValueError, match=r"describe_outputs\(model, class_names="):
             use()

@@ -56,10 +56,10 @@ def test_attention_maps_are_compared_whatever_the_widths():
 def test_a_student_that_answers_as_its_teacher_has_no_gradient(digits_run):
     import tensorflow as tf
 
-    setup = taught(digits_run.path)
-    network = setup.build_model()
-    network.compile(**setup.compile_args())
-    images, labels, *_ = next(iter(setup.training_batches()))
+    experiment = taught(digits_run.path)
+    network = experiment.build_model()
+    network.compile(**experiment.compile_args())
+    images, labels, *_ = next(iter(experiment.training_batches()))
     outputs = tf.constant(digits_run.model(images, training=False))
     gradients = []
     for answers in (outputs, outputs[:, ::-1]):
@@ -74,10 +74,10 @@ def test_a_student_that_answers_as_its_teacher_has_no_gradient(digits_run):
 
 
 def test_labels_weights_and_penalties_keep_their_part(digits_run):
-    setup = taught(digits_run.path, **{"distill.alpha": 0.25, "distill.temperature": 2.0, "model.l2": 0.01})
-    network = setup.build_model()
-    network.compile(**setup.compile_args())
-    images, labels, *_ = next(iter(setup.training_batches()))
+    experiment = taught(digits_run.path, **{"distill.alpha": 0.25, "distill.temperature": 2.0, "model.l2": 0.01})
+    network = experiment.build_model()
+    network.compile(**experiment.compile_args())
+    images, labels, *_ = next(iter(experiment.training_batches()))
     weights = np.linspace(0, 2, len(labels)).astype("float32")
     student = np.asarray(network(images, training=False))
     teacher = np.asarray(digits_run.model(images, training=False))
@@ -106,10 +106,10 @@ def test_the_teacher_sees_the_very_images_of_the_step(digits_run, where):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     changes = {"augment.mixup": 0.5, "augment.erasing": 0.5, "augment.augment_on": where}
-    setup = taught(digits_run.path, **changes)
-    network = setup.build_model(Watched)
-    network.compile(**setup.compile_args(), run_eagerly=True)
-    network.fit(setup.training_batches(), steps_per_epoch=2, verbose=0, shuffle=False)
+    experiment = taught(digits_run.path, **changes)
+    network = experiment.build_model(Watched)
+    network.compile(**experiment.compile_args(), run_eagerly=True)
+    network.fit(experiment.training_batches(), steps_per_epoch=2, verbose=0, shuffle=False)
     assert len(seen) == 4 and all(np.array_equal(*pair) for pair in zip(seen[::2], seen[1::2], strict=True))
     assert not np.array_equal(seen[0], seen[2])
     assert any(len(np.unique(image)) > 17 for image in seen[0])  # mixed: the digits have 17 shades
@@ -117,10 +117,10 @@ def test_the_teacher_sees_the_very_images_of_the_step(digits_run, where):
 
 def test_the_teacher_is_no_part_of_the_network_or_its_state(digits_run):
     plain = training.resolve("quick", model="resnet10", overrides=SMALL)
-    networks = [setup.build_model() for setup in (plain, taught(digits_run.path))]
-    for network, setup in zip(networks, (plain, taught(digits_run.path)), strict=True):
-        network.compile(**setup.compile_args())
-        network.fit(setup.training_batches(), steps_per_epoch=1, verbose=0, shuffle=False)
+    networks = [experiment.build_model() for experiment in (plain, taught(digits_run.path))]
+    for network, experiment in zip(networks, (plain, taught(digits_run.path)), strict=True):
+        network.compile(**experiment.compile_args())
+        network.fit(experiment.training_batches(), steps_per_epoch=1, verbose=0, shuffle=False)
     rows = [[(variable.path, tuple(variable.shape)) for variable in state_variables(network)] for network in networks]
     assert [shape for _, shape in rows[0]] == [shape for _, shape in rows[1]]
 

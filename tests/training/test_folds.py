@@ -128,11 +128,11 @@ def test_the_mean_of_other_heads_is_that_of_their_answers(tmp_path, loss):
     training.cross_validate(
         "quick", model="resnet10", folds=2, data=f"npz:{tmp_path}/set.npz", out=out, overrides=overrides, verbose=0
     )
-    mean = evaluation.open_trained(out)
+    mean = evaluation.open_predictor(out)
     read = mean.task.answers(mean.read(mean.model.predict(images, verbose=0)), 2, ())
     answers = []
     for number in (1, 2):
-        one = evaluation.open_trained(out / f"fold-{number}")
+        one = evaluation.open_predictor(out / f"fold-{number}")
         answers.append(one.task.answers(one.read(one.model.predict(images, verbose=0)), 2, ()))
 
     def value(answer):

@@ -234,9 +234,9 @@ def test_logit_adjustment_is_the_formula(strength):
 
 
 def test_logit_adjustment_takes_the_shares_of_the_training_labels():
-    setup = training.resolve("quick", model="resnet10", overrides={"loss.logit_adjustment": 1.0, "model.width": 4})
-    counts = np.bincount(setup.dataset.split("train").labels)
-    loss = setup.compile_args()["loss"]
+    experiment = training.resolve("quick", model="resnet10", overrides={"loss.logit_adjustment": 1.0, "model.width": 4})
+    counts = np.bincount(experiment.dataset.split("train").labels)
+    loss = experiment.compile_args()["loss"]
     assert loss.shares == pytest.approx((counts / counts.sum()).tolist()) and loss.strength == 1.0
     with pytest.raises(ValueError, match="logit_adjustment has no effect"):
         training.Recipe.load("quick").replace({"loss.name": "focal", "loss.logit_adjustment": 1.0})

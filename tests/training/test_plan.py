@@ -7,7 +7,7 @@ pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
 from keras_resnet import data, training, weights  # noqa: E402
-from keras_resnet.training import setup  # noqa: E402
+from keras_resnet.training import experiment  # noqa: E402
 from keras_resnet.training.recipe import list_recipes  # noqa: E402
 from keras_resnet.training.run import plan_lines  # noqa: E402
 from keras_resnet.tuning.definition import define  # noqa: E402
@@ -97,7 +97,7 @@ def test_numbers_are_a_regression_and_a_run_goes_on_with_its_recipe(tmp_path):
 
 
 def test_every_rule_names_a_recipe_and_the_digits_keep_theirs():
-    assert {rule.recipe for rule in setup.RULES} <= set(list_recipes())
+    assert {rule.recipe for rule in experiment.RULES} <= set(list_recipes())
     assert training.fit(dry_run=True).recipe.name == "quick"
 
 

@@ -56,7 +56,7 @@ def test_the_contact_sheet_shows_what_training_sees_first(tmp_path, monkeypatch)
     training.preview(out=tmp_path / "grid.png", overrides=words, count=12)
     recipe = training.Recipe.load("quick").replace(words)
     dataset = recipe.data.load("digits", None, "classification")
-    images, labels = next(iter(training.Setup.of(recipe, dataset).training_batches().take(1).as_numpy_iterator()))
+    images, labels = next(iter(training.Experiment.of(recipe, dataset).training_batches().take(1).as_numpy_iterator()))
     assert np.allclose(drawn["c"], images[:12]) and len(drawn["t"]) == 12
     assert np.array_equal(drawn["p"], np.round(drawn["p"]))  # unchanged pixels are whole
     shares = labels[0].max()

@@ -8,7 +8,7 @@ tf = pytest.importorskip("tensorflow")
 
 import keras_resnet  # noqa: E402
 from keras_resnet import cli, evaluation, training  # noqa: E402
-from keras_resnet.evaluation.trained import convert  # noqa: E402
+from keras_resnet.evaluation.predictor import convert  # noqa: E402
 
 WORDS = {"model.width": 4, "train.epochs": 10, "train.batch_size": 16}
 
@@ -94,7 +94,7 @@ def test_weights_of_a_regression_keep_its_units(examples, tmp_path):
         plain = keras_resnet.ResNet10(
             weights=weights, classes=1, classifier_activation=None, input_shape=images.shape[1:]
         )
-        found = evaluation.open_trained(plain, task="regression").model.predict(images, verbose=0)
+        found = evaluation.open_predictor(plain, task="regression").model.predict(images, verbose=0)
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from keras_resnet import data, training
 from keras_resnet.training import fields
+from keras_resnet.training.experiment import Experiment
 from keras_resnet.training.loss import LOSSES, LossChoice
 from keras_resnet.training.schedule import SCHEDULES
-from keras_resnet.training.setup import Setup
 
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128}
 
@@ -153,9 +153,9 @@ def test_values_that_are_no_pixels_and_would_be_divided_by_255_are_told(tmp_path
     dataset = data.load(f"npz:{tmp_path}/ct.npz")
     moved = ("augment.rotation", "augment.zoom", "augment.translation")
     recipe = training.Recipe.load("quick").replace({"train.batch_size": 8, **dict.fromkeys(moved, 0.0)})
-    setup = Setup.of(recipe, dataset, "resnet10")
-    lines = [line for line in setup.dataset.report if "divided by 255" in line]
+    experiment = Experiment.of(recipe, dataset, "resnet10")
+    lines = [line for line in experiment.dataset.report if "divided by 255" in line]
     assert len(lines) == (dtype == "float32") and all("data.normalization='dataset'" in line for line in lines)
     normalized = recipe.replace({"data.normalization": "dataset"})
     fresh = data.load(f"npz:{tmp_path}/ct.npz")
-    assert not any("divided by 255" in line for line in Setup.of(normalized, fresh, "resnet10").dataset.report)
+    assert not any("divided by 255" in line for line in Experiment.of(normalized, fresh, "resnet10").dataset.report)

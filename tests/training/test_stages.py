@@ -39,15 +39,15 @@ def test_sizes_grow_to_the_whole_and_stay_there():
 def test_training_batches_have_the_size_of_their_stage():
     digits = data.load("digits")
     for extra in ({}, {"augment.augment_on": "device", **CHANGES}):
-        setup = training.Setup.of(training.Recipe.load("quick").replace(extra), digits)
-        images, labels = next(iter(setup.training_batches(size=(5, 6))))
-        transforms = setup.transforms_in_step(size=(5, 6))
+        experiment = training.Experiment.of(training.Recipe.load("quick").replace(extra), digits)
+        images, labels = next(iter(experiment.training_batches(size=(5, 6))))
+        transforms = experiment.transforms_in_step(size=(5, 6))
         if transforms is not None:
             images, labels = transforms(0, images, labels)
         assert images.shape[1:] == (5, 6, 1)
     # Examples of many sizes are cut to the size as they are read.
     several = training.Recipe().replace({"data.image_size": 6})
-    assert next(iter(training.Setup.of(several, digits).training_batches(size=(5, 5))))[0].shape[1:] == (5, 5, 1)
+    assert next(iter(training.Experiment.of(several, digits).training_batches(size=(5, 5))))[0].shape[1:] == (5, 5, 1)
 
 
 @pytest.mark.slow

@@ -168,23 +168,23 @@ def test_a_step_is_that_of_the_weighted_loss(weighted, kind):
     }.get(kind, {})
     plain = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.nesterov": False}
     more = {**more, **plain, "optimizer.weight_decay": 0.0, "loss.label_smoothing": 0.0}
-    setup = training.resolve(
+    experiment = training.resolve(
         "quick", model="resnet10", data=f"npz:{weighted}/classes.npz", overrides=overrides_for("classes", **more)
     )
     keras.utils.set_random_seed(0)
-    network = setup.build_model()
-    network.compile(**setup.compile_args())
+    network = experiment.build_model()
+    network.compile(**experiment.compile_args())
     twin = keras.models.clone_model(keras.Model(network.inputs, network.outputs))
     twin.set_weights(keras.Model(network.inputs, network.outputs).get_weights())
     steps = 2 if kind == "accumulated" else 1
-    batches = list(setup.training_batches().take(steps))
-    network.transforms = setup.transforms_in_step()
-    network.fit(setup.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False)
+    batches = list(experiment.training_batches().take(steps))
+    network.transforms = experiment.transforms_in_step()
+    network.fit(experiment.training_batches(), steps_per_epoch=steps, verbose=0, shuffle=False)
 
     def slopes_of(batch):
         images, labels, weights = batch
         if kind == "in the step":
-            images, labels = setup.transforms_in_step()(0, images, labels)
+            images, labels = experiment.transforms_in_step()(0, images, labels)
         with tf.GradientTape() as tape:
             losses = keras.losses.sparse_categorical_crossentropy(labels, twin(images, training=True), from_logits=True)
             loss = tf.reduce_sum(losses * weights) / 16

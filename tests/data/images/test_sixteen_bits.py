@@ -13,7 +13,7 @@ from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.data.images.decoding import decode  # noqa: E402
 from keras_resnet.data.images.resizing import center_window  # noqa: E402
 from keras_resnet.explain.overlays import as_rgb  # noqa: E402
-from keras_resnet.training.setup import Setup  # noqa: E402
+from keras_resnet.training.experiment import Experiment  # noqa: E402
 
 
 def scan(rng, bright):
@@ -94,12 +94,12 @@ def test_training_prediction_and_serving_see_the_same_sixteen_bits(folder, tmp_p
 
 def test_a_narrow_range_is_learned_and_seen(folder):
     recipe = training.Recipe.load("quick").replace({"train.batch_size": 8})
-    setup = Setup.of(recipe, data.load(f"folder:{folder}"), "resnet10")
-    assert setup.recipe.data.normalization == "dataset"
-    images = np.concatenate([np.asarray(batch[0]) for batch in setup.dataset.batches("train", 64)])
-    normalization = preprocessing.for_model(setup.build_model()).normalization
+    experiment = Experiment.of(recipe, data.load(f"folder:{folder}"), "resnet10")
+    assert experiment.recipe.data.normalization == "dataset"
+    images = np.concatenate([np.asarray(batch[0]) for batch in experiment.dataset.batches("train", 64)])
+    normalization = preprocessing.for_model(experiment.build_model()).normalization
     assert normalization.std[0] == pytest.approx(images.std(), rel=1e-3) and normalization.std[0] < 10
-    assert Setup.of(recipe, data.load("digits"), "resnet10").recipe.data.normalization == "unit"
+    assert Experiment.of(recipe, data.load("digits"), "resnet10").recipe.data.normalization == "unit"
 
 
 def test_copies_of_scans_of_twelve_bits_are_found(tmp_path):
@@ -119,12 +119,12 @@ def test_copies_of_scans_of_twelve_bits_are_found(tmp_path):
 
 def test_a_narrow_range_is_drawn_with_a_window(folder):
     recipe = training.Recipe.load("quick").replace({"train.batch_size": 8})
-    setup = Setup.of(recipe, data.load(f"folder:{folder}"), "resnet10")
-    record = preprocessing.for_model(setup.build_model())
+    experiment = Experiment.of(recipe, data.load(f"folder:{folder}"), "resnet10")
+    record = preprocessing.for_model(experiment.build_model())
     scans = np.stack([np.asarray(Image.open(path), "float32")[..., None] / 257 for path in folder.glob("*/?.png")])
     shown = as_rgb(scans, record)
     assert shown.std() > 40 and shown.min() > -60 and shown.max() < 320
-    plain = preprocessing.for_model(Setup.of(recipe, data.load("digits"), "resnet10").build_model())
+    plain = preprocessing.for_model(Experiment.of(recipe, data.load("digits"), "resnet10").build_model())
     np.testing.assert_array_equal(as_rgb(scans, plain), scans)
 
 

@@ -9,7 +9,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training  # noqa: E402
 from keras_resnet.data.sources.table_labels import MISSING  # noqa: E402
-from keras_resnet.training.setup import Setup  # noqa: E402
+from keras_resnet.training.experiment import Experiment  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 from tests.data.sources.test_table import write_table  # noqa: E402
 
@@ -201,5 +201,7 @@ def test_a_finding_without_a_validation_example_is_said(root):
         "loss.name": "multilabel_cross_entropy", "data.columns": "label=Edema+Hernia", "train.batch_size": 8
     })  # fmt: skip
     dataset = recipe.data.load(spec, None, "multilabel")
-    (line,) = [line for line in Setup.of(recipe, dataset, "resnet10").dataset.report if "no validation example" in line]
+    (line,) = [
+        line for line in Experiment.of(recipe, dataset, "resnet10").dataset.report if "no validation example" in line
+    ]
     assert "'Hernia'" in line and "Edema" not in line

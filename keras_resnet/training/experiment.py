@@ -38,10 +38,10 @@ from keras_resnet.weights.sources import weights_at_hand
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
+class Experiment:
     """Everything that a training is made of, resolved and checked: what `fit`, `lr_find`, `preview` and searches read.
 
-    Make one with `resolve`, or with `Setup.of` for a dataset that was loaded already.
+    Make one with `resolve`, or with `Experiment.of` for a dataset that was loaded already.
 
     Attributes:
         recipe: how it is trained.
@@ -60,10 +60,10 @@ class Setup:
 
     Example:
         >>> from keras_resnet import training
-        >>> setup = training.resolve("quick", overrides={"model.width": 4, "train.epochs": 1})
-        >>> network = setup.build_model()
-        >>> network.compile(**setup.compile_args())
-        >>> history = network.fit(**setup.fit_args(), verbose=0)
+        >>> experiment = training.resolve("quick", overrides={"model.width": 4, "train.epochs": 1})
+        >>> network = experiment.build_model()
+        >>> network.compile(**experiment.compile_args())
+        >>> history = network.fit(**experiment.fit_args(), verbose=0)
         >>> round(history.history["val_accuracy"][0], 1) > 0.1
         True
     """
@@ -91,8 +91,8 @@ class Setup:
         data: str | None = None,
         data_dir: str | None = None,
         group: Group | None = None,
-    ) -> "Setup":
-        """Returns the setup of a recipe for a dataset.
+    ) -> "Experiment":
+        """Returns the experiment of a recipe for a dataset.
 
         Args:
             recipe: a `Recipe`.
@@ -149,9 +149,9 @@ class Setup:
             group=group,
         )
 
-    def for_recipe(self, recipe: Recipe, model: str | None = None) -> "Setup":
-        """Returns the setup of another recipe, or of another model, for the same data."""
-        return Setup.of(recipe, self.dataset, model or self.model, self.data, self.data_dir, self.group)
+    def for_recipe(self, recipe: Recipe, model: str | None = None) -> "Experiment":
+        """Returns the experiment of another recipe, or of another model, for the same data."""
+        return Experiment.of(recipe, self.dataset, model or self.model, self.data, self.data_dir, self.group)
 
     @property
     def monitor(self) -> Monitor:
@@ -504,12 +504,12 @@ def resolve(
     overrides: Mapping[str, Any] | None = None,
     run_file: RunFile | None = None,
     group: Group | None = None,
-) -> Setup:
+) -> Experiment:
     """Returns everything that a training is made of, checked.
 
     Args:
         recipe: a `Recipe`, a name from `list_recipes()`, or a TOML file; by default what fits the data
-            (`keras_resnet.training.setup.RULES`), with weights "finetune".
+            (`keras_resnet.training.experiment.RULES`), with weights "finetune".
         model: a name from `keras_resnet.list_models()`; by default what the recipe was made for, else "resnet18".
         data: a spec, or a loaded dataset; by default what the recipe was made for, else "digits".
         data_dir: where TFDS finds its prepared data sets.
@@ -536,7 +536,7 @@ def resolve(
         # Another width, stem or shortcut is not that of published weights.
         own = "" if any(name.startswith("model.") for name in overrides or ()) else model
         recipe, dataset = _fitting(recipe, dataset, root, fill, may_load=dataset is not data, model=own)
-    return Setup.of(recipe, dataset, model, spec, root, group)
+    return Experiment.of(recipe, dataset, model, spec, root, group)
 
 
 def _fitting(

@@ -1,6 +1,6 @@
 """What a recipe says reaches whatever trains by it: `fit`, `lr_find`, `preview`, HyperModels and own scripts.
 
-All of them read one `Setup`, which is asserted once; then every field must change what the `Setup` makes.
+All of them read one `Experiment`, which is asserted once; then every field must change what the `Experiment` makes.
 """
 
 import dataclasses
@@ -219,12 +219,12 @@ def captured(monkeypatch):
 def by_setup(recipe, spec, out):
     # The weights in the box are those of a ResNet-18.
     model = "resnet18" if recipe.model.weights else "resnet10"
-    setup = training.resolve(recipe, model=model, data=spec)
-    keras.utils.set_random_seed(setup.recipe.train.seed)
-    network = setup.build_model()
-    network.compile(**setup.compile_args())
-    average = setup.recipe.optimizer.weight_average()
-    setup.fit(network, callbacks=[] if average is None else [average], average=average)
+    experiment = training.resolve(recipe, model=model, data=spec)
+    keras.utils.set_random_seed(experiment.recipe.train.seed)
+    network = experiment.build_model()
+    network.compile(**experiment.compile_args())
+    average = experiment.recipe.optimizer.weight_average()
+    experiment.fit(network, callbacks=[] if average is None else [average], average=average)
 
 
 def by_fit(recipe, spec, out):
@@ -275,8 +275,8 @@ def test_a_preview_shows_the_first_batch_of_the_setup(photographs, tmp_path, mon
     monkeypatch.setattr(range_test.files, "write_atomically", lambda path, write: write(path))
     recipe = training.Recipe.load("quick").replace(RICH)
     training.preview(recipe, data=photographs, out=tmp_path / "grid.png")
-    setup = training.resolve(recipe, data=photographs)
-    images, *_ = next(iter(setup.training_batches(size=setup.stages[0][1])))
+    experiment = training.resolve(recipe, data=photographs)
+    images, *_ = next(iter(experiment.training_batches(size=experiment.stages[0][1])))
     np.testing.assert_array_equal(shown[0], images[: len(shown[0])])
 
 
@@ -299,20 +299,20 @@ def test_a_field_changes_what_is_trained(name, photographs, captured, tmp_path):
 def test_a_script_of_ones_own_trains_as_fit_does(tmp_path):
     words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64, "data.progressive_from": 0.5}
     run = training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, verbose=0)
-    setup = training.resolve("quick", model="resnet10", overrides=words)
-    keras.utils.set_random_seed(setup.recipe.train.seed)
-    network = setup.build_model()
-    network.compile(**setup.compile_args())
-    history = setup.fit(network, verbose=0)
+    experiment = training.resolve("quick", model="resnet10", overrides=words)
+    keras.utils.set_random_seed(experiment.recipe.train.seed)
+    network = experiment.build_model()
+    network.compile(**experiment.compile_args())
+    history = experiment.fit(network, verbose=0)
     assert history["loss"] == pytest.approx(run.history["loss"], rel=1e-6)
     assert history["val_accuracy"] == pytest.approx(run.history["val_accuracy"], rel=1e-6)
 
 
 def test_loaded_data_serve_several_setups():
     digits = data.load("digits", validation_fraction=0.3)
-    setup = training.Setup.of(training.Recipe.load("quick"), digits)
-    assert setup.recipe.data.validation_fraction == 0.3 and setup.dataset is digits
-    deeper = setup.for_recipe(setup.recipe.replace({"train.batch_size": 32}), "resnet34")
+    experiment = training.Experiment.of(training.Recipe.load("quick"), digits)
+    assert experiment.recipe.data.validation_fraction == 0.3 and experiment.dataset is digits
+    deeper = experiment.for_recipe(experiment.recipe.replace({"train.batch_size": 32}), "resnet34")
     assert deeper.steps_per_epoch == digits.sizes["train"] // 32 and deeper.model == "resnet34"
     with pytest.raises(ValueError, match="more than the"):
-        setup.for_recipe(setup.recipe.replace({"train.batch_size": 5000}))
+        experiment.for_recipe(experiment.recipe.replace({"train.batch_size": 5000}))

@@ -20,9 +20,9 @@ from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import CLASSIFICATION, TASKS, Predictions, Task
 from keras_resnet.training import Run
 from keras_resnet.training.callbacks import save_model
+from keras_resnet.training.experiment import absolute_spec
 from keras_resnet.training.folds import FOLDS_FILE, MEAN_MODEL, mean_of_models
 from keras_resnet.training.scoring import predict
-from keras_resnet.training.setup import absolute_spec
 from keras_resnet.weights.files import load_model_file
 from keras_resnet.weights.sources import HUB, PUBLISHED_MODEL, fetch_from_hub
 
@@ -30,8 +30,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """A model, what it takes, and the run that it comes from where there is one.
+class Predictor:
+    """A model with the preprocessing that it was trained with: from pixels to predictions.
 
     Args:
         model: images to logits, probabilities or numbers.
@@ -48,7 +48,7 @@ class Trained:
         """What the model is for."""
         return TASKS[self.record.task or CLASSIFICATION.name]
 
-    def for_task(self, task: str) -> "Trained":
+    def for_task(self, task: str) -> "Predictor":
         """Returns the same model for a task that it does not name itself."""
         if task == self.record.task:
             return self
@@ -89,10 +89,10 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     Raises:
         ValueError: there is no model.
     """
-    return open_trained(path).model
+    return open_predictor(path).model
 
 
-def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
+def open_predictor(run_or_model: Any, task: str | None = None) -> Predictor:
     """Returns the model of a run folder, a `.keras` file, a `Run` or a `keras.Model`, with what it takes and gives.
 
     "NAME:TAG", such as "resnet18:cifar10", is a network with published weights, from pixels to logits.
@@ -107,11 +107,11 @@ def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
     """
     if task is not None:
         choose("task", task, TASKS)
-    trained = open_features(run_or_model)
-    record = trained.record
+    predictor = open_features(run_or_model)
+    record = predictor.record
     if record.task is None:
         raise BadValue(
-            f"The model {trained.model.name!r} gives features, of shape {trained.model.output_shape}, and no "
+            f"The model {predictor.model.name!r} gives features, of shape {predictor.model.output_shape}, and no "
             "predictions. Allowed are models that end in logits, probabilities or regression outputs. Pass one with "
             "its head."
         )
@@ -120,34 +120,34 @@ def open_trained(run_or_model: Any, task: str | None = None) -> Trained:
             raise BadValue(
                 f"task={task!r} was given, and the model says {record.task!r} of itself. They must agree. Leave it out."
             )
-        trained = trained.for_task(task)
+        predictor = predictor.for_task(task)
         stays = tuple(name for name in record.assumed if name != "task")
-        trained = dataclasses.replace(trained, record=dataclasses.replace(trained.record, assumed=stays))
-    if trained.record.assumed:
-        assumptions = ", ".join(f"{name}={getattr(trained.record, name)!r}" for name in trained.record.assumed)
-        hint = " Pass task (--task) if it is for another one." * ("task" in trained.record.assumed)
+        predictor = dataclasses.replace(predictor, record=dataclasses.replace(predictor.record, assumed=stays))
+    if predictor.record.assumed:
+        assumptions = ", ".join(f"{name}={getattr(predictor.record, name)!r}" for name in predictor.record.assumed)
+        hint = " Pass task (--task) if it is for another one." * ("task" in predictor.record.assumed)
         LOGGER.warning(
             "The model %r carries no record of what it takes and gives. Defaults were taken: %s.%s",
-            trained.model.name,
+            predictor.model.name,
             assumptions,
             hint,
         )
-    return trained
+    return predictor
 
 
-def with_views(trained: Trained, views: str) -> Trained:
+def with_views(predictor: Predictor, views: str) -> Predictor:
     """Returns a model whose answers are the mean over views of an example."""
     if views == "none":
-        return trained
-    if trained.record.set_threshold is not None:
+        return predictor
+    if predictor.record.set_threshold is not None:
         raise BadValue(
             f"views={views!r} was given for a model that answers with prediction sets, whose threshold was found "
             "without views and does not hold with them. Leave the views out, or use the model without sets."
         )
-    model = mean_of_models([trained.model], views)
+    model = mean_of_models([predictor.model], views)
     config = preprocessing.for_model(model)
     outputs = {name: getattr(config, name) for name in ("activation", "thresholds", "head")}
-    return dataclasses.replace(trained, model=model, record=dataclasses.replace(trained.record, **outputs))
+    return dataclasses.replace(predictor, model=model, record=dataclasses.replace(predictor.record, **outputs))
 
 
 def average_models(
@@ -182,25 +182,25 @@ def average_models(
         files.check_replaceable(path)
     if not runs_or_models:
         raise BadValue("No model was given. A mean takes one or more. Name a run folder.")
-    model = mean_of_models([open_trained(each).model for each in runs_or_models], views)
+    model = mean_of_models([open_predictor(each).model for each in runs_or_models], views)
     if path is not None:
         files.write_atomically(path, lambda where: save_model(model, where))
     return model
 
 
-def open_classifier(run_or_model: Any) -> Trained:
-    """Opens a model as `open_trained` does; a model without a task is taken for a classifier."""
-    trained = open_features(run_or_model)
-    return open_trained(run_or_model, CLASSIFICATION.name if "task" in trained.record.assumed else None)
+def open_classifier(run_or_model: Any) -> Predictor:
+    """Opens a model as `open_predictor` does; a model without a task is taken for a classifier."""
+    predictor = open_features(run_or_model)
+    return open_predictor(run_or_model, CLASSIFICATION.name if "task" in predictor.record.assumed else None)
 
 
-def open_features(run_or_model: Any) -> Trained:
+def open_features(run_or_model: Any) -> Predictor:
     """Returns a model with what it takes, whatever it gives: predictions, or features without a task."""
     if isinstance(run_or_model, keras.Model):
         model = models.with_normalization(run_or_model)
-        return Trained(model, preprocessing.for_model(model), None)
+        return Predictor(model, preprocessing.for_model(model), None)
     if isinstance(run_or_model, Run):
-        return Trained(run_or_model.model, run_or_model.record, run_or_model)
+        return Predictor(run_or_model.model, run_or_model.record, run_or_model)
     if not isinstance(run_or_model, (str, os.PathLike)):
         raise BadType(
             f"run_or_model must be a path, a Run or a keras.Model, got {type(run_or_model).__name__}. Pass one of them."
@@ -212,14 +212,14 @@ def open_features(run_or_model: Any) -> Trained:
     name, colon, tag = os.fspath(run_or_model).partition(":")
     if colon and name in models.VARIANTS and not path.exists():
         model = models.pretrained_model(name, tag)
-        return Trained(model, preprocessing.for_model(model), None)
+        return Predictor(model, preprocessing.for_model(model), None)
     if (path / FOLDS_FILE).is_file():
         path /= MEAN_MODEL
     if (path / PUBLISHED_MODEL).is_file() and not (path / "run.json").exists():
         path /= PUBLISHED_MODEL
     if path.is_dir():
         run = Run.load(path)
-        return Trained(run.model, run.record, run)
+        return Predictor(run.model, run.record, run)
     if not path.is_file() or not zipfile.is_zipfile(path):  # a pipe or a device would be read for ever
         description = "not there" if not path.exists() else "a file, but not a Keras model"
         raise BadValue(
@@ -227,18 +227,18 @@ def open_features(run_or_model: Any) -> Trained:
             "NAME:TAG of weights. Pass the folder that `train` printed, or a file that `model.save` wrote."
         )
     model = models.with_normalization(load_model_file(path))
-    return Trained(model, preprocessing.for_model(model), None)
+    return Predictor(model, preprocessing.for_model(model), None)
 
 
 def dataset_of(
-    trained: Trained,
+    predictor: Predictor,
     data: Any = None,
     data_dir: Any = None,
     split: str | None = None,
     on_bad_image: str | None = None,
 ) -> tuple[datasets.Dataset, str]:
     """Returns the data and the split to score: a run's own, or others, whole unless they bring one or it is named."""
-    run, record = trained.run, trained.record
+    run, record = predictor.run, predictor.record
     if on_bad_image is not None and (data is None or isinstance(data, datasets.Dataset)):
         raise BadValue(
             f"on_bad_image={on_bad_image!r} was given without other data. A run's own data are read as they were for "
@@ -259,14 +259,14 @@ def dataset_of(
                 options[name] = None
         options["fold"] = options["validation_fold"] = None
         options |= {"apply_exif": record.apply_exif, "class_names": record.class_names or None}
-        options["task"] = CLASSIFICATION.name if "task" in record.assumed else trained.task.data_task
+        options["task"] = CLASSIFICATION.name if "task" in record.assumed else predictor.task.data_task
         options |= {} if on_bad_image is None else {"on_bad_image": on_bad_image}
         if split is None:
             options |= {"validation_fraction": 0.0, "test_fraction": 0.0}
         dataset = datasets.load(str(data), data_dir=data_dir, **options)
         if split is None and "test" not in dataset.sizes:
             split = "all"
-    _check_agreement(trained, dataset)
+    _check_agreement(predictor, dataset)
     return dataset, split or "test"
 
 
@@ -286,26 +286,26 @@ def check_not_trained_on(run_or_model: Any, dataset: datasets.Dataset) -> None:
         )
 
 
-def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
+def _check_agreement(predictor: Predictor, dataset: datasets.Dataset) -> None:
     """Raises ValueError if the model and the data disagree on the task, the classes or the channels."""
-    if dataset.task != trained.task.data_task and "task" not in trained.record.assumed:
+    if dataset.task != predictor.task.data_task and "task" not in predictor.record.assumed:
         raise BadValue(
-            f"The model is for a {trained.record.task}, and data={dataset.spec!r} has labels for a {dataset.task}. "
+            f"The model is for a {predictor.record.task}, and data={dataset.spec!r} has labels for a {dataset.task}. "
             "They must agree. Evaluate on data for the same task."
         )
-    num_outputs = trained.model.output_shape[-1]
+    num_outputs = predictor.model.output_shape[-1]
     has_classes = TASKS[dataset.task].has_classes
     is_binary = num_outputs == 1 and dataset.num_outputs == 2 and TASKS[dataset.task].is_exclusive
     # Classes with names are matched by these, and some may be missing.
-    is_named = bool(trained.record.class_names) and has_classes
+    is_named = bool(predictor.record.class_names) and has_classes
     if num_outputs != dataset.num_outputs and not is_binary and not is_named:
         what = "classes" if has_classes else "values per example"
         raise BadValue(
             f"The model has {num_outputs} outputs, and data={dataset.spec!r} has {dataset.num_outputs} {what}. "
             "They must be equal. Evaluate on the data that the model was trained for, or train one with that head."
         )
-    check_channels(trained, dataset)
-    trained_on = trained.record.class_names
+    check_channels(predictor, dataset)
+    trained_on = predictor.record.class_names
     unknown = [name for name in dataset.class_names if name not in trained_on] if trained_on else []
     if unknown:
         raise BadValue(
@@ -314,9 +314,9 @@ def _check_agreement(trained: Trained, dataset: datasets.Dataset) -> None:
         )
 
 
-def check_channels(trained: Trained, dataset: datasets.Dataset) -> None:
+def check_channels(predictor: Predictor, dataset: datasets.Dataset) -> None:
     """Raises ValueError where the model and the data disagree on the number of channels."""
-    channels, given = trained.model.input_shape[-1], dataset.image_shape[-1]
+    channels, given = predictor.model.input_shape[-1], dataset.image_shape[-1]
     if channels is not None and channels != given:
         raise BadValue(
             f"The model takes {channels} channels, and data={dataset.spec!r} has {given}. They must be equal. "
@@ -330,7 +330,7 @@ def convert(
     """Reads weights of keras_resnet, timm, torchvision or keras.applications and writes them as ours or as timm's.
 
     Example:
-        >>> from keras_resnet.evaluation.trained import convert
+        >>> from keras_resnet.evaluation.predictor import convert
         >>> convert("nowhere.safetensors", "out.safetensors", model="resnet18")
         Traceback (most recent call last):
         ...
