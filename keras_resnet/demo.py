@@ -150,7 +150,7 @@ class Answers:
     """Answers for one model; one file at a time goes through the network, the others wait.
 
     Args:
-        trained: the model.
+        predictor: the model.
     """
 
     def __init__(self, predictor: Predictor) -> None:

@@ -99,7 +99,7 @@ def answers_page(answers: Iterable[Mapping[str, Any]], predictor: Predictor, out
 
     Args:
         answers: of `predict_each`.
-        trained: the model that gave them.
+        predictor: the model that gave them.
         out: ends in `.html`; an older page there is replaced.
 
     Raises:

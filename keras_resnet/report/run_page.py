@@ -122,7 +122,7 @@ class Scored:
 
     Attributes:
         run: the run.
-        trained: its model and record.
+        predictor: its model and record.
         split: that was predicted.
         predictions: of the model for the split.
         figures: as `evaluate` gives them.

@@ -550,7 +550,7 @@ def fit(
         extended: tuple[int, ...] = ()
         rollbacks = () if state is None else state.about.rollbacks
         if state is not None and folder is not None:
-            extended = check_same(folder, state, describe_run(experiment)).extended
+            extended = check_same(folder, state, about).extended
             is_extended = len(extended) > len(state.about.extended)
             if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
@@ -580,10 +580,8 @@ def fit(
             datasets.explain_decode_errors(experiment.dataset),
         ):
             run_folder = place if group is None or group.is_first else folder
-            training = TrainingLoop(
-                place, experiment, network, tuple(score), extended, rollbacks, model_class, run_folder
-            )
-            return training.run(callbacks, report, verbose)
+            loop = TrainingLoop(place, experiment, network, tuple(score), extended, rollbacks, model_class, run_folder)
+            return loop.run(callbacks, report, verbose)
 
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
