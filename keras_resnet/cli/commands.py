@@ -312,6 +312,7 @@ def export(options: argparse.Namespace) -> None:
             out=options.out,
             quantize=options.quantize,
             calibration=options.calibration,
+            data_dir=options.data_dir,
             task=options.task,
             model_version=options.model_version,
         )

@@ -260,6 +260,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--format", choices=["savedmodel", "onnx", "openvino", "litert"], required=True, help="to write"),
             _option("--quantize", choices=["int8", "int8-all", "float16"], help="store numbers in fewer bits"),
             _option("--calibration", metavar="SPEC", help="the data that int8 is calibrated on"),
+            DATA_DIR,
             _option("--out", metavar="PATH", required=True, help="the file or folder to make"),
             _option("--model-version", type=int, metavar="N", help="of a SavedModel: write OUT/N beside the others"),
             TASK,

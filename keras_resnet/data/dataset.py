@@ -186,7 +186,7 @@ class Dataset:
         if batch_size > self.sizes["train"]:
             raise BadValue(
                 f"batch_size={batch_size} is more than the {self.sizes['train']} training examples. "
-                "Allowed is at most one epoch. Use a smaller batch, in a recipe train.batch_size."
+                "A batch holds an epoch at most. Use a smaller batch, in a recipe train.batch_size."
             )
         return self.sizes["train"] // batch_size
 

@@ -596,6 +596,7 @@ def seconds_per_epoch(experiment: Experiment, network: keras.Model) -> tuple[flo
     The step's median counts, so that a short disturbance does not.
     """
     network.compile(**experiment.compile_args())
+    network.optimizer.build(network.trainable_variables)  # a step that makes variables is traced twice
     times: list[float] = []
 
     def end_of_step(batch: int, logs: Any) -> None:
