@@ -19,6 +19,7 @@ PARTS = {
     ],
     "Reference": [
         *("docs/command-line", "docs/recipes", "docs/api/README", "keras_resnet/weights/resnet18_cifar10"),
+        "keras_resnet/weights/resnet8_cifar10",
         "keras_resnet/weights/resnet20_cifar10",
         "CHANGELOG",
     ],

@@ -145,7 +145,7 @@ def list_models(pattern: str = "*", *, weights: bool = False) -> list[str]:
     Example:
         >>> import keras_resnet
         >>> keras_resnet.list_models("resnet*", weights=True)
-        ['resnet20', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152']
+        ['resnet8', 'resnet20', 'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152']
     """
     names = [name for name in VARIANTS if fnmatch.fnmatchcase(name, pattern)]
     if not weights:

@@ -44,13 +44,14 @@ def spec_of(folder, shape, count=120, task="classification"):
 )
 def test_a_recipe_is_chosen_by_the_data(tmp_path, shape, count, recipe):
     words = {"model.width": 4, "train.epochs": 2, "train.batch_size": 8}
-    planned = training.fit(data=spec_of(tmp_path, shape, count), overrides=words, dry_run=True)
+    spec = spec_of(tmp_path, shape, count)
+    planned = training.resolve(data=spec, overrides=words)
     assert planned.recipe.name == recipe
     assert planned.recipe.model.width == 4 and planned.recipe.train.epochs == 2  # what was asked for stays
     told = [line for line in planned.dataset.report if "--recipe names another" in line]
     assert len(told) == (recipe != "quick") and all(line.startswith(f"recipe {recipe}, because") for line in told)
     named = {} if len(shape) == 3 else {"augment.rotation": 0, "augment.zoom": 0, "augment.translation": 0}
-    asked = training.fit("quick", data=spec_of(tmp_path, shape, count), overrides={**words, **named}, dry_run=True)
+    asked = training.resolve("quick", data=spec, overrides={**words, **named})
     assert asked.recipe.name == "quick"
 
 
