@@ -76,7 +76,9 @@ OPTIONS = {
     "embed": {"trained", "--data", "--data-dir", "--split", "--out"},
     "similar": {"index", "images", "--top", "--network", "--json-lines"},
     "inspect-data": {"spec", "--data-dir", "--task", "--set", "--out", "--json"},
-    "export": {"trained", "--format", "--quantize", "--calibration", "--data-dir", "--out", "--model-version", "--task"},
+    "export": {
+        *("trained", "--format", "--quantize", "--calibration", "--data-dir", "--out", "--model-version", "--task"),
+    },
     "convert": {"source", "--model", "--out", "--names"},
     "publish": {"run", "--to", "--license", "--private", "--dry-run"},
     "track": {"folder", "--to"},
