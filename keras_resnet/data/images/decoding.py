@@ -99,7 +99,7 @@ def sizing(record: InputRecord, image_shape: tuple[int | None, ...]) -> dict[str
 
 # libjpeg's accurate transform gives Pillow's pixels; TensorFlow's default is the fast one.
 DCT_METHOD = "INTEGER_ACCURATE"
-SCALES = (1, 2, 4, 8)  # libjpeg decodes at one part in so many of each side
+SCALES = (1, 2, 4, 8)  # libjpeg decodes at 1/1, 1/2, 1/4 or 1/8 of each side
 OVERSAMPLING = 2
 # EXIF orientations that are undone by transposing, and then by mirroring left and right, top and bottom.
 TRANSPOSED, MIRRORED, UPSIDE_DOWN = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
