@@ -18,9 +18,8 @@ PARTS = {
         *("docs/explain", "docs/export", "docs/publishing", "docs/distributed", "docs/weights"),
     ],
     "Reference": [
-        *("docs/command-line", "docs/recipes", "docs/api/README", "keras_resnet/weights/resnet18_cifar10"),
-        "keras_resnet/weights/resnet8_cifar10",
-        "keras_resnet/weights/resnet20_cifar10",
+        *("docs/command-line", "docs/recipes", "docs/api/README"),
+        *(f"keras_resnet/weights/{path.stem}" for path in sorted((ROOT / "keras_resnet" / "weights").glob("*.md"))),
         "CHANGELOG",
     ],
     "Background": ["docs/architecture", "docs/reliability", "docs/performance", "CONTRIBUTING", "docs/README"],
