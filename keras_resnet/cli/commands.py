@@ -142,18 +142,13 @@ def train(options: argparse.Namespace) -> int | None:
     """Trains by a recipe, or shows what would be trained."""
     from keras_resnet import evaluation, training
 
-    several = [f"--{name}" for name in ("folds", "processes", "workers") if getattr(options, name) is not None]
-    if options.track is not None and several:
-        raise BadValue(
-            f"--track {options.track} was given with {several[0]}. One process is followed. Leave it out, and send the "
-            "folder afterwards: keras-resnet track OUT"
-        )
+    tracking = _tracking(options)
     if options.folds is not None:
         train_folds(options)
         return None
     if not options.dry_run and (status := start(options)) is not None:
         return status
-    with _tracking(options):
+    with tracking:
         run = training.fit(
             **given(options, "recipe", "model", "data"),
             data_dir=options.data_dir,
@@ -175,7 +170,15 @@ def train(options: argparse.Namespace) -> int | None:
 
 def _tracking(options: argparse.Namespace) -> contextlib.AbstractContextManager:
     """Returns the context in which a run is sent while it trains; an empty one where it is not asked for."""
-    if options.track is None or options.dry_run:
+    if options.track is None:
+        return contextlib.nullcontext()
+    several = [f"--{name}" for name in ("folds", "processes", "workers") if getattr(options, name) is not None]
+    if several:
+        raise BadValue(
+            f"--track {options.track} was given with {several[0]}. One process is followed. Leave it out, and send the "
+            "folder afterwards: keras-resnet track OUT"
+        )
+    if options.dry_run:
         return contextlib.nullcontext()
     if options.out is None:
         raise BadValue(f"--track {options.track} was given without --out. What is sent is read there. Name a folder.")

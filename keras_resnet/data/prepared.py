@@ -185,7 +185,8 @@ def _write(
     content = pathlib.Path(source).read_bytes()
     image = Image.open(io.BytesIO(content))
     is_large = max(image.size) > long_side
-    stem = f"{folder.name}-{index:07d}"
+    digest = hashlib.sha256(content).hexdigest()
+    stem = f"{folder.name}-{index:07d}-{digest[:8]}"  # of an original that was changed meanwhile it is another name
     if stem in done:
         path = done[stem]
     else:
@@ -202,7 +203,7 @@ def _write(
     return {
         "path": f"{folder.name}/{path.name}",
         "original": source,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": digest,
         "resized": int(is_large),
         "before": len(content),
         "after": path.stat().st_size,

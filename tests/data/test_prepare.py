@@ -162,6 +162,23 @@ def test_a_killed_call_goes_on_and_ends_as_one_that_was_not(tmp_path, monkeypatc
         data.prepare(original, tmp_path / "small", long_side=65, verbose=False)
 
 
+def test_an_original_that_was_changed_is_prepared_again(tmp_path):
+    original = load(write_folder(tmp_path / "photos"))
+    first = data.prepare(original, tmp_path / "small", long_side=64, verbose=False)
+    row = next(iter(csv.DictReader(first.table.read_text("utf-8").splitlines())))
+    other = Image.fromarray(np.full((200, 100, 3), 250, "uint8"))
+    other.save(row["original"], "JPEG")
+    again = data.prepare(original, tmp_path / "small", long_side=64, verbose=False)
+    (changed,) = [
+        line
+        for line in csv.DictReader(again.table.read_text("utf-8").splitlines())
+        if line["original"] == row["original"]
+    ]
+    assert changed["sha256"] != row["sha256"]
+    pixels = np.asarray(Image.open(again.table.parent / changed["path"]))
+    assert pixels.shape == (64, 32, 3) and np.abs(pixels.astype(int) - 250).max() <= 1
+
+
 @pytest.mark.slow
 def test_the_command_prepares_and_its_table_trains(tmp_path, capsys):
     write_folder(tmp_path / "photos")
