@@ -56,6 +56,7 @@ class _Entry:
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     paths: Sequence[pathlib.Path] = ()
     is_over: bool = True
+    is_stopped: bool = False  # a run that is not over, and that nobody trains
     children: Sequence["_Entry"] = ()
 
 
@@ -119,9 +120,10 @@ def _keep_sending(path: pathlib.Path, sender: "_Sender", is_over: threading.Even
     while True:
         ends = is_over.wait(RETRY_SECONDS if sender.fault else POLL_SECONDS)
         times = [_modified(path / name) for name in ("run.json", "history.csv")]
-        if times[0] and (times != seen or sender.fault):
+        if times[0] and (times != seen or sender.fault or ends):
             try:
-                sender.send(_entry_of(path))
+                entry = _entry_of(path)
+                sender.send(dataclasses.replace(entry, is_stopped=ends and not entry.is_over))
                 seen, sender.fault = times, ""
             except Exception as error:  # whatever the tracker does, the training goes on
                 sender.fault = one_line(error)
@@ -188,7 +190,7 @@ class _Sender:
             for path in entry.paths:
                 if sent.get(path.name) != path.stat().st_size:
                     client.log_artifact(run_id, os.fspath(path))
-        status = "FINISHED" if entry.is_over else "RUNNING"
+        status = "FINISHED" if entry.is_over else "KILLED" if entry.is_stopped else "RUNNING"
         if status != run.info.status:
             client.update_run(run_id, status=status)
             self._runs[entry.id] = client.get_run(run_id)

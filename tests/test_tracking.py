@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 
+import keras
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -201,6 +202,25 @@ def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-resnet-zoo\[mlflow\]'"):
         tracking.track(run)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_stopped_is_killed_there_until_it_goes_on(store, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    def status():
+        (sent,) = store.search_runs([store.get_experiment_by_name("tests").experiment_id])
+        return sent.info.status
+
+    words = {"out": tmp_path / "run", "overrides": SMALL, "verbose": 0, "resume": True}
+    with pytest.raises(KeyboardInterrupt), tracking.follow(tmp_path / "run"):
+        training.fit("quick", callbacks=[Stop()], **words)
+    assert status() == "KILLED"
+    with tracking.follow(tmp_path / "run"):
+        training.fit("quick", **words)
+    assert status() == "FINISHED"
 
 
 @pytest.fixture
