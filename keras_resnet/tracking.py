@@ -297,6 +297,10 @@ def _run(path: pathlib.Path, identity: str, start: int) -> _Entry:
         for name, value in values.items()
         if isinstance(value, (int, float)) and name != "examples"
     }
+    for split, values in run.metrics.items():
+        for name in [name for name in values if name.endswith("_interval")]:
+            ends = zip(("low", "high"), values[name], strict=True)
+            scores |= {f"{split}_{name.removesuffix('_interval')}_{end}": float(value) for end, value in ends}
     return _Entry(
         identity,
         path.resolve().name,

@@ -84,10 +84,13 @@ def test_a_run_is_in_mlflow_as_it_is_in_its_folder_however_often_it_is_sent(stor
     expected = expected_of(rows)
     assert curves_of(store, run_id, expected) == expected
     assert sent.data.metrics["test_accuracy"] == loaded.metrics["test"]["accuracy"]
-    scores = {f"{split}_{name}" for split, values in loaded.metrics.items() for name in values}
-    assert scores >= set(sent.data.metrics) - set(expected) and count == len(rows) * len(expected) + sum(
-        isinstance(value, float) for values in loaded.metrics.values() for value in values.values()
-    )
+    low, high = loaded.metrics["test"]["accuracy_interval"]
+    assert (sent.data.metrics["test_accuracy_low"], sent.data.metrics["test_accuracy_high"]) == (low, high)
+    values = [(f"{split}_{name}", value) for split, scores in loaded.metrics.items() for name, value in scores.items()]
+    numbers = {name for name, value in values if isinstance(value, float)}
+    ends = {f"{name[:-9]}_{end}" for name, _ in values if name.endswith("_interval") for end in ("low", "high")}
+    assert numbers | ends == set(sent.data.metrics) - set(expected)
+    assert count == len(rows) * len(expected) + len(numbers | ends)
     assert sent.data.params["model"] == "resnet10" and sent.data.params["model.width"] == "4"
     assert sent.data.params["optimizer.learning_rate"] == str(loaded.recipe.optimizer.learning_rate)
     assert "model.width=4" in sent.data.tags["keras_resnet.changed"]
