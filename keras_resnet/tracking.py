@@ -291,16 +291,9 @@ def _run(path: pathlib.Path, identity: str, start: int) -> _Entry:
     }
     base = Recipe.load(run.recipe.name) if run.recipe.name in list_recipes() else Recipe()
     changes = ", ".join(f"{name}={value}" for name, _, value in compare_recipes(base, run.recipe))
-    scores = {
-        f"{split}_{name}": float(value)
-        for split, values in run.metrics.items()
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and name != "examples"
-    }
+    scores: dict[str, float] = {}
     for split, values in run.metrics.items():
-        for name in [name for name in values if name.endswith("_interval")]:
-            ends = zip(("low", "high"), values[name], strict=True)
-            scores |= {f"{split}_{name.removesuffix('_interval')}_{end}": float(value) for end, value in ends}
+        scores |= _scores(split, values)
     return _Entry(
         identity,
         path.resolve().name,
@@ -325,6 +318,15 @@ def _run(path: pathlib.Path, identity: str, start: int) -> _Entry:
     )
 
 
+def _scores(prefix: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the figures as metrics, each interval as its two ends."""
+    scores = {name: value for name, value in values.items() if isinstance(value, (int, float)) and name != "examples"}
+    for name in [name for name in values if name.endswith("_interval")]:
+        low, high = values[name]
+        scores |= {name.replace("_interval", "_low"): low, name.replace("_interval", "_high"): high}
+    return {f"{prefix}_{name}": float(value) for name, value in scores.items()}
+
+
 def _rows_of(path: pathlib.Path) -> list[dict[str, float]]:
     """Returns the epochs of a run that is not over."""
     if not path.is_file():
@@ -336,11 +338,7 @@ def _rows_of(path: pathlib.Path) -> list[dict[str, float]]:
 def _search(path: pathlib.Path, identity: str, start: int) -> _Entry:
     search = tuning.Search.load(path)
     definition = search.definition
-    scores = {
-        f"test_{name}": float(value)
-        for name, value in (search.metrics or {}).items()
-        if isinstance(value, (int, float)) and name != "examples"
-    }
+    scores = _scores("test", search.metrics or {})
     if search.best is not None and search.best.score is not None:
         scores[definition.metric] = search.best.score
     children = [
@@ -365,7 +363,7 @@ def _search(path: pathlib.Path, identity: str, start: int) -> _Entry:
 
 def _folds(path: pathlib.Path, identity: str, start: int) -> _Entry:
     folds = training.Folds.load(path)
-    scores = {f"out_of_fold_{name}": float(v) for name, v in folds.out_of_fold.items() if isinstance(v, (int, float))}
+    scores = _scores("out_of_fold", folds.out_of_fold)
     children = [
         dataclasses.replace(_run(child, f"{identity}/{child.name}", start), paths=())
         for child in sorted(path.glob("fold-*"))
