@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
+from keras_resnet.data.prepared import reading_milliseconds
 from keras_resnet.errors import require
 from keras_resnet.preprocessing.image_ops import LUMINANCE
 from keras_resnet.preprocessing.record import BYTES, NARROW
@@ -152,7 +153,15 @@ def inspect_data(dataset: Dataset) -> Inspection:
         else:
             counts[split] = {"": dataset.sizes[split]}
     few = [name for name, count in counts["train"].items() if name and count < FEW_EXAMPLES]
-    return Inspection(dataset.spec, counts, tuple(dataset.image_shape), few, one_color, near, list(dataset.report))
+    return Inspection(
+        dataset.spec, counts, tuple(dataset.image_shape), few, one_color, near, [*dataset.report, *_reading(dataset)]
+    )
+
+
+def _reading(dataset: Dataset) -> list[str]:
+    """Returns a line on how long large pictures take to be read; none where they are small."""
+    ways = ", ".join(f"{value:.1f} {name}" for name, value in reading_milliseconds(dataset).items())
+    return [f"processor milliseconds to read a picture for training at 224 px: {ways}"] if ways else []
 
 
 def _places(dataset: Dataset) -> tuple[list[str], list[str], list[str]]:

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import pathlib
+import tempfile
+import time
 from typing import Any
 
 import keras
@@ -19,8 +21,10 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples
+from keras_resnet.data.examples.plan import Plan
 from keras_resnet.data.images.decoding import decode, has_16_bits
 from keras_resnet.data.images.headers import apply_bad_image_policy, reason_of
+from keras_resnet.data.images.resizing import TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.data.loading import load
 from keras_resnet.errors import BadValue
 
@@ -39,6 +43,11 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# What Pillow and TensorFlow raise where a file cannot be decoded.
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError, tf.errors.OpError)
+# What is read to measure how long reading takes, as in docs/performance.md.
+SAMPLE, SIDE_PX, LARGE_PIXELS = 6, 224, 2e6
 
 # (split, index) -> the row of a picture.
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -136,7 +145,7 @@ def prepare(
             split, index = tasks[task]
             try:
                 rows[split, index] = task.result()
-            except (OSError, SyntaxError, Image.DecompressionBombError, tf.errors.OpError) as error:
+            except UNREADABLE as error:
                 if isinstance(error, OSError) and error.errno is not None:
                     raise  # of the system, such as a disk without room
                 bad.append((splits[split].name_of(index), reason_of(error)))
@@ -150,6 +159,43 @@ def prepare(
     _check(dataset, folder, rows)
     resized, before, after = (sum(row[name] for row in rows.values()) for name in ("resized", "before", "after"))
     return Prepared(folder / TABLE, len(rows), resized, before, after, tuple(report), _columns(dataset))
+
+
+def reading_milliseconds(dataset: Dataset) -> dict[str, float]:
+    """Returns the processor time to read a picture for training, by how it is read; nothing where none are large.
+
+    A few pictures of the training split are decoded and cut to 224 px, as they are, scaled, and after `prepare`.
+    """
+    part: Any = dataset.splits["train"]
+    if not isinstance(part, EncodedExamples) or not part.are_files or part.largest < LARGE_PIXELS:
+        return {}
+    sample = part.take(np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(int))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        try:
+            rows = [_write(sample, index, folder, LONG_SIDE, QUALITY, {}) for index in range(len(sample))]
+        except UNREADABLE:  # `prepare` names the file
+            return {}
+        paths = np.array([os.fsencode(folder.parent / row["path"]) for row in rows], dtype=object)
+        small = dataclasses.replace(sample, contents=paths, orientations=np.ones_like(sample.orientations))
+        return {
+            "as they are": _milliseconds(sample, "full"),
+            "with data.decode='scaled'": _milliseconds(sample, "scaled"),
+            "after keras-resnet prepare": _milliseconds(small, "full"),
+        }
+
+
+def _milliseconds(examples: EncodedExamples, decode: str) -> float:
+    plan = Plan(
+        1, image_size=(SIDE_PX, SIDE_PX), crop="random", antialias_above=TRAINING_ANTIALIAS_ABOVE, decode=decode
+    )
+    read = tf.function(examples.image_reader(plan))
+    places = [tf.constant(index, tf.int64) for index in range(len(examples))]
+    read(places[0], places[0])
+    start = time.process_time()
+    for place in places:
+        read(place, place)
+    return 1000 * (time.process_time() - start) / len(places)
 
 
 def _folder_for(out: str | os.PathLike, settings: dict[str, Any]) -> pathlib.Path:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -213,3 +214,18 @@ def test_what_cannot_be_prepared_is_refused(tmp_path):
     skipping = load(spec, on_bad_image="skip", max_skipped_fraction=0.5)
     done = data.prepare(skipping, tmp_path / "out2", long_side=64, verbose=False)
     assert done.pictures == 12 and any("0.png" in line for line in done.report)
+
+
+def test_an_inspection_says_how_long_large_pictures_take_to_be_read(tmp_path):
+    draw = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for index in range(4):
+            picture = Image.fromarray(draw.integers(0, 256, (30, 40, 3), "uint8")).resize((1800, 1400))
+            picture.save(tmp_path / label / f"{index}.jpg")
+    line = data.inspect_data(load(f"folder:{tmp_path}", test_fraction=0.25)).report[-1]
+    number = r"\d+\.\d"
+    pattern = f"{number} as they are, {number} with data.decode='scaled', {number} after keras-resnet prepare"
+    assert re.fullmatch(f"processor milliseconds to read a picture for training at 224 px: {pattern}", line)
+    small = data.inspect_data(load(write_folder(tmp_path / "photos")))
+    assert not any("milliseconds" in line for line in small.report)

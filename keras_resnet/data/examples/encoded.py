@@ -99,7 +99,7 @@ class EncodedExamples:
 
     def training(self, plan: Plan) -> tf.data.Dataset:
         """Returns infinite batches from `plan.start_step` on."""
-        image_of = self._image_reader(plan)
+        image_of = self.image_reader(plan)
 
         def example_of(sample: Any, index: Any) -> tuple[Any, Any]:
             return image_of(index, sample), index
@@ -110,7 +110,7 @@ class EncodedExamples:
 
     def finite(self, plan: Plan) -> tf.data.Dataset:
         """Returns every example once, in order."""
-        image_of = self._image_reader(plan)
+        image_of = self.image_reader(plan)
 
         def example_of(index: Any) -> tuple[Any, Any]:
             return image_of(index, index), index
@@ -118,7 +118,7 @@ class EncodedExamples:
         samples = tf.data.Dataset.range(len(self)).map(example_of, self.parallel_calls, deterministic=True)
         return self._batch(samples, plan.batch_size, False)
 
-    def _image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:
+    def image_reader(self, plan: Plan) -> Callable[[Any, Any], Any]:
         """Returns a function from the index of an example and its place in the run to the image."""
         # Made here, outside the map's graph, which would otherwise hold a copy of all paths or images.
         all_contents, all_orientations = tf.constant(self.contents), tf.constant(self.orientations)
