@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -230,3 +231,12 @@ def test_what_is_raised_for_a_user_says_so_by_its_class():
         if plain:
             found[path.relative_to(ROOT).as_posix().removeprefix("keras_resnet/")] = len(plain)
     assert found == CAUGHT
+
+
+def test_the_text_that_a_mutant_changes_stands_once_in_its_file():
+    mutants = runpy.run_path(str(ROOT / "tests" / "mutants.py"))
+    found = {
+        mutant.name: mutants["_path_of"](mutant).read_text("utf-8").count(mutant.before)
+        for mutant in mutants["MUTANTS"]
+    }
+    assert not {name: count for name, count in found.items() if count != 1}

@@ -13,6 +13,8 @@ from keras_resnet.cli import main
 from keras_resnet.demo import Answers
 from keras_resnet.explain import explain_files
 
+pytestmark = pytest.mark.slow
+
 SHAPES = {"signal": (64, 2), "picture": (16, 16, 1), "volume": (12, 12, 12, 1)}
 
 

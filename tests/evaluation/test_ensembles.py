@@ -18,6 +18,8 @@ from keras_resnet.evaluation.predictor import open_predictor  # noqa: E402
 from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
 from keras_resnet.training.folds import mean_of_models  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

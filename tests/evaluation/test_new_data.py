@@ -11,6 +11,8 @@ from PIL import Image
 from keras_resnet import data, evaluation, training
 from keras_resnet.cli import main
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("bright", "dark", "middle")
 SMALL = {"model.width": 4, "train.epochs": 6, "train.batch_size": 16, "data.image_size": 16, "augment.flip": False}
 

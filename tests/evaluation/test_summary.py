@@ -16,6 +16,8 @@ from keras_resnet import data, evaluation, training  # noqa: E402
 from keras_resnet.evaluation.summary import constant_score  # noqa: E402
 from keras_resnet.tasks import CLASSIFICATION, Predictions  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"train.epochs": 1, "model.width": 4}
 
 

@@ -7,6 +7,8 @@ import pytest
 from keras_resnet import report, training
 from keras_resnet.cli import main
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 128}
 
 

@@ -31,6 +31,8 @@ from keras_resnet.tuning.ledger import (  # noqa: E402
     Trial,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 128}
 
 

@@ -12,6 +12,8 @@ from keras_resnet.training import MeanRecall  # noqa: E402
 from keras_resnet.training.scoring import Monitor  # noqa: E402
 from tests import harness  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 WORDS = {"model.width": 2, "train.epochs": 4, "train.batch_size": 16, "optimizer.learning_rate": 0.05}
 
 

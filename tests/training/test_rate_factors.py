@@ -11,6 +11,8 @@ from keras_resnet.training.optimizer import layer_factors  # noqa: E402
 from tests import harness  # noqa: E402
 from tests.training.test_optimizers import NAMES, optimizer_of  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 256}
 
 

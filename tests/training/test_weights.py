@@ -17,6 +17,8 @@ from keras_resnet.tasks.outputs import sigmoid, softmax  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 from tests import harness  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "model.width": 4,
     "train.epochs": 2,
