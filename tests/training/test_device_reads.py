@@ -13,6 +13,8 @@ from keras_resnet.training import state  # noqa: E402
 from keras_resnet.training.callbacks import FiniteLoss  # noqa: E402
 from tests.training.test_divergence import Poison  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model.width": 4, "train.epochs": 1, "train.batch_size": 8}
 
 
