@@ -26,6 +26,7 @@ from keras_resnet.data.images.decoding import decode, has_16_bits
 from keras_resnet.data.images.headers import apply_bad_image_policy, reason_of
 from keras_resnet.data.images.resizing import TRAINING_ANTIALIAS_ABOVE
 from keras_resnet.data.loading import load
+from keras_resnet.data.sources.pictures import LARGE_MEGAPIXELS
 from keras_resnet.errors import BadValue
 
 TABLE, SETTINGS = "labels.csv", "prepare.json"
@@ -47,7 +48,7 @@ TURNS = {
 # What Pillow and TensorFlow raise where a file cannot be decoded.
 UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError, tf.errors.OpError)
 # What is read to measure how long reading takes, as in docs/performance.md.
-SAMPLE, SIDE_PX, LARGE_PIXELS = 6, 224, 2e6
+SAMPLE, SIDE_PX = 6, 224
 
 # (split, index) -> the row of a picture.
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -167,7 +168,7 @@ def reading_milliseconds(dataset: Dataset) -> dict[str, float]:
     A few pictures of the training split are decoded and cut to 224 px, as they are, scaled, and after `prepare`.
     """
     part: Any = dataset.splits["train"]
-    if not isinstance(part, EncodedExamples) or not part.are_files or part.largest < LARGE_PIXELS:
+    if not isinstance(part, EncodedExamples) or not part.are_files or part.largest < LARGE_MEGAPIXELS * 1e6:
         return {}
     sample = part.take(np.linspace(0, len(part) - 1, min(SAMPLE, len(part))).astype(int))
     with tempfile.TemporaryDirectory() as name:

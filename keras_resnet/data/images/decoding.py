@@ -238,24 +238,32 @@ def _decode_window(
 ) -> Any:
     """Returns the window of a JPEG as it is stored, not yet upright, at the smallest scale that suffices."""
     shape = tf.image.extract_jpeg_shape(contents)[:2]
-    is_transposed = _is_any(orientation, TRANSPOSED)
-    upright = tf.where(is_transposed, shape[::-1], shape)
+    is_turned = _may_be_turned(orientation)
+    upright = tf.where(_is_any(orientation, TRANSPOSED), shape[::-1], shape) if is_turned else shape
     place = tf.stack(window(upright[0], upright[1]))
-    start, extent = place[:2], place[2:]
-    scale = 1 if scaled_for is None else tf.reduce_min(extent // (OVERSAMPLING * tf.constant(scaled_for)))
-    is_mirrored = tf.stack([_is_any(orientation, UPSIDE_DOWN), _is_any(orientation, MIRRORED)])
-    start = tf.where(is_mirrored, upright - start - extent, start)
-    start, extent = (tf.where(is_transposed, pair[::-1], pair) for pair in (start, extent))
+    stored = _as_stored(place, upright, orientation) if is_turned else place
+    if scaled_for is None:
+        return tf.image.decode_and_crop_jpeg(contents, stored, channels=3, dct_method=DCT_METHOD)
+    scale = tf.reduce_min(place[2:] // (OVERSAMPLING * tf.constant(scaled_for)))
 
     def at(ratio: int) -> Any:
+        start, extent = stored[:2], stored[2:]
         first, last = (tf.cast(tf.round(edge / ratio), tf.int32) for edge in (start, start + extent))
         crop = tf.concat([first, last - first], 0)
         return tf.image.decode_and_crop_jpeg(contents, crop, channels=3, ratio=ratio, dct_method=DCT_METHOD)
 
-    if scaled_for is None:
-        return at(1)
     branches = [functools.partial(at, ratio) for ratio in SCALES]
     return tf.switch_case(tf.reduce_sum(tf.cast(scale >= tf.constant(SCALES[1:]), tf.int32)), branches)
+
+
+def _as_stored(place: Any, upright: Any, orientation: Any) -> Any:
+    """Returns the `(top, left, height, width)` that a window of the upright image has in the image as it is stored."""
+    start, extent = place[:2], place[2:]
+    is_mirrored = tf.stack([_is_any(orientation, UPSIDE_DOWN), _is_any(orientation, MIRRORED)])
+    start = tf.where(is_mirrored, upright - start - extent, start)
+    return tf.where(
+        _is_any(orientation, TRANSPOSED), tf.concat([start[::-1], extent[::-1]], 0), tf.concat([start, extent], 0)
+    )
 
 
 def exif_orientation(contents: Any) -> Any:
@@ -341,7 +349,7 @@ def _decode_whole(contents: Any, is_deep: bool) -> Any:
 
 def _orient(image: Any, orientation: Any) -> Any:
     """Undoes an EXIF orientation: transposed from 5 on, then mirrored along the axes that the number says."""
-    if isinstance(orientation, int) and orientation == 1:
+    if not _may_be_turned(orientation):
         return image
 
     image = tf.cond(_is_any(orientation, TRANSPOSED), lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
@@ -349,6 +357,11 @@ def _orient(image: Any, orientation: Any) -> Any:
     image = tf.cond(_is_any(orientation, UPSIDE_DOWN), lambda: tf.reverse(image, [0]), lambda: image)
     image.set_shape((None, None, 3))
     return image
+
+
+def _may_be_turned(orientation: Any) -> bool:
+    """Returns False where no picture is, which is known before a graph is made and spares its operations."""
+    return not isinstance(orientation, int) or orientation != 1
 
 
 def _is_any(orientation: Any, of: tuple[int, ...]) -> Any:
