@@ -27,9 +27,9 @@ from keras_resnet import files, training, tuning
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadValue, require
 from keras_resnet.terminal import one_line
-from keras_resnet.training.folder import RUNNING
 from keras_resnet.training.folds import FOLDS_FILE
 from keras_resnet.training.recipe import Recipe, compare_recipes, list_recipes
+from keras_resnet.training.run import RUNNING
 from keras_resnet.tuning.ledger import ENDED
 
 TRACKERS = ("mlflow",)
@@ -80,8 +80,8 @@ def track(folder: str | os.PathLike, to: str = "mlflow") -> str:
         ImportError: mlflow is not installed.
     """
     choose("to", to, dict.fromkeys(TRACKERS))
-    path = pathlib.Path(folder).expanduser()
-    return _Sender().send(_entry_of(path))
+    entry = _entry_of(pathlib.Path(folder).expanduser())  # a wrong path is said before a missing package
+    return _Sender().send(entry)
 
 
 @contextlib.contextmanager

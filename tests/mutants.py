@@ -115,7 +115,7 @@ MUTANTS = [
     ),
     Mutant(
         "resume: other data are accepted",
-        "training/folder.py",
+        "training/run.py",
         'IDENTITY = ("recipe", "model", "data", "fingerprint")',
         'IDENTITY = ("recipe", "model", "data")',
         "training/test_fit.py training/test_resume.py training/test_run_file.py",
@@ -157,7 +157,7 @@ MUTANTS = [
     ),
     Mutant(
         "lock: two processes share a run folder",
-        "training/folder.py",
+        "training/run.py",
         'lock = locks.acquire(folder / ".lock", timeout=0)',
         'lock = locks.acquire(folder / f".lock-{id(note)}", timeout=0)',
         "training/test_fit.py",
@@ -633,7 +633,7 @@ MUTANTS = [
     ),
     Mutant(
         "average: statistics of batch norms are left out",
-        "training/averaging.py",
+        "training/optimizer.py",
         "if id(variable) not in of_metrics and keras.backend.is_float_dtype(variable.dtype)",
         "if id(variable) not in of_metrics and variable.trainable",
         "training/test_averaging.py",
@@ -669,8 +669,8 @@ MUTANTS = [
     Mutant(
         "monitor: weights do not count in balanced accuracy",
         "training/scoring.py",
-        "if sample_weight is not None:",
-        "if sample_weight is None and self.label == -1:",
+        "truth = truth * ops.reshape(ops.cast(sample_weight, truth.dtype), (-1, 1))",
+        "truth = truth * 1.0",
         "training/test_monitor.py training/test_weights.py",
     ),
     # What judges.
@@ -704,7 +704,7 @@ MUTANTS = [
     ),
     Mutant(
         "unknown labels: they are absent in the loss",
-        "training/losses.py",
+        "training/scoring.py",
         "return keras.ops.where(is_known, rows, 0.0), keras.ops.cast(is_known, rows.dtype)",
         "return keras.ops.where(is_known, rows, 0.0), keras.ops.ones_like(rows)",
         "evaluation/test_unknown_labels.py",
@@ -867,7 +867,7 @@ MUTANTS = [
     ),
     Mutant(
         "another teacher is another run",
-        "training/folder.py",
+        "training/run.py",
         "dataclasses.replace(self.recipe.distill, teacher=self.teacher_sha256)",
         'dataclasses.replace(self.recipe.distill, teacher="")',
         "training/test_distill.py",
@@ -895,7 +895,7 @@ MUTANTS = [
     ),
     Mutant(
         "averages: the decay is that of the next step",
-        "training/averaging.py",
+        "training/optimizer.py",
         "tf.range(before + 1, iterations + 1)",
         "tf.range(before + 2, iterations + 2)",
         "training/test_averaging.py",

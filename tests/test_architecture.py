@@ -20,8 +20,8 @@ PACKAGE = ROOT / "keras_resnet"
 # A room may import from those with a lower number, never from its neighbors.
 ORDER = (
     ("errors", "suggestions", "terminal"),
-    ("arguments", "files", "figures", "locks", "memory", "needs_tensorflow", "processor", "standard_error"),
-    ("blocks", "tasks"),
+    ("arguments", "files", "locks", "memory", "needs_tensorflow", "processor", "standard_error"),
+    ("blocks", "figures", "tasks"),
     ("preprocessing",),
     ("weights",),
     ("models",),

@@ -1,4 +1,4 @@
-"""Class names in scripts that matplotlib's own font lacks."""
+"""Figures: class names in scripts that matplotlib's own font lacks, ticks, flat curves."""
 
 import warnings
 
@@ -8,9 +8,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from matplotlib import font_manager  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 
 from keras_resnet import figures  # noqa: E402
-from keras_resnet.training.plots import draw_confusion, draw_examples  # noqa: E402
+from keras_resnet.figures import draw_confusion, draw_examples  # noqa: E402
+from keras_resnet.training.range_test import RangeTest  # noqa: E402
 
 NAMES = ["cat", "über", "猫", "고양이"]
 
@@ -46,3 +48,25 @@ def test_a_font_of_the_system_that_has_the_characters_is_taken(no_other_fonts, m
 
 def test_usual_names_need_no_other_font():
     assert figures.readable(["cat", "$5", "é"]) == (["cat", "$5", "é"], {"font.family": [figures.DEFAULT]})
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 12, 90])
+def test_the_ticks_of_the_epochs_are_whole_numbers(tmp_path, monkeypatch, epochs):
+    drawn = []
+    make = figures._figure
+    monkeypatch.setattr(figures, "_figure", lambda *size: drawn.append(make(*size)) or drawn[-1])
+    rows = [{"epoch": e, "loss": 1 / e, "val_loss": 2 / e, "learning_rate": 0.1} for e in range(1, epochs + 1)]
+    figures.draw_curves(rows, tmp_path / "curves.png")
+    FigureCanvasAgg(drawn[0]).draw()
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown and all(tick == round(tick) for tick in shown)
+
+
+@pytest.mark.parametrize("losses", [(1.0, 2.0, 5.0), (2.0, 2.0, 2.0), (3.0,), (3.0, 1.0, 9.0)], ids=str)
+def test_a_range_test_whose_loss_never_falls_is_drawn(tmp_path, recwarn, losses):
+    rates = tuple(10.0 ** (n - 5) for n in range(len(losses)))
+    found = RangeTest(tmp_path, rates, losses, losses, None, rates[0])
+    figures.draw_range_test(found, tmp_path / "lr.png")
+    assert (tmp_path / "lr.png").stat().st_size > 1000 and not recwarn.list

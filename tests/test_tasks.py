@@ -7,7 +7,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet.report.run_page import SECTIONS  # noqa: E402
 from keras_resnet.tasks import TASKS, Predictions  # noqa: E402
-from keras_resnet.training.loss import LOSSES, LabelFacts, Loss  # noqa: E402
+from keras_resnet.training.losses import LOSSES, LabelFacts, Loss  # noqa: E402
 
 NAMES = ("cat", "dog", "eel", "fox", "gnu", "hen")
 

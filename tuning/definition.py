@@ -15,8 +15,8 @@ from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
 from keras_resnet.training import Recipe, fields
 from keras_resnet.training.experiment import absolute_spec, defaults_of
-from keras_resnet.training.folder import EPOCHS, earlier_recipe
 from keras_resnet.training.recipe import DESCRIPTIVE
+from keras_resnet.training.run import EPOCHS, earlier_recipe
 from keras_resnet.training.scoring import AUTO, BALANCED, RECALL, direction_of
 from keras_resnet.tuning.space import Space
 

@@ -15,7 +15,7 @@ from keras_resnet import files, training
 from keras_resnet.arguments import check_bool, check_int, check_path, choose
 from keras_resnet.distribution.launch import module_paths
 from keras_resnet.errors import BadValue
-from keras_resnet.training.folder import locked
+from keras_resnet.training.run import locked
 from keras_resnet.tuning.definition import Definition, check_same, define
 from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
 from keras_resnet.tuning.outcome import Search, best_of

@@ -1,8 +1,9 @@
-"""A training step that several processes take together: each its part of the batch, all of them the same step."""
+"""The training step and its parts, and one that several processes take together, each its part of the batch."""
 
 import contextlib
+import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -59,6 +60,34 @@ class GradientStep:
 def has_plain_step(model_class: type[keras.Model]) -> bool:
     """Returns whether the training step of a class is Keras's, or one of those here."""
     return model_class.train_step in (keras.Model.train_step, GradientStep.train_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepPart:
+    """A part of a training step that is not Keras's own: a subclass of any model class, and what it needs to know.
+
+    The next one, such as distillation, is one more of these; parts are put around one another.
+
+    Attributes:
+        wrap: from a model class to a subclass with another `train_step`; it refuses one that it cannot go around.
+        values: attribute -> value, set on the model.
+    """
+
+    wrap: Callable[[type[keras.Model]], type[keras.Model]]
+    values: Mapping[str, Any]
+
+
+def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts: Sequence[StepPart]) -> keras.Model:
+    """Returns a network whose training step is that of `model_class` inside the parts, the last one outermost."""
+    if model_class is keras.Model and not parts:
+        return network
+    for part in parts:
+        model_class = part.wrap(model_class)
+    own = model_class(network.input, network.output, name=network.name)
+    own.dtype_policy = network.dtype_policy
+    for name, value in (pair for part in parts for pair in part.values.items()):
+        setattr(own, name, value)
+    return own
 
 
 # Far more than a run draws: the streams of two processes do not meet.

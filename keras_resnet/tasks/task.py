@@ -22,7 +22,7 @@ class Task:
         is_exclusive: whether each example has one class.
         has_thresholds: whether each class has its own threshold.
         activations: what may turn logits into probabilities; none where outputs are answers as they are.
-        loss: the default loss, a row of `keras_resnet.training.loss.LOSSES`.
+        loss: the default loss, a row of `keras_resnet.training.losses.LOSSES`.
         plain_loss: the metric that is the loss without smoothing, weights and regularization.
         metrics: figures of all examples.
         class_metrics: figures per class.

@@ -7,17 +7,19 @@ import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_resnet import files
 from keras_resnet.errors import BadValue
-from keras_resnet.training.averaging import WeightAverage
-from keras_resnet.training.loss import check_outputs
-from keras_resnet.training.plots import draw_curves, draw_or_warn
+from keras_resnet.figures import draw_curves, draw_or_warn
+from keras_resnet.training.losses import check_outputs
 from keras_resnet.training.scoring import Monitor
 from keras_resnet.training.state import Progress
+
+if TYPE_CHECKING:
+    from keras_resnet.training.optimizer import WeightAverage
 
 # Keras's LossScaleOptimizer starts at 2**15 and halves at every overflow without a floor; 50 in a row are no accident.
 SMALLEST_LOSS_SCALE = 2.0 ** (15 - 50)
@@ -249,7 +251,7 @@ class BestModel(keras.callbacks.Callback):
         patience: int,
         progress: Progress,
         monitor: Monitor,
-        average: WeightAverage | None = None,
+        average: "WeightAverage | None" = None,
     ) -> None:
         super().__init__()
         self.monitor = monitor
@@ -394,7 +396,7 @@ def recording_callbacks(
     batch_size: int,
     patience: int,
     monitor: Monitor,
-    average: WeightAverage | None = None,
+    average: "WeightAverage | None" = None,
     progress: Progress | None = None,
     finite_loss: FiniteLoss | None = None,
 ) -> list[keras.callbacks.Callback]:

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from keras_resnet import files, models, preprocessing
+from keras_resnet.distribution.step import StepPart
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks.outputs import SMALLEST, last_activation
 from keras_resnet.training import fields
-from keras_resnet.training.network import StepPart
 from keras_resnet.weights.files import load_model_file
 
 # The models of a folder: of a cross-validation, whose mean answers, and of a run.

@@ -14,26 +14,21 @@ from keras_resnet.arguments import choose
 from keras_resnet.data import Dataset
 from keras_resnet.data.examples.batches import transforms_of
 from keras_resnet.distribution import Group
+from keras_resnet.distribution.step import StepPart, with_step_parts
+from keras_resnet.distribution.together import check_parts, parts_of_step, shard_of, synchronize_norms
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
-from keras_resnet.training.averaging import WeightAverage
 from keras_resnet.training.callbacks import DeviceLogs, TotalEpochs
 from keras_resnet.training.distill import Teacher
-from keras_resnet.training.folder import RunFile
-from keras_resnet.training.loss import LabelFacts
-from keras_resnet.training.network import SMALL_SIDE_PX, StepPart, any_size, fit_segments, with_step_parts
+from keras_resnet.training.inputs import evaluation_batches, shrink_to
+from keras_resnet.training.losses import LabelFacts
+from keras_resnet.training.network import SMALL_SIDE_PX, any_size, fit_segments
+from keras_resnet.training.optimizer import WeightAverage
 from keras_resnet.training.recipe import SECTIONS, Recipe
-from keras_resnet.training.scoring import Monitor
+from keras_resnet.training.run import Description, RunFile
+from keras_resnet.training.scoring import EVALUATION_BATCH_SIZE, Monitor
 from keras_resnet.training.state import Interval
-from keras_resnet.training.together import (
-    check_parts,
-    evaluation_batches,
-    parts_of_step,
-    shard_of,
-    shrink_to,
-    synchronize_norms,
-)
 from keras_resnet.weights.sources import weights_at_hand
 
 
@@ -128,7 +123,7 @@ class Experiment:
         recipe.monitor(dataset.class_names)
         recipe.data.stages(recipe.data.shape_for(dataset), recipe.train.epochs)
         Interval.of(recipe.train.save_every)
-        check_parts(recipe, group)
+        check_parts(recipe.distribution.kind, recipe.train.batch_size, group)
         record = recipe.data.record_for(dataset, recipe.loss.choice.activation, recipe.loss.choice.task.name)
         teacher = recipe.distill.open(record, outputs, recipe.data.shape_for(dataset)[-1])
         if teacher is not None:
@@ -191,14 +186,16 @@ class Experiment:
         )
         if recipe.train.recompute:
             models.recompute(network)
-        synchronize_norms(network, recipe, self.group)
+        if recipe.distribution.synchronize_norms:
+            synchronize_norms(network, recipe.distribution.kind, self.group)
         # After the network, so that first weights are the same wherever the augmentation is made.
         return with_step_parts(network, model_class, self._step_parts())
 
     def _step_parts(self) -> list[StepPart]:
         """Returns the parts of the training step that are not Keras's own, innermost first."""
         transforms = self.transforms_in_step()
-        parts = parts_of_step(self.recipe, self.group, self.dataset, transforms is not None)
+        kind, evaluated = self.recipe.distribution.kind, self.dataset.sizes.get("validation", 0)
+        parts = parts_of_step(kind, self.group, evaluated, EVALUATION_BATCH_SIZE, transforms is not None)
         parts += [part for title in SECTIONS for part in getattr(self.recipe, title).step_parts(self)]
         if transforms is not None:
             wrap: Any = preprocessing.transform_in_step
@@ -270,6 +267,33 @@ class Experiment:
         # Images of many sizes are cut as they are read; others shrink after their augmentation.
         is_cut = recipe.data.size_for(self.dataset) is not None or recipe.data.crop_for(self.dataset) != "none"
         return [*mixing, *([] if size is None or is_cut else [shrink_to(size)])]
+
+    def describe(self, network: keras.Model | None = None) -> Description:
+        """Returns what run.json says of the run before its first step; with a network its size too."""
+        import tensorflow as tf
+
+        from keras_resnet import __version__
+
+        dataset = self.dataset
+        about = Description(
+            recipe=self.recipe,
+            model=self.model,
+            data=self.data,
+            data_dir=self.data_dir,
+            fingerprint=dataset.fingerprint,
+            class_names=tuple(dataset.class_names),
+            sizes=dict(dataset.sizes),
+            image_shape=tuple(dataset.image_shape),
+            report=tuple(dataset.report),
+            versions={"keras_resnet": __version__, "keras": keras.__version__, "tensorflow": tf.__version__},
+            steps_per_epoch=self.steps_per_epoch,
+            weights_sha256="" if self.pretrained is None else self.pretrained.sha256,
+            teacher_sha256="" if self.teacher is None else self.teacher.sha256,
+        )
+        if network is None:
+            return about
+        shape = "x".join(map(str, network.input_shape[1:]))
+        return dataclasses.replace(about, parameters=network.count_params(), input_shape=shape)
 
     def validation_batches(self) -> Any:
         """Returns the batches of the validation split; None if there is no split.

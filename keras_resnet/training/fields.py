@@ -196,7 +196,7 @@ class Section:
         return readers or None
 
     def step_parts(self, experiment: Any) -> list[Any]:
-        """Returns what the section adds to the training step: `keras_resnet.training.network.StepPart`."""
+        """Returns what the section adds to the training step: `keras_resnet.distribution.step.StepPart`."""
         return []
 
 

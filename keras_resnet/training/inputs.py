@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_resnet import data as datasets
@@ -13,14 +14,17 @@ from keras_resnet.data.examples.batches import mixed_weights
 from keras_resnet.data.examples.plan import CROPS, DECODINGS
 from keras_resnet.data.options import BAD_IMAGE_POLICIES, IN_MEMORY_LIMIT, MAX_PIXELS, UNCERTAIN
 from keras_resnet.data.weighting import LabelWeights
+from keras_resnet.distribution import Group, evaluation_size
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import OPERATIONS
+from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.preprocessing.normalization import SCHEMES
 from keras_resnet.preprocessing.operations import POLICIES
 from keras_resnet.preprocessing.record import BYTES, INTERPOLATIONS, NARROW, PIXEL_RANGES
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.labels import class_counts
 from keras_resnet.training import fields
+from keras_resnet.training.scoring import EVALUATION_BATCH_SIZE
 from keras_resnet.weights.adaptation import HEAD
 
 PLACES = {name: name for name in ("host", "device")}
@@ -405,3 +409,62 @@ class Data(fields.Section):
         """Returns how many parts of the whole side images have when a fraction of their growth is over."""
         fraction = self.progressive_from + (1 - self.progressive_from) * min(1.0, done)
         return max(1, round(PROGRESSIVE_PARTS * fraction))
+
+
+def evaluation_batches(
+    dataset: datasets.Dataset,
+    record: preprocessing.InputRecord,
+    weights: Mapping[int, float] | None,
+    group: Group | None,
+) -> Any:
+    """Returns the batches of the validation split; None if there is no split."""
+    import tensorflow as tf
+
+    size = dataset.sizes.get("validation")
+    if not size:
+        return None
+    shard = (0, 1) if group is None else (group.index, group.count)
+    sizes = datasets.sizing(record, dataset.image_shape)
+    joins = group is not None and group.joins_parts
+    most = evaluation_size(size, EVALUATION_BATCH_SIZE, shard[1]) if joins else EVALUATION_BATCH_SIZE
+    batches = dataset.batches("validation", most, shard=shard, **sizes)
+    if weights is None and (group is None or joins):
+        return batches
+    table = None
+    if weights is not None:
+        table = tf.constant([weights[label] for label in range(len(weights))], tf.float32)
+    counts = _which_count(size, shard)
+
+    def weighted(step: Any, batch: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        images, labels, *own = batch
+        weight = own[0] if own else tf.ones(tf.shape(labels)[:1])
+        weight = weight if table is None else tf.gather(table, labels)
+        if group is not None and not joins:
+            weight = tf.where(counts[step][: tf.shape(labels)[0]], weight, -1.0)
+        return images, labels, weight
+
+    return batches.enumerate().map(weighted)
+
+
+def _which_count(size: int, shard: tuple[int, int]) -> Any:
+    """Returns for each row of each of a process's validation batches whether it is its own."""
+    import tensorflow as tf
+
+    index, count = shard
+    part = -(-EVALUATION_BATCH_SIZE // count)
+    mask = np.zeros((-(-size // EVALUATION_BATCH_SIZE), part), bool)
+    for step in range(len(mask)):
+        rows = min(EVALUATION_BATCH_SIZE, size - step * EVALUATION_BATCH_SIZE)
+        mine = -(-rows // count)
+        mask[step, :mine] = index * mine + np.arange(mine) < rows
+    return tf.constant(mask)
+
+
+def shrink_to(size: tuple[int, int]) -> BatchOperation:
+    """Returns the layer that shrinks the images of a batch, after they were augmented at full size."""
+
+    def shrink(images: Any, labels: Any, seed: Any) -> tuple[Any, Any]:
+        images = keras.ops.cast(images, "float32")
+        return keras.ops.image.resize(images, size, antialias=True, data_format="channels_last"), labels
+
+    return shrink

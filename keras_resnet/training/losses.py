@@ -1,23 +1,56 @@
-"""Losses and metrics of epochs, for classes, multi-label targets and grades."""
+"""The loss of a run: classes, the section of a recipe, its choices, and the check that it fits the model."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.arguments import check_bool, check_float, check_fraction, choose
+from keras_resnet.data.weighting import LabelWeights
 from keras_resnet.errors import BadValue
+from keras_resnet.tasks import CLASSIFICATION, MULTILABEL, ORDINAL, REGRESSION, Task
+from keras_resnet.tasks.labels import is_number
+from keras_resnet.tasks.outputs import LOG_SCORES, last_activation
+from keras_resnet.training import fields
+from keras_resnet.training.scoring import (
+    ClassAccuracy,
+    LabelAccuracy,
+    MeanRocAuc,
+    answer_weights,
+    are_rows,
+    known_rows,
+    mean_of_answers,
+)
+
+# Mean and standard deviation of the targets of each output.
+TargetScale = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def _are_rows(y_true: Any, y_pred: Any) -> bool:
-    """Returns whether labels have a share for each class; a column of integers has not."""
-    return len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != y_pred.shape[-1]
+@dataclasses.dataclass(frozen=True)
+class LabelFacts:
+    """Statistics of the training labels that losses use.
+
+    Attributes:
+        targets: the scale of a regression's targets, in whose units the loss is; None for theirs.
+        class_shares: the share of each class among the labels, which `logit_adjustment` takes; None for no adjustment.
+        label_weights: of multi-label targets, weights of yes and of no for each class; None for 1.
+        num_classes: of multi-label targets; 0 for other tasks.
+        are_weighted: whether examples have weights, by which they count in the metrics too.
+    """
+
+    targets: TargetScale | None = None
+    class_shares: tuple[float, ...] | None = None
+    label_weights: LabelWeights | None = None
+    num_classes: int = 0
+    are_weighted: bool = False
 
 
 def one_hot(y_true: Any, y_pred: Any) -> Any:
     """Returns labels as rows of `(batch, classes)`, whether they come as integers or as such rows already."""
-    if _are_rows(y_true, y_pred):
+    if are_rows(y_true, y_pred):
         return y_true
     classes = y_pred.shape[-1]
     labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
@@ -79,6 +112,59 @@ class CrossEntropy(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
+class AdjustedCrossEntropy(CrossEntropy):
+    """Cross-entropy of logits to which the logarithms of the classes' shares were added, while training.
+
+    The logits themselves then rank classes as if all were as frequent, so rare ones are not passed over; their softmax
+    are probabilities of such data, and too high for rare classes of data as they come.
+
+    Args:
+        shares: of each class among the training labels, in (0, 1].
+        strength: factor of the logarithms; 1 in the paper.
+        label_smoothing: as for `CrossEntropy`.
+        from_logits: must be True; the model ends in logits.
+        name: of the loss.
+        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
+
+    Input shape:
+        As for `CrossEntropy`.
+
+    Source:
+        Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[float],
+        strength: float = 1.0,
+        label_smoothing: float = 0.0,
+        from_logits: bool = True,
+        name: str = "cross_entropy",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(label_smoothing, from_logits, name, **kwargs)
+        _check_logits(name, from_logits)
+        self.shares = [float(share) for share in shares]
+        self.strength = check_float("strength", strength, minimum=0.0)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        added = [self.strength * math.log(share) for share in self.shares]
+        return super().call(y_true, y_pred + keras.ops.convert_to_tensor(added, y_pred.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {**super().get_config(), "shares": self.shares, "strength": self.strength}
+
+
+def _cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    metrics = [ClassAccuracy(), PlainCrossEntropy(from_logits)]
+    if facts.class_shares is not None:
+        return AdjustedCrossEntropy(facts.class_shares, loss.logit_adjustment, loss.label_smoothing), metrics
+    return CrossEntropy(loss.label_smoothing, from_logits), metrics
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
 class SigmoidCrossEntropy(CrossEntropy):
     """Mean over the classes of their binary cross-entropies.
 
@@ -109,6 +195,11 @@ class SigmoidCrossEntropy(CrossEntropy):
         targets = self.targets(y_true, y_pred)
         # log(1 + exp(x)) - x * target, in the form that does not overflow.
         return keras.ops.mean(keras.ops.softplus(y_pred) - y_pred * targets, axis=-1)
+
+
+def _sigmoid_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    built = SigmoidCrossEntropy(loss.label_smoothing, from_logits)
+    return built, [ClassAccuracy(), PlainCrossEntropy(from_logits, "sigmoid")]
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -152,6 +243,11 @@ class Focal(CrossEntropy):
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
         return {**super().get_config(), "gamma": self.gamma}
+
+
+def _focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    built = Focal(loss.gamma, loss.label_smoothing, from_logits)
+    return built, [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -203,128 +299,16 @@ class OrdinalCrossEntropy(CrossEntropy):
         return config
 
 
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class AdjustedCrossEntropy(CrossEntropy):
-    """Cross-entropy of logits to which the logarithms of the classes' shares were added, while training.
-
-    The logits themselves then rank classes as if all were as frequent, so rare ones are not passed over; their softmax
-    are probabilities of such data, and too high for rare classes of data as they come.
-
-    Args:
-        shares: of each class among the training labels, in (0, 1].
-        strength: factor of the logarithms; 1 in the paper.
-        label_smoothing: as for `CrossEntropy`.
-        from_logits: must be True; the model ends in logits.
-        name: of the loss.
-        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
-
-    Input shape:
-        As for `CrossEntropy`.
-
-    Source:
-        Menon et al. 2021, "Long-tail learning via logit adjustment", equation 10.
-    """
-
-    def __init__(
-        self,
-        shares: Sequence[float],
-        strength: float = 1.0,
-        label_smoothing: float = 0.0,
-        from_logits: bool = True,
-        name: str = "cross_entropy",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(label_smoothing, from_logits, name, **kwargs)
-        _check_logits(name, from_logits)
-        self.shares = [float(share) for share in shares]
-        self.strength = check_float("strength", strength, minimum=0.0)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns the loss of every example, `(batch,)`."""
-        added = [self.strength * math.log(share) for share in self.shares]
-        return super().call(y_true, y_pred + keras.ops.convert_to_tensor(added, y_pred.dtype))
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        return {**super().get_config(), "shares": self.shares, "strength": self.strength}
+def _ordinal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    return OrdinalCrossEntropy(loss.decay, from_logits), [ClassAccuracy(), PlainCrossEntropy(from_logits)]
 
 
-def _check_logits(name: str, from_logits: bool) -> None:
-    if not from_logits:
-        raise BadValue(
-            f"from_logits=False was given with the loss {name!r}, which is computed from logits. Build the model with "
-            "classifier_activation=None, and pass from_logits=True."
-        )
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class ClassAccuracy(keras.metrics.MeanMetricWrapper):
-    """Share of the examples whose most probable class is the label, for integers and for rows of one-hot labels.
-
-    Of mixed labels it takes the class with the largest share. Keras's "accuracy" is made for one kind of labels when it
-    sees the first batch, and fails where training has mixed labels and validation integers.
-
-    Args:
-        name: of the metric.
-        dtype: of its sums.
-    """
-
-    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
-        super().__init__(_is_right, name=name, dtype=dtype)
-        self._direction = "up"
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        return {"name": self.name, "dtype": self.dtype}
-
-
-def _is_right(y_true: Any, y_pred: Any) -> Any:
-    if _are_rows(y_true, y_pred):
-        y_true = keras.ops.argmax(y_true, axis=-1)
-    labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
-    return keras.ops.cast(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
-
-
-def _plain_binary(from_logits: bool) -> Callable[[Any, Any], Any]:
-    def loss(y_true: Any, y_pred: Any) -> Any:
-        truth = keras.ops.cast(keras.ops.reshape(y_true, (-1, 1)), y_pred.dtype)
-        return keras.ops.binary_crossentropy(truth, y_pred, from_logits=from_logits)
-
-    return loss
-
-
-PLAIN_LOSSES: dict[str, Callable[[bool], Callable[[Any, Any], Any]]] = {
-    "softmax": lambda from_logits: CrossEntropy(0.0, from_logits).call,
-    "sigmoid": lambda from_logits: SigmoidCrossEntropy(0.0, from_logits).call,
-    "binary": _plain_binary,
-    "multilabel": lambda from_logits: MultilabelCrossEntropy(from_logits=from_logits).call,
-}
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
-    """The cross-entropy without label smoothing, focal weights, class weights and regularization, in nats.
-
-    What recipes minimize differs with their smoothing and decay; this does not, so that runs can be compared by it.
-    """
-
-    def __init__(
-        self, from_logits: bool = False, kind: str = "softmax", name: str = "cross_entropy", dtype: Any = None
-    ) -> None:
-        super().__init__(choose("kind", kind, PLAIN_LOSSES)(from_logits), name=name, dtype=dtype)
-        self.from_logits, self.kind = from_logits, kind
-        self._direction = "down"
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Counts a batch."""
-        if self.kind == "multilabel":
-            sample_weight = answer_weights(y_true, y_pred, sample_weight)
-        return super().update_state(y_true, y_pred, sample_weight=sample_weight)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        names = ("from_logits", "kind", "name", "dtype")
-        return {name: getattr(self, name) for name in names}
+def _binary_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    built = keras.losses.BinaryCrossentropy(
+        from_logits=from_logits, label_smoothing=loss.label_smoothing, name="binary_cross_entropy"
+    )
+    accuracy = keras.metrics.BinaryAccuracy(threshold=0.0 if from_logits else 0.5, name="accuracy")
+    return built, [accuracy, PlainCrossEntropy(from_logits, "binary")]
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -390,30 +374,9 @@ class MultilabelCrossEntropy(keras.losses.Loss):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def rows_of(y_true: Any, y_pred: Any) -> Any:
-    """Returns labels as `(batch, classes)` in the type of the logits."""
-    return keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(y_pred)), y_pred.dtype)
-
-
-def known_rows(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    """Returns labels as `rows_of` with 0 for NaN, and 1 where a label is known, else 0."""
-    rows = rows_of(y_true, y_pred)
-    is_known = keras.ops.logical_not(keras.ops.isnan(rows))
-    return keras.ops.where(is_known, rows, 0.0), keras.ops.cast(is_known, rows.dtype)
-
-
-def mean_of_answers(values: Any, known: Any) -> Any:
-    """Returns the mean over the classes whose label is known, `(batch,)`; 0 where none is."""
-    share = keras.ops.mean(known, axis=-1)  # 1 where all are, by which nothing changes
-    return keras.ops.mean(values * known, axis=-1) / keras.ops.where(share > 0, share, 1.0)
-
-
-def answer_weights(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
-    """Returns the weight of each example in a mean over answers: its own, times the share of its labels it has."""
-    ops = keras.ops
-    _, known = known_rows(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
-    share = ops.cast(ops.mean(known, axis=-1), "float32")
-    return share if sample_weight is None else share * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+def _multilabel_cross_entropy(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    built = MultilabelCrossEntropy(loss.label_smoothing, facts.label_weights, from_logits)
+    return built, _answer_metrics(facts)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -476,79 +439,265 @@ class Asymmetric(MultilabelCrossEntropy):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class LabelAccuracy(keras.metrics.MeanMetricWrapper):
-    """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on."""
+def _multilabel_focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    powers = (loss.gamma, loss.gamma, 0.0)
+    built = Asymmetric(*powers, loss.label_smoothing, facts.label_weights, from_logits, "multilabel_focal")
+    return built, _answer_metrics(facts)
 
-    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
-        super().__init__(_right_answers, name=name, dtype=dtype)
-        self._direction = "up"
+
+def _asymmetric(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    powers = (loss.gamma_positive, loss.gamma_negative, loss.margin)
+    return Asymmetric(*powers, loss.label_smoothing, facts.label_weights, from_logits), _answer_metrics(facts)
+
+
+def _answer_metrics(facts: LabelFacts) -> list[Any]:
+    areas = [MeanRocAuc(facts.num_classes)] if facts.num_classes else []  # which needs a histogram for each class
+    return [LabelAccuracy(), PlainCrossEntropy(True, "multilabel"), *areas]
+
+
+def _mean_squared_error(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    return keras.losses.MeanSquaredError(name="mean_squared_error"), _errors()
+
+
+def _huber(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
+    return keras.losses.Huber(loss.delta, name="huber"), _errors()
+
+
+def _errors() -> list[Any]:
+    return [keras.metrics.MeanAbsoluteError(name="mae"), keras.metrics.MeanSquaredError(name="mse")]
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class ScaledLoss(keras.losses.Loss):
+    """A loss of targets and outputs in units of the targets' spread, whatever the units that they come in."""
+
+    def __init__(self, loss: Any, mean: Sequence[float], scale: Sequence[float], name: str, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.loss = keras.losses.deserialize(loss) if isinstance(loss, dict) else loss
+        self.mean, self.scale = [float(value) for value in mean], [float(value) for value in scale]
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of every example, `(batch,)`."""
+        y_true = keras.ops.reshape(keras.ops.cast(y_true, y_pred.dtype), (-1, len(self.mean)))
+        mean, scale = (keras.ops.convert_to_tensor(values, y_pred.dtype) for values in (self.mean, self.scale))
+        return self.loss.call((y_true - mean) / scale, (y_pred - mean) / scale)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        own = {"loss": keras.losses.serialize(self.loss), "mean": self.mean, "scale": self.scale}
+        return {**super().get_config(), **own}
+
+
+def _check_logits(name: str, from_logits: bool) -> None:
+    if not from_logits:
+        raise BadValue(
+            f"from_logits=False was given with the loss {name!r}, which is computed from logits. Build the model with "
+            "classifier_activation=None, and pass from_logits=True."
+        )
+
+
+def _plain_binary(from_logits: bool) -> Callable[[Any, Any], Any]:
+    def loss(y_true: Any, y_pred: Any) -> Any:
+        truth = keras.ops.cast(keras.ops.reshape(y_true, (-1, 1)), y_pred.dtype)
+        return keras.ops.binary_crossentropy(truth, y_pred, from_logits=from_logits)
+
+    return loss
+
+
+PLAIN_LOSSES: dict[str, Callable[[bool], Callable[[Any, Any], Any]]] = {
+    "softmax": lambda from_logits: CrossEntropy(0.0, from_logits).call,
+    "sigmoid": lambda from_logits: SigmoidCrossEntropy(0.0, from_logits).call,
+    "binary": _plain_binary,
+    "multilabel": lambda from_logits: MultilabelCrossEntropy(from_logits=from_logits).call,
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class PlainCrossEntropy(keras.metrics.MeanMetricWrapper):
+    """The cross-entropy without label smoothing, focal weights, class weights and regularization, in nats.
+
+    What recipes minimize differs with their smoothing and decay; this does not, so that runs can be compared by it.
+    """
+
+    def __init__(
+        self, from_logits: bool = False, kind: str = "softmax", name: str = "cross_entropy", dtype: Any = None
+    ) -> None:
+        super().__init__(choose("kind", kind, PLAIN_LOSSES)(from_logits), name=name, dtype=dtype)
+        self.from_logits, self.kind = from_logits, kind
+        self._direction = "down"
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Counts a batch."""
-        return super().update_state(y_true, y_pred, sample_weight=answer_weights(y_true, y_pred, sample_weight))
+        if self.kind == "multilabel":
+            sample_weight = answer_weights(y_true, y_pred, sample_weight)
+        return super().update_state(y_true, y_pred, sample_weight=sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """Returns every constructor argument."""
-        return {"name": self.name, "dtype": self.dtype}
+        names = ("from_logits", "kind", "name", "dtype")
+        return {name: getattr(self, name) for name in names}
 
 
-def _right_answers(y_true: Any, y_pred: Any) -> Any:
-    rows, known = known_rows(y_true, y_pred)
-    right = (rows >= 0.5) == (y_pred >= 0)
-    return mean_of_answers(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+@dataclasses.dataclass(frozen=True)
+class LossChoice(fields.Choice):
+    """A row of the table of losses.
 
-
-# Bins of a histogram of logits, by which areas are found: a bin is 0.00012 wide at 0, and wider farther away.
-AREA_BINS = 2**14
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
-class MeanRocAuc(keras.metrics.Metric):
-    """The mean area under ROC over the classes that some examples have and others have not.
-
-    Each class has a histogram of its logits, of 16,384 bins; examples of one bin count as ties. Keras's AUC takes 200
-    thresholds evenly in probability, between which all examples of a rare class may lie, and counts a class that is
-    absent as 0.
-
-    Source:
-        Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".
+    Attributes:
+        task: that it is for.
+        activation: what makes probabilities of the logits; None for a regression.
+        is_binary: for two classes and one output, the logit of the second.
     """
 
-    def __init__(self, num_classes: int, name: str = "roc_auc", dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=dtype)
-        self.num_classes = num_classes
-        shape = (num_classes, AREA_BINS)
-        self.present = self.add_weight(shape=shape, initializer="zeros", name="present")
-        self.absent = self.add_weight(shape=shape, initializer="zeros", name="absent")
-        self._direction = "up"
+    task: Task = CLASSIFICATION
+    activation: str | None = "softmax"
+    is_binary: bool = False
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Counts a batch."""
-        ops = keras.ops
-        logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
-        rows, example_counts = known_rows(ops.convert_to_tensor(y_true), logits)
-        truth = ops.cast(rows >= 0.5, "float32")
-        # From -1 to 1, rising with the logit, and steepest at 0.
-        place = logits / (1.0 + ops.abs(logits))
-        bins = ops.cast(ops.clip((place + 1.0) * (AREA_BINS / 2), 0, AREA_BINS - 1), "int32")
-        bins = ops.reshape(bins + AREA_BINS * ops.arange(self.num_classes), (-1,))
-        if sample_weight is not None:
-            example_counts = example_counts * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
-        for histogram, mine in ((self.present, truth), (self.absent, 1.0 - truth)):
-            counts = ops.segment_sum(ops.reshape(mine * example_counts, (-1,)), bins, self.num_classes * AREA_BINS)
-            histogram.assign_add(ops.cast(ops.reshape(counts, histogram.shape), histogram.dtype))
 
-    def result(self) -> Any:
-        """Returns the mean area; 0 where no class has one."""
-        ops = keras.ops
-        present, absent = (ops.convert_to_tensor(histogram) for histogram in (self.present, self.absent))
-        below = ops.cumsum(absent, axis=1) - absent / 2
-        pairs = ops.sum(present, axis=1) * ops.sum(absent, axis=1)
-        areas = ops.sum(present * below, axis=1) / ops.where(pairs > 0, pairs, 1.0)
-        has_both = ops.cast(pairs > 0, areas.dtype)
-        return ops.sum(areas * has_both) / ops.maximum(ops.sum(has_both), 1.0)
+SEVERAL: dict[str, Any] = {"task": MULTILABEL, "activation": "sigmoid"}
+LOSSES: dict[str, LossChoice] = {
+    "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing", "logit_adjustment")),
+    "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
+    "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
+    "ordinal": LossChoice(_ordinal, ("decay",), task=ORDINAL),
+    "binary_cross_entropy": LossChoice(
+        _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
+    ),
+    "multilabel_cross_entropy": LossChoice(_multilabel_cross_entropy, ("label_smoothing",), **SEVERAL),
+    "multilabel_focal": LossChoice(_multilabel_focal, ("label_smoothing", "gamma"), **SEVERAL),
+    "asymmetric": LossChoice(_asymmetric, ("label_smoothing", "gamma_positive", "gamma_negative", "margin"), **SEVERAL),
+    "mean_squared_error": LossChoice(_mean_squared_error, ("scale_targets",), task=REGRESSION, activation=None),
+    # Huber 1964: squared up to delta, linear beyond.
+    "huber": LossChoice(_huber, ("delta", "scale_targets"), task=REGRESSION, activation=None),
+}
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        return {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}
+
+@dataclasses.dataclass(frozen=True)
+class Loss(fields.Section):
+    """What is minimized; it says what the run is for.
+
+    "mean_squared_error" and "huber" make it a regression, "multilabel_cross_entropy", "multilabel_focal" and
+    "asymmetric" one of multi-label targets; the others are for one class of several, of which "ordinal" is for
+    grades, in the order of their names, with a `decay` by their distance. `logit_adjustment` t adds t
+    times the logarithm of each class's share of the training labels to its logit while training, so that rare classes
+    are not passed over (Menon et al. 2021; 1 is their choice, 0 none). `gamma_positive`, `gamma_negative` and `margin`
+    are those of the asymmetric loss.
+
+    `scale_targets` counts a regression's errors in standard deviations of the training targets, so that rates, clipping
+    and `delta` (in the same units) mean the same for ages and for prices; the model answers in the units of the data.
+    """
+
+    title = "loss"
+    table = LOSSES
+    name: str = fields.choice("cross_entropy", LOSSES)
+    label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
+    gamma: float = fields.number(2.0)
+    decay: float = fields.number(1.0, open_below=True, scale="log")
+    gamma_positive: float = fields.number(0.0)
+    gamma_negative: float = fields.number(4.0)
+    margin: float = fields.number(0.05, maximum=1.0, open_above=True)
+    logit_adjustment: float = fields.number(0.0)
+    delta: float = fields.number(1.0, open_below=True, scale="log")
+    scale_targets: bool = fields.flag(True)
+
+    @property
+    def plain_metric(self) -> str:
+        """The metric that is the plain loss of the task: without smoothing, weights and regularization."""
+        return self.choice.task.plain_loss
+
+    @property
+    def choice(self) -> LossChoice:
+        """The row of the table."""
+        return LOSSES[self.name]
+
+    def scale_of(self, targets: Any, weights: Any = None) -> TargetScale | None:
+        """Returns mean and standard deviation of each output's training targets; None if they are not scaled.
+
+        A target that never changes has the scale 1.
+        """
+        if self.choice.task.has_classes or not self.scale_targets or targets is None:
+            return None
+        values = np.asarray(targets, "float64").reshape(len(targets), -1)
+        if weights is None:
+            mean, spread = values.mean(axis=0), values.std(axis=0)
+        else:
+            mean = np.average(values, axis=0, weights=weights)
+            spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+        scale = np.where(spread > 1e-6 * np.abs(values).max(axis=0), spread, 1.0)
+        return tuple(mean.tolist()), tuple(scale.tolist())
+
+    def check_shares(self, shares: Any) -> tuple[float, ...]:
+        """Returns the share of each class, which `logit_adjustment` needs."""
+        if shares is None or not np.all(shares):
+            what = "labels in files that are streamed" if shares is None else "a class without training examples"
+            raise BadValue(
+                f"loss.logit_adjustment={self.logit_adjustment:g} was given for data with {what}. It needs the share "
+                "of every class. Set it to 0, or use data whose labels are at hand."
+            )
+        return tuple(np.asarray(shares).tolist())
+
+    def build(self, from_logits: bool, facts: LabelFacts | None = None) -> tuple[Any, list[Any]]:
+        """Returns the loss and its metrics, for `model.compile`."""
+        facts = LabelFacts() if facts is None else facts
+        built, metrics = self.choice.build(self, check_bool("from_logits", from_logits), facts)
+        return (built if facts.targets is None else ScaledLoss(built, *facts.targets, name=built.name)), metrics
+
+    def outputs(self, spec: str, num_outputs: int, class_names: Sequence[str] = ()) -> int:
+        """Returns the outputs of a network for data with that many classes, or regression targets."""
+        if self.name == "ordinal" and all(map(is_number, class_names)):
+            by_value = sorted(class_names, key=float)
+            if list(class_names) != by_value:
+                raise BadValue(
+                    f"loss.name='ordinal' was given for data={spec!r}, whose classes are in the order "
+                    f"{', '.join(class_names)}, as words are. Grades are in the order of their values. Set "
+                    f"data.class_order={','.join(by_value)!r}."
+                )
+        if not self.choice.task.has_classes:
+            return num_outputs
+        if self.choice.is_binary:
+            if num_outputs != 2:
+                raise BadValue(
+                    f"loss.name={self.name!r} was given for data={spec!r} with {num_outputs} classes. It "
+                    "takes two. Use loss.name='cross_entropy'."
+                )
+            return 1
+        if num_outputs < 2 and not self.choice.task.has_thresholds:
+            raise BadValue(
+                f"data={spec!r} has {num_outputs} class. A classifier needs two. Add another class, or use "
+                "loss.name='mean_squared_error' for regression targets."
+            )
+        return num_outputs
+
+
+def check_outputs(model: keras.Model) -> None:
+    """Raises ValueError where the outputs or the last activation of a compiled model and its loss disagree.
+
+    Keras trains such a pair without a word: a softmax of a softmax learns slowly, and a logarithm of logits is NaN or
+    clipped.
+
+    Args:
+        model: after `compile` with `recipe.compile_args(...)`; one with another loss passes.
+    """
+    outputs = model.output_shape[-1] if isinstance(model.output_shape, tuple) else None
+    if outputs == 1 and isinstance(model.loss, CrossEntropy) and not isinstance(model.loss, SigmoidCrossEntropy):
+        raise BadValue(
+            f"The model has 1 output, and the loss {model.loss.name!r} divides by the sum over the classes, which "
+            "leaves nothing to learn. They must agree. Use loss.name='binary_cross_entropy' for two classes, "
+            "'mean_squared_error' for regression targets, or a model with an output for each class."
+        )
+    from_logits = getattr(model.loss, "from_logits", None)
+    if from_logits is None:
+        # keras.losses.BinaryCrossentropy keeps its arguments in its configuration.
+        from_logits = model.loss.get_config().get("from_logits") if hasattr(model.loss, "get_config") else None
+    activation = last_activation(model)
+    if from_logits is None or activation is None:
+        return
+    if from_logits and activation in LOG_SCORES:
+        raise BadValue(
+            f"The model ends in {activation!r}, that is in probabilities, and the loss takes logits. They must agree. "
+            "Use recipe.compile_args(from_logits=False), or build the model with classifier_activation=None."
+        )
+    if not from_logits and activation == "linear":
+        raise BadValue(
+            "The model ends in logits (classifier_activation=None), and the loss takes probabilities. They must agree. "
+            "Use recipe.compile_args(from_logits=True), or build the model with classifier_activation='softmax'."
+        )

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.validation import MODEL_SHORTCUTS
 from keras_resnet.training import fields
-from keras_resnet.training.loss import TargetScale
+from keras_resnet.training.losses import TargetScale
 from keras_resnet.weights.sources import weights_at_hand
 
 INITIALIZERS = {
@@ -159,34 +159,6 @@ def _check_no_strategy() -> None:
             "distribution.kind ('mirrored' for several devices, 'multiworker' for several processes), or call "
             "model.fit on a network yourself."
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class StepPart:
-    """A part of a training step that is not Keras's own: a subclass of any model class, and what it needs to know.
-
-    The next one, such as distillation, is one more of these; parts are put around one another.
-
-    Attributes:
-        wrap: from a model class to a subclass with another `train_step`; it refuses one that it cannot go around.
-        values: attribute -> value, set on the model.
-    """
-
-    wrap: Callable[[type[keras.Model]], type[keras.Model]]
-    values: Mapping[str, Any]
-
-
-def with_step_parts(network: keras.Model, model_class: type[keras.Model], parts: Sequence[StepPart]) -> keras.Model:
-    """Returns a network whose training step is that of `model_class` inside the parts, the last one outermost."""
-    if model_class is keras.Model and not parts:
-        return network
-    for part in parts:
-        model_class = part.wrap(model_class)
-    own = model_class(network.input, network.output, name=network.name)
-    own.dtype_policy = network.dtype_policy
-    for name, value in (pair for part in parts for pair in part.values.items()):
-        setattr(own, name, value)
-    return own
 
 
 @contextlib.contextmanager

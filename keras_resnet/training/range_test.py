@@ -15,10 +15,10 @@ from keras_resnet import files
 from keras_resnet.arguments import check_float, check_int
 from keras_resnet.data.inspection import shown_range
 from keras_resnet.errors import BadValue
+from keras_resnet.figures import draw_examples, draw_range_test
 from keras_resnet.training.experiment import Experiment, resolve
 from keras_resnet.training.inputs import Augment
 from keras_resnet.training.network import any_size
-from keras_resnet.training.plots import draw_examples, draw_range_test
 from keras_resnet.training.recipe import Recipe
 
 COLUMNS = 8

@@ -14,6 +14,7 @@ import tomli_w
 
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.distribution.together import DATA_PARALLEL, MIRRORED, MULTIWORKER, NONE
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
 from keras_resnet.training import fields
@@ -21,16 +22,12 @@ from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.distill import Distill
 from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Augment, Data
-from keras_resnet.training.loss import LabelFacts, Loss
+from keras_resnet.training.losses import LabelFacts, Loss
 from keras_resnet.training.network import Model
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
 from keras_resnet.training.scoring import Monitor, monitor_of
 
-MULTIWORKER = "multiworker"
-MIRRORED = "mirrored"
-DATA_PARALLEL = "data_parallel"
-KINDS = {name: name for name in ("none", MIRRORED, MULTIWORKER, DATA_PARALLEL)}
 PRECISIONS = {name: name for name in ("float32", "mixed_float16", "mixed_bfloat16")}
 
 
@@ -106,7 +103,7 @@ class Distribution(fields.Section):
     """
 
     title = "distribution"
-    kind: str = fields.choice("none", KINDS)
+    kind: str = fields.choice(NONE, {kind: kind for kind in (NONE, MIRRORED, MULTIWORKER, DATA_PARALLEL)})
     synchronize_norms: bool = fields.flag(False)
 
 

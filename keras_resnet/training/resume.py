@@ -16,7 +16,7 @@ import numpy as np
 from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.training.folder import differences, locked
+from keras_resnet.training.run import differences, locked
 from keras_resnet.training.state import (
     Interrupted,
     Interval,

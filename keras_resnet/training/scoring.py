@@ -1,4 +1,4 @@
-"""Predictions of every example of a split, and the figure by which the best epoch is chosen."""
+"""Predictions of every example of a split, the metrics of an epoch, and the figure that chooses the best one."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -225,3 +225,140 @@ class MeanRecall(keras.metrics.Metric):
         """Returns every constructor argument."""
         names = ("num_classes", "label", "threshold")
         return {"name": self.name, "dtype": self.dtype, **{name: getattr(self, name) for name in names}}
+
+
+def are_rows(y_true: Any, y_pred: Any) -> bool:
+    """Returns whether labels have a share for each class; a column of integers has not."""
+    return len(y_true.shape) > 1 and not y_true.shape[-1] == 1 != y_pred.shape[-1]
+
+
+def rows_of(y_true: Any, y_pred: Any) -> Any:
+    """Returns labels as `(batch, classes)` in the type of the logits."""
+    return keras.ops.cast(keras.ops.reshape(y_true, keras.ops.shape(y_pred)), y_pred.dtype)
+
+
+def known_rows(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    """Returns labels as `rows_of` with 0 for NaN, and 1 where a label is known, else 0."""
+    rows = rows_of(y_true, y_pred)
+    is_known = keras.ops.logical_not(keras.ops.isnan(rows))
+    return keras.ops.where(is_known, rows, 0.0), keras.ops.cast(is_known, rows.dtype)
+
+
+def mean_of_answers(values: Any, known: Any) -> Any:
+    """Returns the mean over the classes whose label is known, `(batch,)`; 0 where none is."""
+    share = keras.ops.mean(known, axis=-1)  # 1 where all are, by which nothing changes
+    return keras.ops.mean(values * known, axis=-1) / keras.ops.where(share > 0, share, 1.0)
+
+
+def answer_weights(y_true: Any, y_pred: Any, sample_weight: Any) -> Any:
+    """Returns the weight of each example in a mean over answers: its own, times the share of its labels it has."""
+    ops = keras.ops
+    _, known = known_rows(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
+    share = ops.cast(ops.mean(known, axis=-1), "float32")
+    return share if sample_weight is None else share * ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class ClassAccuracy(keras.metrics.MeanMetricWrapper):
+    """Share of the examples whose most probable class is the label, for integers and for rows of one-hot labels.
+
+    Of mixed labels it takes the class with the largest share. Keras's "accuracy" is made for one kind of labels when it
+    sees the first batch, and fails where training has mixed labels and validation integers.
+
+    Args:
+        name: of the metric.
+        dtype: of its sums.
+    """
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(_is_right, name=name, dtype=dtype)
+        self._direction = "up"
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _is_right(y_true: Any, y_pred: Any) -> Any:
+    if are_rows(y_true, y_pred):
+        y_true = keras.ops.argmax(y_true, axis=-1)
+    labels = keras.ops.reshape(keras.ops.cast(y_true, "int32"), (-1,))
+    return keras.ops.cast(keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class LabelAccuracy(keras.metrics.MeanMetricWrapper):
+    """Share of right answers over examples and classes; a class is said to be there from a probability of 0.5 on."""
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None) -> None:
+        super().__init__(_right_answers, name=name, dtype=dtype)
+        self._direction = "up"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Counts a batch."""
+        return super().update_state(y_true, y_pred, sample_weight=answer_weights(y_true, y_pred, sample_weight))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _right_answers(y_true: Any, y_pred: Any) -> Any:
+    rows, known = known_rows(y_true, y_pred)
+    right = (rows >= 0.5) == (y_pred >= 0)
+    return mean_of_answers(keras.ops.cast(right, "float32"), keras.ops.cast(known, "float32"))
+
+
+# Bins of a histogram of logits, by which areas are found: a bin is 0.00012 wide at 0, and wider farther away.
+AREA_BINS = 2**14
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class MeanRocAuc(keras.metrics.Metric):
+    """The mean area under ROC over the classes that some examples have and others have not.
+
+    Each class has a histogram of its logits, of 16,384 bins; examples of one bin count as ties. Keras's AUC takes 200
+    thresholds evenly in probability, between which all examples of a rare class may lie, and counts a class that is
+    absent as 0.
+
+    Source:
+        Hanley and McNeil 1982, "The meaning and use of the area under a receiver operating characteristic curve".
+    """
+
+    def __init__(self, num_classes: int, name: str = "roc_auc", dtype: Any = None) -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.num_classes = num_classes
+        shape = (num_classes, AREA_BINS)
+        self.present = self.add_weight(shape=shape, initializer="zeros", name="present")
+        self.absent = self.add_weight(shape=shape, initializer="zeros", name="absent")
+        self._direction = "up"
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts a batch."""
+        ops = keras.ops
+        logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        rows, example_counts = known_rows(ops.convert_to_tensor(y_true), logits)
+        truth = ops.cast(rows >= 0.5, "float32")
+        # From -1 to 1, rising with the logit, and steepest at 0.
+        place = logits / (1.0 + ops.abs(logits))
+        bins = ops.cast(ops.clip((place + 1.0) * (AREA_BINS / 2), 0, AREA_BINS - 1), "int32")
+        bins = ops.reshape(bins + AREA_BINS * ops.arange(self.num_classes), (-1,))
+        if sample_weight is not None:
+            example_counts = example_counts * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+        for histogram, mine in ((self.present, truth), (self.absent, 1.0 - truth)):
+            counts = ops.segment_sum(ops.reshape(mine * example_counts, (-1,)), bins, self.num_classes * AREA_BINS)
+            histogram.assign_add(ops.cast(ops.reshape(counts, histogram.shape), histogram.dtype))
+
+    def result(self) -> Any:
+        """Returns the mean area; 0 where no class has one."""
+        ops = keras.ops
+        present, absent = (ops.convert_to_tensor(histogram) for histogram in (self.present, self.absent))
+        below = ops.cumsum(absent, axis=1) - absent / 2
+        pairs = ops.sum(present, axis=1) * ops.sum(absent, axis=1)
+        areas = ops.sum(present * below, axis=1) / ops.where(pairs > 0, pairs, 1.0)
+        has_both = ops.cast(pairs > 0, areas.dtype)
+        return ops.sum(areas * has_both) / ops.maximum(ops.sum(has_both), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns every constructor argument."""
+        return {"num_classes": self.num_classes, "name": self.name, "dtype": self.dtype}

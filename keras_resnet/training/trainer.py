@@ -19,7 +19,9 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
+from keras_resnet.distribution.together import count_of_parts, in_all, is_true, training_together
 from keras_resnet.errors import BadType, BadValue, NoMemory
+from keras_resnet.figures import draw_confusion, draw_or_warn
 from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
 from keras_resnet.models.precision import is_fast
 from keras_resnet.tasks import TASKS, Predictions
@@ -40,27 +42,31 @@ from keras_resnet.training.callbacks import (
     write_history,
 )
 from keras_resnet.training.experiment import Experiment, fill_from_run, resolve
-from keras_resnet.training.folder import (
+from keras_resnet.training.network import build_metrics
+from keras_resnet.training.recipe import Recipe
+from keras_resnet.training.run import (
     COMPLETE,
     EPOCHS,
     RUNNING,
     STOPPED,
+    PlannedRun,
+    Run,
     RunFile,
     can_be_rebuilt,
+    check_all_same,
     check_folder,
     check_same,
     differences,
+    find_together,
     locked,
     new_folder,
+    plan_lines,
     read_description,
     rebuild_best,
     with_defaults,
+    working_folder,
     write_description,
 )
-from keras_resnet.training.network import build_metrics
-from keras_resnet.training.plots import draw_confusion, draw_or_warn
-from keras_resnet.training.recipe import Recipe
-from keras_resnet.training.run import PlannedRun, Run, describe_run, plan_lines
 from keras_resnet.training.state import (
     INTERRUPTED,
     Interrupted,
@@ -71,15 +77,6 @@ from keras_resnet.training.state import (
     read_newest,
     restore,
     stop_after_batch,
-)
-from keras_resnet.training.together import (
-    check_all_same,
-    count_of_parts,
-    find_together,
-    in_all,
-    is_true,
-    training_together,
-    working_folder,
 )
 
 FLOAT_BYTES = 4
@@ -165,7 +162,7 @@ class TrainingLoop:
 
     def __post_init__(self) -> None:
         """Describes the run: its network stays of one kind."""
-        about = describe_run(self.experiment, self.network)
+        about = self.experiment.describe(self.network)
         self.about = dataclasses.replace(about, extended=self.extended, rollbacks=self.rollbacks)
         self.dataset = self.experiment.dataset
         self.group = self.experiment.group
@@ -545,7 +542,7 @@ def fit(
     with training_together(kind, dry_run) as group:
         state = find_together(group, partial(check_folder, folder, resume))
         experiment = in_all(group, partial(plan, run_file=state, group=group))
-        about = describe_run(experiment)
+        about = experiment.describe()
         check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
         rollbacks = () if state is None else state.about.rollbacks
@@ -562,15 +559,15 @@ def fit(
             experiment = _by_measurement(experiment, model_class, minutes, start, may_change, verbose)
         keras.utils.set_random_seed(experiment.recipe.train.seed)
         network = experiment.build_model(model_class)
-        batch_size = experiment.recipe.train.batch_size // count_of_parts(experiment.recipe, group)
+        batch_size = experiment.recipe.train.batch_size // count_of_parts(experiment.recipe.distribution.kind, group)
         check_memory(network, batch_size, experiment.recipe.train.recompute)
         check_backend(experiment)
         if dry_run:
-            return PlannedRun(describe_run(experiment, network), network, experiment.dataset)
+            return PlannedRun(experiment.describe(network), network, experiment.dataset)
         if experiment.recipe.about.notice and not experiment.recipe.model.weights:
             warnings.warn(f"{experiment.recipe.name}: {experiment.recipe.about.notice}", stacklevel=2)
         verbose = verbose if group is None or group.is_first else 0
-        for line in (*plan_lines(describe_run(experiment, network)), *experiment.dataset.report) if verbose else ():
+        for line in (*plan_lines(experiment.describe(network)), *experiment.dataset.report) if verbose else ():
             print(one_line(line))
         if folder is None:
             name = partial(new_folder, experiment.recipe, experiment.model)

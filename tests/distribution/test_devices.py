@@ -250,7 +250,7 @@ for name, value in (("augment.mixup", 0.2), ("data.progressive_from", 0.5), ("op
 def two_devices(monkeypatch):
     """Two devices by name; nothing is computed on them."""
     found = Devices(("CPU:0", "CPU:1"), None)
-    monkeypatch.setattr("keras_resnet.training.together.mirrored", lambda: found)
+    monkeypatch.setattr("keras_resnet.distribution.together.mirrored", lambda: found)
     return found
 
 

@@ -299,7 +299,7 @@ def test_the_step_of_a_process_has_dropout_of_its_own():
 def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):
     # What Keras says on a machine with a GPU.
     monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", model_supports_jit)
-    monkeypatch.setattr("keras_resnet.training.together.mirrored", lambda: Devices(("a", "b"), None))
+    monkeypatch.setattr("keras_resnet.distribution.together.mirrored", lambda: Devices(("a", "b"), None))
     together = Group(Peers(("a:1", "b:1"), 0, "a list"), None)
     for kind, group, expected in (("none", None, True), ("multiworker", together, False), ("mirrored", None, False)):
         recipe = training.Recipe.load("quick").replace({**SMALL, "distribution.kind": kind})

@@ -10,7 +10,7 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import data, evaluation, explain, preprocessing, report, training
 from keras_resnet.demo import Answers
-from keras_resnet.training.folder import RunFile
+from keras_resnet.training.run import RunFile
 from tests import harness
 from tests.data import image_files
 

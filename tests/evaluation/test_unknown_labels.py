@@ -14,11 +14,8 @@ from keras_resnet.evaluation import scores  # noqa: E402
 from keras_resnet.evaluation.scores import detailed_scores  # noqa: E402
 from keras_resnet.tasks import MULTILABEL, Predictions  # noqa: E402
 from keras_resnet.tasks.outputs import sigmoid  # noqa: E402
-from keras_resnet.training.losses import (  # noqa: E402
-    LabelAccuracy,
-    MeanRocAuc,
-    PlainCrossEntropy,  # noqa: E402
-)
+from keras_resnet.training.losses import PlainCrossEntropy  # noqa: E402
+from keras_resnet.training.scoring import LabelAccuracy, MeanRocAuc  # noqa: E402
 from tests.data.sources.test_shards import picture  # noqa: E402
 
 NAMES = ("a", "b", "c")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_resnet import data, preprocessing, training
 from keras_resnet.training import state
-from keras_resnet.training.folder import locked
+from keras_resnet.training.run import locked
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 128, "optimizer.ema_momentum": 0.9}
 FILES = {
@@ -156,7 +156,7 @@ def test_a_resume_with_other_data_is_refused(run, tmp_path):
 
 def test_a_folder_in_use_is_refused(tmp_path):
     holder = (
-        "import sys, time, pathlib; from keras_resnet.training.folder import locked\n"
+        "import sys, time, pathlib; from keras_resnet.training.run import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen(

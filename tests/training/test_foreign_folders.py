@@ -21,7 +21,7 @@ from keras_resnet import data, files, locks, report, training, tuning
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.errors import BadValue  # noqa: E402
 from keras_resnet.training import state
-from keras_resnet.training.folder import locked  # noqa: E402
+from keras_resnet.training.run import locked  # noqa: E402
 from keras_resnet.tuning import Dimension, Search, Settings, Space  # noqa: E402
 from keras_resnet.tuning import ledger as record_file
 from keras_resnet.tuning.definition import Definition  # noqa: E402

@@ -206,7 +206,7 @@ def test_the_asymmetric_loss_is_the_formula(powers):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_area_while_training_is_that_of_scikit_learn(shift, weighted):
     metrics = pytest.importorskip("sklearn.metrics")
-    from keras_resnet.training.losses import MeanRocAuc
+    from keras_resnet.training.scoring import MeanRocAuc
 
     rng = np.random.default_rng(0)
     truth = (rng.random((500, 4)) < (0.4, 0.4, 0.02, 0.0)).astype("float32")  # the last class is absent

@@ -17,7 +17,8 @@ from safetensors import safe_open
 
 from keras_resnet import files, training
 from keras_resnet.cli import main
-from keras_resnet.training import folder, state
+from keras_resnet.training import run as run_module
+from keras_resnet.training import state
 from keras_resnet.training.scoring import Monitor
 from tests import harness
 
@@ -167,11 +168,11 @@ def test_where_the_state_of_the_best_epoch_is_gone_the_best_that_is_left_is_take
     rows = [{"epoch": epoch, "val_loss": loss} for epoch, loss in ((1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4))]
     progress, saved = state.Progress(4, 0.1, 1, waited=3, rows=rows), []
     with pytest.warns(UserWarning, match="made again from .*epoch-000003.*; the state of the best, epoch 1, is gone"):
-        folder.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+        run_module.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
     assert saved == [3] and (progress.best, progress.best_epoch) == (0.3, 3)
     shutil.rmtree(tmp_path / "last")
     with pytest.warns(UserWarning, match="no state of a whole epoch is left"):
-        folder.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
+        run_module.rebuild_best(tmp_path, progress, Monitor(), lambda state, values: saved.append(state["epochs"]))
     assert saved == [3] and progress.best is progress.best_epoch is None
 
 

@@ -276,7 +276,7 @@ def test_a_callback_that_keeps_weights_of_its_own_is_refused(tmp_path):
 
 
 def test_two_fits_cannot_share_a_folder(tmp_path):
-    held = training.folder.locked(tmp_path)
+    held = training.run.locked(tmp_path)
     with held, pytest.raises(ValueError, match="in use by process"):
         network().fit(X, X[:, :2], callbacks=[training.Resume(tmp_path)], **WORDS)
 

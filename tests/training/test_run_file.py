@@ -9,7 +9,7 @@ pytest.importorskip("tensorflow")
 
 from keras_resnet import training  # noqa: E402
 from keras_resnet.errors import BadType, BadValue  # noqa: E402
-from keras_resnet.training.folder import CHECKS, NEEDED, RunFile  # noqa: E402
+from keras_resnet.training.run import CHECKS, NEEDED, RunFile  # noqa: E402
 
 STRANGE = (None, True, -1, 2.5, "x", [], [None], {}, {"a": [1]})
 

@@ -10,7 +10,7 @@ import pytest
 from keras_resnet import data, training
 from keras_resnet.training import fields
 from keras_resnet.training.experiment import Experiment
-from keras_resnet.training.loss import LOSSES, LossChoice
+from keras_resnet.training.losses import LOSSES, LossChoice
 from keras_resnet.training.schedule import SCHEDULES
 
 SMALL = {"model.width": 4, "train.epochs": 3, "train.batch_size": 128}

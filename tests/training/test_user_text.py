@@ -5,9 +5,9 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
-from keras_resnet import explain, report, training  # noqa: E402
+from keras_resnet import explain, figures, report, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
-from keras_resnet.training import callbacks, plots, trainer  # noqa: E402
+from keras_resnet.training import callbacks, trainer  # noqa: E402
 
 NAMES = ("under_$10_to_$20", "$x^{2", "<b>bold</b> & 'co'", "{0} %s \\frac", "日本 $$", "_^~")
 WORDS = {"model.width": 4, "train.epochs": 1, "train.batch_size": 16}
@@ -62,6 +62,6 @@ def test_a_picture_that_cannot_be_drawn_is_a_warning(spec, tmp_path, monkeypatch
 
 def test_text_of_the_users_is_never_parsed_as_a_formula(tmp_path):
     # Two dollars begin a formula that does not parse; one is drawn as it stands in any case.
-    plots.draw_confusion(np.eye(2, dtype=int), ("a$\\frac$", "b"), tmp_path / "c.png", "$\\frac$")
+    figures.draw_confusion(np.eye(2, dtype=int), ("a$\\frac$", "b"), tmp_path / "c.png", "$\\frac$")
     pixels = np.zeros((1, 4, 4, 3))
-    plots.draw_examples(pixels, pixels, ["100% $\\frac$"], 1, tmp_path / "e.png")
+    figures.draw_examples(pixels, pixels, ["100% $\\frac$"], 1, tmp_path / "e.png")
