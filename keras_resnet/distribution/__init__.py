@@ -11,6 +11,7 @@ from keras_resnet.distribution.devices import Devices as Devices
 from keras_resnet.distribution.devices import data_parallel as data_parallel
 from keras_resnet.distribution.devices import mirrored as mirrored
 from keras_resnet.distribution.devices import on_devices as on_devices
+from keras_resnet.distribution.group import ALONE as ALONE
 from keras_resnet.distribution.group import Group as Group
 from keras_resnet.distribution.group import PeerLost as PeerLost
 from keras_resnet.distribution.group import join as join

@@ -233,6 +233,10 @@ class Group:
         """
         return self.texts(self.together(make if self.is_first else str))[0]
 
+    def is_true(self, check: Callable[[], bool]) -> bool:
+        """Calls a function in the first process and returns its result in all."""
+        return bool(self.from_first(lambda: "yes" * check()))
+
     def check_same(self, text: str, what: str, compare: Callable[[str, str], str]) -> None:
         """Raises where a process differs from the first.
 
@@ -327,6 +331,30 @@ class Group:
             f"Process {self.index + 1} of {self.count} lost {names or 'one of the others,'} {place}: it ended, stands "
             "still, or cannot be reached. Start all processes again with --resume; they go on from the last state."
         )
+
+
+class Alone(Group):
+    """A single process: what it says to all, it says to itself."""
+
+    joins_parts = True
+
+    def __init__(self) -> None:
+        super().__init__(Peers(("this process",), 0, "itself"), None)
+
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Returns the rows of this process."""
+        return np.asarray(values)
+
+    def send_files(self, folder: pathlib.Path, names: Iterable[str]) -> None:
+        """Leaves the files where they are."""
+
+    @contextlib.contextmanager
+    def translate_peer_errors(self, place: Callable[[], str]) -> Iterator[None]:
+        """Leaves errors of the block as they are: no other process is the reason."""
+        yield
+
+
+ALONE = Alone()
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet.distribution.exit_message import exit_message
-from keras_resnet.distribution.group import LOST, Group, could_not_begin, report_late_peers, too_late
+from keras_resnet.distribution.group import ALONE, LOST, Group, could_not_begin, report_late_peers, too_late
 from keras_resnet.distribution.peers import find_peers
 from keras_resnet.errors import BadValue
 
@@ -77,8 +77,8 @@ class JaxGroup(Group):
 
 
 @functools.cache
-def join_jax() -> JaxGroup | None:
-    """Returns the processes of JAX that the environment names, this one among them; None for one alone.
+def join_jax() -> Group:
+    """Returns the processes of JAX that the environment names, this one among them.
 
     They wait for each other here, unless the program has called `keras.distribution.initialize` before.
 
@@ -89,7 +89,7 @@ def join_jax() -> JaxGroup | None:
 
     peers = find_peers()
     if peers.count == 1:
-        return None
+        return ALONE
     print(f"distribution: {peers}", flush=True)
     if not jax.distributed.is_initialized():
         listening: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()

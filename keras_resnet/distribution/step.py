@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_resnet.distribution.group import Group
+from keras_resnet.distribution.group import ALONE, Group
 from keras_resnet.errors import BadValue
 
 
@@ -97,7 +97,7 @@ DRAWS = 2**24
 class GroupSteps(GradientStep):
     """The steps of a model in a group; `in_group` makes a class of them."""
 
-    group: Group | None = None
+    group: Group = ALONE
     takes_part = False
 
     def gradients_of(self: Any, data: Any) -> Gradients:
@@ -105,7 +105,6 @@ class GroupSteps(GradientStep):
         import tensorflow as tf
 
         group = self.group
-        assert group is not None
         if self.takes_part:
             data = keras.tree.map_structure(lambda rows: tf.split(rows, group.count)[group.index], data)
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
@@ -138,7 +137,6 @@ class GroupSteps(GradientStep):
         import tensorflow as tf
 
         group = self.group
-        assert group is not None
 
         def take(images: Any, labels: Any, weights: Any) -> Any:
             return group.rows_of([self(images, training=False), labels, weights])

@@ -13,7 +13,7 @@ from keras_resnet import models, preprocessing
 from keras_resnet.arguments import choose
 from keras_resnet.data import Dataset
 from keras_resnet.data.examples.batches import transforms_of
-from keras_resnet.distribution import Group
+from keras_resnet.distribution import ALONE, Group
 from keras_resnet.distribution.step import StepPart, with_step_parts
 from keras_resnet.distribution.together import check_parts, parts_of_step, shard_of, synchronize_norms
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
@@ -51,7 +51,7 @@ class Experiment:
         steps_per_epoch: training batches per epoch.
         pretrained: the weights to begin with; None for random ones.
         teacher: whose answers are learned; None for none.
-        group: the processes that train together, of which each takes its part of every batch; None for one alone.
+        group: the processes that train together, of which each takes its part of every batch.
 
     Example:
         >>> from keras_resnet import training
@@ -75,7 +75,7 @@ class Experiment:
     steps_per_epoch: int
     pretrained: models.Pretrained | None = None
     teacher: Teacher | None = None
-    group: Group | None = None
+    group: Group = ALONE
 
     @classmethod
     def of(
@@ -85,7 +85,7 @@ class Experiment:
         model: str = "resnet18",
         data: str | None = None,
         data_dir: str | None = None,
-        group: Group | None = None,
+        group: Group = ALONE,
     ) -> "Experiment":
         """Returns the experiment of a recipe for a dataset.
 
@@ -95,7 +95,7 @@ class Experiment:
             model: a name from `keras_resnet.list_models()`.
             data: the spec with absolute paths; None for that of the dataset.
             data_dir: root of prepared data sets, or None.
-            group: the processes that train together; None for one alone.
+            group: the processes that train together.
 
         Raises:
             TypeError, ValueError: the recipe asks for something that the data cannot have.
@@ -527,7 +527,7 @@ def resolve(
     seed: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     run_file: RunFile | None = None,
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> Experiment:
     """Returns everything that a training is made of, checked.
 
@@ -540,7 +540,7 @@ def resolve(
         seed: of weights, order and augmentation; None for the recipe's.
         overrides: "section.field" -> value, as `Recipe.replace` takes them.
         run_file: what run.json of a run that goes on holds, whose recipe, model and data are taken; None for a new run.
-        group: the processes that train together; None for one alone.
+        group: the processes that train together.
 
     Raises:
         TypeError, ValueError: an argument or the data is not fit for training.

@@ -415,7 +415,7 @@ def evaluation_batches(
     dataset: datasets.Dataset,
     record: preprocessing.InputRecord,
     weights: Mapping[int, float] | None,
-    group: Group | None,
+    group: Group,
 ) -> Any:
     """Returns the batches of the validation split; None if there is no split."""
     import tensorflow as tf
@@ -423,12 +423,12 @@ def evaluation_batches(
     size = dataset.sizes.get("validation")
     if not size:
         return None
-    shard = (0, 1) if group is None else (group.index, group.count)
+    shard = (group.index, group.count)
     sizes = datasets.sizing(record, dataset.image_shape)
-    joins = group is not None and group.joins_parts
-    most = evaluation_size(size, EVALUATION_BATCH_SIZE, shard[1]) if joins else EVALUATION_BATCH_SIZE
+    is_joined = group.count > 1 and group.joins_parts
+    most = evaluation_size(size, EVALUATION_BATCH_SIZE, group.count) if is_joined else EVALUATION_BATCH_SIZE
     batches = dataset.batches("validation", most, shard=shard, **sizes)
-    if weights is None and (group is None or joins):
+    if weights is None and group.joins_parts:
         return batches
     table = None
     if weights is not None:
@@ -439,7 +439,7 @@ def evaluation_batches(
         images, labels, *own = batch
         weight = own[0] if own else tf.ones(tf.shape(labels)[:1])
         weight = weight if table is None else tf.gather(table, labels)
-        if group is not None and not joins:
+        if not group.joins_parts:
             weight = tf.where(counts[step][: tf.shape(labels)[0]], weight, -1.0)
         return images, labels, weight
 

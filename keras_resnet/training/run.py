@@ -11,6 +11,7 @@ import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import filelock
@@ -654,10 +655,8 @@ def rebuild_best(
     progress.waited = 0
 
 
-def check_all_same(group: Group | None, identity: Mapping[str, Any]) -> None:
+def check_all_same(group: Group, identity: Mapping[str, Any]) -> None:
     """Raises ValueError, in every process, where one would train another run than the first."""
-    if group is None:
-        return
 
     def compare(first: str, other: str) -> str:
         lines = differences(json.loads(first), json.loads(other))
@@ -667,10 +666,8 @@ def check_all_same(group: Group | None, identity: Mapping[str, Any]) -> None:
     group.check_same(json.dumps(settings, sort_keys=True), "a run", compare)
 
 
-def find_together(group: Group | None, check: Callable[[], RunFile | None]) -> RunFile | None:
+def find_together(group: Group, check: Callable[[], RunFile | None]) -> RunFile | None:
     """Checks the folder of the run in the first process, and returns the result in all."""
-    if group is None:
-        return check()
 
     def find() -> str:
         result = check()
@@ -682,18 +679,15 @@ def find_together(group: Group | None, check: Callable[[], RunFile | None]) -> R
 
 @contextlib.contextmanager
 def working_folder(
-    group: Group | None, hold: Callable[[], contextlib.AbstractContextManager[pathlib.Path]]
+    group: Group, hold: Callable[[], contextlib.AbstractContextManager[pathlib.Path]]
 ) -> Iterator[pathlib.Path]:
     """Gives the first process the folder of the run, and the others one for the time, with the files to go on from.
 
     The folder of the run need not be there on the machines of the others.
     """
     with contextlib.ExitStack() as stack:
-        if group is None:
-            yield stack.enter_context(hold())
-            return
-        temporary = tempfile.TemporaryDirectory(prefix="keras_resnet-", ignore_cleanup_errors=True)
-        mine: Any = hold() if group.is_first else temporary
+        other = partial(tempfile.TemporaryDirectory, prefix="keras_resnet-", ignore_cleanup_errors=True)
+        mine: Any = hold() if group.is_first else other()
         folder = pathlib.Path(group.together(lambda: stack.enter_context(mine)))
         states = [f"last/{path.name}" for path in newest_first(folder / "last")]
         names = [name for name in ("run.json", "best.keras", *states) if (folder / name).is_file()]

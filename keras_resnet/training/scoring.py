@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet.arguments import suggestion
 from keras_resnet.data import Dataset, sizing
 from keras_resnet.data.examples.batches import rows_of_part
-from keras_resnet.distribution import Group
+from keras_resnet.distribution import ALONE, Group
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks import TASKS, Predictions
@@ -25,16 +25,14 @@ def predict(
     split: str,
     config: InputRecord,
     batch_size: int = EVALUATION_BATCH_SIZE,
-    group: Group | None = None,
+    group: Group = ALONE,
 ) -> Predictions:
     """Returns the predictions of a model for every example of a split, each once and in order."""
     sizes = sizing(config, dataset.image_shape)
-    if group is None:
-        outputs, labels = predict_all(model, dataset.batches(split, batch_size, **sizes))
-    else:
-        shard = (group.index, group.count)
-        mine = predict_all(model, dataset.batches(split, batch_size, shard=shard, **sizes))
-        rows = [group.gather(values) for values in mine]
+    shard = (group.index, group.count)
+    outputs, labels = predict_all(model, dataset.batches(split, batch_size, shard=shard, **sizes))
+    if group.count > 1:
+        rows = [group.gather(values) for values in (outputs, labels)]
         places = [rows_of_part(dataset.sizes[split], batch_size, index, group.count) for index in range(group.count)]
         # Rows that fill a part up repeat an example: the first of them counts.
         _, first = np.unique(np.concatenate(places), return_index=True)

@@ -21,7 +21,7 @@ import numpy as np
 import safetensors.numpy
 
 from keras_resnet import files
-from keras_resnet.distribution import Group
+from keras_resnet.distribution import ALONE, Group
 from keras_resnet.errors import BadValue
 
 # Ctrl-C; what a scheduler sends before it kills; what Slurm sends with --signal=USR1; a terminal that was closed.
@@ -390,7 +390,7 @@ class SaveState(keras.callbacks.Callback):
         metrics: Sequence[np.ndarray] = (),
         max_states: int = 2,
         further_state: Callable[[], dict[str, Any]] = dict,
-        group: Group | None = None,
+        group: Group = ALONE,
         check: Callable[[], None] | None = None,
         check_values: Callable[[], None] | None = None,
     ) -> None:
@@ -451,7 +451,7 @@ class SaveState(keras.callbacks.Callback):
         self._write(name_of(epoch + 1), copy_values([*state_variables(self.model), *self.further]), state)
         self.progress.epochs = epoch + 1
         self._saved = time.perf_counter()
-        if self.group is None or self._agree(self.group, False)[1]:
+        if self.group.count == 1 or self._agree(False)[1]:
             self.stop_request.raise_if_asked()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -474,19 +474,19 @@ class SaveState(keras.callbacks.Callback):
     def _decide(self, done: int) -> tuple[bool, bool]:
         """Returns whether a state is due and whether to stop, the same in all processes of a group."""
         is_due = self._is_due(done)
-        if self.group is None:
+        if self.group.count == 1:
             return is_due, self.stop_request.signal is not None
         self._left -= 1
         if self._left > 0:  # a number of steps is the same for all, a time and a signal are not
             return is_due and self.interval.steps is not None, False
-        return self._agree(self.group, is_due)
+        return self._agree(is_due)
 
-    def _agree(self, group: Group, is_due: bool) -> tuple[bool, bool]:
+    def _agree(self, is_due: bool) -> tuple[bool, bool]:
         """Returns whether a save is due in the first process, and whether any process had a signal."""
         now = time.perf_counter()
         step = (now - self._agreed) / self._pause
         pause = max(1, min(MAX_BATCHES, int(AGREE_SECONDS / max(step, 1e-6))))
-        agreed, is_due, self._pause = group.agree(self.stop_request.signal, is_due, pause)
+        agreed, is_due, self._pause = self.group.agree(self.stop_request.signal, is_due, pause)
         self._left, self._agreed = self._pause, now
         if agreed is not None:  # else one that came meanwhile reaches the others the next time
             self.stop_request.signal = agreed

@@ -19,7 +19,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
-from keras_resnet.distribution.together import count_of_parts, in_all, is_true, training_together
+from keras_resnet.distribution.together import count_of_parts, training_together
 from keras_resnet.errors import BadType, BadValue, NoMemory
 from keras_resnet.figures import draw_confusion, draw_or_warn
 from keras_resnet.memory import SHARE, available_bytes, format_bytes, free_address_space, is_exhausted
@@ -171,7 +171,7 @@ class TrainingLoop:
         """Trains from where the folder stands to the end, or to where the listener stops it."""
         self.progress = Progress()
         try:
-            with nullcontext() if self.group is None else self.group.translate_peer_errors(self._place):
+            with self.group.translate_peer_errors(self._place):
                 return self._run(extra, report, verbose)
         except Exception as error:
             if not is_exhausted(error):
@@ -198,7 +198,7 @@ class TrainingLoop:
             write_description(self.folder, file)
             return Run(self.named, file, dataset=self.dataset)
         try:
-            with nullcontext() if self.group is None else self.group.alone():
+            with self.group.alone():
                 return self._finish()
         except KeyboardInterrupt as interrupt:
             raise self._interrupted(interrupt, ", and the scores are missing") from None
@@ -332,7 +332,7 @@ class TrainingLoop:
 
     def _ask(self, report: Listener, epoch: int, figures: Mapping[str, float]) -> bool:
         """Returns whether the run is to stop: of several processes the first one is asked."""
-        return is_true(self.group, lambda: bool(report(epoch, figures)))
+        return self.group.is_true(lambda: bool(report(epoch, figures)))
 
     def _restore(self) -> None:
         newest = read_newest(self.folder / "last")
@@ -357,7 +357,7 @@ class TrainingLoop:
             build_metrics(self.network, self.experiment.training_batches(), self.experiment.outputs)
         if self.progress.rows:
             write_history(self.folder, self.progress.rows)
-        if changed and self.progress.rows and (self.group is None or self.group.is_first):
+        if changed and self.progress.rows and self.group.is_first:
             planned, done = self.about.recipe.train.epochs, self.progress.epochs
             rate, last = float(self.network.optimizer.learning_rate), self.progress.rows[-1]["learning_rate"]
             print(
@@ -541,7 +541,7 @@ def fit(
     plan = partial(resolve, recipe, model=model, data=data, data_dir=data_dir, seed=seed, overrides=overrides)
     with training_together(kind, dry_run) as group:
         state = find_together(group, partial(check_folder, folder, resume))
-        experiment = in_all(group, partial(plan, run_file=state, group=group))
+        experiment = group.together(partial(plan, run_file=state, group=group))
         about = experiment.describe()
         check_all_same(group, {**about.identity(), "versions": dict(about.versions)})
         extended: tuple[int, ...] = ()
@@ -549,11 +549,11 @@ def fit(
         if state is not None and folder is not None:
             extended = check_same(folder, state, about).extended
             is_extended = len(extended) > len(state.about.extended)
-            if state.status == COMPLETE and not is_extended and not is_true(group, partial(can_be_rebuilt, folder)):
+            if state.status == COMPLETE and not is_extended and not group.is_true(partial(can_be_rebuilt, folder)):
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
                 return Run(folder, state, dataset=experiment.dataset)
         planned_steps = experiment.recipe.train.epochs * experiment.steps_per_epoch
-        is_planned = recipe is None and group is None and not dry_run and planned_steps >= MEASURED_FROM_STEPS
+        is_planned = recipe is None and group.count == 1 and not dry_run and planned_steps >= MEASURED_FROM_STEPS
         if state is None and (minutes is not None or is_planned):
             may_change = is_planned and "train.precision" not in overrides
             experiment = _by_measurement(experiment, model_class, minutes, start, may_change, verbose)
@@ -566,17 +566,17 @@ def fit(
             return PlannedRun(experiment.describe(network), network, experiment.dataset)
         if experiment.recipe.about.notice and not experiment.recipe.model.weights:
             warnings.warn(f"{experiment.recipe.name}: {experiment.recipe.about.notice}", stacklevel=2)
-        verbose = verbose if group is None or group.is_first else 0
+        verbose = verbose if group.is_first else 0
         for line in (*plan_lines(experiment.describe(network)), *experiment.dataset.report) if verbose else ():
             print(one_line(line))
         if folder is None:
             name = partial(new_folder, experiment.recipe, experiment.model)
-            folder = name() if group is None else pathlib.Path(group.from_first(lambda: os.fspath(name())))
+            folder = pathlib.Path(group.from_first(lambda: os.fspath(name())))
         with (
             working_folder(group, partial(_held, folder, resume)) as place,
             datasets.explain_decode_errors(experiment.dataset),
         ):
-            run_folder = place if group is None or group.is_first else folder
+            run_folder = place if group.is_first else folder
             loop = TrainingLoop(place, experiment, network, tuple(score), extended, rollbacks, model_class, run_folder)
             return loop.run(callbacks, report, verbose)
 
@@ -643,7 +643,7 @@ def _by_measurement(
     verbose: Any,
 ) -> Experiment:
     """Returns the experiment in the precision that is fast here, with the epochs that fit the minutes, one or more."""
-    if experiment.group is not None:
+    if experiment.group.count > 1:
         raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
     candidates = [experiment]
     if may_change and experiment.recipe.train.precision == "float32" and is_fast("bfloat16"):

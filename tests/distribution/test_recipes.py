@@ -19,7 +19,7 @@ from keras.src.trainers.trainer import model_supports_jit
 tf = pytest.importorskip("tensorflow")
 
 from keras_resnet import data, training, tuning  # noqa: E402
-from keras_resnet.distribution import Devices, Group, Peers, in_group  # noqa: E402
+from keras_resnet.distribution import ALONE, Devices, Group, Peers, in_group  # noqa: E402
 from keras_resnet.distribution.step import own_draws  # noqa: E402
 from keras_resnet.training.optimizer import sharpness_aware  # noqa: E402
 from keras_resnet.training.state import Progress, SaveState, StopRequest, newest_first  # noqa: E402
@@ -238,6 +238,8 @@ def test_a_signal_that_comes_while_processes_agree_is_told_the_next_time(tmp_pat
     class Pair:
         """A group whose first agreement a signal strikes, after what this process has is told."""
 
+        count = 2
+
         def agree(self, own, is_due, pause):
             told.append(own)
             if len(told) == 1:
@@ -301,7 +303,7 @@ def test_xla_is_left_out_where_keras_would_take_it(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", model_supports_jit)
     monkeypatch.setattr("keras_resnet.distribution.together.mirrored", lambda: Devices(("a", "b"), None))
     together = Group(Peers(("a:1", "b:1"), 0, "a list"), None)
-    for kind, group, expected in (("none", None, True), ("multiworker", together, False), ("mirrored", None, False)):
+    for kind, group, expected in (("none", ALONE, True), ("multiworker", together, False), ("mirrored", ALONE, False)):
         recipe = training.Recipe.load("quick").replace({**SMALL, "distribution.kind": kind})
         experiment = training.Experiment.of(recipe, data.load("digits"), group=group)
         loop = TrainingLoop(tmp_path, experiment, experiment.build_model(), (), (), (), keras.Model, tmp_path)
