@@ -1,8 +1,10 @@
 """The check of an export: loaded by its own runtime, given images, and compared with the Keras model."""
 
 import datetime
+import inspect
 import os
 import pathlib
+import pprint
 import subprocess
 import sys
 from typing import Any
@@ -15,8 +17,8 @@ from keras_resnet import data as datasets
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Predictor
-from keras_resnet.export import consumers
-from keras_resnet.export.formats import FORMATS, Served
+from keras_resnet.export import consumers, predict_image
+from keras_resnet.export.formats import FORMATS, Format, Served
 from keras_resnet.models import compute_dtype
 from keras_resnet.tasks.multilabel import thresholds_for
 
@@ -56,12 +58,27 @@ def about(predictor: Predictor) -> dict[str, Any]:
     }
 
 
-def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib.Path) -> Any:
-    """Returns the answer of a process without this package."""
-    given, got = aside / "images.npz", aside / "answers.npz"
+def script_of(row: Format, name: str, served: Served) -> str:
+    """Returns the script that classifies image files with an exported model, for its name, its record and its format.
+
+    What it says in place of their three constants is all that `predict_image.py` lacks to stand alone.
+    """
+    text = pathlib.Path(predict_image.__file__).read_text(encoding="utf-8")
+    start = text.index("# The function of the model")
+    end = text.index("\n\n", start)
+    load = inspect.getsource(row.load).replace(f"def {row.load.__name__}(", "def load(", 1)
+    record = f"RECORD: dict = {pprint.pformat(served.about_record(), width=118)}"
+    text = f"{text[:start]}\n\n{load}{text[end:]}"
+    return text.replace('MODEL = "model.onnx"', f"MODEL = {name!r}", 1).replace("RECORD: dict = {}", record, 1)
+
+
+def _consume(format: str, made: pathlib.Path, script: str, images: np.ndarray, aside: pathlib.Path) -> Any:
+    """Returns the answer of a process without this package, by the script that stands beside the export."""
+    given, got, reader = aside / "images.npz", aside / "answers.npz", aside / "predict.py"
     np.savez(given, images=images)
+    reader.write_text(script, encoding="utf-8")
     # -P: the folder of the script, which holds modules named like packages, is not searched.
-    command = [sys.executable, "-P", consumers.__file__, os.fspath(made), os.fspath(given), os.fspath(got)]
+    command = [sys.executable, "-P", consumers.__file__, *map(os.fspath, (reader, made, given, got))]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, env={**environment, "TF_CPP_MIN_LOG_LEVEL": "3"})
     if done.returncode:
@@ -75,6 +92,7 @@ def _consume(format: str, made: pathlib.Path, images: np.ndarray, aside: pathlib
 def check_export(
     format: str,
     made: pathlib.Path,
+    script: str,
     served: Served,
     predictor: Predictor,
     dataset: Dataset | None,
@@ -84,7 +102,7 @@ def check_export(
     """Returns the facts of the check."""
     images = images_of(dataset, predictor, CHECKED_IMAGES, "test")
     expected = expected_answers(served, predictor, images)
-    got = _consume(format, made, images, aside)
+    got = _consume(format, made, script, images, aside)
     difference = float(np.abs(got["answers"] - expected).max())
     dtype = compute_dtype(predictor.model)
     agreement = _agreement(got["answers"], expected, predictor) if served.has_classes else None
@@ -104,7 +122,7 @@ def check_export(
         "ms_8": float(got["ms_8"]),
     }
     if quantize:
-        facts |= _accuracies(format, made, served, predictor, dataset, aside)
+        facts |= _accuracies(format, made, script, served, predictor, dataset, aside)
     if quantize in ("int8", "int8-all"):
         return facts
     scale = _scale(served, predictor, images, expected)
@@ -151,14 +169,20 @@ def _agreement(answers: np.ndarray, others: np.ndarray, predictor: Predictor) ->
 
 
 def _accuracies(
-    format: str, made: pathlib.Path, served: Served, predictor: Predictor, dataset: Dataset | None, aside: pathlib.Path
+    format: str,
+    made: pathlib.Path,
+    script: str,
+    served: Served,
+    predictor: Predictor,
+    dataset: Dataset | None,
+    aside: pathlib.Path,
 ) -> dict[str, float]:
     """Returns the accuracy on the test split before and after quantization."""
     if dataset is None or not served.has_classes or not dataset.sizes.get("test"):
         return {}
     batches = dataset.batches("test", 256, **datasets.sizing(predictor.record, dataset.image_shape))
     images, labels, *_ = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
-    got = _consume(format, made, images.astype("float32"), aside)
+    got = _consume(format, made, script, images.astype("float32"), aside)
     before = np.concatenate(
         [expected_answers(served, predictor, images[i : i + 256]) for i in range(0, len(images), 256)]
     )

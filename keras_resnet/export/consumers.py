@@ -1,10 +1,9 @@
-"""Runs an exported model as its users do, without this package: `python consumers.py PATH IMAGES.npz OUT.npz`.
+"""Runs an exported model as its users do, without this package: `python consumers.py SCRIPT PATH IMAGES.npz OUT.npz`.
 
-It loads the model as the script does that is written beside it. It answers with the outputs, and the milliseconds of a
+It loads the model by the script that is written beside it. It answers with the outputs, and the milliseconds of a
 call for 1 and 8 images.
 """
 
-import pathlib
 import runpy
 import statistics
 import sys
@@ -26,10 +25,9 @@ def milliseconds(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) ->
     return statistics.median(seconds[3:]) * 1e3
 
 
-def main(path: str, source: str, out: str) -> None:
+def main(script: str, path: str, source: str, out: str) -> None:
     """Answers for all images, and for the first ones a second time."""
-    # By its path: the package is not imported.
-    run = runpy.run_path(str(pathlib.Path(__file__).with_name("predict_image.py")))["load"](path)
+    run = runpy.run_path(script)["load"](path)
     images = np.load(source)["images"]
     answers = np.concatenate([run(images[start : start + 8]) for start in range(0, len(images), 8)])
     again = run(images[:8])

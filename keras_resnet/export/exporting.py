@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import pprint
 from typing import Any
 
 import tensorflow as tf
@@ -16,8 +15,7 @@ from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Predictor, open_predictor
 from keras_resnet.evaluation.predictor import check_channels
-from keras_resnet.export import predict_image
-from keras_resnet.export.checking import about, check_export, images_of
+from keras_resnet.export.checking import about, check_export, images_of, script_of
 from keras_resnet.export.formats import FORMATS, Served
 from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
 
@@ -146,7 +144,8 @@ def export(
         artifact = aside / f"made{row.suffix}"
         images = images_of(ranges, predictor, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
         row.write(served, saved, artifact, images, quantize)
-        facts = check_export(format, artifact, served, predictor, dataset, quantize, aside)
+        script = script_of(row, path.name, served)
+        facts = check_export(format, artifact, script, served, predictor, dataset, quantize, aside)
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
             _move_openvino(artifact, path)
@@ -157,7 +156,7 @@ def export(
             os.rename(artifact / "1", path / version)
         files.write_text(_facts_path(path, version), text)
         if row.suffix and served.takes_files:
-            files.write_text(_script_path(path), _script(path.name, served))
+            files.write_text(_script_path(path), script)
     return Exported(path if version is None else path / version, facts)
 
 
@@ -179,13 +178,6 @@ def _facts_path(path: pathlib.Path, version: str | None = None) -> pathlib.Path:
 
 def _script_path(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f"{path.stem}_{path.suffix[1:]}_predict.py")
-
-
-def _script(name: str, served: Served) -> str:
-    """Returns the script that classifies image files with an exported model, in place of its two constants."""
-    text = pathlib.Path(predict_image.__file__).read_text(encoding="utf-8")
-    text = text.replace('MODEL = "model.onnx"', f"MODEL = {name!r}", 1)
-    return text.replace("RECORD: dict = {}", f"RECORD: dict = {pprint.pformat(served.about_record(), width=118)}", 1)
 
 
 def _move_openvino(made: pathlib.Path, path: pathlib.Path) -> None:

@@ -188,6 +188,8 @@ class Format:
         write: from what is served, the SavedModel of it, a path, calibration images (None where nothing is to be
             calibrated) and the quantization, to the file.
         consumer: who loads it, and checks it here.
+        load: the function `load` of the script beside an export, which stands alone there: from a path to a function of
+            float32 images that returns the answers.
         suffix: of the file; empty for a folder.
         packages: import name -> what to install, without which it cannot be written or checked.
         quantizations: the kinds that it can be stored in, of `exporting.QUANTIZATIONS`.
@@ -196,6 +198,7 @@ class Format:
 
     write: Callable[[Served, pathlib.Path, pathlib.Path, Any, str | None], None]
     consumer: str
+    load: Callable[[str], Callable[[np.ndarray], np.ndarray]]
     suffix: str
     packages: dict[str, str]
     quantizations: tuple[str, ...] = ()
@@ -220,6 +223,14 @@ def _savedmodel(
     os.rename(saved, path / "1")
 
 
+def load_savedmodel(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of the model, by TensorFlow."""
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(f"{path}/1").signatures["serving_default"]
+    return lambda images: next(iter(serve(images=tf.constant(images)).values())).numpy()
+
+
 def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     import tf2onnx
 
@@ -237,6 +248,14 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
     onnx.save(model, os.fspath(path))
 
 
+def load_onnx(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of the model, by ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
+
+
 def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
     import openvino
 
@@ -245,6 +264,15 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
         model = quantize_openvino(model, calibration)
     model.set_rt_info(json.dumps(served.about_record()), [RECORD])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=quantize == "float16")
+
+
+def load_openvino(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of the model, by OpenVINO."""
+    import openvino
+
+    # By itself OpenVINO computes in bfloat16 where the processor can.
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: next(iter(compiled(images).values()))
 
 
 def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
@@ -278,13 +306,46 @@ def _with_metadata(content: bytes, text: str) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
+def load_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function of the model, by LiteRT; integers of the file are translated by its scales."""
+    import os
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
+            interpreter.resize_tensor_input(given["index"], images.shape)
+            interpreter.allocate_tensors()
+        if given["dtype"] != np.float32:
+            (scale, zero), kind = given["quantization"], np.iinfo(given["dtype"])
+            images = np.clip(np.round(images / scale + zero), kind.min, kind.max).astype(given["dtype"])
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        values = interpreter.get_tensor(answer["index"])
+        if values.dtype == np.float32:
+            return values
+        scale, zero = answer["quantization"]
+        return (values.astype("float32") - zero) * np.float32(scale)
+
+    return run
+
+
 FORMATS: dict[str, Format] = {
-    "savedmodel": Format(_savedmodel, "TensorFlow", "", {}, half_precision=True),
+    "savedmodel": Format(_savedmodel, "TensorFlow", load_savedmodel, "", {}, half_precision=True),
     "onnx": Format(
-        _onnx, "ONNX Runtime", ".onnx", {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}, ("int8",)
+        _onnx,
+        "ONNX Runtime",
+        load_onnx,
+        ".onnx",
+        {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"},
+        ("int8",),
     ),
-    "openvino": Format(_openvino, "OpenVINO", ".xml", {"openvino": "openvino"}, ("int8", "float16")),
+    "openvino": Format(_openvino, "OpenVINO", load_openvino, ".xml", {"openvino": "openvino"}, ("int8", "float16")),
     "litert": Format(
-        _litert, "LiteRT", ".tflite", {"ai_edge_litert": "ai-edge-litert"}, ("int8", "int8-all", "float16")
+        _litert, "LiteRT", load_litert, ".tflite", {"ai_edge_litert": "ai-edge-litert"}, ("int8", "int8-all", "float16")
     ),
 }

@@ -6,7 +6,6 @@ reads colored ones with 8.
 """
 
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -16,6 +15,9 @@ from PIL import Image, ImageOps
 
 MODEL = "model.onnx"
 RECORD: dict = {}
+# The function of the model: from the path of its file to a function of float32 images, `(batch, height, width,
+# channels)`, that returns its answers.
+load: Callable[[str], Callable[[np.ndarray], np.ndarray]] = NotImplemented
 
 
 def read(path: str) -> np.ndarray:
@@ -44,56 +46,6 @@ def read(path: str) -> np.ndarray:
     black, white = RECORD["pixel_range"]
     low, high = (pixels.min(), pixels.max()) if deep else (0, 255)  # bicubic weights overshoot
     return np.clip(np.stack(resized, axis=-1), low, high) * np.float32((white - black) / 255) + np.float32(black)
-
-
-def load(path: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function of the model: float32 images, `(batch, height, width, channels)`, to its answers."""
-    if pathlib.Path(path).is_dir():
-        import tensorflow as tf
-
-        serve = tf.saved_model.load(f"{path}/1").signatures["serving_default"]
-        return lambda images: next(iter(serve(images=tf.constant(images)).values())).numpy()
-    if path.endswith(".onnx"):
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda images: session.run(None, {session.get_inputs()[0].name: images})[0]
-    if path.endswith(".xml"):
-        import openvino
-
-        # By itself OpenVINO computes in bfloat16 where the processor can.
-        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return lambda images: next(iter(compiled(images).values()))
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=path, num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
-    given, answer = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-
-    def run(images: np.ndarray) -> np.ndarray:
-        if tuple(interpreter.get_input_details()[0]["shape"]) != images.shape:
-            interpreter.resize_tensor_input(given["index"], images.shape)
-            interpreter.allocate_tensors()
-        interpreter.set_tensor(given["index"], to_integers(images, given))
-        interpreter.invoke()
-        return from_integers(interpreter.get_tensor(answer["index"]), answer)
-
-    return run
-
-
-def to_integers(values: np.ndarray, about: dict) -> np.ndarray:
-    """Returns values as a LiteRT tensor stores them, by its scale and zero point; floats as they are."""
-    scale, zero = about["quantization"]
-    if about["dtype"] == np.float32:
-        return values
-    kind = np.iinfo(about["dtype"])
-    return np.clip(np.round(values / scale + zero), kind.min, kind.max).astype(about["dtype"])
-
-
-def from_integers(values: np.ndarray, about: dict) -> np.ndarray:
-    """Returns the numbers that a LiteRT tensor stands for."""
-    scale, zero = about["quantization"]
-    return values if values.dtype == np.float32 else (values.astype("float32") - zero) * np.float32(scale)
 
 
 def main(paths: list[str]) -> None:
