@@ -105,7 +105,7 @@ def test_every_link_between_the_pages_leads_somewhere(page):
 
 def test_the_page_of_the_command_line_names_every_command_and_option():
     text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
-    for command, (_, options) in COMMANDS.items():
+    for command, (_, options, _) in COMMANDS.items():
         section = re.search(rf"(^## {command}\b.*?(?=^## )|^\| `{command}\b.*?$)", text, re.MULTILINE | re.DOTALL)
         assert section, f"no section about {command}"
         for names, _ in options:

@@ -11,10 +11,26 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-# The rows of `keras_resnet.data.sources`, read from its files: importing them loads TensorFlow.
-_ROW = re.compile(r' = Source\("\w+", \w+, "([^"]+)"')
-SOURCE_FILES = sorted(pathlib.Path(__file__).resolve().parents[1].glob("data/sources/*.py"))
-SPECS = sorted(spec for path in SOURCE_FILES for spec in _ROW.findall(path.read_text("utf-8")))
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _words(files: str, pattern: str) -> list[str]:
+    """Returns what a pattern finds in source files: importing their tables would load TensorFlow."""
+    return [
+        word
+        for path in sorted(PACKAGE.glob(files))
+        for word in re.findall(pattern, path.read_text("utf-8"), re.MULTILINE)
+    ]
+
+
+def _keys(file: str, table: str) -> list[str]:
+    """Returns the keys of a table in a source file."""
+    text = (PACKAGE / file).read_text("utf-8")
+    body = re.search(rf"^{table}\b[^\n]*= \{{\n(.*?)^\}}", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r'^    "([\w-]+)":', body[1] if body else "", re.MULTILINE)
+
+
+SPECS = sorted(_words("data/sources/*.py", r' = Source\("\w+", \w+, "([^"]+)"'))
 SPEC = f"{', '.join(SPECS[:-1])} or {SPECS[-1]}"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
 EPILOG = """\
@@ -49,20 +65,22 @@ TRAINED = _option("trained", metavar="RUN|MODEL", help="a run folder, a .keras f
 ENGINE = _option("--engine", choices=["local", "ray"], default="local", help="what runs it (default: %(default)s)")
 ADDRESS = _option("--address", metavar="HOST:PORT", help="of the Ray cluster (default: that of this machine)")
 IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files or arrays (.npy, .npz), or folders of them")
-TASKS = ["classification", "multilabel", "regression"]
+TASKS = _words("tasks/*.py", r'^    name = "(\w+)"')
 TASK = _option("--task", choices=TASKS, help="what a model is for that does not say it itself")
 TRACKERS = ["mlflow"]
-VIEWS = ["none", "flip", "quarter-turns"]
+VIEWS = _keys("training/folds.py", "VIEWS")
+FORMATS = _keys("export/formats.py", "FORMATS")
 TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers are averaged (default: %(default)s)")
 
-# A row a command: what it does, and its options.
-COMMANDS: dict[str, tuple[str, list[Option]]] = {
+# A row a command: what it does, its options, and what follows its name in the two examples of its help.
+COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
     "list": (
         "the models, with their parameters and multiply-adds; or the published weights",
         [
             _option("pattern", metavar="PATTERN", nargs="?", help="names that match, such as '*50*'"),
             _option("--weights", action="store_true", help="the weights, with publisher, license and accuracy"),
         ],
+        ("'*50*'", "--weights"),
     ),
     "info": (
         "a model stage by stage: shapes, parameters, multiply-adds, memory",
@@ -74,6 +92,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--set", action="append", default=[], metavar="model.b=v", help="such as model.stem=small"),
             _option("--svg", metavar="FILE.svg", help="draw the block diagram too"),
         ],
+        ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
     ),
     "recipes": (
         "the recipes; one of them, or what differs between two",
@@ -81,6 +100,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("name", metavar="NAME|FILE.toml", nargs="?", help="a recipe to show; without one all are listed"),
             _option("--compare", metavar="NAME|FILE.toml", help="show the fields in which this one differs"),
         ],
+        ("", "quick --compare cifar"),
     ),
     "train": (
         "train a model by a recipe and leave a run folder",
@@ -108,6 +128,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
                 "--track", choices=TRACKERS, help="send the run there while it trains; MLFLOW_TRACKING_URI says where"
             ),
         ],
+        ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),
     ),
     "auto": (
         "try three settings, train the best long, and write a page",
@@ -121,6 +142,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SEED,
             SET,
         ],
+        ("photos/ --minutes 60 --out runs/auto", "--data labels.csv --out runs/auto"),
     ),
     "evaluate": (
         "score a trained model; every example is counted once",
@@ -137,6 +159,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             TASK,
             JSON,
         ],
+        ("runs/photos --intervals", "runs/photos --data new_photos/"),
     ),
     "predict": (
         "the most probable classes of image files",
@@ -152,10 +175,12 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--csv", metavar="FILE", help="write a table: file, class, probability"),
             _option("--page", metavar="FILE.html", help="write a page of the pictures, the least sure first"),
         ],
+        ("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
     ),
     "explain": (
         "class activation maps over images",
         [TRAINED, IMAGES, _option("--out", metavar="DIR", required=True, help="where the PNG files go"), TASK],
+        ("runs/photos picture.jpg --out maps", "resnet18:cifar10 pictures/ --out maps"),
     ),
     "lr-find": (
         "a range test: for which learning rates the loss falls",
@@ -169,6 +194,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SEED,
             SET,
         ],
+        ("photos/ --out ranges", "--data digits --recipe quick --out ranges"),
     ),
     "preview": (
         "a contact sheet of training examples as a recipe changes them",
@@ -181,6 +207,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SEED,
             SET,
         ],
+        ("photos/ --out grid.png", "--data photos/ --recipe cifar --out grid.png"),
     ),
     "inspect-data": (
         "what is wrong with data before training; or the labels that a cross-validation doubts",
@@ -192,6 +219,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--out", metavar="FILE.html", help="write a page with the pictures too"),
             JSON,
         ],
+        ("photos/", "photos/ --out inspection.html"),
     ),
     "prepare": (
         "large pictures made small once, so that training reads them fast; the labels in a table",
@@ -203,6 +231,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--long-side", type=int, default=512, metavar="PX", help="of a picture (default: %(default)s)"),
             _option("--out", metavar="DIR", required=True, help="the folder; the same command goes on there"),
         ],
+        ("photos/ --out small", "labels.csv --long-side 1024 --out small"),
     ),
     "probe": (
         "classifiers on the features of a frozen network, the first thing to try with few examples",
@@ -213,6 +242,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--weights", metavar="TAG|FILE|RUN", default="cifar10", help="default: %(default)s"),
             *(TASK, SET, JSON),
         ],
+        ("--data photos/ --model resnet50 --weights imagenet", "--data photos/ --model resnet18 --weights cifar10"),
     ),
     "embed": (
         "the features of a network for a set of examples, in a parquet file",
@@ -223,6 +253,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--split", help="train, validation, test or all (default: all; train of the run's own data)"),
             _option("--out", metavar="FILE.parquet", required=True, help="columns path, label, vector, distance"),
         ],
+        ("runs/photos --out photos.parquet", "resnet18:cifar10 --data photos/ --out photos.parquet"),
     ),
     "similar": (
         "the nearest examples of an index for each picture, and how unlike all of them it is",
@@ -233,6 +264,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--network", metavar="RUN|MODEL", help="where the network of the index is now"),
             _option("--json-lines", action="store_true", help="print one JSON object per image"),
         ],
+        ("photos.parquet new.jpg", "photos.parquet new/ --top 3 --json-lines"),
     ),
     "tune": (
         "search for a better recipe, in its own processes",
@@ -252,12 +284,13 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             SEED,
             SET,
         ],
+        ("photos/ --trials 20 --out search", "--out search --resume"),
     ),
     "export": (
         "write a model for serving, and check it",
         [
             TRAINED,
-            _option("--format", choices=["savedmodel", "onnx", "openvino", "litert"], required=True, help="to write"),
+            _option("--format", choices=FORMATS, required=True, help="to write"),
             _option("--quantize", choices=["int8", "int8-all", "float16"], help="store numbers in fewer bits"),
             _option("--calibration", metavar="SPEC", help="the data that int8 is calibrated on"),
             DATA_DIR,
@@ -265,6 +298,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--model-version", type=int, metavar="N", help="of a SavedModel: write OUT/N beside the others"),
             TASK,
         ],
+        ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
     ),
     "convert": (
         "weights of other libraries into our own file, or ours into one that timm loads",
@@ -274,6 +308,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--out", metavar="FILE.safetensors", required=True, help="the file to make"),
             _option("--names", choices=["keras_resnet", "timm"], default="keras_resnet", help="default: %(default)s"),
         ],
+        ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),
     ),
     "publish": (
         "a folder, or a repository of the Hub, that timm, transformers, KerasHub and Keras read",
@@ -284,6 +319,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--private", action="store_true", help="a new repository is private"),
             _option("--dry-run", action="store_true", help="write and check in a temporary folder, publish nothing"),
         ],
+        ("runs/photos --to folder:published", "runs/photos --to hf://me/flowers --license apache-2.0"),
     ),
     "track": (
         "send a run, a search or a cross-validation to a tracking server; as often as you like, each figure once",
@@ -293,6 +329,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
                 "--to", choices=TRACKERS, default="mlflow", help="MLFLOW_TRACKING_URI says where (default: %(default)s)"
             ),
         ],
+        ("runs/photos", "searches/photos --to mlflow"),
     ),
     "verify": (
         "whether a published folder is whole, and the figure on its card holds for data",
@@ -301,6 +338,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--data", metavar="SPEC", required=True, help=f"the data: {SPEC}"),
             DATA_DIR,
         ],
+        ("published --data photos/", "hf://me/flowers --data photos/"),
     ),
     "report": (
         "one HTML page of a run, of a cross-validation or of a search",
@@ -308,6 +346,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("source", metavar="RUN|FOLDS|SEARCH", help="a run folder, one of `train --folds`, or of a search"),
             _option("--out", metavar="FILE.html", required=True, help="the file to make"),
         ],
+        ("runs/photos --out report.html", "search --out search.html"),
     ),
     "compare": (
         "figures, recipes and curves of several runs side by side",
@@ -317,6 +356,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--paired", action="store_true", help="of two runs: whether they differ on the same examples"),
             JSON,
         ],
+        ("runs/one runs/other", "runs/one runs/other --paired"),
     ),
     "calibrate": (
         "calibrate the probabilities of a run, by a temperature that is saved with the model",
@@ -326,6 +366,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras, or RUN/sets.keras"),
             JSON,
         ],
+        ("runs/photos", "runs/photos --coverage 0.9"),
     ),
     "average": (
         "one model that answers with the mean of several",
@@ -334,6 +375,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             TTA,
             _option("--out", metavar="FILE.keras", required=True, help="the file to make"),
         ],
+        ("runs/one runs/other --out mean.keras", "runs/one --tta flip --out views.keras"),
     ),
     "demo": (
         "a page on this machine where one drops an image and sees its classes",
@@ -342,6 +384,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--port", type=int, default=8000, metavar="N", help="of 127.0.0.1 (default: %(default)s)"),
             TASK,
         ],
+        ("runs/photos", "resnet18:cifar10 --port 8001"),
     ),
     "benchmark": (
         "images per second on this machine, and the share of its matrix speed",
@@ -352,6 +395,7 @@ COMMANDS: dict[str, tuple[str, list[Option]]] = {
             _option("--mode", choices=["train", "infer", "data"], help="what to time"),
             JSON,
         ],
+        ("--model resnet50 --mode infer", "--model resnet18 --input-size 32 --mode train"),
     ),
 }
 
@@ -363,39 +407,6 @@ GROUPS = {
         *("--out", "--json", "--json-lines", "--csv", "--page", "--svg", "--top", "--port", "--format", "--quantize"),
         *("--compare", "--dry-run", "--intervals", "--paired", "--at-specificity"),
     ),
-}
-# What follows the name of a command in the examples of its `--help`.
-EXAMPLES: dict[str, tuple[str, str]] = {
-    "list": ("'*50*'", "--weights"),
-    "info": ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
-    "recipes": ("", "quick --compare cifar"),
-    "train": ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),
-    "auto": ("photos/ --minutes 60 --out runs/auto", "--data labels.csv --out runs/auto"),
-    "evaluate": ("runs/photos --intervals", "runs/photos --data new_photos/"),
-    "predict": ("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
-    "explain": ("runs/photos picture.jpg --out maps", "resnet18:cifar10 pictures/ --out maps"),
-    "lr-find": ("photos/ --out ranges", "--data digits --recipe quick --out ranges"),
-    "preview": ("photos/ --out grid.png", "--data photos/ --recipe cifar --out grid.png"),
-    "inspect-data": ("photos/", "photos/ --out inspection.html"),
-    "prepare": ("photos/ --out small", "labels.csv --long-side 1024 --out small"),
-    "probe": (
-        "--data photos/ --model resnet50 --weights imagenet",
-        "--data photos/ --model resnet18 --weights cifar10",
-    ),
-    "embed": ("runs/photos --out photos.parquet", "resnet18:cifar10 --data photos/ --out photos.parquet"),
-    "similar": ("photos.parquet new.jpg", "photos.parquet new/ --top 3 --json-lines"),
-    "tune": ("photos/ --trials 20 --out search", "--out search --resume"),
-    "export": ("runs/photos --format savedmodel --out served", "runs/photos --format onnx --out net.onnx"),
-    "convert": ("net.pth --model resnet50 --out net.safetensors", "runs/photos --names timm --out net.safetensors"),
-    "publish": ("runs/photos --to folder:published", "runs/photos --to hf://me/flowers --license apache-2.0"),
-    "track": ("runs/photos", "searches/photos --to mlflow"),
-    "verify": ("published --data photos/", "hf://me/flowers --data photos/"),
-    "compare": ("runs/one runs/other", "runs/one runs/other --paired"),
-    "report": ("runs/photos --out report.html", "search --out search.html"),
-    "calibrate": ("runs/photos", "runs/photos --coverage 0.9"),
-    "demo": ("runs/photos", "resnet18:cifar10 --port 8001"),
-    "average": ("runs/one runs/other --out mean.keras", "runs/one --tta flip --out views.keras"),
-    "benchmark": ("--model resnet50 --mode infer", "--model resnet18 --input-size 32 --mode train"),
 }
 
 
@@ -410,8 +421,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
-    package = pathlib.Path(__file__).resolve().parents[1] / "__init__.py"
-    version = re.search(r'^__version__ = "(.+)"$', package.read_text("utf-8"), re.MULTILINE)
+    (version,) = _words("__init__.py", r'^__version__ = "(.+)"$')
     top = _Parser(
         prog="keras-resnet",
         description=DESCRIPTION,
@@ -419,14 +429,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"keras-resnet {version[1] if version else ''}")
+    top.add_argument("--version", action="version", version=f"keras-resnet {version}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, (summary, options) in COMMANDS.items():
+    for name, (summary, options, examples) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
             description=f"keras-resnet {name}: {summary}.",
-            epilog="examples:\n" + "\n".join(f"  keras-resnet {name} {words}" for words in EXAMPLES[name]),
+            epilog="examples:\n" + "\n".join(f"  keras-resnet {name} {words}" for words in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

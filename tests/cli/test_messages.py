@@ -13,7 +13,10 @@ from keras_resnet.cli.options import COMMANDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "keras_resnet").rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
-OPTIONS = {name for _, options in COMMANDS.values() for found, _ in options for name in found} | {"--help", "--version"}
+OPTIONS = {name for _, options, _ in COMMANDS.values() for found, _ in options for name in found} | {
+    "--help",
+    "--version",
+}
 # Of pip, in messages about packages.
 FOREIGN = {"--upgrade"}
 # A function of PyTorch, and a file of a search.

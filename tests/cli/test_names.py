@@ -9,9 +9,10 @@ import pytest
 
 import keras_resnet
 from keras_resnet import suggestions, training
-from keras_resnet.cli import main, names
+from keras_resnet.cli import main, names, options
 from keras_resnet.cli.options import parse
 from keras_resnet.models.variants import VARIANTS
+from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import TABLES
 from keras_resnet.tuning.definition import Settings
 
@@ -25,6 +26,17 @@ def problem(words):
 def test_the_fields_that_are_read_from_the_source_are_those_of_the_recipe():
     sections = {**TABLES, "search": Settings}
     assert names.recipe_fields() == {title: tuple(kind.__dataclass_fields__) for title, kind in sections.items()}
+
+
+def test_the_choices_that_are_read_from_the_source_are_the_tables_of_the_library():
+    pytest.importorskip("tensorflow")
+    from keras_resnet.export.formats import FORMATS
+    from keras_resnet.training.folds import VIEWS
+
+    assert (
+        set(options.FORMATS) == set(FORMATS) and set(options.VIEWS) == set(VIEWS) and set(options.TASKS) == set(TASKS)
+    )
+    assert parse(["evaluate", "net.keras", "--task", "ordinal"]).task == "ordinal"
 
 
 @pytest.mark.parametrize(

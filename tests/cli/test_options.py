@@ -103,7 +103,7 @@ def refused(capsys, *words):
 
 
 def test_the_commands_and_options_are_those_of_the_table():
-    assert {name: {names[0] for names, _ in options} for name, (_, options) in COMMANDS.items()} == OPTIONS
+    assert {name: {names[0] for names, _ in options} for name, (_, options, _) in COMMANDS.items()} == OPTIONS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
