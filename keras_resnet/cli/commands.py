@@ -337,15 +337,7 @@ def explain(options: argparse.Namespace) -> None:
         print(path)
 
 
-def cite(options: argparse.Namespace) -> None:
-    """Prints a BibTeX entry."""
-    from keras_resnet import __version__
-
-    print(f"@software{{keras_resnet, title = {{keras_resnet}}, version = {{{__version__}}}}}")
-
-
 COMMANDS: dict[str, Command] = {
-    "cite": cite,
     "list": list_models,
     "info": info,
     "recipes": recipes,

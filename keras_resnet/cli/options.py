@@ -94,7 +94,6 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         ],
         ("resnet50", "resnet18 --input-shape 32,32,3 --set model.stem=small"),
     ),
-    "cite": ("how to cite the package", [], ("", "> CITATION.bib")),
     "recipes": (
         "the recipes; one of them, or what differs between two",
         [
