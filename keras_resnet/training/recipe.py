@@ -20,7 +20,6 @@ from keras_resnet.suggestions import suggestion
 from keras_resnet.training import fields
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.distill import Distill
-from keras_resnet.training.gradient_noise import GradientNoise
 from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Augment, Data
 from keras_resnet.training.losses import LabelFacts, Loss
@@ -108,7 +107,7 @@ class Distribution(fields.Section):
     synchronize_norms: bool = fields.flag(False)
 
 
-_SECTIONS = (Model, Data, Augment, Loss, Optimizer, Schedule, Distill, GradientNoise, Train, Distribution)
+_SECTIONS = (Model, Data, Augment, Loss, Optimizer, Schedule, Distill, Train, Distribution)
 SECTIONS: dict[str, type[fields.Section]] = {section.title: section for section in _SECTIONS}
 TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
 # What does not change a run: whoever goes on with one may have them differ.
@@ -197,7 +196,6 @@ class Recipe:
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     distill: Distill = dataclasses.field(default_factory=Distill)
-    gradient_noise: GradientNoise = dataclasses.field(default_factory=GradientNoise)
     train: Train = dataclasses.field(default_factory=Train)
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
 
