@@ -92,11 +92,6 @@ def _specificity(view: WeightedClasses) -> np.ndarray:
     return (others - view.guessed + view.hits) / others
 
 
-def _least_recall(view: WeightedClasses) -> np.ndarray:
-    recalls = view.hits / view.true
-    return np.where(np.isnan(recalls), np.inf, recalls).min(axis=1)
-
-
 def _brier(view: WeightedClasses) -> np.ndarray:
     predictions = view.predictions
     return view.mean(((predictions.probabilities - predictions.truth) ** 2).sum(axis=1))
@@ -134,7 +129,6 @@ class Classification(Task):
         Metric("f1", lambda view: mean_of_known(_f1(view))),
         Metric("cohen_kappa", _kappa),
         Metric("matthews", _matthews),
-        Metric("least_recall", _least_recall),
         Metric("brier", _brier, "", "min"),
     )
     class_metrics = (
