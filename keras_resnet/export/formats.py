@@ -334,28 +334,7 @@ def load_litert(path: str) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def _frozen(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: Any, quantize: str | None) -> None:
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    frozen = convert_variables_to_constants_v2(served.main().get_concrete_function())
-    path.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-
-
-def load_frozen(path: str) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function of the model, by TensorFlow."""
-    import tensorflow as tf
-
-    graph = tf.compat.v1.GraphDef()
-    with open(path, "rb") as file:
-        graph.ParseFromString(file.read())
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.compat.v1.import_graph_def(graph, name=""), [])
-    names = [node.name for node in graph.node if node.op == "Placeholder"]
-    run = wrapped.prune(f"{names[0]}:0", f"{graph.node[-1].name}:0")
-    return lambda images: run(tf.constant(images)).numpy()
-
-
 FORMATS: dict[str, Format] = {
-    "frozen": Format(_frozen, "TensorFlow", load_frozen, ".pb", {}),
     "savedmodel": Format(_savedmodel, "TensorFlow", load_savedmodel, "", {}, half_precision=True),
     "onnx": Format(
         _onnx,
