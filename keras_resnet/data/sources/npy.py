@@ -19,9 +19,7 @@ def load_npy(spec: str, argument: str, options: LoadOptions) -> Dataset:
     images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy").astype("int32")
     check_same_length(images, labels, spec)
     images = as_images(images, spec, options.rank)
-    train, test = split_off(
-        labels, round(len(labels) * options.test_fraction), seed=options.split_seed, stratified=True
-    )
+    train, test = split_off(labels, round(len(labels) * options.test_fraction), options.split_seed, stratified=True)
     parts = {name: ArrayExamples(images[rows], labels[rows]) for name, rows in (("train", train), ("test", test))}
     names = tuple(str(label) for label in range(int(labels.max()) + 1))
     return Dataset(spec, divided(parts, options), class_names=names, num_outputs=len(names), report=[])
