@@ -251,45 +251,6 @@ def _focal(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, lis
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class GeneralizedCrossEntropy(CrossEntropy):
-    """(1 - p^q) / q of the probability p of the label: the cross-entropy for q to 0, the mean absolute error for 1.
-
-    Wrong labels weigh less than in the cross-entropy.
-
-    Args:
-        q: in (0, 1]; 0.7 in the paper.
-        from_logits: must be True; the model ends in logits.
-        name: of the loss.
-        **kwargs: `reduction` and `dtype` of `keras.losses.Loss`.
-
-    Source:
-        Zhang and Sabuncu 2018, "Generalized Cross Entropy Loss for Training Deep Neural Networks with Noisy Labels".
-    """
-
-    def __init__(
-        self, q: float = 0.7, from_logits: bool = True, name: str = "generalized_cross_entropy", **kwargs: Any
-    ) -> None:
-        super().__init__(0.0, from_logits, name, **kwargs)
-        _check_logits(name, from_logits)
-        self.q = check_float("q", q, minimum=0.0, minimum_included=False, maximum=1.0)
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Returns the loss of every example, `(batch,)`."""
-        logs = keras.ops.sum(one_hot(y_true, y_pred) * keras.ops.log_softmax(y_pred, axis=-1), axis=-1)
-        return -keras.ops.expm1(self.q * logs) / self.q
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns every constructor argument."""
-        config = {**super().get_config(), "q": self.q}
-        del config["label_smoothing"]
-        return config
-
-
-def _generalized(loss: "Loss", from_logits: bool, facts: LabelFacts) -> tuple[Any, list[Any]]:
-    return GeneralizedCrossEntropy(loss.q, from_logits), [ClassAccuracy(), PlainCrossEntropy(from_logits)]
-
-
-@keras.saving.register_keras_serializable(package="keras_resnet")
 class OrdinalCrossEntropy(CrossEntropy):
     """Cross-entropy for classes that are grades: the target of a class has shares of its neighbors too.
 
@@ -597,7 +558,6 @@ LOSSES: dict[str, LossChoice] = {
     "cross_entropy": LossChoice(_cross_entropy, ("label_smoothing", "logit_adjustment")),
     "sigmoid_cross_entropy": LossChoice(_sigmoid_cross_entropy, ("label_smoothing",), activation="sigmoid"),
     "focal": LossChoice(_focal, ("label_smoothing", "gamma")),
-    "generalized_cross_entropy": LossChoice(_generalized, ("q",)),
     "ordinal": LossChoice(_ordinal, ("decay",), task=ORDINAL),
     "binary_cross_entropy": LossChoice(
         _binary_cross_entropy, ("label_smoothing",), activation="sigmoid", is_binary=True
@@ -632,7 +592,6 @@ class Loss(fields.Section):
     label_smoothing: float = fields.number(0.0, maximum=1.0, open_above=True)
     gamma: float = fields.number(2.0)
     decay: float = fields.number(1.0, open_below=True, scale="log")
-    q: float = fields.number(0.7, open_below=True, maximum=1.0)
     gamma_positive: float = fields.number(0.0)
     gamma_negative: float = fields.number(4.0)
     margin: float = fields.number(0.05, maximum=1.0, open_above=True)
