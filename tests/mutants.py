@@ -595,6 +595,34 @@ MUTANTS = [
         'if origin is not None and origin == b"null":',
         "demo/test_demo.py",
     ),
+    Mutant(
+        "prune: norms of v2 lose the channels behind their convolution",
+        "models/pruning.py",
+        "self._norm(norm, inside if is_preactivated else outside)",
+        "self._norm(norm, outside)",
+        "models/test_pruning.py",
+    ),
+    Mutant(
+        "prune: zeros that pad a shortcut are channels of their own",
+        "models/pruning.py",
+        "after = (*before, self._new(added))",
+        "after = (self._new(block.output_filters),)",
+        "models/test_pruning.py",
+    ),
+    Mutant(
+        "prune: taylor forgets the shift of a norm",
+        "models/pruning.py",
+        "norm.weights[:2], first)",
+        "norm.weights[:1], first)",
+        "models/test_pruning.py",
+    ),
+    Mutant(
+        "prune: thresholds of the network before stay",
+        "evaluation/pruning.py",
+        "preprocessing.describe_outputs(small, record.class_names, **about)",
+        "pass",
+        "evaluation/test_pruning.py",
+    ),
     # Losses, optimizers, schedules, averages.
     Mutant(
         "loss: smoothing takes and gives nothing back",

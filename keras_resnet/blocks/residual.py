@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import keras
@@ -116,6 +117,8 @@ class ResidualBlock(Composite):
         strides: step in pixels along every axis, >= 1.
         groups: parts into which the window of a bottleneck divides its channels (ResNeXt), >= 1.
         inner_filters: channels of a bottleneck's window, a multiple of `groups`; None for `filters`.
+        widths: channels of each convolution of the branch, the last of which the block returns, in place of what
+            `filters` and `inner_filters` say, as `keras_resnet.models.prune` leaves them; None for these.
         version: "v1", "v1.5", "v2" or "v2-keras": where the stride, the norms and the biases stand (`VERSIONS`).
         shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
         attention: at the end of the branch, a key of `keras_resnet.blocks.attention.ATTENTION`: None, "se" and
@@ -162,6 +165,7 @@ class ResidualBlock(Composite):
         strides: int = 1,
         groups: int = 1,
         inner_filters: int | None = None,
+        widths: Sequence[int] | None = None,
         version: str = "v1.5",
         shortcut: str = "conv",
         attention: str | None = None,
@@ -184,6 +188,12 @@ class ResidualBlock(Composite):
                 f"groups={groups} and inner_filters={inner_filters} were given to {type(self).__name__}, which has no "
                 "bottleneck. Only BottleneckBlock takes them. Leave them out."
             )
+        self.widths = None if widths is None else tuple(check_int("widths", width) for width in widths)
+        if self.widths is not None and len(self.widths) != len(self.branch):
+            raise BadValue(
+                f"widths={self.widths} was given to {type(self).__name__}, which has {len(self.branch)} convolutions. "
+                "Each of them has a width. Pass so many."
+            )
         choose("version", version, VERSIONS)
         choose("shortcut", shortcut, SHORTCUTS)
         choose("attention", attention, ATTENTION)
@@ -201,17 +211,23 @@ class ResidualBlock(Composite):
     @property
     def output_filters(self) -> int:
         """Channels that leave the block."""
-        return self.filters * self.branch[-1][1]
+        return self.branch_widths[-1]
+
+    @property
+    def branch_widths(self) -> tuple[int, ...]:
+        """Channels of each convolution of the branch."""
+        if self.widths is not None:
+            return self.widths
+        *inner, (_, expansion) = self.branch
+        return (*(self.inner_filters or self.filters * times for _, times in inner), self.filters * expansion)
 
     def build(self, input_shape: tuple) -> None:
         """Creates the branch, and a shortcut where the shapes of input and branch differ."""
         check_rank(self, input_shape)
         shape = tuple(input_shape)
         self.convolutions, self.norms = [], []
-        for index, (kernel_size, expansion) in enumerate(self.branch):
-            is_last = index == len(self.branch) - 1
-            inner = self.inner_filters if self.inner_filters and not is_last else self.filters * expansion
-            conv = self._convolution(index, kernel_size, inner)
+        for index, ((kernel_size, _), width) in enumerate(zip(self.branch, self.branch_widths, strict=True)):
+            conv = self._convolution(index, kernel_size, width)
             conv_shape = conv.compute_output_shape(shape)
             norm = self._norm(index)
             conv.build(shape)
@@ -378,6 +394,7 @@ class ResidualBlock(Composite):
             "strides": self.strides,
             "groups": self.groups,
             "inner_filters": self.inner_filters,
+            "widths": self.widths,
             "version": self.version,
             "shortcut": self.shortcut_kind,
             "attention": self.attention_kind,

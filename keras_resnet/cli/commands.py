@@ -361,6 +361,7 @@ COMMANDS: dict[str, Command] = {
     "verify": verify,
     "compare": judging.compare,
     "calibrate": judging.calibrate,
+    "prune": judging.prune,
     "average": judging.average,
     "convert": convert,
     "demo": demo,

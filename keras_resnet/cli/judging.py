@@ -4,10 +4,11 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_resnet.cli.words import overrides_of
+from keras_resnet.cli.words import given, overrides_of
 from keras_resnet.errors import BadValue
 from keras_resnet.terminal import one_line
 
@@ -282,6 +283,21 @@ def _print_sets(done: Any, options: argparse.Namespace) -> None:
             f"test       {facts['test_coverage']:.4f} of the sets hold the class, where {facts['coverage']:.4f} was "
             f"asked for; {facts['mean_set_size']:.2f} classes in the mean"
         )
+
+
+def prune(options: argparse.Namespace) -> None:
+    """Writes a network without some of its channels."""
+    from keras_resnet import evaluation
+
+    words = given(options, "data", "data_dir", "macs", "by", "multiple")
+    done = evaluation.prune(options.trained, options.out, **words)
+    if options.json:
+        print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
+        return
+    print(done)
+    train = f"keras-resnet train --model {done.model or 'MODEL'} --weights {shlex.quote(str(done.path))}"
+    teacher = f"--set distill.teacher={shlex.quote(options.trained)}"
+    print(f"next:\n  {train} {teacher} --data DATA --recipe RECIPE --out RUN")
 
 
 def average(options: argparse.Namespace) -> None:

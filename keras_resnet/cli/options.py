@@ -368,6 +368,22 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         ],
         ("runs/photos", "runs/photos --coverage 0.9"),
     ),
+    "prune": (
+        "a smaller network, without the channels that matter least; to be trained again",
+        [
+            TRAINED,
+            _option("--macs", type=float, default=0.5, metavar="S", help="multiply-adds that stay (default: 0.5)"),
+            _option(
+                "--by", choices=["norm", "taylor"], help="size of filters, or change of the loss (default with data)"
+            ),
+            OTHER_DATA,
+            DATA_DIR,
+            _option("--multiple", type=int, default=4, metavar="N", help="of channels (default: %(default)s)"),
+            _option("--out", metavar="FILE.keras", required=True, help="the pruned network"),
+            JSON,
+        ],
+        ("runs/photos --out small.keras", "resnet18:cifar10 --macs 0.7 --data photos/ --out small.keras"),
+    ),
     "average": (
         "one model that answers with the mean of several",
         [

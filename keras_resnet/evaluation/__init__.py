@@ -32,6 +32,8 @@ from keras_resnet.evaluation.predictor import average_models as average_models
 from keras_resnet.evaluation.predictor import load_model as load_model
 from keras_resnet.evaluation.predictor import open_predictor as open_predictor
 from keras_resnet.evaluation.probes import probe as probe
+from keras_resnet.evaluation.pruning import Pruned as Pruned
+from keras_resnet.evaluation.pruning import prune as prune
 from keras_resnet.evaluation.robustness import corrupt as corrupt
 from keras_resnet.evaluation.robustness import robustness as robustness
 from keras_resnet.evaluation.scores import detailed_scores as detailed_scores

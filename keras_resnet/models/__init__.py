@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.pretrained import Pretrained as Pretrained
     from keras_resnet.models.pretrained import pretrained_model as pretrained_model
     from keras_resnet.models.pretrained import with_normalization as with_normalization
+    from keras_resnet.models.pruning import prune as prune
     from keras_resnet.models.stages import activations as activations
     from keras_resnet.models.stages import feature_info as feature_info
     from keras_resnet.models.stages import features as features
@@ -44,6 +45,7 @@ HOMES = {
     "info": ("Cost", "ModelInfo", "model_info", "recompute"),
     "pretrained": ("Pretrained", "pretrained_model", "with_normalization"),
     "precision": ("compute_dtype", "to_float32"),
+    "pruning": ("prune",),
 }
 
 

@@ -39,6 +39,7 @@ def build_resnet(
     stem: str = "conv7",
     shortcut: str = "conv",
     width: int = 64,
+    widths: str = "",
     groups: int = 1,
     width_per_group: int = 64,
     attention: str | None = None,
@@ -81,6 +82,8 @@ def build_resnet(
             that pool (ResNet-RS); "small": one 3x3, no pool, for inputs under about 64 px.
         shortcut: projection shortcuts: "conv", a 1x1 convolution, or "pool", average pool then 1x1 (ResNet-D).
         width: channels of stage 1, >= 1; stages 2 to 5 have 1, 2, 4 and 8 times as many, bottlenecks 4 times that.
+        widths: channels of the stem and of the convolutions of each block, in place of what `width` says, as `prune`
+            leaves them: "16 8,16 12,16" for a stem and two identity blocks; "" for those of `width`.
         groups: parts into which the 3x3 of a bottleneck divides its channels (ResNeXt), >= 1.
         width_per_group: channels of each part in stage 2, for `width=64`; the later stages have 2, 4 and 8 times as
             many, at least one. 64 without groups is ResNet, 128 the wide ResNet.
@@ -134,6 +137,7 @@ def build_resnet(
     validation.check_choices(version, stem, shortcut, attention, width, zero_init_residual)
     validation.check_groups(variant, groups, width_per_group)
     initializer, regularizer = validation.check_regularisation(kernel_initializer, kernel_regularizer, drop_path_rate)
+    stem_width, block_widths = validation.check_widths(widths, variant, stem, width)
     name = validation.check_name(name, variant)
     policy = validation.check_dtype(dtype)
     warn_of_slow_floats(policy)
@@ -148,13 +152,15 @@ def build_resnet(
 
     inputs = keras.Input(shape, name="image", dtype=_head_dtype(policy)) if input_tensor is None else input_tensor
     common = {"version": version, "data_format": data_format, "dtype": policy}
-    x = Stem(width, kind=stem, **common, **layer_arguments("stem"))(inputs)
-    for plan in _block_plans(variant, width, drop_path_rate, VERSIONS[version].strided_block == "last"):
+    x = Stem(stem_width, kind=stem, **common, **layer_arguments("stem"))(inputs)
+    plans = _block_plans(variant, width, drop_path_rate, VERSIONS[version].strided_block == "last")
+    for plan, own_widths in zip(plans, block_widths, strict=True):
         block = VARIANTS[variant].block(
             plan.filters,
             strides=plan.strides,
             groups=groups,
             inner_filters=validation.inner_filters(plan.filters, groups, width_per_group),
+            widths=own_widths,
             shortcut="subsample" if plan.subsamples else shortcut,
             attention=attention,
             drop_path_rate=plan.drop_path_rate,

@@ -28,7 +28,7 @@ from keras_resnet.weights.sources import Source, imagenet_classes, locate
 
 LOGGER = logging.getLogger(__name__)
 # What a file says of its network and the constructors call the same.
-ARGUMENTS = ("version", "stem", "shortcut", "width", "groups", "attention")
+ARGUMENTS = ("version", "stem", "shortcut", "width", "widths", "groups", "attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _of_ours(
             f"{row.kind} blocks {list(row.depths)}. Models that fit are {', '.join(fits) or 'none'}. Build one of them."
         )
     return (
-        {name: architecture[name] for name in ARGUMENTS},
+        {name: architecture[name] for name in ARGUMENTS if name != "widths" or architecture.get(name)},
         architecture["classes"],
         architecture["channels"],
         architecture["rank"],

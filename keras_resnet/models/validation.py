@@ -1,6 +1,7 @@
 """Checks of a constructor's arguments, made before anything is built."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -114,6 +115,33 @@ def inner_filters(filters: int, groups: int, width_per_group: int) -> int | None
     if (groups, width_per_group) == (1, PLAIN_WIDTH):
         return None
     return max(1, filters * width_per_group // PLAIN_WIDTH) * groups
+
+
+def check_widths(widths: Any, variant: str, stem: str, width: int) -> tuple[int, Sequence[tuple[int, ...] | None]]:
+    """Returns the channels of the stem, and those of the convolutions of each block; None for those of `width`."""
+    row = VARIANTS[variant]
+    blocks, convolutions = sum(row.depths), len(row.block.branch)
+    if widths == "":
+        return width, (None,) * blocks
+    if not isinstance(widths, str):
+        raise BadType(
+            f"widths must be a string, got {widths!r} of type {type(widths).__name__}. Pass such as '16 8,16'."
+        )
+    parts = [part.split(",") for part in widths.split()]
+    counts = [len(part) for part in parts]
+    numbers = [number for part in parts for number in part]
+    if counts != [1, *[convolutions] * blocks] or not all(number.isdecimal() and int(number) for number in numbers):
+        raise BadValue(
+            f"widths={widths!r} was given for {variant}. It needs a number for the stem and {convolutions} for each of "
+            f"{blocks} blocks, with commas, and spaces between blocks. Pass what `prune` left in the configuration."
+        )
+    (first,), *rest = (tuple(map(int, part)) for part in parts)
+    if len(STEMS[stem].convolutions) > 1 and first != width:
+        raise BadValue(
+            f"widths={widths!r} begins with {first} and width={width} was given with stem={stem!r}, whose channels "
+            "follow from width. Begin with the same."
+        )
+    return first, rest
 
 
 def check_name(name: Any, default: str) -> str:

@@ -195,6 +195,8 @@ def timm_name(run: Run) -> tuple[str | None, str]:
     architecture, variant = architecture_of(run.model), run.about.model
     row, record = models.VARIANTS[variant], run.record
     usual = {"stem": "conv7", "shortcut": "conv", "width": 64, "attention": None} | dict(row.defaults)
+    if architecture["widths"]:
+        return None, "it has no pruned networks"
     for name in ("stem", "shortcut", "width", "attention"):
         if architecture[name] != usual[name]:
             return None, f"it has no {variant} with {name}={architecture[name]!r}"

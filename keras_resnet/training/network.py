@@ -32,7 +32,7 @@ LOGGER = logging.getLogger(__name__)
 class Model(fields.Section):
     """Arguments of the constructor; "auto" is the variant's own.
 
-    But `stem="auto"` is "small" for images under 64 px.
+    But `stem="auto"` is "small" for images under 64 px. `widths` follows from pruned weights.
     """
 
     title = "model"
@@ -41,6 +41,7 @@ class Model(fields.Section):
     adapt_weights: bool = fields.flag(False)
     stem: str = fields.choice("auto", STEMS, word="auto")
     width: int | str = fields.integer_or("auto", scale="log")
+    widths: str = fields.text("")
     version: str = fields.choice("v1.5", VERSIONS)
     shortcut: str = fields.choice("auto", MODEL_SHORTCUTS, word="auto")
     attention: str = fields.choice("auto", {**ATTENTION, "none": None}, word="auto")

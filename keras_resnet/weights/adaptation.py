@@ -1,6 +1,6 @@
 """Weights of networks on RGB pictures for other inputs: other channels, signals and volumes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -40,6 +40,7 @@ FACTS: dict[str, Callable[[Any], bool]] = {
     "width": _is_whole,
     "groups": _is_whole,
     "inner_filters": _is_whole,
+    "widths": lambda value: value is None or _is_word(value),
     "attention": lambda value: value is None or _is_word(value),
     "rank": lambda value: _is_whole(value) and value <= 3,
     "channels": _is_whole,
@@ -55,7 +56,7 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
 
     Returns:
         Plain values: kind of the blocks, their number in each stage and their strides, version, stem, shortcut, width,
-        groups, attention, input channels, rank, and the classes (None without a classifier).
+        groups, attention, widths of a pruned network, input channels, rank, and classes (None without a classifier).
 
     Raises:
         ValueError: the model holds no stem of keras_resnet.
@@ -83,12 +84,20 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
         "shortcut": first.shortcut_kind,
         "width": stem.filters,
         "groups": first.groups,
-        "inner_filters": first.inner_filters or first.filters,
+        "inner_filters": first.branch_widths[0],
+        "widths": widths_of(stem, blocks),
         "attention": first.attention_kind,
         "rank": len(shape) - 2,
         "channels": int(shape[channel_axis(stem.data_format)]),
         "classes": int(heads[0].units) if heads else None,
     }
+
+
+def widths_of(stem: Stem, blocks: Sequence[ResidualBlock]) -> str:
+    """Returns the channels of a network as the constructors take them; empty where they follow from its width."""
+    if all(block.widths is None for block in blocks):
+        return ""
+    return " ".join([str(stem.filters), *(",".join(map(str, block.branch_widths)) for block in blocks)])
 
 
 def layout_of(architecture: Mapping[str, Any]) -> Layout:

@@ -86,6 +86,7 @@ OPTIONS = {
     "report": {"source", "--out"},
     "compare": {"runs", "--out", "--paired", "--json"},
     "calibrate": {"run", "--coverage", "--out", "--json"},
+    "prune": {"trained", "--macs", "--by", "--data", "--data-dir", "--multiple", "--out", "--json"},
     "average": {"models", "--tta", "--out"},
     "demo": {"trained", "--port", "--task"},
     "benchmark": {"--model", "--input-size", "--batch-size", "--mode", "--json"},

@@ -33,6 +33,7 @@ WRITERS = {
     "embed": (("{run}", "--out", "{out}/net.parquet"), ("net.parquet",)),
     "prepare": (("{classes}", "--out", "{out}"), ("labels.csv", "train/mine")),
     "inspect-data": (("digits", "--out", "{out}/page.html"), ("page.html",)),
+    "prune": (("{run}", "--out", "{out}/net.keras"), ("net.keras",)),
     "average": (("{run}", "{copy}", "--out", "{out}/net.keras"), ("net.keras",)),
     "calibrate": (("{run}", "--out", "{out}/net.keras"), ("net.keras", "net.json")),
 }

@@ -102,6 +102,7 @@ OTHERS = {
 }
 # What no training of a few steps can show, and why.
 UNSEEN = {
+    "model.widths": "of pruned networks; tests of pruning",
     "model.adapt_weights": "of other channels than those of the weights; tests of adaptation",
     "data.on_bad_image": "which files are left out; tests of the folder source",
     "data.max_skipped_fraction": "how many of them; tests of the folder source",
