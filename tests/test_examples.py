@@ -56,3 +56,11 @@ def test_each_field_is_better_than_its_linear_baseline_but_for_the_wrong_tool(tm
     else:
         assert found > bound
         assert (found > linear) is (field != "recommendation")
+
+
+@pytest.mark.exhaustive
+def test_a_unet_on_a_packaged_network_finds_what_colors_do_not_show():
+    done = subprocess.run([sys.executable, "examples/segmentation.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    name, found, baseline = (cell.strip() for cell in done.stdout.splitlines()[-1].strip("|").split("|"))
+    assert name == "U-Net on ResNet-18" and float(found) > 0.9 and float(baseline.split()[-1]) < 0.5
