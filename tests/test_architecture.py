@@ -31,7 +31,7 @@ ORDER = (
     ("export", "explain", "benchmark"),
     ("tuning",),
     ("report",),
-    ("auto", "publishing", "tracking"),
+    ("auto", "publishing", "shrink", "tracking"),
     ("demo",),
     ("cli",),
     ("__main__",),

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
@@ -337,6 +338,15 @@ def explain(options: argparse.Namespace) -> None:
         print(path)
 
 
+def shrink(options: argparse.Namespace) -> None:
+    """Makes a run smaller step by step."""
+    from keras_resnet.shrink import shrink as make_smaller
+
+    words = given(options, "macs", "max_loss", "epochs", "multiple", "format")
+    done = make_smaller(options.run, options.out, verbose=0 if options.json else "auto", **words)
+    print(json.dumps([dataclasses.asdict(step) for step in done.steps]) if options.json else done)
+
+
 COMMANDS: dict[str, Command] = {
     "list": list_models,
     "info": info,
@@ -362,6 +372,7 @@ COMMANDS: dict[str, Command] = {
     "compare": judging.compare,
     "calibrate": judging.calibrate,
     "prune": judging.prune,
+    "shrink": shrink,
     "average": judging.average,
     "convert": convert,
     "demo": demo,

@@ -384,6 +384,20 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         ],
         ("runs/photos --out small.keras", "resnet18:cifar10 --macs 0.7 --data photos/ --out small.keras"),
     ),
+    "shrink": (
+        "a run made smaller for as long as it stays as good: pruned, distilled, stored in 8 bits",
+        [
+            _option("run", metavar="RUN", help="a finished run folder; its data must be there"),
+            _option("--macs", type=float, default=0.25, metavar="S", help="multiply-adds to come to (default: 0.25)"),
+            _option("--max-loss", type=float, default=0.005, metavar="L", help="allowed (default: 0.005)"),
+            _option("--epochs", type=int, metavar="N", help="of each step (default: a quarter of the run's)"),
+            _option("--multiple", type=int, default=4, metavar="N", help="of channels (default: %(default)s)"),
+            _option("--format", choices=FORMATS, help="of the file in 8 bits (default: the first that is installed)"),
+            _option("--out", metavar="DIR", required=True, help="for the steps; the same one goes on"),
+            JSON,
+        ],
+        ("runs/photos --out small", "runs/photos --macs 0.1 --max-loss 0.01 --format onnx --out small"),
+    ),
     "average": (
         "one model that answers with the mean of several",
         [

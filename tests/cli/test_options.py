@@ -87,6 +87,7 @@ OPTIONS = {
     "compare": {"runs", "--out", "--paired", "--json"},
     "calibrate": {"run", "--coverage", "--out", "--json"},
     "prune": {"trained", "--macs", "--by", "--data", "--data-dir", "--multiple", "--out", "--json"},
+    "shrink": {"run", "--macs", "--max-loss", "--epochs", "--multiple", "--format", "--out", "--json"},
     "average": {"models", "--tta", "--out"},
     "demo": {"trained", "--port", "--task"},
     "benchmark": {"--model", "--input-size", "--batch-size", "--mode", "--json"},

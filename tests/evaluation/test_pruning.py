@@ -53,6 +53,7 @@ def test_the_file_holds_what_is_told(digits_run, small):
     assert record.image_size == parent.image_size
 
 
+@pytest.mark.slow
 def test_it_is_trained_again_and_goes_on_to_the_same_bits(small, tmp_path):
     words = {"model": small.model, "data": "digits", "weights": small.path, "overrides": FEW, "verbose": 0}
     whole = training.fit("quick", out=tmp_path / "whole", **words)
