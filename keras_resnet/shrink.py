@@ -277,7 +277,7 @@ def _write(folder: pathlib.Path, settings: dict[str, Any], metric: str, steps: S
     scored = [step for step in steps if step.score is not None and step.name != INT8]
     points = [(step.milliseconds, float(step.score or 0.0)) for step in scored]
     curve = chart.lines(
-        [(metric, sorted(points))],
+        [(step.name, [point]) for step, point in zip(scored, points, strict=True)],
         x_label="milliseconds for one example, on this machine",
         note=f"{metric} of the {scored[0].split} split over the time for one example, of each step trained",
         name="curve",

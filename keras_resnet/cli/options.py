@@ -389,7 +389,7 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         [
             _option("run", metavar="RUN", help="a finished run folder; its data must be there"),
             _option("--macs", type=float, default=0.25, metavar="S", help="multiply-adds to come to (default: 0.25)"),
-            _option("--max-loss", type=float, default=0.005, metavar="L", help="allowed (default: 0.005)"),
+            _option("--max-loss", type=float, default=0.005, metavar="L", help="of the figure (default: %(default)s)"),
             _option("--epochs", type=int, metavar="N", help="of each step (default: a quarter of the run's)"),
             _option("--multiple", type=int, default=4, metavar="N", help="of channels (default: %(default)s)"),
             _option("--format", choices=FORMATS, help="of the file in 8 bits (default: the first that is installed)"),

@@ -34,6 +34,7 @@ WRITERS = {
     "prepare": (("{classes}", "--out", "{out}"), ("labels.csv", "train/mine")),
     "inspect-data": (("digits", "--out", "{out}/page.html"), ("page.html",)),
     "prune": (("{run}", "--out", "{out}/net.keras"), ("net.keras",)),
+    "shrink": (("{run}", "--macs", "0.9", "--out", "{out}"), ("shrink.json", "shrink.html")),
     "average": (("{run}", "{copy}", "--out", "{out}/net.keras"), ("net.keras",)),
     "calibrate": (("{run}", "--out", "{out}/net.keras"), ("net.keras", "net.json")),
 }
