@@ -3,9 +3,11 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
@@ -18,6 +20,7 @@ from keras_resnet.tasks.outputs import last_activation
 from keras_resnet.training.callbacks import save_model
 from keras_resnet.training.losses import Loss
 from keras_resnet.training.run import Run
+from keras_resnet.training.scoring import match_classes
 
 # So many batches of so many examples, evenly from the training split, are measured on.
 BATCHES, BATCH_SIZE = 40, 64
@@ -74,7 +77,7 @@ def prune(
 
     Args:
         run_or_model: a run folder, a `.keras` file, a `Run`, a `keras.Model`, or NAME:TAG of weights.
-        out: the `.keras` file to write, which must not exist.
+        out: the `.keras` file to write; an older one that this package wrote is replaced.
         macs: share of the multiply-adds that may stay, in (0, 1].
         by: "norm" or "taylor", as for `keras_resnet.models.prune`; None for "taylor" where there are data.
         data: a spec or a loaded dataset, on whose training split "taylor" and statistics are measured, and whose
@@ -103,8 +106,10 @@ def prune(
         raise BadValue("by='taylor' was given with a model that has no run. It needs images. Pass a spec as data.")
     by = by or (NORM if dataset is None else TAYLOR)
     model, record = predictor.model, predictor.record
-    loss = Loss(name=predictor.task.loss).build(last_activation(model) in (None, "linear"))[0]
-    batches = () if dataset is None else _batches(dataset, predictor)
+    is_binary = predictor.task.is_exclusive and model.output_shape[-1] == 1
+    section = Loss(name="binary_cross_entropy" if is_binary else predictor.task.loss)
+    loss = section.build(last_activation(model) in (None, "linear"))[0]
+    batches = () if dataset is None else list(_batches(dataset, predictor))
     small = models.prune(model, macs, by=by, batches=batches, loss=loss, multiple=multiple)
     if macs < 1:
         _measure_norms(small, batches)
@@ -121,11 +126,16 @@ def prune(
     return Pruned(path, variant if variant in models.VARIANTS else "", split, predictor.task.paired[0], before, after)
 
 
-def _batches(dataset: datasets.Dataset, predictor: Predictor) -> Any:
-    """Returns batches evenly from the training split."""
+def _batches(dataset: datasets.Dataset, predictor: Predictor) -> Iterator[Any]:
+    """Yields batches evenly from the training split, with labels as the model numbers its classes."""
     sizes = datasets.sizing(predictor.record, dataset.image_shape)
     step = max(1, dataset.sizes["train"] // BATCH_SIZE // BATCHES)
-    return dataset.batches("train", BATCH_SIZE, **sizes).shard(step, 0).take(BATCHES)
+    names, own = predictor.record.class_names, tuple(dataset.class_names)
+    for images, labels, *_ in dataset.batches("train", BATCH_SIZE, **sizes).shard(step, 0).take(BATCHES):
+        labels = np.asarray(labels)
+        if predictor.task.has_classes and names and names != own:
+            labels = match_classes(labels, own, names)
+        yield images, labels
 
 
 def _measure_norms(model: keras.Model, batches: Any) -> None:

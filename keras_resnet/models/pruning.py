@@ -25,13 +25,13 @@ class Group:
 
     Attributes:
         size: how many there are.
-        makers: what computes them: a convolution, the norm behind it or None, and the place of the first channel.
+        producers: what computes them: a convolution, the norm behind it or None, and the first channel's place in it.
         is_whole: whether all of them stay.
         keep: places of those that stay, rising.
     """
 
     size: int
-    makers: list[tuple[Any, Any, int]] = dataclasses.field(default_factory=list)
+    producers: list[tuple[Any, Any, int]] = dataclasses.field(default_factory=list)
     is_whole: bool = False
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Channels:
             self.axes[conv.bias.path] = {0: outside}
         first = 0
         for group in outside:
-            group.makers.append((conv, norm, first))
+            group.producers.append((conv, norm, first))
             first += group.size
 
     def _norm(self, norm: Any, stream: Stream) -> None:
@@ -234,13 +234,13 @@ def _check(model: keras.Model) -> None:
 def _norms(group: Group) -> np.ndarray:
     """Returns the norms of the filters that make each channel, the mean square over all that make it."""
     squares = np.zeros(group.size)
-    for conv, norm, first in group.makers:
+    for conv, norm, first in group.producers:
         kernel = np.asarray(keras.ops.convert_to_numpy(conv.kernel), "float64")
         sizes = np.square(kernel.reshape(-1, kernel.shape[-1])).sum(axis=0)
         if norm is not None:
             scale, shift, _, variance = (np.asarray(keras.ops.convert_to_numpy(value)) for value in norm.weights)
             sizes = sizes * scale**2 / (variance + norm.epsilon) + shift**2
-        squares += (sizes / max(sizes.mean(), 1e-30))[first : first + group.size] / len(group.makers)
+        squares += (sizes / max(sizes.mean(), 1e-30))[first : first + group.size] / len(group.producers)
     return np.sqrt(squares)
 
 
@@ -254,7 +254,7 @@ def _taylor(
 
     # Behind a norm its scale and shift switch a channel off, elsewhere the filter does.
     switches = [
-        [(conv.trainable_weights if norm is None else norm.weights[:2], first) for conv, norm, first in group.makers]
+        [(conv.trainable_weights if norm is None else norm.weights[:2], first) for conv, norm, first in group.producers]
         for group in groups
     ]
     variables = list({id(v): v for group in switches for parts, _ in group for v in parts}.values())
@@ -273,6 +273,8 @@ def _taylor(
         count += 1
     if not count:
         raise BadValue("by='taylor' was given without batches. It needs some. Pass (images, labels).")
+    if not all(np.isfinite(score).all() for score in scores):
+        raise BadValue("by='taylor' found no finite loss. The labels and the outputs must fit. Check both.")
     return [score / count for score in scores]
 
 

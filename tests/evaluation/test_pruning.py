@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet import evaluation, preprocessing, training  # noqa: E402
+from keras_resnet import data, evaluation, preprocessing, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.evaluation import pruning  # noqa: E402
 from keras_resnet.models import model_info  # noqa: E402
@@ -77,6 +77,25 @@ def test_thresholds_of_the_parent_are_left_out(tmp_path):
     record = preprocessing.for_model(evaluation.load_model(done.path))
     assert record.thresholds == () and record.task == "multilabel" and record.class_names == ("a", "b")
     assert "score" not in done.after and done.split is None
+
+
+def test_labels_are_numbered_as_the_model_numbers_its_classes(digits_run):
+    predictor = evaluation.open_predictor(digits_run)
+    turned = data.load("digits")
+    turned.class_names = tuple(reversed(turned.class_names))
+    for (_, one), (_, other) in zip(
+        pruning._batches(turned, predictor), pruning._batches(data.load("digits"), predictor), strict=True
+    ):
+        np.testing.assert_array_equal(one, 9 - other)
+
+
+def test_two_classes_with_one_output_are_pruned_by_their_loss(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "two.npz", x=rng.integers(0, 256, (80, 8, 8, 1), "uint8"), y=np.arange(80) % 2)
+    overrides = {"model.width": 8, "train.epochs": 1, "train.batch_size": 16, "loss.name": "binary_cross_entropy"}
+    words = {"model": "resnet10", "data": f"npz:{tmp_path}/two.npz", "overrides": overrides, "verbose": 0}
+    done = evaluation.prune(training.fit("quick", out=tmp_path / "run", **words), tmp_path / "small.keras")
+    assert 0 <= done.after["score"] <= 1 and np.isfinite(evaluation.load_model(done.path).get_weights()[0]).all()
 
 
 def test_the_command_prints_a_table_or_json_and_what_follows(digits_run, tmp_path, capsys):

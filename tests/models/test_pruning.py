@@ -143,7 +143,7 @@ def test_taylor_is_the_change_of_the_loss_to_first_order():
     channels = pruning.Channels(model)
     scores = pruning._taylor(model, channels.groups, [(images(4), labels)], loss)
     norm = model.get_layer("stage3_block2").norm1
-    (index,) = (n for n, group in enumerate(channels.groups) if any(maker[1] is norm for maker in group.makers))
+    (index,) = (n for n, group in enumerate(channels.groups) if any(part[1] is norm for part in group.producers))
     assert scores[index].max() > 1e-3
     for channel in np.argsort(scores[index])[[0, 16, -1]]:
         values = []
