@@ -41,7 +41,7 @@ class Step:
         score: on it; None where it is not known.
         difference: to the parent on the same examples, positive where it is better.
         interval: of the difference, 95 %, paired; None where it is not known.
-        is_accepted: whether no more than the allowed loss was lost.
+        is_accepted: whether it was scored, and no more than the allowed loss was lost.
     """
 
     name: str
@@ -84,7 +84,8 @@ class Shrunk:
             score = "" if step.score is None else f"{step.score:.4f}"
             if step.difference is not None:
                 score += f" ({step.difference:+.4f}{_ends(step.interval)})"
-            note = "" if step.is_accepted else "   more is lost than allowed"
+            lost = "   more is lost than allowed" if step.score is not None else "not scored"
+            note = "" if step.is_accepted else lost
             cost = f"{counts[0]:>12}{counts[1]:>15}{step.bytes:>12,}{step.milliseconds:>10.2f}"
             lines.append(f"{step.name:<8}{cost}  {score}{note}")
         return "\n".join([*lines, f"smallest   {self.smallest.path}"])
@@ -148,6 +149,7 @@ def shrink(
             f"run={os.fspath(parent.path)!r} is not finished, or has neither a validation nor a test split, on which "
             "steps are compared. Allowed is a finished run with one of them. Train it to its end."
         )
+    models.prune(parent.model, share, multiple=multiple)  # which refuses a share that cannot be reached
     settings = {"run": str(parent.path.absolute()), "macs": share, "epochs": epochs, "multiple": multiple}
     folder = _folder(out, settings)
     task = parent.recipe.loss.choice.task
@@ -166,7 +168,7 @@ def shrink(
     accepted = Run.load([step for step in steps if step.is_accepted][-1].path)
     chosen = format or next((name for name, row in able.items() if _is_installed(row.packages)), None)
     if chosen is not None:
-        steps.append(_quantize(accepted, parent, folder, chosen, sign, allowed))
+        steps.append(_quantize(accepted, parent, folder, chosen, allowed))
     _write(folder, settings, metric.name, steps)
     return Shrunk(folder, metric.name, tuple(steps))
 
@@ -227,9 +229,11 @@ def _measure(name: str, run: Run, parent: Run | None, split: str, sign: float, a
     info = models.model_info(run.model)
     metric = run.recipe.loss.choice.task.paired[0]
     difference, interval = None, None
-    if parent is not None:
+    if parent is None:
+        score = _score_of(run, split)
+    else:
         paired = evaluation.paired_difference(parent, run, parent.dataset, split=split)
-        difference = sign * paired[f"{metric}_difference"]
+        score, difference = paired[metric][1], sign * paired[f"{metric}_difference"]
         interval = sorted(sign * end for end in paired[f"{metric}_difference_interval"])
     return Step(
         name,
@@ -239,18 +243,24 @@ def _measure(name: str, run: Run, parent: Run | None, split: str, sign: float, a
         (run.path / "best.keras").stat().st_size,
         1e3 / evaluation.throughput(models.fuse(run.model), batch_sizes=(1,))[1],
         split,
-        float(run.metrics[split][metric]),
+        score,
         difference,
         interval,
         difference is None or difference >= -allowed,
     )
 
 
+def _score_of(run: Run, split: str) -> float:
+    """Returns the figure of a split, which a run need not have been scored on."""
+    figures = run.metrics.get(split) or evaluation.evaluate(run, split=split)
+    return float(figures[run.recipe.loss.choice.task.paired[0]])
+
+
 def _is_installed(packages: dict[str, str]) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in packages)
 
 
-def _quantize(run: Run, parent: Run, folder: pathlib.Path, format: str, sign: float, allowed: float) -> Step:
+def _quantize(run: Run, parent: Run, folder: pathlib.Path, format: str, allowed: float) -> Step:
     """Returns the row of the file in 8 bits."""
     path = folder / f"{INT8}-{run.path.name}{FORMATS[format].suffix}"
     facts_path = path.with_name(f"{path.name}.json")
@@ -259,8 +269,8 @@ def _quantize(run: Run, parent: Run, folder: pathlib.Path, format: str, sign: fl
     facts = json.loads(facts_path.read_bytes())
     score, difference = facts.get("accuracy"), None
     if score is not None:
-        difference = score - float(parent.metrics["test"][parent.recipe.loss.choice.task.paired[0]])
-    accepted = difference is None or difference >= -allowed
+        difference = score - _score_of(parent, "test")
+    accepted = difference is not None and difference >= -allowed
     return Step(INT8, str(path), None, None, facts["bytes"], facts["ms_1"], "test", score, difference, None, accepted)
 
 
@@ -285,7 +295,7 @@ def _write(folder: pathlib.Path, settings: dict[str, Any], metric: str, steps: S
         dots=points,
     )
     sections = [("Steps", table(head, rows, stacked=True)), ("Accuracy and latency", curve)]
-    lost = [step.name for step in steps if not step.is_accepted]
+    lost = [step.name for step in steps if not step.is_accepted and step.score is not None]
     if lost:
         sections.append(("Beyond what was allowed", f"<p>{', '.join(lost)}: more was lost than allowed.</p>"))
     files.write_text(folder / PAGE, page("A run made smaller", settings["run"], sections))

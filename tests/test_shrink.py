@@ -78,6 +78,8 @@ def test_what_cannot_be_made_smaller_is_refused(digits_run, tmp_path):
         shrink.shrink(digits_run, tmp_path / "a", max_loss=-0.1)
     with pytest.raises(ValueError, match="savedmodel"):
         shrink.shrink(digits_run, tmp_path / "a", format="savedmodel")
+    with pytest.raises(ValueError, match=r"macs=0.0001 was given, and 0\.\d+ of the multiply-adds stay"):
+        shrink.shrink(digits_run, tmp_path / "a", macs=0.0001)
     stopped = training.fit(
         "quick",
         out=tmp_path / "stopped",
@@ -89,7 +91,7 @@ def test_what_cannot_be_made_smaller_is_refused(digits_run, tmp_path):
         shrink.shrink(stopped, tmp_path / "a")
     assert not (tmp_path / "a").exists()
     (tmp_path / "a").mkdir()
-    settings = {"run": "another", "macs": 0.25, "epochs": 1, "multiple": 4}
+    settings = {"run": "another", "macs": 0.6, "epochs": 1, "multiple": 4}
     (tmp_path / "a" / "shrink.json").write_text(json.dumps({"settings": settings}))
     with pytest.raises(ValueError, match="holds steps with run='another'"):
-        shrink.shrink(digits_run, tmp_path / "a")
+        shrink.shrink(digits_run, tmp_path / "a", macs=0.6)

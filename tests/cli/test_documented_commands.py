@@ -64,7 +64,8 @@ def workplace(tmp_path, monkeypatch):
         f"photos/{name}/{index}.jpg,{name},{name}{index // 3}" for name in ("cats", "dogs") for index in range(90)
     ]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,group", *photos]))
-    for name in ("image.png", "new.png", "one.jpg", "two.jpg"):
+    (tmp_path / "new").mkdir()
+    for name in ("image.png", "new.png", "one.jpg", "two.jpg", "new/one.jpg"):
         Image.fromarray(rng.integers(0, 256, (48, 64, 3)).astype("uint8")).save(tmp_path / name)
     (tmp_path / "mine.toml").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
