@@ -202,9 +202,12 @@ def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
     assert main(["train", "--track", "mlflow"]) == 2 and "without --out" in capsys.readouterr().err
     assert main(["train", "--track", "mlflow", "--out", "x", "--folds", "2"]) == 2
     assert "--track mlflow was given with --folds" in capsys.readouterr().err
+    (run / "tracking.json").unlink()
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-resnet-zoo\[mlflow\]'"):
         tracking.track(run)
+    with pytest.raises(ValueError, match="holds neither a run"):  # said first
+        tracking.track(tmp_path)
 
 
 @pytest.mark.slow
