@@ -167,6 +167,8 @@ def shrink(
             break
     accepted = Run.load([step for step in steps if step.is_accepted][-1].path)
     chosen = format or next((name for name, row in able.items() if _is_installed(row.packages)), None)
+    if chosen is None and verbose:
+        print("no file in 8 bits: none of its packages is installed. Run: pip install 'keras-resnet-zoo[export]'")
     if chosen is not None:
         steps.append(_quantize(accepted, parent, folder, chosen, allowed))
     _write(folder, settings, metric.name, steps)
