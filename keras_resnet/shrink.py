@@ -1,7 +1,6 @@
 """A run made smaller step by step: pruned, distilled from the run itself, and at the end stored in 8 bits."""
 
 import dataclasses
-import importlib.util
 import json
 import math
 import os
@@ -83,7 +82,8 @@ class Shrunk:
             counts = [f"{value:,}" if value is not None else "" for value in (step.parameters, step.multiply_adds)]
             score = "" if step.score is None else f"{step.score:.4f}"
             if step.difference is not None:
-                score += f" ({step.difference:+.4f}{_ends(step.interval)})"
+                ends = _ends(step.interval)
+                score += f" ({step.difference:+.4f}{', ' * bool(ends)}{ends})"
             lost = "   more is lost than allowed" if step.score is not None else "not scored"
             note = "" if step.is_accepted else lost
             cost = f"{counts[0]:>12}{counts[1]:>15}{step.bytes:>12,}{step.milliseconds:>10.2f}"
@@ -92,7 +92,7 @@ class Shrunk:
 
 
 def _ends(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f", {interval[0]:+.4f} to {interval[1]:+.4f}"
+    return "" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
 
 
 def shrink(
@@ -165,8 +165,8 @@ def shrink(
         _write(folder, settings, metric.name, steps)
         if not steps[-1].is_accepted:
             break
-    accepted = Run.load([step for step in steps if step.is_accepted][-1].path)
-    chosen = format or next((name for name, row in able.items() if _is_installed(row.packages)), None)
+    accepted = Run.load(Shrunk(folder, metric.name, tuple(steps)).smallest.path)
+    chosen = format or next((name for name, row in able.items() if row.is_installed), None)
     if chosen is None and verbose:
         print("no file in 8 bits: none of its packages is installed. Run: pip install 'keras-resnet-zoo[export]'")
     if chosen is not None:
@@ -258,10 +258,6 @@ def _score_of(run: Run, split: str) -> float:
     return float(figures[run.recipe.loss.choice.task.paired[0]])
 
 
-def _is_installed(packages: dict[str, str]) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module in packages)
-
-
 def _quantize(run: Run, parent: Run, folder: pathlib.Path, format: str, allowed: float) -> Step:
     """Returns the row of the file in 8 bits."""
     path = folder / f"{INT8}-{run.path.name}{FORMATS[format].suffix}"
@@ -284,8 +280,7 @@ def _write(folder: pathlib.Path, settings: dict[str, Any], metric: str, steps: S
     rows = []
     for step in steps:
         values = [*(getattr(step, name) for name in ("name", "parameters", "multiply_adds", "bytes", "milliseconds"))]
-        ends = "" if step.interval is None else f"{step.interval[0]:+.4f} to {step.interval[1]:+.4f}"
-        rows.append(("", [*values, step.split, step.score, step.difference, ends]))
+        rows.append(("", [*values, step.split, step.score, step.difference, _ends(step.interval)]))
     scored = [step for step in steps if step.score is not None and step.name != INT8]
     points = [(step.milliseconds, float(step.score or 0.0)) for step in scored]
     curve = chart.lines(

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,12 +117,12 @@ def prune(
     if preprocessing.for_model(small).normalization is not None:
         about: dict[str, Any] = {"task": record.task, "activation": record.activation, "units": record.units}
         preprocessing.describe_outputs(small, record.class_names, **about)
-    before = _facts(dataclasses.replace(predictor, run=None), dataset, split)
+    before = _facts(predictor, dataset, split)
     after = _facts(open_predictor(small), dataset, split)
     with files.explaining_no_room(path):
         files.write_atomically(path, lambda where: save_model(small, where))
     after["bytes"] = path.stat().st_size
-    before["bytes"] = _bytes(model, path)
+    before["bytes"] = _bytes(model)
     variant = model.name if predictor.run is None else predictor.run.about.model
     return Pruned(path, variant if variant in models.VARIANTS else "", split, predictor.task.paired[0], before, after)
 
@@ -159,11 +160,9 @@ def _facts(predictor: Predictor, dataset: datasets.Dataset | None, split: str | 
     return facts
 
 
-def _bytes(model: keras.Model, path: pathlib.Path) -> int:
+def _bytes(model: keras.Model) -> int:
     """Returns the size of the file of a model."""
-    place = path.with_name(f".{path.stem}-before.keras")
-    try:
+    with tempfile.TemporaryDirectory(prefix="keras_resnet-") as folder:
+        place = pathlib.Path(folder) / "model.keras"
         save_model(model, place)
         return place.stat().st_size
-    finally:
-        place.unlink(missing_ok=True)

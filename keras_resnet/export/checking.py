@@ -7,6 +7,8 @@ import pathlib
 import pprint
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -72,7 +74,7 @@ def script_of(row: Format, name: str, served: Served) -> str:
     return text.replace('MODEL = "model.onnx"', f"MODEL = {name!r}", 1).replace("RECORD: dict = {}", record, 1)
 
 
-def _consume(format: str, made: pathlib.Path, script: str, images: np.ndarray, aside: pathlib.Path) -> Any:
+def _consume(format: str, made: pathlib.Path, script: str, aside: pathlib.Path, images: np.ndarray) -> Any:
     """Returns the answer of a process without this package, by the script that stands beside the export."""
     given, got, reader = aside / "images.npz", aside / "answers.npz", aside / "predict.py"
     np.savez(given, images=images)
@@ -102,7 +104,8 @@ def check_export(
     """Returns the facts of the check."""
     images = images_of(dataset, predictor, CHECKED_IMAGES, "test")
     expected = expected_answers(served, predictor, images)
-    got = _consume(format, made, script, images, aside)
+    answer = partial(_consume, format, made, script, aside)
+    got = answer(images)
     difference = float(np.abs(got["answers"] - expected).max())
     dtype = compute_dtype(predictor.model)
     agreement = _agreement(got["answers"], expected, predictor) if served.has_classes else None
@@ -122,7 +125,7 @@ def check_export(
         "ms_8": float(got["ms_8"]),
     }
     if quantize:
-        facts |= _accuracies(format, made, script, served, predictor, dataset, aside)
+        facts |= _accuracies(answer, served, predictor, dataset)
     if quantize in ("int8", "int8-all"):
         return facts
     scale = _scale(served, predictor, images, expected)
@@ -169,20 +172,14 @@ def _agreement(answers: np.ndarray, others: np.ndarray, predictor: Predictor) ->
 
 
 def _accuracies(
-    format: str,
-    made: pathlib.Path,
-    script: str,
-    served: Served,
-    predictor: Predictor,
-    dataset: Dataset | None,
-    aside: pathlib.Path,
+    answer: Callable[[np.ndarray], Any], served: Served, predictor: Predictor, dataset: Dataset | None
 ) -> dict[str, float]:
     """Returns the accuracy on the test split before and after quantization."""
     if dataset is None or not served.has_classes or not dataset.sizes.get("test"):
         return {}
     batches = dataset.batches("test", 256, **datasets.sizing(predictor.record, dataset.image_shape))
     images, labels, *_ = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
-    got = _consume(format, made, script, images.astype("float32"), aside)
+    got = answer(images.astype("float32"))
     before = np.concatenate(
         [expected_answers(served, predictor, images[i : i + 256]) for i in range(0, len(images), 256)]
     )

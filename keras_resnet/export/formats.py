@@ -204,15 +204,23 @@ class Format:
     quantizations: tuple[str, ...] = ()
     half_precision: bool = False
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether every package is there."""
+        return not _missing(self.packages)
+
     def check_packages(self, name: str, calibrated: bool) -> None:
         """Raises ImportError where a package is missing."""
         packages = {**self.packages, **({"nncf": "nncf"} if calibrated and name == "openvino" else {})}
-        missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
-        if missing:
+        if missing := _missing(packages):
             raise MissingPackage(
                 f"format={name!r} needs {', '.join(missing)}, which is not installed. It comes with the extra "
                 "'export'. Run: pip install 'keras-resnet-zoo[export]'"
             )
+
+
+def _missing(packages: dict[str, str]) -> list[str]:
+    return [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
 
 
 def _savedmodel(

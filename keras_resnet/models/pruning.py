@@ -90,7 +90,6 @@ class Channels:
     def _stem(self, stem: Stem) -> Stream:
         stream: Stream | None = None
         count = len(stem.convolutions)
-        self.widths[stem.name] = []
         for index, conv in enumerate(stem.convolutions):
             # The widths of a deep stem follow from its last one.
             inside, stream = stream, (self._new(conv.filters, is_whole=count > 1),)
@@ -294,13 +293,14 @@ def _choose(
                 group.keep = np.arange(group.size)
         for before, after in channels.projections:
             if _width(before) == _width(after):  # the block would take its input for the shortcut
-                (group,), (score,) = after, [scores[channels.groups.index(after[0])]]
+                (group,) = after
+                score = scores[channels.groups.index(group)]
                 group.keep = np.sort(np.argsort(-score, kind="stable")[: len(group.keep) + min(multiple, group.size)])
         return channels.multiply_adds(costs) / whole
 
     if share == 1.0:
         return
-    thresholds = np.unique(np.concatenate([score for score in scores]))
+    thresholds = np.unique(np.concatenate(scores))
     low, high = 0, len(thresholds) - 1  # the first threshold keeps all
     least = keep_above(math.inf)
     if least > share:
