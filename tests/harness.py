@@ -78,6 +78,8 @@ def fill(model: keras.layers.Layer) -> None:
             values = draw.normal(size=weight.shape) * (2 / np.prod(weight.shape[:-1])) ** 0.5
         elif kind in ("gamma", "moving_variance"):
             values = draw.uniform(0.5, 1.5, size=weight.shape)
+        elif kind in ("low", "high"):  # the ends of a range that holds 0
+            values = draw.uniform(1, 2, size=weight.shape) * (1 if kind == "high" else -1)
         else:
             values = draw.normal(size=weight.shape) * 0.1
         weight.assign(values.astype("float32"))

@@ -221,27 +221,33 @@ class Convolution(keras.layers.Layer):
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
 
+    # Whether inference is left to Keras: one operation with the whole kernel, as converters know it.
+    is_plain = False
+
+    def call_weights(self) -> tuple[Any, Any]:
+        """Returns the kernel and the bias, or None, that a call computes with."""
+        return self.kernel, self.bias
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the convolution of `inputs`; in training, where kernels are on, with faster gradients."""
         if inputs.shape[0] == 0:
             # TensorFlow 2.21's oneDNN kernel gives an empty batch the shape of its input.
             return keras.ops.zeros(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
-        if kernels.enabled() and self.data_format == "channels_last":
-            outputs = kernels.convolve(inputs, self.kernel, self.strides, training=bool(training))
-            return outputs if self.bias is None else kernels.add_bias(outputs, self.bias)
+        kernel, bias = self.call_weights()
+        if kernels.enabled() and self.data_format == "channels_last" and (training or not self.is_plain):
+            outputs = kernels.convolve(inputs, kernel, self.strides, training=bool(training))
+            return outputs if bias is None else kernels.add_bias(outputs, bias)
         padding = "same"
         if self.strides > 1:
             # At stride 1 and an odd window "same" is already symmetric, and padding inside the op saves a copy.
             padding = "valid"
             if self.kernel_size > 1:
                 inputs = pad_space(inputs, self.kernel_size // 2, self.data_format)
-        outputs = keras.ops.conv(
-            inputs, self.kernel, strides=self.strides, padding=padding, data_format=self.data_format
-        )
-        if self.bias is not None:
+        outputs = keras.ops.conv(inputs, kernel, strides=self.strides, padding=padding, data_format=self.data_format)
+        if bias is not None:
             shape = [1] * len(outputs.shape)
             shape[channel_axis(self.data_format)] = self.filters
-            outputs = outputs + keras.ops.reshape(self.bias, shape)
+            outputs = outputs + keras.ops.reshape(bias, shape)
         return outputs
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:

@@ -25,6 +25,7 @@ from keras_resnet.blocks.convolution import (
     strided_shape,
     warn_of_training,
 )
+from keras_resnet.blocks.quantization import QuantizedConvolution, build_ranges, check_quantized
 from keras_resnet.blocks.shortcut import SHORTCUTS, Shortcut
 from keras_resnet.errors import BadValue
 
@@ -132,6 +133,8 @@ class ResidualBlock(Composite):
         seed: of the drop path, an int >= 0, or None to draw one from Keras's global seed.
         fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
             did; made by `keras_resnet.fuse`, for inference (see there).
+        quantized: rounds kernels and feature maps to 8 bits, in training too; fused as well. Made by
+            `keras_resnet.models.quantize`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -176,6 +179,7 @@ class ResidualBlock(Composite):
         data_format: str | None = None,
         seed: int | None = None,
         fused: bool = False,
+        quantized: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -207,6 +211,12 @@ class ResidualBlock(Composite):
         self.data_format = check_data_format(data_format)
         self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
         self.fused = check_bool("fused", fused)
+        self.quantized = check_quantized(quantized, fused)
+        if self.quantized and (VERSIONS[version].preactivation or attention is not None):
+            raise BadValue(
+                f"quantized=True was given with version={version!r} and attention={attention!r}. Allowed are 'v1' and "
+                "'v1.5' without attention, whose norms can all be folded. Use one of them."
+            )
 
     @property
     def output_filters(self) -> int:
@@ -242,6 +252,12 @@ class ResidualBlock(Composite):
         self.shortcut = self._shortcut(input_shape)
         self.attention = self._attention(shape)
         self.drop_path = self._drop_path(len(input_shape))
+        self.ranges = {}
+        if self.quantized:
+            rounded = ["input", *(conv.name for conv in self.convolutions)]
+            self.ranges = build_ranges(rounded, self.convolutions, self.dtype_policy)
+            if self.shortcut and self.shortcut.conv:
+                self.shortcut.conv.follow(self.ranges["input"])
         hand_down_trainable(self)
 
     def _norm(self, index: int) -> BatchNorm | None:
@@ -268,7 +284,8 @@ class ResidualBlock(Composite):
         if last and self.zero_init_residual and (conventions.preactivation or self.fused):
             # Without a last norm to start at zero the last kernel does (Kolesnikov et al. 2020, BiT).
             initializer = "zeros"
-        return Convolution(
+        kind = QuantizedConvolution if self.quantized else Convolution
+        return kind(
             filters,
             kernel_size,
             strides=self.strides if index == strided_index else 1,
@@ -297,6 +314,7 @@ class ResidualBlock(Composite):
             kernel_regularizer=self.kernel_regularizer,
             data_format=self.data_format,
             dtype=self.dtype_policy,
+            quantized=self.quantized,
             name="shortcut",
         )
         shortcut.build(input_shape)
@@ -336,7 +354,8 @@ class ResidualBlock(Composite):
             branch = [layer for conv, norm in pairs for layer in (norm, conv)]
         else:
             branch = [layer for conv, norm in pairs for layer in (conv, norm)]
-        return [layer for layer in (*branch, self.attention, self.drop_path, self.shortcut) if layer is not None]
+        others = (self.attention, self.drop_path, self.shortcut, *self.ranges.values())
+        return [layer for layer in (*branch, *others) if layer is not None]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the outputs of the block."""
@@ -346,17 +365,22 @@ class ResidualBlock(Composite):
 
     def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns shortcut plus branch; behind a ReLU where the version has one there."""
-        if self.fused and training:
+        if self.fused and training and not self.quantized:
             warn_of_training()
         if VERSIONS[self.version].preactivation:
             return self._forward_preactivated(inputs, training, call_layer)
-        x = inputs
+
+        def rounded(x: Any, name: str) -> Any:
+            return call_layer(self.ranges[name], x, training=training) if self.quantized else x
+
+        x = inputs = rounded(inputs, "input")
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
-            if conv is not self.convolutions[0]:
-                x = keras.ops.relu(x)
             x = call_layer(conv, x)
             if norm is not None:
                 x = call_layer(norm, x, training=training)
+            if conv is not self.convolutions[-1]:
+                x = keras.ops.relu(x)
+            x = rounded(x, conv.name)
         identity = call_layer(self.shortcut, inputs, training=training) if self.shortcut else inputs
         return keras.ops.relu(identity + self._regularize(x, training, call_layer))
 
@@ -405,6 +429,7 @@ class ResidualBlock(Composite):
             "data_format": self.data_format,
             "seed": self.seed,
             "fused": self.fused,
+            "quantized": self.quantized,
         }
 
 

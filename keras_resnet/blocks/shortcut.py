@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import check_bool, check_int, choose
 from keras_resnet.blocks.convolution import (
     CallLayer,
     Composite,
@@ -17,6 +17,7 @@ from keras_resnet.blocks.convolution import (
     reseed,
     strided_shape,
 )
+from keras_resnet.blocks.quantization import FakeQuantization, QuantizedConvolution
 from keras_resnet.errors import BadValue
 
 MAX_POOLING = {1: keras.layers.MaxPooling1D, 2: keras.layers.MaxPooling2D, 3: keras.layers.MaxPooling3D}
@@ -66,6 +67,7 @@ class Shortcut(Composite):
         kernel_initializer: any Keras initializer, or its name.
         kernel_regularizer: any Keras regularizer, its name, or None.
         data_format: "channels_last", "channels_first", or None for Keras's default.
+        quantized: rounds the kernel and what the convolution returns to 8 bits, in training too.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -92,6 +94,7 @@ class Shortcut(Composite):
         kernel_initializer: Any = "he_normal",
         kernel_regularizer: Any = None,
         data_format: str | None = None,
+        quantized: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,11 +107,12 @@ class Shortcut(Composite):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.data_format = check_data_format(data_format)
+        self.quantized = check_bool("quantized", quantized)
 
     def build(self, input_shape: tuple) -> None:
         """Creates the pooling, the convolution and the norm that the kind asks for."""
         rank = check_rank(self, input_shape)
-        self.pool = self.conv = self.norm = None
+        self.pool = self.conv = self.norm = self.range = None
         pooled_shape = tuple(input_shape)
         if self.kind != "conv" and self.strides > 1:
             # A maximum over a window of one pixel is that pixel: pooling serves as the strided slice.
@@ -135,7 +139,8 @@ class Shortcut(Composite):
                     "'pool' where they change."
                 )
             return
-        self.conv = Convolution(
+        kind = QuantizedConvolution if self.quantized else Convolution
+        self.conv = kind(
             self.filters,
             1,
             strides=1 if self.pool else self.strides,
@@ -152,11 +157,14 @@ class Shortcut(Composite):
                 "norm", epsilon=self.norm_epsilon, data_format=self.data_format, dtype=self.dtype_policy
             )
             self.norm.build(self.conv.compute_output_shape(pooled_shape))
+        if self.quantized:
+            self.range = FakeQuantization(name="range", dtype=self.dtype_policy)
+            self.range.build(self.conv.compute_output_shape(pooled_shape))
         hand_down_trainable(self)
 
     def sublayers(self) -> list[keras.layers.Layer]:
         """Returns the layers inside, in the order of the computation."""
-        return [layer for layer in (self.pool, self.conv, self.norm) if layer is not None]
+        return [layer for layer in (self.pool, self.conv, self.norm, self.range) if layer is not None]
 
     def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns `inputs` in the shape of the branch."""
@@ -165,7 +173,9 @@ class Shortcut(Composite):
             axis = channel_axis(self.data_format) % len(x.shape)
             x = keras.ops.pad(x, [(0, self._new_channels * (place == axis)) for place in range(len(x.shape))])
         x = call_layer(self.conv, x) if self.conv else x
-        return call_layer(self.norm, x, training=training) if self.norm else x
+        for layer in (self.norm, self.range):
+            x = call_layer(layer, x, training=training) if layer else x
+        return x
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the shape of `call`'s result for a batched `input_shape`."""
@@ -183,4 +193,5 @@ class Shortcut(Composite):
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
             "data_format": self.data_format,
+            "quantized": self.quantized,
         }

@@ -21,6 +21,7 @@ from keras_resnet.blocks.convolution import (
     strided_shape,
     warn_of_training,
 )
+from keras_resnet.blocks.quantization import QuantizedConvolution, build_ranges, check_quantized
 from keras_resnet.blocks.residual import VERSIONS
 from keras_resnet.blocks.shortcut import MAX_POOLING, pooling_policy
 
@@ -73,6 +74,8 @@ class Stem(Composite):
             `keras_resnet.preprocessing.for_model` reads; it is saved with the layer and changes nothing it computes.
         fused: without the norms that follow a convolution, and with a bias on every convolution to hold what they
             did; made by `keras_resnet.fuse`, for inference (see there).
+        quantized: rounds kernels and feature maps to 8 bits, in training too; fused as well. Made by
+            `keras_resnet.models.quantize`.
         **kwargs: `name`, `dtype` and the other arguments of `keras.layers.Layer`.
 
     Input shape:
@@ -100,6 +103,7 @@ class Stem(Composite):
         data_format: str | None = None,
         preprocessing: dict[str, Any] | None = None,
         fused: bool = False,
+        quantized: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,6 +117,7 @@ class Stem(Composite):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.data_format = check_data_format(data_format)
         self.fused = check_bool("fused", fused)
+        self.quantized = check_quantized(quantized, fused)
 
     def build(self, input_shape: tuple) -> None:
         """Creates `conv1`, `norm1`, ... and the pool."""
@@ -123,7 +128,8 @@ class Stem(Composite):
         self.convolutions, self.norms = [], []
         for index, (kernel_size, strides, divisor) in enumerate(plan.convolutions, start=1):
             normalized = not conventions.preactivation or index < len(plan.convolutions)
-            conv = Convolution(
+            kind = QuantizedConvolution if self.quantized else Convolution
+            conv = kind(
                 max(1, self.filters // divisor),
                 kernel_size,
                 strides=strides,
@@ -140,6 +146,10 @@ class Stem(Composite):
             self.convolutions.append(conv)
             if normalized:
                 self.norms.append(self._norm(f"norm{index}", shape))
+        self.ranges = {}
+        if self.quantized:
+            rounded = ["input", *(conv.name for conv in self.convolutions[:-1])]
+            self.ranges = build_ranges(rounded, self.convolutions, self.dtype_policy)
         self.pool = None
         if plan.pool:
             policy = pooling_policy(rank, self.dtype_policy)
@@ -165,18 +175,24 @@ class Stem(Composite):
         layers: list[keras.layers.Layer | None] = []
         for index, conv in enumerate(self.convolutions):
             layers += [conv, *self.norms[index : index + 1]]
-        return [layer for layer in (*layers, self.pool) if layer is not None]
+        return [layer for layer in (*layers, self.pool, *self.ranges.values()) if layer is not None]
 
     def compute(self, inputs: Any, training: bool | None, call_layer: CallLayer) -> Any:
         """Returns the feature map for the first residual stage."""
-        if self.fused and training:
+        if self.fused and training and not self.quantized:
             warn_of_training()
-        x = inputs
+
+        def rounded(x: Any, name: str) -> Any:
+            return call_layer(self.ranges[name], x, training=training) if self.quantized else x
+
+        x = rounded(inputs, "input")
         for index, conv in enumerate(self.convolutions):
             x = call_layer(conv, x)
             if index < len(self.norms):
                 norm = self.norms[index]
                 x = keras.ops.relu(x if norm is None else call_layer(norm, x, training=training))
+            if conv is not self.convolutions[-1]:  # what leaves is rounded by the block that it enters
+                x = rounded(x, conv.name)
         if self.pool:
             padded = pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill)
             x = keras.ops.cast(call_layer(self.pool, padded), self.compute_dtype)
@@ -201,4 +217,5 @@ class Stem(Composite):
             "data_format": self.data_format,
             "preprocessing": self.preprocessing,
             "fused": self.fused,
+            "quantized": self.quantized,
         }

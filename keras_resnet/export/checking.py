@@ -27,6 +27,7 @@ from keras_resnet.tasks.multilabel import thresholds_for
 CHECKED_IMAGES = 32
 # Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
 # output of every layer, and folded norms round elsewhere than separate ones.
+TOLERANCE_OF_ROUNDED = 1e-2  # means: where sums of another order round otherwise, later layers round otherwise too
 TOLERANCES = {"float64": 1e-5, "float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
 
 
@@ -127,6 +128,12 @@ def check_export(
     if quantize:
         facts |= _accuracies(answer, served, predictor, dataset)
     if quantize in ("int8", "int8-all"):
+        mean = float(np.abs(got["answers"] - expected).mean())
+        if served.rounds and not mean <= TOLERANCE_OF_ROUNDED * max(1.0, float(np.abs(expected).max())):
+            raise BadValue(
+                f"The {format} file answers differently from the network that rounds to 8 bits, by {mean:.2e} on the "
+                "average. It was removed. Report this with the model."
+            )
         return facts
     scale = _scale(served, predictor, images, expected)
     allowed = TOLERANCES["float16" if quantize else dtype] * scale

@@ -16,8 +16,9 @@ from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Predictor, open_predictor
 from keras_resnet.evaluation.predictor import check_channels
 from keras_resnet.export.checking import about, check_export, images_of, script_of
-from keras_resnet.export.formats import FORMATS, Served
+from keras_resnet.export.formats import FORMATS, Format, Served
 from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
+from keras_resnet.models.quantization import is_quantized
 
 INT8, INT8_ALL, FLOAT16 = "int8", "int8-all", "float16"
 QUANTIZATIONS = {
@@ -93,7 +94,8 @@ def export(
             folder may hold other versions where `model_version` says which one is written.
         quantize: None; "int8" for weights and activations of 8 bits, for all but "savedmodel"; "int8-all" for pictures
             and answers of 8 bits too, as microcontrollers want them, for "litert"; "float16" for weights of 16 bits,
-            for "openvino" and "litert".
+            for "openvino" and "litert". A network that was trained to round to 8 bits (`keras_resnet.models.quantize`)
+            is stored in 8 bits with its own ranges wherever the format can hold them.
         calibration: a spec or a dataset whose training images set the ranges of int8, up to 200; by default the run's.
             The accuracy before and after is that on the test split of the run, or of these data for a model alone.
         data_dir: where TFDS finds its prepared data sets.
@@ -122,14 +124,18 @@ def export(
             f"quantize={quantize!r} was given with format={format!r}, which cannot hold {QUANTIZATIONS[quantize]}. "
             f"Allowed are {able}. Choose one of them."
         )
-    row.check_packages(format, quantize in CALIBRATED)
+    row.check_packages(format, False)
     predictor = open_predictor(source, task)
     _check_model(predictor)
+    if is_quantized(predictor.model):
+        quantize = _check_rounded(quantize, row)
+    needs_ranges = quantize in CALIBRATED and not is_quantized(predictor.model)
+    row.check_packages(format, needs_ranges)
     samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
     dataset = samples if predictor.run is None else predictor.run.dataset
     ranges = dataset if samples is None else samples
-    if quantize in CALIBRATED and ranges is None:
+    if needs_ranges and ranges is None:
         raise BadValue(
             f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
             "as calibration, on the command line --calibration. Name the training data."
@@ -142,7 +148,7 @@ def export(
         saved = aside / "saved"
         tf.saved_model.save(served, os.fspath(saved), signatures=served.signatures())
         artifact = aside / f"made{row.suffix}"
-        images = images_of(ranges, predictor, CALIBRATION_IMAGES, "train") if quantize in CALIBRATED else None
+        images = images_of(ranges, predictor, CALIBRATION_IMAGES, "train") if needs_ranges else None
         row.write(served, saved, artifact, images, quantize)
         script = script_of(row, path.name, served)
         facts = check_export(format, artifact, script, served, predictor, dataset, quantize, aside)
@@ -158,6 +164,16 @@ def export(
         if row.suffix and served.takes_files:
             files.write_text(_script_path(path), script)
     return Exported(path if version is None else path / version, facts)
+
+
+def _check_rounded(quantize: str | None, row: Format) -> str | None:
+    """Returns the quantization of a network that was trained with it: of 8 bits where the format can hold them."""
+    if quantize not in (None, INT8):
+        raise BadValue(
+            f"quantize={quantize!r} was given for a network that rounds to 8 bits. Allowed are None and {INT8!r}, with "
+            "pictures and answers in floats. Leave it out, or export the network that it was made of."
+        )
+    return quantize or (INT8 if INT8 in row.quantizations else None)
 
 
 def _check_version(version: int | None, format: str) -> str | None:

@@ -18,6 +18,7 @@ from keras_resnet.data.images.decoding import convert_channels, decode, exif_ori
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.errors import MissingPackage
 from keras_resnet.models.fusion import fuse, inference_function
+from keras_resnet.models.quantization import is_quantized
 from keras_resnet.preprocessing import InputRecord
 from keras_resnet.standard_error import without_lines
 from keras_resnet.tasks import CLASSIFICATION, TASKS
@@ -37,7 +38,8 @@ class Served(tf.Module):
         self.names = record.names_for(2 if outputs == 1 and not self.task.has_thresholds else outputs)
         self.shape = tuple(model.input_shape[1:])
         self.activation = last_activation(model) or "linear"
-        network = fuse(model)
+        self.rounds = is_quantized(model)
+        network = model if self.rounds else fuse(model)
         head = [layer.name for layer in network.layers if layer.name == "head_pool"]
         embedding = network.get_layer(head[0]).output if head else network.output
         # Constants, which oneDNN likes; and Keras's own tracking would save functions that run in training mode.
@@ -154,6 +156,79 @@ def quantize_onnx(path: pathlib.Path, images: np.ndarray) -> None:
     os.replace(done, path)
 
 
+def with_integer_kernels(model: Any) -> Any:
+    """Returns an ONNX model whose rounded kernels are stored as integers, and the biases of its convolutions too.
+
+    Its feature maps are rounded already, by QuantizeLinear and DequantizeLinear; with both factors and the bias so
+    written, ONNX Runtime multiplies integers.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    added: dict[str, Any] = {}  # name of a tensor of integers -> the node that reads it
+
+    def store(name: str, integers: np.ndarray, scale: np.ndarray, **axis: Any) -> str:
+        """Returns the name of what stands for integers times their scale."""
+        if name not in added:
+            zero = np.zeros_like(scale, integers.dtype)
+            arrays = {"integers": integers, "scale": scale.astype("float32"), "zero": zero}
+            graph.initializer.extend(numpy_helper.from_array(array, f"{name}_{key}") for key, array in arrays.items())
+            inputs = [f"{name}_{key}" for key in arrays]
+            added[name] = helper.make_node("DequantizeLinear", inputs, [f"{name}_dequantized"], **axis)
+        return f"{name}_dequantized"
+
+    for node in graph.node:
+        if node.op_type not in ("Conv", "MatMul") or node.input[1] not in values:
+            continue
+        kernel, is_conv = values[node.input[1]], node.op_type == "Conv"
+        axes = tuple(range(1, kernel.ndim)) if is_conv else None
+        largest = np.abs(kernel).max(axis=axes, keepdims=True).astype("float64")
+        scale = np.where(largest > 0, largest, 1.0) / 127
+        integers, scale = np.rint(kernel / scale).astype("int8"), scale.reshape(-1 if is_conv else ())
+        given = makers[node.input[0]]
+        while given.op_type != "DequantizeLinear":  # what moves values and does not change them
+            given = makers[given.input[0]]
+        if is_conv and len(node.input) > 2:
+            product = scale * float(values[given.input[1]])
+            sums = np.rint(values[node.input[2]] / product).astype("int32")
+            node.input[2] = store(node.input[2], sums, product, axis=0)
+        node.input[1] = store(node.input[1], integers, scale, **({"axis": 0} if is_conv else {}))
+    read = {name for node in graph.node for name in node.input} | {
+        name for node in added.values() for name in node.input
+    }
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    nodes = [*added.values(), *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+    return model
+
+
+def keep_rounding(model: Any) -> None:
+    """Writes what is rounded and then added in single steps, in an OpenVINO model, in place.
+
+    OpenVINO 2026.4 computes a convolution, its FakeQuantize and the sum behind it in one pass, and leaves the rounding
+    out of it; these steps it computes in the same pass as they are.
+    """
+    from openvino import opset13 as steps
+
+    for node in model.get_ordered_ops():
+        readers = node.output(0).get_target_inputs() if node.get_type_name() == "FakeQuantize" else ()
+        if not readers or any(reader.get_node().get_type_name() != "Add" for reader in readers):
+            continue
+        values, low, high = (node.input_value(place) for place in range(3))
+        low, high = (float(np.ravel(end.get_node().data)[0]) for end in (low, high))
+        scale = (high - low) / 255
+        zero = round(-low / scale)
+        levels = steps.multiply(values, steps.constant(np.float32(1 / scale)))
+        levels = steps.round(steps.clamp(levels, -zero, 255 - zero), "half_to_even")
+        rounded = steps.multiply(levels, steps.constant(np.float32(scale)))
+        for reader in readers:
+            reader.replace_source_output(rounded.output(0))
+
+
 def quantize_openvino(model: Any, images: np.ndarray) -> Any:
     """Returns an OpenVINO model with int8 weights and activations (NNCF)."""
     import nncf
@@ -247,9 +322,12 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
     tf2onnx.convert.from_function(
         function, input_signature=function.input_signature, opset=ONNX_OPSET, output_path=os.fspath(path)
     )
+    import onnx
+
     if calibration is not None:
         quantize_onnx(path, calibration)
-    import onnx
+    if served.rounds:
+        onnx.save(with_integer_kernels(onnx.load(os.fspath(path))), os.fspath(path))
 
     model = onnx.load(os.fspath(path))
     model.metadata_props.add(key=RECORD, value=json.dumps(served.about_record()))
@@ -270,6 +348,8 @@ def _openvino(served: Served, saved: pathlib.Path, path: pathlib.Path, calibrati
     model = openvino.convert_model(os.fspath(saved))
     if calibration is not None:
         model = quantize_openvino(model, calibration)
+    if served.rounds:
+        keep_rounding(model)
     model.set_rt_info(json.dumps(served.about_record()), [RECORD])
     openvino.save_model(model, os.fspath(path), compress_to_fp16=quantize == "float16")
 
@@ -287,6 +367,8 @@ def _litert(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration
     converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(saved), signature_keys=["serving_default"])
     if calibration is not None:
         prepare_litert(converter, calibration)
+    if served.rounds:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantize == "int8-all":
         converter.inference_input_type = converter.inference_output_type = tf.int8
     if quantize == "float16":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from keras_resnet.models.pretrained import pretrained_model as pretrained_model
     from keras_resnet.models.pretrained import with_normalization as with_normalization
     from keras_resnet.models.pruning import prune as prune
+    from keras_resnet.models.quantization import is_quantized as is_quantized
+    from keras_resnet.models.quantization import quantize as quantize
     from keras_resnet.models.stages import activations as activations
     from keras_resnet.models.stages import feature_info as feature_info
     from keras_resnet.models.stages import features as features
@@ -46,6 +48,7 @@ HOMES = {
     "pretrained": ("Pretrained", "pretrained_model", "with_normalization"),
     "precision": ("compute_dtype", "to_float32"),
     "pruning": ("prune",),
+    "quantization": ("is_quantized", "quantize"),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.blocks import Convolution, Shortcut, Stem
+from keras_resnet.blocks import Convolution, QuantizedDense, Shortcut, Stem
 from keras_resnet.blocks.convolution import fold
 from keras_resnet.blocks.residual import VERSIONS, ResidualBlock
 from keras_resnet.errors import BadType, BadValue
@@ -64,11 +64,27 @@ def fuse(model: keras.Model) -> keras.Model:
         >>> fused.name, len(fused.weights), len(model.weights)
         ('resnet18_fused', 42, 102)
     """
+    fused = fold_norms(model, "_fused", _without_norms)
+    fused.trainable = False
+    return fused
+
+
+def fold_norms(
+    model: keras.Model, suffix: str, copy_layer: Callable[[Any], Any], call_function: Callable[..., Any] | None = None
+) -> keras.Model:
+    """Returns a copy of a model with norms folded into the convolutions before them.
+
+    Args:
+        model: as for `fuse`.
+        suffix: of the name of the copy.
+        copy_layer: from a layer to its counterpart, not built yet, of the same variables but for norms and biases.
+        call_function: as `keras.models.clone_model` takes it.
+    """
     _check(model)
     copies: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
 
     def copy(node: Any) -> Any:
-        counterpart = _without_norms(node)
+        counterpart = copy_layer(node)
         if isinstance(node, keras.layers.Layer):  # and not a bare operation of keras.ops
             copies.append((node, counterpart))
         return counterpart
@@ -76,13 +92,16 @@ def fuse(model: keras.Model) -> keras.Model:
     # Its own model on the same graph: it has the new name and no optimizer, losses and metrics to copy.
     is_sequential = isinstance(model, keras.Sequential)
     inputs, outputs = (model.inputs[0], model.outputs[0]) if is_sequential else (model.input, model.output)
-    graph = keras.Model(inputs, outputs, name=f"{model.name}_fused")
-    fused = keras.models.clone_model(graph, clone_function=copy, recursive=True)
+    graph = keras.Model(inputs, outputs, name=f"{model.name}{suffix}")
+    fused = keras.models.clone_model(graph, clone_function=copy, call_function=call_function, recursive=True)
     for original, counterpart in copies:
-        transfer = _fold_weights if isinstance(original, FOLDABLE) else copy_weights
-        transfer(original, counterpart)
+        if isinstance(original, FOLDABLE):
+            _fold_weights(original, counterpart)
+        elif isinstance(counterpart, QuantizedDense):
+            counterpart.set_weights([*original.get_weights(), *counterpart.get_weights()[-4:]])
+        else:
+            copy_weights(original, counterpart)
     fused.dtype_policy = model.dtype_policy
-    fused.trainable = False
     return fused
 
 

@@ -226,8 +226,6 @@ def _check(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
     architecture_of(model)  # which refuses other models
-    if any(getattr(layer, "fused", False) for layer in model.layers):
-        raise BadValue(f"model {model.name!r} is fused, and has no norms left. Prune the original, then fuse.")
 
 
 def _norms(group: Group) -> np.ndarray:

@@ -15,9 +15,7 @@ from keras_resnet.preprocessing import InputRecord
 from keras_resnet.tasks.outputs import SMALLEST, last_activation
 from keras_resnet.training import fields
 from keras_resnet.weights.files import load_model_file
-
-# The models of a folder: of a cross-validation, whose mean answers, and of a run.
-MODELS_OF_FOLDERS = ("mean.keras", "best.keras")
+from keras_resnet.weights.sources import MODELS_OF_FOLDERS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,8 @@ from keras_resnet.training.scoring import EVALUATION_BATCH_SIZE, Monitor
 from keras_resnet.training.state import Interval
 from keras_resnet.weights.sources import weights_at_hand
 
+CALIBRATION_BATCHES = 4  # that set the first ranges of a network that rounds to 8 bits
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -112,6 +114,7 @@ class Experiment:
             )
         if pretrained is None:
             recipe = recipe.replace({"data.normalization": recipe.data.normalization_for(dataset)})
+        recipe.quantize.check(recipe)
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
         absent = _absent_labels(dataset) if recipe.loss.choice.task.has_thresholds else []
@@ -183,6 +186,9 @@ class Experiment:
             self.facts.targets,
             self.dataset.class_names,
             self.pretrained,
+            (images for images, *_ in self.training_batches().take(CALIBRATION_BATCHES))
+            if recipe.quantize.int8
+            else None,
         )
         if recipe.train.recompute:
             models.recompute(network)

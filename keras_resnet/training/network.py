@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -84,7 +84,8 @@ class Model(fields.Section):
             return {}
         usual = type(self)()
         path = os.path.abspath(os.path.expanduser(self.weights))
-        overrides: dict[str, Any] = {"model.weights": path} if os.path.isfile(path) else {}
+        is_path = path in (os.path.abspath(found.file.path), os.path.dirname(os.path.abspath(found.file.path)))
+        overrides: dict[str, Any] = {"model.weights": path} if is_path else {}
         for name, value in found.arguments.items():
             if not hasattr(self, name):
                 continue
@@ -119,10 +120,12 @@ class Model(fields.Section):
         targets: TargetScale | None = None,
         class_names: Sequence[str] = (),
         pretrained: models.Pretrained | None = None,
+        calibration: Iterable[Any] | None = None,
     ) -> keras.Model:
         """Returns one flat functional model "image" -> "preprocessing" -> network -> logits, in float32 at both ends.
 
-        With `targets` a last layer "targets" brings the outputs into the units of the data.
+        With `targets` a last layer "targets" brings the outputs into the units of the data. With `calibration`, batches
+        of images, the network rounds to 8 bits in the ranges that these have.
         """
         _check_no_strategy()
         inputs = keras.Input(image_shape, name="image", dtype="float32")
@@ -138,6 +141,8 @@ class Model(fields.Section):
             network = pretrained.build(build_resnet, name, arguments, class_names or ("value",))
         else:
             network = models.build(name, **arguments)
+        if calibration is not None:
+            network = models.quantize(network, calibration)
         if targets is None:
             return network
         mean, scale = (list(values) for values in targets)
@@ -145,6 +150,35 @@ class Model(fields.Section):
         model = keras.Model(network.input, units(network.output), name=network.name)
         model.dtype_policy = network.dtype_policy
         return model
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantize(fields.Section):
+    """Rounding to 8 bits in the network while it trains (`keras_resnet.models.quantize`): for a short fine-tuning.
+
+    With `int8` the norms of the weights are folded, and kernels and feature maps rounded as integer kernels round them;
+    `export` then writes files in 8 bits that answer as the network does.
+    """
+
+    title = "quantize"
+    needs = {"int8": ("model.weights", lambda recipe: bool(recipe.model.weights))}
+    int8: bool = fields.flag(False)
+
+    def check(self, recipe: Any) -> None:
+        """Raises ValueError where the recipe has another part that does not go with it."""
+        if not self.int8:
+            return
+        wrong = {
+            f"train.precision={recipe.train.precision!r}": ("'float32'", recipe.train.precision != "float32"),
+            f"distribution.kind={recipe.distribution.kind!r}": ("'none'", recipe.distribution.kind != "none"),
+            f"model.weights={recipe.model.weights!r}": ("weights of a trained network", not recipe.model.weights),
+        }
+        for given, (allowed, is_so) in wrong.items():
+            if is_so:
+                raise BadValue(
+                    f"quantize.int8=true was given with {given}. Allowed is {allowed}. Change it, or train without "
+                    "quantize.int8 and export with quantize='int8', which rounds after the training."
+                )
 
 
 def _check_no_strategy() -> None:

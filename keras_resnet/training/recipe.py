@@ -23,7 +23,7 @@ from keras_resnet.training.distill import Distill
 from keras_resnet.training.fields import Field, make, parse, unknown_key
 from keras_resnet.training.inputs import Augment, Data
 from keras_resnet.training.losses import LabelFacts, Loss
-from keras_resnet.training.network import Model
+from keras_resnet.training.network import Model, Quantize
 from keras_resnet.training.optimizer import Optimizer
 from keras_resnet.training.schedule import Schedule
 from keras_resnet.training.scoring import Monitor, monitor_of
@@ -107,7 +107,7 @@ class Distribution(fields.Section):
     synchronize_norms: bool = fields.flag(False)
 
 
-_SECTIONS = (Model, Data, Augment, Loss, Optimizer, Schedule, Distill, Train, Distribution)
+_SECTIONS = (Model, Data, Augment, Loss, Optimizer, Schedule, Distill, Quantize, Train, Distribution)
 SECTIONS: dict[str, type[fields.Section]] = {section.title: section for section in _SECTIONS}
 TABLES: dict[str, type[fields.Section]] = {About.title: About, Defaults.title: Defaults, **SECTIONS}
 # What does not change a run: whoever goes on with one may have them differ.
@@ -173,6 +173,7 @@ class Recipe:
         optimizer: how weights move.
         schedule: how the learning rate goes.
         distill: a teacher, whose answers are learned beside the labels.
+        quantize: rounding to 8 bits while it trains.
         train: epochs, batch, precision, seed, early stopping.
         distribution: who trains together.
 
@@ -196,6 +197,7 @@ class Recipe:
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     schedule: Schedule = dataclasses.field(default_factory=Schedule)
     distill: Distill = dataclasses.field(default_factory=Distill)
+    quantize: Quantize = dataclasses.field(default_factory=Quantize)
     train: Train = dataclasses.field(default_factory=Train)
     distribution: Distribution = dataclasses.field(default_factory=Distribution)
 

@@ -297,6 +297,7 @@ def plan_lines(about: Description) -> list[str]:
         f"weights    {recipe.model.weights or 'random'}, width {recipe.model.width}",
         f"optimizer  {optimizer.name}, learning rate {optimizer.learning_rate:g} ({recipe.schedule.name}), "
         f"decay {optimizer.weight_decay:g}, {train.precision}",
+        *(["rounds     kernels and feature maps to 8 bits"] if recipe.quantize.int8 else []),
         *([f"teacher    {distill.teacher}, {distill.kind}, {heat}"] if distill.teacher else []),
         f"changed    {', '.join(differing) or 'nothing'} (of the recipe {recipe.name})",
     ]

@@ -59,7 +59,7 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
         groups, attention, widths of a pruned network, input channels, rank, and classes (None without a classifier).
 
     Raises:
-        ValueError: the model holds no stem of keras_resnet.
+        ValueError: the model holds no stem of keras_resnet, or is fused.
     """
     stems = [layer for layer in model.layers if isinstance(layer, Stem)]
     blocks = [layer for layer in model.layers if isinstance(layer, ResidualBlock)]
@@ -69,6 +69,11 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
             "network, flat. Pass the network itself, not a model around it."
         )
     stem, first = stems[0], blocks[0]
+    if stem.fused:
+        raise BadValue(
+            f"model {model.name!r} has its norms folded into its convolutions, by fuse() or quantize(). Allowed are "
+            "networks that have them. Use the one that it was made of."
+        )
     heads = [layer for layer in model.layers if layer.name == HEAD]
     stages: dict[str, list[int]] = {}
     for block in blocks:

@@ -142,6 +142,8 @@ LOGGER = logging.getLogger(__name__)
 IMAGENET = "imagenet"
 HUB_FILE = "model.safetensors"
 PUBLISHED_MODEL = "model.keras"
+# The models of a folder: of a cross-validation, whose mean answers, and of a run.
+MODELS_OF_FOLDERS = ("mean.keras", "best.keras")
 
 
 def repository_of(source: str) -> str:
@@ -162,8 +164,9 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     if weights.startswith(HUB):
         return fetch_from_hub(weights, HUB_FILE), None
     path = pathlib.Path(weights).expanduser()
-    if (path / HUB_FILE).is_file():  # of `publish`
-        return path / HUB_FILE, None
+    for name in (HUB_FILE, *MODELS_OF_FOLDERS):  # of `publish`, of a cross-validation or of a run
+        if (path / name).is_file():
+            return path / name, None
     # A folder of the name of a tag does not hide the tag.
     if path.suffix.lower() in READERS or path.is_file() or (path.is_dir() and "/" in weights):
         return path, None

@@ -43,6 +43,9 @@ CASES = {
     "bottleneck-v2": (BottleneckBlock, {"filters": 1, "strides": 2, "version": "v2", "shortcut": "subsample"}),
     "identity-fused": (IdentityBlock, {"filters": 4, "fused": True, "drop_path_rate": 0.3, "seed": 3}),
     "identity-v2-fused": (IdentityBlock, {"filters": 8, "strides": 2, "version": "v2", "fused": True}),
+    "stem-deep-quantized": (Stem, {"filters": 8, "kind": "deep", "fused": True, "quantized": True}),
+    "identity-quantized": (IdentityBlock, {"filters": 4, "fused": True, "quantized": True}),
+    "bottleneck-quantized": (BottleneckBlock, {"filters": 2, "strides": 2, "fused": True, "quantized": True}),
     "bottleneck-fused": (BottleneckBlock, {"filters": 2, "strides": 2, "shortcut": "pool", "fused": True}),
 }
 SHAPES = {1: (2, 11, 4), 2: (2, 9, 12, 4), 3: (2, 7, 8, 5, 4)}

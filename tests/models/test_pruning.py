@@ -164,7 +164,7 @@ def test_what_cannot_be_pruned_is_refused():
         prune(model, 0.0)
     with pytest.raises(ValueError, match=r"macs=0.0001 was given, and 0\.\d+ of the multiply-adds stay with 4"):
         prune(model, 0.0001)
-    with pytest.raises(ValueError, match="is fused"):
+    with pytest.raises(ValueError, match="norms folded"):
         prune(fuse(model), 0.5)
     with pytest.raises(ValueError, match="Did you mean 'taylor'|by='tailor'"):
         prune(model, 0.5, by="tailor")
