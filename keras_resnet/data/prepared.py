@@ -21,7 +21,7 @@ from keras_resnet import files
 from keras_resnet.arguments import check_int
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.data.examples.encoded import EncodedExamples
-from keras_resnet.data.examples.plan import Plan
+from keras_resnet.data.examples.plan import PARALLEL_CALLS, Plan
 from keras_resnet.data.images.decoding import decode, has_16_bits
 from keras_resnet.data.images.headers import apply_bad_image_policy, reason_of
 from keras_resnet.data.images.resizing import TRAINING_ANTIALIAS_ABOVE
@@ -49,6 +49,8 @@ TURNS = {
 UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError, tf.errors.OpError)
 # What is read to measure how long reading takes, as in docs/performance.md.
 SAMPLE, SIDE_PX = 6, 224
+AS_THEY_ARE, SCALED, PREPARED = "as they are", "with data.decode='scaled'", "after keras-resnet prepare"
+WORTH_SAYING = 1.3  # times faster
 
 # (split, index) -> the row of a picture.
 Rows = dict[tuple[str, int], dict[str, Any]]
@@ -180,10 +182,32 @@ def reading_milliseconds(dataset: Dataset) -> dict[str, float]:
         paths = np.array([os.fsencode(folder.parent / row["path"]) for row in rows], dtype=object)
         small = dataclasses.replace(sample, contents=paths, orientations=np.ones_like(sample.orientations))
         return {
-            "as they are": _milliseconds(sample, "full"),
-            "with data.decode='scaled'": _milliseconds(sample, "scaled"),
-            "after keras-resnet prepare": _milliseconds(small, "full"),
+            AS_THEY_ARE: _milliseconds(sample, "full"),
+            SCALED: _milliseconds(sample, "scaled"),
+            PREPARED: _milliseconds(small, "full"),
         }
+
+
+def what_prepare_saves(dataset: Dataset, images_per_second: float, is_scaled: bool = False) -> str:
+    """Returns a line on how long reading takes in a training, by measurement; nothing where `prepare` saves little.
+
+    Args:
+        dataset: that is trained on.
+        images_per_second: of the training.
+        is_scaled: whether it decodes with `data.decode="scaled"`.
+    """
+    # Pictures are read on all cores at once.
+    times = {name: value / PARALLEL_CALLS for name, value in reading_milliseconds(dataset).items()}
+    if not times:
+        return ""
+    present, reading = 1000 / images_per_second, times[SCALED if is_scaled else AS_THEY_ARE]
+    prepared = max(present - reading + times[PREPARED], times[PREPARED])
+    if present < WORTH_SAYING * prepared:
+        return ""
+    return (
+        f"reading the pictures takes {min(reading / present, 1):.0%} of an epoch: after keras-resnet prepare one would "
+        f"be {present / prepared:.1f} times faster"
+    )
 
 
 def _milliseconds(examples: EncodedExamples, decode: str) -> float:

@@ -329,14 +329,18 @@ class EpochLines(keras.callbacks.Callback):
         epochs: of the run.
         figure: a column of the history beside the loss, such as "accuracy".
         has_bar: whether to show the steps of the epoch under way.
+        remark: from the images per second of an epoch to a line to print below it, once, or to nothing; asked for the
+            first epoch, which compiles the step, and the second.
     """
 
-    def __init__(self, progress: Progress, epochs: int, figure: str, has_bar: bool) -> None:
+    def __init__(
+        self, progress: Progress, epochs: int, figure: str, has_bar: bool, remark: Callable[[float], str]
+    ) -> None:
         super().__init__()
-        self.progress, self.epochs, self.figure, self.has_bar = progress, epochs, figure, has_bar
+        self.progress, self.epochs, self.figure, self.has_bar, self.remark = progress, epochs, figure, has_bar, remark
         self._seconds: list[float] = []
         self._shown = 0.0
-        self._has_header = False
+        self._has_header = self._has_remark = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Prints the names of the columns, once."""
@@ -373,6 +377,9 @@ class EpochLines(keras.callbacks.Callback):
             f"{figures[2]:>9} {figures[3]:>8} {mark} {row['images_per_second']:>8.4g}"
         )
         print(f"\r{line:<79}".rstrip() if self.has_bar else line, flush=True)
+        if len(self._seconds) <= 2 and not self._has_remark and (remark := self.remark(row["images_per_second"])):
+            self._has_remark = True
+            print(remark, flush=True)
 
 
 class Report(keras.callbacks.Callback):

@@ -19,6 +19,7 @@ import numpy as np
 from keras_resnet import data as datasets
 from keras_resnet import files, models, preprocessing
 from keras_resnet.arguments import check_bool, check_path
+from keras_resnet.data.prepared import what_prepare_saves
 from keras_resnet.distribution.together import count_of_parts, training_together
 from keras_resnet.errors import BadType, BadValue, NoMemory
 from keras_resnet.figures import draw_confusion, draw_or_warn
@@ -313,7 +314,8 @@ class TrainingLoop:
         own = [folder_check, *own, state, *([] if report is None else [Report(partial(self._ask, report), progress)])]
         if verbose := _show(verbose):
             *_, figure = recipe.loss.choice.task.curves
-            own.append(EpochLines(progress, recipe.train.epochs, figure, has_bar=verbose == 1))
+            remark = partial(what_prepare_saves, self.dataset, is_scaled=recipe.data.decode == "scaled")
+            own.append(EpochLines(progress, recipe.train.epochs, figure, has_bar=verbose == 1, remark=remark))
         if progress.epochs < recipe.train.epochs and not progress.stopped:
             try:
                 self.trained.fit(

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 pytest.importorskip("tensorflow")
 
-from keras_resnet import data  # noqa: E402
+from keras_resnet import data, training  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 from keras_resnet.data import prepared  # noqa: E402
 
@@ -216,13 +216,42 @@ def test_what_cannot_be_prepared_is_refused(tmp_path):
     assert done.pictures == 12 and any("0.png" in line for line in done.report)
 
 
-def test_an_inspection_says_how_long_large_pictures_take_to_be_read(tmp_path):
+def write_large(root, per_class):
     draw = np.random.default_rng(0)
     for label in ("cat", "dog"):
-        (tmp_path / label).mkdir()
-        for index in range(4):
-            picture = Image.fromarray(draw.integers(0, 256, (30, 40, 3), "uint8")).resize((1800, 1400))
-            picture.save(tmp_path / label / f"{index}.jpg")
+        (root / label).mkdir()
+        for index in range(per_class):
+            picture = Image.fromarray(draw.integers(0, 256, (30, 40, 3), "uint8")).resize((1800 + index, 1400))
+            picture.save(root / label / f"{index}.jpg")
+
+
+def test_an_epoch_says_what_reading_large_pictures_costs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(prepared, "WORTH_SAYING", 0.0)
+    write_large(tmp_path, 20)
+    small = {"model.width": 4, "train.epochs": 2, "train.batch_size": 8, "data.image_size": 32, "data.crop": "random"}
+    options = {"model": "resnet10", "overrides": small, "verbose": 2, "score": ()}
+    training.fit("quick", data=f"folder:{tmp_path}", out=tmp_path / "run", **options)
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = [index for index, line in enumerate(lines) if line.startswith("reading the pictures takes ")]
+    assert lines[place - 1].lstrip().startswith("1/2")
+    found = re.fullmatch(
+        r".*takes (\d+)% of an epoch: after keras-resnet prepare .* (\d+\.\d) times faster", lines[place]
+    )
+    assert 0 < int(found[1]) <= 100 and float(found[2]) >= 1.0
+
+
+def test_where_reading_is_a_small_part_nothing_is_said(tmp_path):
+    write_large(tmp_path, 10)
+    dataset = load(f"folder:{tmp_path}", test_fraction=0.25)
+    assert prepared.what_prepare_saves(dataset, images_per_second=0.1) == ""
+    reading = prepared.reading_milliseconds(dataset)[prepared.AS_THEY_ARE] / prepared.PARALLEL_CALLS
+    assert "times faster" in prepared.what_prepare_saves(dataset, images_per_second=1000 / reading)
+    small = load(write_folder(tmp_path / "photos"))
+    assert prepared.what_prepare_saves(small, images_per_second=1e4) == ""
+
+
+def test_an_inspection_says_how_long_large_pictures_take_to_be_read(tmp_path):
+    write_large(tmp_path, 4)
     line = data.inspect_data(load(f"folder:{tmp_path}", test_fraction=0.25)).report[-1]
     number = r"\d+\.\d"
     pattern = f"{number} as they are, {number} with data.decode='scaled', {number} after keras-resnet prepare"

@@ -115,7 +115,7 @@ def report_kinds(found: Iterable[tuple[str, Header | str]], options: LoadOptions
     megapixels = float(np.median([header.height * header.width for header in good])) / 1e6 if good else 0.0
     if megapixels > LARGE_MEGAPIXELS:
         report.append(
-            f"the pictures have {megapixels:.1f} megapixels (median), and decoding them takes most of a step. "
+            f"the pictures have {megapixels:.1f} megapixels (median). "
             "keras-resnet prepare makes them small once; data.decode='scaled' decodes JPEG files at a fraction"
         )
     animated = sum(header.is_animated for header in good)
