@@ -77,7 +77,11 @@ def quantize(model: keras.Model, batches: Iterable[Any] = ()) -> keras.Model:
 
 
 def is_quantized(model: keras.Model) -> bool:
-    """Returns whether a network rounds to 8 bits, as `quantize` returns it."""
+    """Returns whether a network rounds to 8 bits, as `quantize` returns it.
+
+    Args:
+        model: a Keras model.
+    """
     return any(getattr(layer, "quantized", False) for layer in model.layers)
 
 

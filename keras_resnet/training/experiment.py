@@ -185,6 +185,7 @@ class Experiment:
             precision,
             self.facts.targets,
             self.dataset.class_names,
+            self.dataset.units,
             self.pretrained,
             (images for images, *_ in self.training_batches().take(CALIBRATION_BATCHES))
             if recipe.quantize.int8

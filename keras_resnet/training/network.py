@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet import models
 from keras_resnet.blocks.residual import ATTENTION, VERSIONS
@@ -15,8 +16,10 @@ from keras_resnet.blocks.stem import STEMS
 from keras_resnet.errors import BadValue
 from keras_resnet.models.builder import build_resnet
 from keras_resnet.models.validation import MODEL_SHORTCUTS
+from keras_resnet.tasks import REGRESSION
 from keras_resnet.training import fields
 from keras_resnet.training.losses import TargetScale
+from keras_resnet.weights.adaptation import HEAD
 from keras_resnet.weights.sources import weights_at_hand
 
 INITIALIZERS = {
@@ -119,6 +122,7 @@ class Model(fields.Section):
         precision: str,
         targets: TargetScale | None = None,
         class_names: Sequence[str] = (),
+        units: Sequence[str] = (),
         pretrained: models.Pretrained | None = None,
         calibration: Iterable[Any] | None = None,
     ) -> keras.Model:
@@ -137,8 +141,12 @@ class Model(fields.Section):
             **self.arguments(image_shape),
         }
         if pretrained is not None:
-            # A regression has no names: its head is always new.
-            network = pretrained.build(build_resnet, name, arguments, class_names or ("value",))
+            # A regression has no names of classes; it keeps the head of another one of the same units alone.
+            record = pretrained.record
+            has_values = record is not None and record.task == REGRESSION.name and tuple(record.units) == tuple(units)
+            network = pretrained.build(build_resnet, name, arguments, class_names or ("value",) * (not has_values))
+            if has_values and targets is not None and pretrained.classes == outputs:
+                _to_deviations(network.get_layer(HEAD), targets)
         else:
             network = models.build(name, **arguments)
         if calibration is not None:
@@ -146,8 +154,8 @@ class Model(fields.Section):
         if targets is None:
             return network
         mean, scale = (list(values) for values in targets)
-        units = keras.layers.Rescaling(scale, offset=mean, dtype="float32", name="targets")
-        model = keras.Model(network.input, units(network.output), name=network.name)
+        in_units = keras.layers.Rescaling(scale, offset=mean, dtype="float32", name="targets")
+        model = keras.Model(network.input, in_units(network.output), name=network.name)
         model.dtype_policy = network.dtype_policy
         return model
 
@@ -179,6 +187,13 @@ class Quantize(fields.Section):
                     f"quantize.int8=true was given with {given}. Allowed is {allowed}. Change it, or train without "
                     "quantize.int8 and export with quantize='int8', which rounds after the training."
                 )
+
+
+def _to_deviations(head: keras.layers.Dense, targets: TargetScale) -> None:
+    """Makes a head that gives values, as files of weights hold it, give deviations from the mean of the targets."""
+    mean, scale = (np.asarray(values, "float32") for values in targets)
+    kernel, bias = (np.asarray(keras.ops.convert_to_numpy(weight)) for weight in head.weights)
+    head.set_weights([kernel / scale, (bias - mean) / scale])
 
 
 def _check_no_strategy() -> None:

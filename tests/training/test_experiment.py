@@ -126,6 +126,7 @@ UNSEEN = {
     **dict.fromkeys(
         ("distill.teacher", "distill.kind", "distill.temperature", "distill.alpha"), "tests of distillation"
     ),
+    "quantize.int8": "of trained weights; tests of quantization",
     "train.keep_states": "how many states stay, not what is trained; tests of states",
     "distribution.kind": "who trains together; tests of distribution",
     "distribution.synchronize_norms": "of several processes; tests of distribution",

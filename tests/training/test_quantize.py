@@ -92,6 +92,26 @@ def test_a_run_is_begun_from_the_folder_of_another(digits_run, tmp_path):
     assert run.metrics["test"]["accuracy"] > digits_run.metrics["test"]["accuracy"] - 0.03
 
 
+def test_a_regression_keeps_its_head(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1)).astype("uint8")
+    images[::2] //= 2
+    brightness = images.mean(axis=(1, 2, 3))
+    parts = {"x_train": images[:90], "y_train": brightness[:90], "x_test": images[90:], "y_test": brightness[90:]}
+    np.savez(tmp_path / "data.npz", **parts)
+    options = {"model": "resnet10", "data": f"npz:{tmp_path / 'data.npz'}", "verbose": 0}
+    small = {"train.epochs": 12, "train.batch_size": 15, "model.width": 4, "optimizer.learning_rate": 0.02}
+    parent = training.fit("regression", out=tmp_path / "parent", overrides=small, **options)
+    first = training.fit(
+        "quantize",
+        out=tmp_path / "run",
+        weights=parent.path,
+        overrides={"loss.name": parent.recipe.loss.name, "train.epochs": 1, "optimizer.learning_rate": 1e-5},
+        **options,
+    )
+    assert first.metrics["test"]["mae"] == pytest.approx(parent.metrics["test"]["mae"], rel=0.2)
+    assert parent.metrics["test"]["mae"] < 0.7 * np.abs(brightness[90:] - np.median(brightness)).mean()
+
+
 def test_nothing_begins_from_a_network_without_norms(run, tmp_path):
     with pytest.raises(ValueError, match="norms folded into its convolutions"):
         training.fit("finetune", model="resnet10", data="digits", weights=run.path, out=tmp_path / "new", verbose=0)
