@@ -187,11 +187,11 @@ def with_integer_kernels(model: Any) -> Any:
         largest = np.abs(kernel).max(axis=axes, keepdims=True).astype("float64")
         scale = np.where(largest > 0, largest, 1.0) / 127
         integers, scale = np.rint(kernel / scale).astype("int8"), scale.reshape(-1 if is_conv else ())
-        given = makers[node.input[0]]
-        while given.op_type != "DequantizeLinear":  # what moves values and does not change them
-            given = makers[given.input[0]]
+        source = makers[node.input[0]]
+        while source.op_type != "DequantizeLinear":  # what moves values and does not change them
+            source = makers[source.input[0]]
         if is_conv and len(node.input) > 2:
-            product = scale * float(values[given.input[1]])
+            product = scale * float(values[source.input[1]])
             sums = np.rint(values[node.input[2]] / product).astype("int32")
             node.input[2] = store(node.input[2], sums, product, axis=0)
         node.input[1] = store(node.input[1], integers, scale, **({"axis": 0} if is_conv else {}))

@@ -163,6 +163,7 @@ def locate(variant: str, weights: str) -> tuple[pathlib.Path, Source | None]:
     """Returns the file that a tag or a path means, and its row in the table of published weights."""
     if weights.startswith(HUB):
         return fetch_from_hub(weights, HUB_FILE), None
+    weights = weights.removeprefix(f"{variant}:")  # NAME:TAG, as whole networks are named elsewhere
     path = pathlib.Path(weights).expanduser()
     for name in (HUB_FILE, *MODELS_OF_FOLDERS):  # of `publish`, of a cross-validation or of a run
         if (path / name).is_file():

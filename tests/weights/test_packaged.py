@@ -51,6 +51,15 @@ def test_the_record_has_the_classes_of_cifar_10():
     assert record.class_names[0] == "airplane" and record.class_names[-1] == "truck" and record.activation == "softmax"
 
 
+def test_a_tag_may_have_the_name_of_its_network_before_it():
+    for one, other in zip(
+        ResNet18(weights="resnet18:cifar10").weights, ResNet18(weights="cifar10").weights, strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="neither a tag nor a file"):
+        ResNet18(weights="resnet20:cifar10")
+
+
 @pytest.fixture
 def picture(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype("uint8")
