@@ -168,6 +168,9 @@ class Convolution(keras.layers.Layer):
         True
     """
 
+    # Whether inference is one operation of Keras with the whole kernel, which converters of files know.
+    is_plain = False
+
     def __init__(
         self,
         filters: int,
@@ -220,9 +223,6 @@ class Convolution(keras.layers.Layer):
             regularizer=self.kernel_regularizer,
         )
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros") if self.use_bias else None
-
-    # Whether inference is left to Keras: one operation with the whole kernel, as converters know it.
-    is_plain = False
 
     def call_weights(self) -> tuple[Any, Any]:
         """Returns the kernel and the bias, or None, that a call computes with."""

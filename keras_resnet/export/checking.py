@@ -27,8 +27,9 @@ from keras_resnet.tasks.multilabel import thresholds_for
 CHECKED_IMAGES = 32
 # Of probabilities, by the dtype in which the file computes: float32 sums come out in another order; 16 bits round the
 # output of every layer, and folded norms round elsewhere than separate ones.
-TOLERANCE_OF_ROUNDED = 1e-2  # means: where sums of another order round otherwise, later layers round otherwise too
 TOLERANCES = {"float64": 1e-5, "float32": 1e-5, "bfloat16": 5e-2, "float16": 1e-2}
+# Of the mean of a network that rounds: what one layer rounds otherwise, the layers behind it carry on.
+TOLERANCE_OF_ROUNDED = 1e-2
 
 
 def images_of(dataset: Dataset | None, predictor: Predictor, count: int, split: str) -> np.ndarray:

@@ -84,6 +84,7 @@ def test_random_weights_are_refused(tmp_path):
         training.Recipe().replace({"quantize.int8": True})
 
 
+@pytest.mark.slow
 def test_a_run_is_begun_from_the_folder_of_another(digits_run, tmp_path):
     run = training.fit(
         "finetune", model="resnet10", data="digits", weights=digits_run.path, out=tmp_path, overrides=SHORT, verbose=0
@@ -92,6 +93,7 @@ def test_a_run_is_begun_from_the_folder_of_another(digits_run, tmp_path):
     assert run.metrics["test"]["accuracy"] > digits_run.metrics["test"]["accuracy"] - 0.03
 
 
+@pytest.mark.slow
 def test_a_regression_keeps_its_head(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 1)).astype("uint8")
     images[::2] //= 2
