@@ -50,21 +50,21 @@ def test_answers_are_within_one_level_of_the_network(format, shortcut, tmp_path)
     assert file.stat().st_size < 2 * model.count_params()  # floats are four bytes each
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("format", PACKAGES)
+NETWORKS = {
+    "signals": {"name": "resnet18", "shape": (64, 4)},
+    "pool": {"name": "resnet18", "stem": "conv7", "shape": (48, 48, 3)},
+    "deep": {"name": "resnet18", "stem": "deep", "version": "v1", "shape": (32, 32, 3)},
+    "one pixel": {"name": "resnet18", "shape": (8, 8, 1)},  # in the last stage
+    "bottleneck": {"name": "resnet50", "shape": (16, 16, 3), "width": 8},
+}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"name": "resnet18", "stem": "conv7", "shape": (48, 48, 3)},
-        {"name": "resnet18", "stem": "deep", "version": "v1", "shape": (32, 32, 3)},
-        {"name": "resnet50", "shape": (16, 16, 3), "width": 8},
-        {"name": "resnet18", "shape": (8, 8, 1)},  # stages of one pixel
-        {"name": "resnet18", "shape": (64, 4)},
-    ],
-    ids=["pool", "deep", "bottleneck", "one pixel", "signals"],
+    ("network", "format"), harness.paired(list(NETWORKS), ["litert", "openvino", "onnx"], mark="exhaustive")
 )
-def test_every_kind_of_network_is_stored_in_integers(format, options, tmp_path):
-    model = rounded_network(**options)
+@pytest.mark.slow
+def test_every_kind_of_network_is_stored_in_integers(network, format, tmp_path):
+    model = rounded_network(**NETWORKS[network])
     exported = export(model, format, tmp_path)
     images = pictures(model.input_shape[1:])
     expected = harness.to_numpy(model(images, training=False))

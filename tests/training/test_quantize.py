@@ -54,8 +54,14 @@ def test_a_run_goes_on_with_the_same_bits(run, digits_run, tmp_path):
     [
         {"optimizer.accumulation": 2, "optimizer.ema_momentum": 0.9, "augment.mixup": 0.2},
         {"distill.teacher": "parent", "distill.alpha": 0.5, "train.recompute": True},
-        {"distill.teacher": "parent", "distill.alpha": 0.5, "distill.kind": "features"},
-        {"augment.augment_on": "device", "optimizer.name": "adamw", "model.drop_path_rate": 0.1},
+        pytest.param(
+            {"distill.teacher": "parent", "distill.alpha": 0.5, "distill.kind": "features"},
+            marks=pytest.mark.exhaustive,
+        ),
+        pytest.param(
+            {"augment.augment_on": "device", "optimizer.name": "adamw", "model.drop_path_rate": 0.1},
+            marks=pytest.mark.exhaustive,
+        ),
     ],
 )
 def test_it_goes_with_the_other_parts_of_a_step(overrides, digits_run, tmp_path):
