@@ -225,6 +225,7 @@ def write_large(root, per_class):
             picture.save(root / label / f"{index}.jpg")
 
 
+@pytest.mark.slow
 def test_an_epoch_says_what_reading_large_pictures_costs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(prepared, "WORTH_SAYING", 0.0)
     write_large(tmp_path, 20)

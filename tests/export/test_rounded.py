@@ -74,6 +74,7 @@ def test_every_kind_of_network_is_stored_in_integers(network, format, tmp_path):
     assert file.stat().st_size < 2 * model.count_params()
 
 
+@pytest.mark.slow
 def test_a_savedmodel_rounds_in_floats(tmp_path):
     exported = keras_resnet.export(rounded_network(), format="savedmodel", out=tmp_path / "net", task="regression")
     assert exported.facts["quantize"] is None and exported.facts["largest_difference"] < 1e-4
@@ -86,6 +87,7 @@ def test_it_is_stored_in_no_other_way(quantize, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_rounds_elsewhere_is_removed(tmp_path, monkeypatch):
     expected = checking.expected_answers
     monkeypatch.setattr(checking, "expected_answers", lambda *given: expected(*given) * 1.1)

@@ -171,7 +171,9 @@ def test_weights_are_rounded_as_integers_of_8_and_32_bits():
     np.testing.assert_allclose(sums, np.rint(bias / step) * step, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("shape", [(32, 4), (8, 8, 8, 2)], ids=["signals", "volumes"])
+@pytest.mark.parametrize(
+    "shape", [(32, 4), pytest.param((8, 8, 8, 2), marks=pytest.mark.slow)], ids=["signals", "volumes"]
+)
 def test_signals_and_volumes(shape):
     model, values = network("resnet18", shape, width=4), images(4, shape)
     rounded = models.quantize(model, [values])
