@@ -177,15 +177,15 @@ def reading_milliseconds(dataset: Dataset) -> dict[str, float]:
         folder = pathlib.Path(name)
         try:
             rows = [_write(sample, index, folder, LONG_SIDE, QUALITY, {}) for index in range(len(sample))]
-        except UNREADABLE:  # `prepare` names the file
+            paths = np.array([os.fsencode(folder.parent / row["path"]) for row in rows], dtype=object)
+            small = dataclasses.replace(sample, contents=paths, orientations=np.ones_like(sample.orientations))
+            return {
+                AS_THEY_ARE: _milliseconds(sample, "full"),
+                SCALED: _milliseconds(sample, "scaled"),
+                PREPARED: _milliseconds(small, "full"),
+            }
+        except UNREADABLE:  # `prepare`, or the training, names the file
             return {}
-        paths = np.array([os.fsencode(folder.parent / row["path"]) for row in rows], dtype=object)
-        small = dataclasses.replace(sample, contents=paths, orientations=np.ones_like(sample.orientations))
-        return {
-            AS_THEY_ARE: _milliseconds(sample, "full"),
-            SCALED: _milliseconds(sample, "scaled"),
-            PREPARED: _milliseconds(small, "full"),
-        }
 
 
 def what_prepare_saves(dataset: Dataset, images_per_second: float, is_scaled: bool = False) -> str:
