@@ -3,7 +3,7 @@
 import hashlib
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -91,6 +91,9 @@ class Composite(keras.layers.Layer):
     A subclass writes `compute` and `sublayers`.
     """
 
+    # Layers that round, by the name of what they round: of a layer that is quantized.
+    ranges: Mapping[str, keras.layers.Layer] = {}
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns the outputs of the layer."""
         return self.compute(inputs, training, run_layer)
@@ -104,6 +107,10 @@ class Composite(keras.layers.Layer):
             call_layer: `(layer, inputs, **options)`, called in the place of every layer inside.
         """
         raise NotImplementedError
+
+    def rounded(self, values: Any, name: str, training: bool | None, call_layer: CallLayer) -> Any:
+        """Returns values, rounded where there is a layer for what they are."""
+        return call_layer(self.ranges[name], values, training=training) if name in self.ranges else values
 
     def sublayers(self) -> list[keras.layers.Layer]:
         """Returns the layers inside, in the order of the computation."""

@@ -252,7 +252,6 @@ class ResidualBlock(Composite):
         self.shortcut = self._shortcut(input_shape)
         self.attention = self._attention(shape)
         self.drop_path = self._drop_path(len(input_shape))
-        self.ranges = {}
         if self.quantized:
             rounded = ["input", *(conv.name for conv in self.convolutions)]
             self.ranges = build_ranges(rounded, self.convolutions, self.dtype_policy)
@@ -369,18 +368,14 @@ class ResidualBlock(Composite):
             warn_of_training()
         if VERSIONS[self.version].preactivation:
             return self._forward_preactivated(inputs, training, call_layer)
-
-        def rounded(x: Any, name: str) -> Any:
-            return call_layer(self.ranges[name], x, training=training) if self.quantized else x
-
-        x = inputs = rounded(inputs, "input")
+        x = inputs = self.rounded(inputs, "input", training, call_layer)
         for conv, norm in zip(self.convolutions, self.norms, strict=True):
             x = call_layer(conv, x)
             if norm is not None:
                 x = call_layer(norm, x, training=training)
             if conv is not self.convolutions[-1]:
                 x = keras.ops.relu(x)
-            x = rounded(x, conv.name)
+            x = self.rounded(x, conv.name, training, call_layer)
         identity = call_layer(self.shortcut, inputs, training=training) if self.shortcut else inputs
         return keras.ops.relu(identity + self._regularize(x, training, call_layer))
 

@@ -146,8 +146,7 @@ class Stem(Composite):
             self.convolutions.append(conv)
             if normalized:
                 self.norms.append(self._norm(f"norm{index}", shape))
-        self.ranges = {}
-        if self.quantized:
+        if self.quantized:  # what leaves is rounded by the block that it enters
             rounded = ["input", *(conv.name for conv in self.convolutions[:-1])]
             self.ranges = build_ranges(rounded, self.convolutions, self.dtype_policy)
         self.pool = None
@@ -181,18 +180,13 @@ class Stem(Composite):
         """Returns the feature map for the first residual stage."""
         if self.fused and training and not self.quantized:
             warn_of_training()
-
-        def rounded(x: Any, name: str) -> Any:
-            return call_layer(self.ranges[name], x, training=training) if self.quantized else x
-
-        x = rounded(inputs, "input")
+        x = self.rounded(inputs, "input", training, call_layer)
         for index, conv in enumerate(self.convolutions):
             x = call_layer(conv, x)
             if index < len(self.norms):
                 norm = self.norms[index]
                 x = keras.ops.relu(x if norm is None else call_layer(norm, x, training=training))
-            if conv is not self.convolutions[-1]:  # what leaves is rounded by the block that it enters
-                x = rounded(x, conv.name)
+            x = self.rounded(x, conv.name, training, call_layer)
         if self.pool:
             padded = pad_space(x, 1, self.data_format, VERSIONS[self.version].pool_fill)
             x = keras.ops.cast(call_layer(self.pool, padded), self.compute_dtype)

@@ -127,9 +127,10 @@ def export(
     row.check_packages(format, False)
     predictor = open_predictor(source, task)
     _check_model(predictor)
-    if is_quantized(predictor.model):
+    rounds = is_quantized(predictor.model)
+    if rounds:
         quantize = _check_rounded(quantize, row)
-    needs_ranges = quantize in CALIBRATED and not is_quantized(predictor.model)
+    needs_ranges = quantize in CALIBRATED and not rounds
     row.check_packages(format, needs_ranges)
     samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.

@@ -156,8 +156,8 @@ def quantize_onnx(path: pathlib.Path, images: np.ndarray) -> None:
     os.replace(done, path)
 
 
-def with_integer_kernels(model: Any) -> Any:
-    """Returns an ONNX model whose rounded kernels are stored as integers, and the biases of its convolutions too.
+def store_integer_kernels(model: Any) -> None:
+    """Stores the rounded kernels of an ONNX model as integers, and the biases of its convolutions too, in place.
 
     Its feature maps are rounded already, by QuantizeLinear and DequantizeLinear; with both factors and the bias so
     written, ONNX Runtime multiplies integers.
@@ -203,7 +203,6 @@ def with_integer_kernels(model: Any) -> Any:
     del graph.initializer[:], graph.node[:]
     graph.initializer.extend(kept)
     graph.node.extend(nodes)
-    return model
 
 
 def keep_rounding(model: Any) -> None:
@@ -326,10 +325,9 @@ def _onnx(served: Served, saved: pathlib.Path, path: pathlib.Path, calibration: 
 
     if calibration is not None:
         quantize_onnx(path, calibration)
-    if served.rounds:
-        onnx.save(with_integer_kernels(onnx.load(os.fspath(path))), os.fspath(path))
-
     model = onnx.load(os.fspath(path))
+    if served.rounds:
+        store_integer_kernels(model)
     model.metadata_props.add(key=RECORD, value=json.dumps(served.about_record()))
     onnx.save(model, os.fspath(path))
 

@@ -64,7 +64,7 @@ def fuse(model: keras.Model) -> keras.Model:
         >>> fused.name, len(fused.weights), len(model.weights)
         ('resnet18_fused', 42, 102)
     """
-    fused = fold_norms(model, "_fused", _without_norms)
+    fused = fold_norms(model, "_fused", without_norms)
     fused.trainable = False
     return fused
 
@@ -98,7 +98,8 @@ def fold_norms(
         if isinstance(original, FOLDABLE):
             _fold_weights(original, counterpart)
         elif isinstance(counterpart, QuantizedDense):
-            counterpart.set_weights([*original.get_weights(), *counterpart.get_weights()[-4:]])
+            weights = original.get_weights()
+            counterpart.set_weights([*weights, *counterpart.get_weights()[len(weights) :]])
         else:
             copy_weights(original, counterpart)
     fused.dtype_policy = model.dtype_policy
@@ -148,9 +149,9 @@ def _check_computes_as_its_base(layer: keras.layers.Layer) -> None:
         )
 
 
-def _without_norms(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Returns a new layer, not built yet, of the same configuration but for its norms."""
-    config = layer.get_config()
+def without_norms(layer: keras.layers.Layer, **arguments: Any) -> keras.layers.Layer:
+    """Returns a new layer, not built yet, of the same configuration but for its norms and further arguments."""
+    config = {**layer.get_config(), **arguments}
     if isinstance(layer, (Stem, ResidualBlock)):
         config["fused"] = True
         if not VERSIONS[layer.version].preactivation:

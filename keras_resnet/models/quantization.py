@@ -8,7 +8,7 @@ import keras
 from keras_resnet.blocks import FakeQuantization, QuantizedDense, Stem
 from keras_resnet.blocks.residual import VERSIONS, ResidualBlock
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.models.fusion import fold_norms
+from keras_resnet.models.fusion import fold_norms, without_norms
 from keras_resnet.models.precision import compute_dtype
 from keras_resnet.weights.adaptation import HEAD, architecture_of
 
@@ -54,11 +54,9 @@ def quantize(model: keras.Model, batches: Iterable[Any] = ()) -> keras.Model:
     _check(model)
 
     def copy_layer(layer: Any) -> Any:
-        if isinstance(layer, (Stem, ResidualBlock)):
-            return type(layer).from_config({**layer.get_config(), "fused": True, "quantized": True})
-        if isinstance(layer, keras.layers.Layer) and layer.name == HEAD:
+        if layer.name == HEAD:
             return QuantizedDense.from_config(layer.get_config())
-        return type(layer).from_config(layer.get_config())
+        return without_norms(layer, **({"quantized": True} if isinstance(layer, (Stem, ResidualBlock)) else {}))
 
     def call_layer(layer: Any, *inputs: Any, **options: Any) -> Any:
         if layer.name == POOLED:
