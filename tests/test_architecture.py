@@ -178,7 +178,8 @@ def unnamed_arguments(thing, documentation):
         parameters = inspect.signature(thing).parameters.values()
     except ValueError:  # a class whose constructor is not written in Python
         return []
-    names = [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
+    # Python 3.11.2 gives (*args, **kwargs), those of `Layer.__new__`, for a layer that inherits its constructor.
+    names = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
     return [name for name in names if name != "self" and not re.search(rf"\b{name}\b", documentation)]
 
 
