@@ -351,8 +351,8 @@ MUTANTS = [
     Mutant(
         "pixels: served bytes are not cropped",
         "export/formats.py",
-        "self.record.crop_fraction, self.record.interpolation",
-        "1.0, self.record.interpolation",
+        "record.crop_fraction, record.interpolation",
+        "1.0, record.interpolation",
         "export/test_export.py",
     ),
     Mutant(
@@ -361,6 +361,59 @@ MUTANTS = [
         "method=interpolation, antialias=True)",
         "method=interpolation, antialias=False)",
         "data/images/test_resizing.py",
+    ),
+    Mutant(
+        "pixels: Pillow's weights lose their lower bits",
+        "data/images/pillow.py",
+        "[high, matrix - high * 2**LOW_BITS]",
+        "[high, 0 * high]",
+        "data/test_pillow.py",
+    ),
+    Mutant(
+        "pixels: Pillow's rows are resized before its columns",
+        "data/images/pillow.py",
+        """        images = _along(-2, images[..., top:bottom, left:right, :], columns[0] - left, columns[1])
+        images = _along(-3, images, rows[0] - top, rows[1])
+""",
+        """        images = _along(-3, images[..., top:bottom, left:right, :], rows[0] - top, rows[1])
+        images = _along(-2, images, columns[0] - left, columns[1])
+""",
+        "data/test_pillow.py",
+    ),
+    Mutant(
+        "pixels: the longer side is rounded up",
+        "data/images/pillow.py",
+        "tf.floor(rows * sides",
+        "tf.math.ceil(rows * sides",
+        "data/test_pillow.py",
+    ),
+    Mutant(
+        "pixels: the center is cut before Pillow resizes",
+        "data/examples/plan.py",
+        'return self.crop == "center" and pillow.is_pillow(self.interpolation)',
+        "return False",
+        "data/test_pillow.py",
+    ),
+    Mutant(
+        "pixels: served bytes are resized in floats",
+        "export/formats.py",
+        "lambda: fit(tf.cast(image, tf.uint8))",
+        "lambda: fit(image)",
+        "data/test_pillow.py",
+    ),
+    Mutant(
+        "weights: a filter's step is that of its tensor",
+        "blocks/quantization.py",
+        "np.abs(kernel).max(axis=others)",
+        "np.abs(kernel).max()",
+        "weights/test_loading.py",
+    ),
+    Mutant(
+        "weights: what was rounded for one network takes a new head",
+        "models/pretrained.py",
+        "if is_new or not has_head or adapt:",
+        "if not has_head or adapt:",
+        "weights/test_loading.py",
     ),
     Mutant(
         "pixels: random crops are never small",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_resnet.arguments import check_bool
 from keras_resnet.blocks.convolution import Convolution
@@ -106,6 +107,13 @@ def round_weights(kernel: Any, bias: Any, input_scale: Any, axis: int | None) ->
     )
     step = ops.stop_gradient(largest / (2 ** (BITS - 1) - 1) * ops.cast(input_scale, kernel.dtype))
     return rounded, bias + ops.stop_gradient(ops.round(bias / step) * step - bias)
+
+
+def round_kernel(kernel: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a kernel as 8-bit integers, and what one level is, as `round_weights` rounds it."""
+    others = None if axis is None else tuple(range(kernel.ndim - 1))
+    scale = np.maximum(np.abs(kernel).max(axis=others), np.float32(NARROWEST)) / np.float32(2 ** (BITS - 1) - 1)
+    return np.rint(kernel / scale).astype("int8"), np.asarray(scale)
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

@@ -257,7 +257,7 @@ class Dataset:
             crop: "random" (scale 0.08 to 1, ratio 3/4 to 4/3), "center", "none" (the whole image, stretched); None
                 for "random" where images differ in size, "none" elsewhere.
             crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
-            interpolation: "bilinear" or "bicubic".
+            interpolation: "bilinear", "bicubic", "pil-bilinear" or "pil-bicubic", see `resize_for_evaluation`.
             decode: "scaled" decodes JPEG files at a half, a quarter or an eighth, the smallest that leaves what is cut
                 at least twice `image_size`; "full" at full size.
             operations: functions `(images, labels, seed) -> (images, labels)` of a whole batch, such as MixUp, applied
@@ -345,7 +345,7 @@ class Dataset:
             crop: "center" (see `resize_for_evaluation`), "none" (the whole image, stretched); None for "center" where
                 images differ in size, "none" elsewhere.
             crop_fraction: part of the shorter side that "center" keeps, in (0, 1].
-            interpolation: "bilinear" or "bicubic".
+            interpolation: "bilinear", "bicubic", "pil-bilinear" or "pil-bicubic", see `resize_for_evaluation`.
             shard: `(index, count)`: this process makes the index-th of count equal parts of every batch. Where a batch
                 cannot be divided, its last example fills the last parts up: what counts are the first rows of all.
 

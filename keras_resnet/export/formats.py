@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.images.decoding import convert_channels, decode, exif_orientation, has_16_bits
+from keras_resnet.data.images.pillow import is_pillow
 from keras_resnet.data.images.resizing import resize_for_evaluation
 from keras_resnet.errors import MissingPackage
 from keras_resnet.models.fusion import fuse, inference_function
@@ -84,10 +85,16 @@ class Served(tf.Module):
         """Returns one encoded picture as the network takes it, float32."""
         orientation = exif_orientation(encoded) if self.record.apply_exif else 1
         decoded = decode(encoded, orientation, is_deep=True)
-        image = convert_channels(decoded, self.record.channel_order, has_16_bits(encoded))
-        fitted = resize_for_evaluation(
-            image, self.record.image_size or 1, self.record.crop_fraction, self.record.interpolation
-        )
+        is_deep = has_16_bits(encoded)
+        image = convert_channels(decoded, self.record.channel_order, is_deep)
+
+        def fit(pixels: Any) -> Any:
+            record = self.record
+            return resize_for_evaluation(pixels, record.image_size or 1, record.crop_fraction, record.interpolation)
+
+        fitted = fit(image)
+        if is_pillow(self.record.interpolation):  # which knows 8 bits alone
+            fitted = tf.cond(is_deep, lambda: fit(image), lambda: fit(tf.cast(image, tf.uint8)))
         return tf.ensure_shape(self.record.from_bytes(tf.cast(fitted, tf.float32)), self.shape)
 
     def main(self) -> Any:

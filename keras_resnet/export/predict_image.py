@@ -34,15 +34,28 @@ def read(path: str) -> np.ndarray:
         pixels = np.repeat(pixels, 3, axis=-1)
     pixels = pixels[..., ::-1] if RECORD["channel_order"] == "bgr" else pixels
     height, width = RECORD["image_size"]
-    if RECORD["crop_fraction"] is not None:  # the largest window of that shape around the center, times the fraction
+    exact = RECORD["interpolation"].startswith("pil-") and not deep  # in 8 bits, and the center is cut afterwards
+    full, corner = np.array([height, width]), np.array([0, 0])
+    if RECORD["crop_fraction"] is not None and exact:
+        wanted, sizes = np.floor(full / RECORD["crop_fraction"]), np.array(pixels.shape[:2])
+        keeps_shorter = np.floor(wanted[0] * sizes / sizes.min()), np.round(sizes / (sizes / wanted).min())
+        full = keeps_shorter[0 if wanted[0] == wanted[1] else 1].astype(int)
+        corner = np.round((full - [height, width]) / 2).astype(int)
+    elif RECORD["crop_fraction"] is not None:  # the largest window of that shape around the center, times the fraction
         sizes, target = np.array(pixels.shape[:2], "int32"), np.array([height, width], "float32")
         scale = np.min(sizes / target) * np.float32(RECORD["crop_fraction"])
         rows, columns = np.clip(np.round(scale * target).astype("int32"), 1, sizes)
         top, left = (sizes - [rows, columns]) // 2
         pixels = pixels[top : top + rows, left : left + columns]
-    kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[RECORD["interpolation"]]
+    kernels = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    kernel = kernels[RECORD["interpolation"].removeprefix("pil-")]
+    pixels = pixels.astype("uint8") if exact else pixels
     planes = [Image.fromarray(np.ascontiguousarray(plane)) for plane in np.moveaxis(pixels, -1, 0)]
-    resized = [np.asarray(plane.resize((width, height), kernel)) for plane in planes]
+    if exact:  # columns first, as Pillow before version 13
+        planes = [plane.resize((int(full[1]), plane.height), kernel) for plane in planes]
+    planes = [plane.resize((int(full[1]), int(full[0])), kernel) for plane in planes]
+    top, left = map(int, corner)
+    resized = [np.asarray(plane.crop((left, top, left + width, top + height))) for plane in planes]
     black, white = RECORD["pixel_range"]
     low, high = (pixels.min(), pixels.max()) if deep else (0, 255)  # bicubic weights overshoot
     return np.clip(np.stack(resized, axis=-1), low, high) * np.float32((white - black) / 255) + np.float32(black)

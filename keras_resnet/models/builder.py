@@ -12,7 +12,7 @@ from keras_resnet.errors import BadValue
 from keras_resnet.models import validation
 from keras_resnet.models.precision import warn_of_slow_floats
 from keras_resnet.models.variants import VARIANTS
-from keras_resnet.weights.adaptation import HEAD
+from keras_resnet.weights.adaptation import HEAD, POOLED
 
 AVERAGE = {
     1: keras.layers.GlobalAveragePooling1D,
@@ -221,7 +221,7 @@ def _finish_features(x: Any, version: str, data_format: str, policy: Any) -> Any
 
 def _pool(x: Any, pooling: str, data_format: str, policy: Any) -> Any:
     table = POOLING_LAYERS[pooling]
-    return table[len(x.shape) - 2](data_format=data_format, name="head_pool", dtype=_head_dtype(policy))(x)
+    return table[len(x.shape) - 2](data_format=data_format, name=POOLED, dtype=_head_dtype(policy))(x)
 
 
 def _head_dtype(policy: Any) -> str:

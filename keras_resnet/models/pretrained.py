@@ -16,6 +16,7 @@ from keras_resnet import files
 from keras_resnet.blocks import Stem
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.builder import build_resnet
+from keras_resnet.models.quantization import quantize
 from keras_resnet.models.variants import VARIANTS
 from keras_resnet.preprocessing import InputNormalization, InputRecord
 from keras_resnet.preprocessing.model_record import normalization_of_weights
@@ -44,6 +45,7 @@ class Pretrained:
         rank: axes of space of their input.
         preprocessing: arguments of `InputNormalization` that make of pixels what they were trained on; None if that is
             not known.
+        quantized: whether their network rounds to 8 bits.
     """
 
     weights: str
@@ -53,6 +55,7 @@ class Pretrained:
     channels: int
     rank: int
     preprocessing: dict[str, Any] | None
+    quantized: bool = False
 
     @classmethod
     def of(cls, variant: str, weights: Any) -> "Pretrained":
@@ -79,7 +82,8 @@ class Pretrained:
             arguments = {name: value for name, value in fields[0].items() if name not in VARIANTS[variant].defaults}
             fields = (arguments, *fields[1:])
         stored = _stored_in(file) if source is None else _of_source(source)
-        return cls(os.fspath(weights), file, *fields, stored)
+        quantized = bool(architecture and architecture.get("quantized"))
+        return cls(os.fspath(weights), file, *fields, stored, quantized)
 
     def build(
         self, build: Callable[..., keras.Model], variant: str, given: Mapping[str, Any], class_names: Sequence[str] = ()
@@ -110,13 +114,21 @@ class Pretrained:
         if has_head and not {"input_shape", "input_tensor"} & set(given) and record is not None and record.image_size:
             arguments["input_shape"] = (*record.image_size, self.channels)
         adapt = bool(arguments.pop("adapt_weights", False))
-        model = build(variant, **arguments)
-        architecture = architecture_of(model)
-        channels, rank = architecture["channels"], architecture["rank"]
-        check_input(f"weights={self.weights!r}", (self.channels, self.rank), (channels, rank), adapt)
         names = record.class_names if record is not None else ()
         is_other = bool(class_names) and tuple(class_names) != tuple(names)
         is_new = has_head and (is_other or arguments.get("classes", 1000) != self.classes)
+        model = build(variant, **arguments)
+        if self.quantized:
+            if is_new or not has_head or adapt:
+                raise BadValue(
+                    f"weights={self.weights!r} are rounded to 8 bits in the ranges of one network, and were to be used "
+                    "for another: without its head, for other classes or for other inputs. Allowed is the network as "
+                    "it is. Use weights in floats."
+                )
+            model = quantize(model)
+        architecture = architecture_of(model)
+        channels, rank = architecture["channels"], architecture["rank"]
+        check_input(f"weights={self.weights!r}", (self.channels, self.rank), (channels, rank), adapt)
         is_bgr = self.preprocessing is not None and self.preprocessing["scheme"] == "caffe"
         audit = load_weights(model, self.file, new_head=is_new or not has_head, adapt=adapt, is_bgr=is_bgr)
         if is_new:
@@ -289,7 +301,8 @@ def _of_source(row: Source) -> dict[str, Any]:
     record = {
         "image_size": [size, size],
         "crop_fraction": row.crop or None,
-        "interpolation": row.interpolation or "bilinear",
+        # Published accuracies hold for the pixels of Pillow; keras.applications states none.
+        "interpolation": f"pil-{row.interpolation}" if row.interpolation else "bilinear",
         "channel_order": "rgb",
         "apply_exif": True,
         "task": "classification" if row.classes else None,

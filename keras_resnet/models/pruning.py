@@ -225,7 +225,7 @@ def prune(
 def _check(model: keras.Model) -> None:
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
-    architecture_of(model)  # which refuses other models
+    architecture_of(model, with_norms=True)  # which refuses other models
 
 
 def _norms(group: Group) -> np.ndarray:

@@ -10,9 +10,7 @@ from keras_resnet.blocks.residual import VERSIONS, ResidualBlock
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.models.fusion import fold_norms, without_norms
 from keras_resnet.models.precision import compute_dtype
-from keras_resnet.weights.adaptation import HEAD, architecture_of
-
-POOLED = "head_pool"
+from keras_resnet.weights.adaptation import HEAD, POOLED, architecture_of
 
 
 def quantize(model: keras.Model, batches: Iterable[Any] = ()) -> keras.Model:
@@ -86,7 +84,7 @@ def is_quantized(model: keras.Model) -> bool:
 def _check(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
-    facts = architecture_of(model)  # which refuses other models
+    facts = architecture_of(model, with_norms=True)  # which refuses other models
     wrong = {
         f"computes in {compute_dtype(model)}": compute_dtype(model) != "float32",
         f"is of version {facts['version']!r}": VERSIONS[facts["version"]].preactivation,

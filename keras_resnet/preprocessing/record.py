@@ -9,7 +9,8 @@ from keras_resnet.errors import BadType, BadValue
 from keras_resnet.tasks import TASKS
 from keras_resnet.tasks.outputs import LOG_SCORES
 
-INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic"}
+# "pil-": the pixels of Pillow, and so of timm and torchvision, to the last bit.
+INTERPOLATIONS = {name: name for name in ("bilinear", "bicubic", "pil-bilinear", "pil-bicubic")}
 # Order of the channels -> how many there are. "any" is for examples that are not pictures.
 CHANNEL_ORDERS: dict[str, int | None] = {"rgb": 3, "bgr": 3, "grey": 1, "any": None}
 # The values of black and of white; image files have those of the last.
@@ -28,7 +29,8 @@ class InputRecord:
             their size, as for signals and volumes.
         crop_fraction: part of the shorter side that is kept around the center, in (0, 1]; 0.875 is 224 of 256. None
             stretches the whole picture instead, as networks see it whose training images share one size.
-        interpolation: of the resizing, "bilinear" or "bicubic", with antialiasing.
+        interpolation: of the resizing, with antialiasing: "bilinear" or "bicubic"; "pil-bilinear" or "pil-bicubic" as
+            timm and torchvision do it.
         channel_order: "rgb", "bgr", "grey" (one channel, the luminance), or "any": as the data is.
         class_names: one per class, in the order of the outputs; empty if they are not known, and for a regression.
         pixel_range: the values of black and of white in the training images, such as `(0.0, 255.0)`; image files are

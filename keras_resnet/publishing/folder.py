@@ -195,8 +195,8 @@ def timm_name(run: Run) -> tuple[str | None, str]:
     architecture, variant = architecture_of(run.model), run.about.model
     row, record = models.VARIANTS[variant], run.record
     usual = {"stem": "conv7", "shortcut": "conv", "width": 64, "attention": None} | dict(row.defaults)
-    if architecture["widths"]:
-        return None, "it has no pruned networks"
+    if architecture["widths"] or architecture["quantized"]:
+        return None, "it has no pruned networks and none that round to 8 bits"
     for name in ("stem", "shortcut", "width", "attention"):
         if architecture[name] != usual[name]:
             return None, f"it has no {variant} with {name}={architecture[name]!r}"
@@ -264,7 +264,7 @@ def _write(run: Run, folder: pathlib.Path) -> dict[str, Any]:
                 "custom_load": False,
                 "input_size": [3, *size],
                 "fixed_input_size": False,
-                "interpolation": record.interpolation,
+                "interpolation": record.interpolation.removeprefix("pil-"),
                 "crop_pct": record.crop_fraction or 1.0,
                 "crop_mode": "center" if record.crop_fraction else "squash",
                 "mean": [value / 255 for value in mean],

@@ -85,6 +85,11 @@ class Model(fields.Section):
         """
         if found is None:
             return {}
+        if found.quantized:
+            raise BadValue(
+                f"model.weights={self.weights!r} are rounded to 8 bits. A training begins with weights in floats; with "
+                "quantize.int8=true (recipe 'quantize') it rounds them. Pass those that they were made of."
+            )
         usual = type(self)()
         path = os.path.abspath(os.path.expanduser(self.weights))
         is_path = path in (os.path.abspath(found.file.path), os.path.dirname(os.path.abspath(found.file.path)))

@@ -14,6 +14,7 @@ from keras_resnet.preprocessing import InputNormalization
 from keras_resnet.weights.naming import Layout
 
 HEAD = "predictions"  # the layer that gives the outputs
+POOLED = "head_pool"  # the one before it
 
 
 def _is_whole(value: Any) -> bool:
@@ -45,21 +46,24 @@ FACTS: dict[str, Callable[[Any], bool]] = {
     "rank": lambda value: _is_whole(value) and value <= 3,
     "channels": _is_whole,
     "classes": _is_whole_or_none,
+    "quantized": lambda value: value is None or isinstance(value, bool),
 }
 
 
-def architecture_of(model: keras.Model) -> dict[str, Any]:
+def architecture_of(model: keras.Model, *, with_norms: bool = False) -> dict[str, Any]:
     """Returns the settings of a network that the shapes of its weights do not show.
 
     Args:
         model: built by keras_resnet, flat.
+        with_norms: whether a network that rounds to 8 bits is refused too.
 
     Returns:
         Plain values: kind of the blocks, their number in each stage and their strides, version, stem, shortcut, width,
-        groups, attention, widths of a pruned network, input channels, rank, and classes (None without a classifier).
+        groups, attention, widths of a pruned network, input channels, rank, classes (None without a classifier), and
+        whether it rounds to 8 bits.
 
     Raises:
-        ValueError: the model holds no stem of keras_resnet, or is fused.
+        ValueError: the model holds no stem of keras_resnet, or `fuse` made it.
     """
     stems = [layer for layer in model.layers if isinstance(layer, Stem)]
     blocks = [layer for layer in model.layers if isinstance(layer, ResidualBlock)]
@@ -69,7 +73,7 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
             "network, flat. Pass the network itself, not a model around it."
         )
     stem, first = stems[0], blocks[0]
-    if stem.fused:
+    if stem.fused and (with_norms or not stem.quantized):
         raise BadValue(
             f"model {model.name!r} has its norms folded into its convolutions, by fuse() or quantize(). Allowed are "
             "networks that have them. Use the one that it was made of."
@@ -95,6 +99,7 @@ def architecture_of(model: keras.Model) -> dict[str, Any]:
         "rank": len(shape) - 2,
         "channels": int(shape[channel_axis(stem.data_format)]),
         "classes": int(heads[0].units) if heads else None,
+        "quantized": stem.quantized,
     }
 
 

@@ -108,6 +108,8 @@ def _unfit_weights(path: str | os.PathLike, model: Any) -> str:
 ARCHITECTURE, RECORD = "keras_resnet.architecture", "keras_resnet.preprocessing"
 # The types of safetensors that weights come in; bfloat16 is widened to float32, which holds it exactly.
 FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# Of a kernel in 8-bit integers the file has a second tensor: what one level of each filter is.
+INTEGERS, SCALE = "I8", "/scale"
 # Far more than the largest network has: about 150 bytes for a tensor in a header of safetensors.
 MAX_TENSORS, MAX_HEADER_BYTES = 100_000, 16 * 2**20
 
@@ -180,7 +182,14 @@ def _open_safetensors(path: pathlib.Path) -> TensorFile:
     shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118  # not a dict
     dtypes = {name: FLOATS.get(kind := str(handle.get_slice(name).get_dtype()), kind) for name in shapes}
 
+    integers = [name for name in shapes if dtypes[name] == INTEGERS and f"{name}{SCALE}" in shapes]
+    for name in integers:
+        dtypes[name] = "float32"
+        del shapes[f"{name}{SCALE}"]
+
     def read(name: str) -> np.ndarray:
+        if name in integers:
+            return handle.get_tensor(name).astype("float32") * handle.get_tensor(f"{name}{SCALE}")
         if dtypes[name] != "bfloat16":
             return handle.get_tensor(name)
         import ml_dtypes

@@ -13,9 +13,10 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.arguments import choose
+from keras_resnet.blocks.quantization import round_kernel
 from keras_resnet.errors import BadValue, require
-from keras_resnet.weights.adaptation import FACTS, HEAD, adapt_kernel, architecture_of, can_adapt, layout_of
-from keras_resnet.weights.files import ARCHITECTURE, FLOATS, RECORD, TensorFile, open_tensors
+from keras_resnet.weights.adaptation import FACTS, HEAD, POOLED, adapt_kernel, architecture_of, can_adapt, layout_of
+from keras_resnet.weights.files import ARCHITECTURE, FLOATS, RECORD, SCALE, TensorFile, open_tensors
 from keras_resnet.weights.naming import IGNORED_SUFFIXES, NAMINGS, Naming, naming_of, strip_prefix
 
 LOGGER = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def _misfit(file: TensorFile, name: str, naming: Naming, variable: Any, place: s
 
 def network_variables(model: keras.Model) -> dict[str, Any]:
     """Returns the weights of the network by their paths, without those of layers around it."""
-    inside = ("stem/", "stage", "head_norm/", f"{HEAD}/")
+    inside = ("stem/", "stage", "head_norm/", f"{POOLED}_range/", f"{HEAD}/")
     return {variable.path: variable for variable in model.weights if variable.path.startswith(inside)}
 
 
@@ -201,7 +202,7 @@ WRITTEN = {"keras_resnet": "keras_resnet", "timm": "torch"}
 def save_weights(
     model: keras.Model, path: str | os.PathLike, *, names: str = "keras_resnet", preprocessing: Any = None
 ) -> pathlib.Path:
-    """Writes the weights of a network, whole or not at all.
+    """Writes the weights of a network, whole or not at all; kernels of one that rounds to 8 bits as 8-bit integers.
 
     Args:
         model: built by keras_resnet.
@@ -225,17 +226,22 @@ def save_weights(
     files.check_parent(target)
     architecture = architecture_of(model)
     stems = ("conv7", "deep", "deep_strided")
-    if names == "timm" and (architecture["version"] != "v1.5" or architecture["stem"] not in stems):
+    is_quantized = architecture["quantized"]
+    if names == "timm" and (architecture["version"] != "v1.5" or architecture["stem"] not in stems or is_quantized):
         raise BadValue(
-            f"names='timm' was given with version={architecture['version']!r} and stem={architecture['stem']!r}. "
-            f"Networks of timm have version 'v1.5' and a stem of {', '.join(map(repr, stems))}. Write the file under "
-            "our own names."
+            f"names='timm' was given with version={architecture['version']!r}, stem={architecture['stem']!r} and "
+            f"quantized={is_quantized}. Networks of timm have version 'v1.5' and a stem of "
+            f"{', '.join(map(repr, stems))}, and do not round. Write the file under our own names."
         )
     layout = layout_of(architecture)
     tensors = {
         naming.rename(place, layout): naming.from_ours(np.asarray(keras.ops.convert_to_numpy(variable)), place)
         for place, variable in network_variables(model).items()
     }
+    if is_quantized:
+        for place in [place for place in tensors if place.endswith("/kernel")]:
+            levels = round_kernel(tensors[place], None if place.startswith(f"{HEAD}/") else -1)
+            tensors[place], tensors[f"{place}{SCALE}"] = levels
     metadata = {"format": "np"}
     if names == "keras_resnet":
         metadata[ARCHITECTURE] = json.dumps(architecture)

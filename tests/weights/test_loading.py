@@ -274,7 +274,7 @@ def test_a_file_in_the_cache_has_the_preprocessing_of_its_publisher(tmp_path, mo
     path.parent.mkdir(parents=True)
     weights.save_weights(ResNet18(input_shape=(32, 32, 3), classes=1000), path, names="timm")
     record = preprocessing.for_model(ResNet18(weights="imagenet.a1_in1k"))
-    assert record.image_size == (224, 224) and record.crop_fraction == 0.95 and record.interpolation == "bicubic"
+    assert record.image_size == (224, 224) and record.crop_fraction == 0.95 and record.interpolation == "pil-bicubic"
     assert len(set(record.class_names)) == 1000 and record.class_names[207] == "golden retriever"
     white = np.full((1, 2, 2, 3), 255, "uint8")
     scaled = keras.ops.convert_to_numpy(record.normalization(white))[0, 0, 0]
@@ -330,3 +330,42 @@ def test_weights_of_signals_and_volumes_are_read_too(tmp_path):
         assert all(np.array_equal(one, other) for one, other in pairs)
     with pytest.raises(ValueError, match="Only weights of pictures can be adapted"):
         ResNet18(weights=path, input_shape=(16, 16, 1), adapt_weights=True)
+
+
+@pytest.fixture
+def rounded(model):
+    images = np.random.default_rng(5).normal(size=(8, 8, 8, 3)).astype("float32")
+    return models.quantize(model, [images])
+
+
+def test_a_network_that_rounds_is_written_in_integers_and_answers_the_same(rounded, tmp_path):
+    path = weights.save_weights(rounded, tmp_path / "int8.safetensors", preprocessing=NORMALIZATION)
+    tensors = safetensors.load_file(path)
+    integers = {name: tensor for name, tensor in tensors.items() if tensor.dtype == np.int8}
+    assert set(integers) == {variable.path for variable in rounded.weights if variable.path.endswith("/kernel")}
+    for name, levels in integers.items():
+        # The levels of the specification of 8-bit kernels: the largest of each filter is 127 steps from 0.
+        (kernel,) = (np.asarray(variable) for variable in rounded.weights if variable.path == name)
+        steps = np.abs(kernel).max(axis=None if name.startswith("predictions") else tuple(range(kernel.ndim - 1))) / 127
+        np.testing.assert_allclose(tensors[f"{name}/scale"], steps, rtol=1e-6)
+        assert np.abs(levels * steps - kernel).max() <= 0.5001 * np.max(steps) and abs(levels).max() == 127
+    again = ResNet18(weights=path)
+    assert models.is_quantized(again) and preprocessing.for_model(again).class_names == ("a", "b", "c")
+    images = np.random.default_rng(6).normal(size=(16, 8, 8, 3)).astype("float32")
+    got, expected = (keras.ops.convert_to_numpy(one(images, training=False)) for one in (again, rounded))
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_what_was_rounded_for_one_network_is_refused_for_another(rounded, tmp_path):
+    path = weights.save_weights(rounded, tmp_path / "int8.safetensors", preprocessing=NORMALIZATION)
+    for options in ({"classes": 4}, {"include_top": False}, {"adapt_weights": True, "input_shape": (8, 8, 1)}):
+        with pytest.raises(ValueError, match="rounded to 8 bits in the ranges of one network.*Use weights in floats"):
+            ResNet18(weights=path, **options)
+    with pytest.raises(ValueError, match="quantized=True"):
+        weights.save_weights(rounded, tmp_path / "timm.safetensors", names="timm")
+    tensors = safetensors.load_file(path)
+    metadata = weights.open_tensors(path).metadata
+    del tensors["stem/conv1/kernel/scale"]
+    safetensors.save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match="stem/conv1/kernel is I8"):
+        ResNet18(weights=path)

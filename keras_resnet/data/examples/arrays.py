@@ -139,7 +139,7 @@ class ArrayExamples:
         def batch_of(first: Any) -> tuple[Any, Any]:
             window = slice(first, tf.minimum(first + plan.batch_size, len(self)))
             images = self._images[window]
-            if plan.crop == "center":
+            if plan.crop == "center" and not plan.resizes_first:
                 images = resizing.center_crop(images, plan.image_size, plan.crop_fraction)
             return plan.resize(images), self._labels[window]
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, choose
-from keras_resnet.data.images import resizing
+from keras_resnet.data.images import pillow, resizing
 from keras_resnet.data.images.headers import BadImageError
 from keras_resnet.errors import BadValue
 from keras_resnet.preprocessing.batch_transforms import derive_seed
@@ -54,7 +54,12 @@ class Plan:
     @property
     def cut(self) -> Callable[..., tuple] | None:
         """What cuts an image as it is decoded: `window`; None where whole images are decoded at full size."""
-        return None if self.crop == "none" and self.scaled_for is None else self.window
+        return None if self.crop == "none" and self.scaled_for is None or self.resizes_first else self.window
+
+    @property
+    def resizes_first(self) -> bool:
+        """Whether whole images are resized before their center is cut, as timm does it."""
+        return self.crop == "center" and pillow.is_pillow(self.interpolation)
 
     @property
     def scaled_for(self) -> tuple[int, int] | None:
@@ -102,6 +107,8 @@ class Plan:
 
     def resize(self, images: Any) -> Any:
         """Returns images in the size of the plan."""
+        if self.resizes_first and self.image_size is not None:
+            return resizing.resize_for_evaluation(images, self.image_size, self.crop_fraction, self.interpolation)
         return resizing.stretch(images, self.image_size, self.antialias_above, self.interpolation)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_resnet.arguments import check_fraction, check_int, choose
+from keras_resnet.data.images import pillow
 from keras_resnet.preprocessing.record import INTERPOLATIONS
 
 SCALE = (0.08, 1.0)
@@ -33,14 +34,16 @@ def resize_for_evaluation(
         image_size: side in pixels, or `(height, width)`.
         crop_fraction: part of the shorter side that is kept, in (0, 1]; 0.875 is 224 of 256. None stretches the whole
             image instead.
-        interpolation: "bilinear" or "bicubic".
+        interpolation: "bilinear" or "bicubic"; "pil-bilinear" or "pil-bicubic" for the pixels of timm and torchvision,
+            to the last bit, for uint8 images (others are resized as by "bilinear" and "bicubic"): first the shorter
+            side is resized, as Pillow before version 13 does it, in integers, then the center is cut.
 
     Returns:
         float32 in [0, 255], `(..., *image_size, channels)`.
 
     Source:
         Krizhevsky et al. 2012, section 4.1; He et al. 2016, section 3.4: the center 224 pixels of a shorter side of
-        256.
+        256. "pil-": `transforms_imagenet_eval` of timm; `Resize` and `CenterCrop` of torchvision.
 
     Example:
         >>> import numpy as np
@@ -54,6 +57,8 @@ def resize_for_evaluation(
     image = tf.convert_to_tensor(image)
     if crop_fraction is not None:
         check_fraction("crop_fraction", crop_fraction, one_included=True, zero_included=False)
+        if pillow.resizes(image, interpolation):
+            return pillow.resize_shorter_side(image, size, crop_fraction, interpolation)
         image = center_crop(image, size, crop_fraction)
     return resize(image, size, interpolation=interpolation)
 
@@ -119,6 +124,9 @@ def resize(
     images: Any, image_size: tuple[int, int], antialias_above: float = 1.0, interpolation: str = "bilinear"
 ) -> Any:
     """Returns float32 images of `image_size`, with antialiasing where they shrink by more than a factor."""
+    if pillow.resizes(images, interpolation):
+        return pillow.resize(images, image_size, interpolation)
+    interpolation = interpolation.removeprefix(pillow.PREFIX)
     shape = tf.shape(images)
     shrinking = tf.maximum(shape[-3] / image_size[0], shape[-2] / image_size[1])
     resized = tf.cond(
