@@ -1054,9 +1054,37 @@ MUTANTS = [
     Mutant(
         "divergence: the step is the one at which it was seen",
         "training/callbacks.py",
-        "variable.assign(value)\n                    self._stop",
+        "variable.assign(first or value)\n                    self._stop",
         "pass\n                    self._stop",
         "training/test_device_reads.py",
+    ),
+    Mutant(
+        "executions: the last call of an epoch takes steps of the next",
+        "distribution/step.py",
+        "count = min(most, left)",
+        "count = most",
+        "training/test_steps.py",
+    ),
+    Mutant(
+        "executions: the average takes in the last step of a call alone",
+        "training/experiment.py",
+        'if hasattr(each, "follow"))',
+        'if hasattr(each, "check"))',
+        "training/test_steps.py",
+    ),
+    Mutant(
+        "executions: the step is the last of its call",
+        "training/callbacks.py",
+        "variable.assign(first or value)",
+        "variable.assign(value)",
+        "training/test_steps.py",
+    ),
+    Mutant(
+        "executions: no state is due inside a call",
+        "training/state.py",
+        "done // interval.steps > self._done // interval.steps",
+        "done % interval.steps == 0",
+        "training/test_steps.py",
     ),
     Mutant(
         "averages: the decay is that of the next step",

@@ -57,6 +57,53 @@ class GradientStep:
         return self.compute_metrics(result.images, result.labels, result.outputs, result.weights)
 
 
+class SeveralSteps:
+    """The steps of a model of which one call takes several; `several_steps` makes a class of them.
+
+    Attributes:
+        followers: called inside the graph after every step, with the model and the metrics.
+    """
+
+    followers: tuple[Callable[[keras.Model, Mapping[str, Any]], None], ...] = ()
+
+    def train_step(self: Any, data: Any) -> Any:
+        """Takes one step, and lets the followers look at it."""
+        metrics = super().train_step(data)  # type: ignore[misc]
+        for follow in self.followers:
+            follow(self, metrics)
+        return metrics
+
+
+@functools.cache
+def several_steps(model_class: type[keras.Model]) -> type[keras.Model]:
+    """Returns a subclass of a model class whose steps can be followed inside the graph."""
+    return type("SeveralSteps", (SeveralSteps, model_class), {})
+
+
+def in_executions(model: keras.Model, most: int, steps: int) -> Callable[[Any], Any]:
+    """Returns a train function for epochs of `steps` steps, that takes up to `most` of them in a call.
+
+    Keras takes as many in every call: in the last one of an epoch those of the next epoch too.
+    """
+    functions: dict[int, Callable[[Any], Any]] = {}
+    left = steps
+
+    def train_function(iterator: Any) -> Any:
+        nonlocal left
+        count = min(most, left)
+        left = left - count or steps
+        model.steps_per_execution = count  # which is read when the function is traced
+        try:
+            if count not in functions:
+                model.make_train_function(force=True)
+                functions[count], model.train_function = model.train_function, train_function
+            return functions[count](iterator)
+        finally:
+            model.steps_per_execution = most
+
+    return train_function
+
+
 def has_plain_step(model_class: type[keras.Model]) -> bool:
     """Returns whether the training step of a class is Keras's, or one of those here."""
     return model_class.train_step in (keras.Model.train_step, GradientStep.train_step)

@@ -54,8 +54,8 @@ class DeviceLogs(keras.callbacks.CallbackList):
     """
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Calls the callbacks in their order."""
-        logs, numbers = dict(logs or {}), None
+        """Calls the callbacks in their order; of several steps in one call, `batch` is the last that was taken."""
+        batch, logs, numbers = min(batch, self.params["steps"] - 1), dict(logs or {}), None
         for callback in self.callbacks:
             if type(callback).__module__.startswith("keras_resnet.") or not _looks_at_batches(callback):
                 callback.on_train_batch_end(batch, logs)
@@ -75,7 +75,7 @@ class FiniteLoss(keras.callbacks.Callback):
     """Counts the steps, and stops at the first whose loss is not finite, before anything is written.
 
     The loss is read every `EVERY` steps, at the end of an epoch, and before a state is written: a device does not wait
-    for the host in every step.
+    for the host in every step. Where one call takes several steps, `follow` counts them inside the graph.
     """
 
     EVERY = 16
@@ -90,15 +90,28 @@ class FiniteLoss(keras.callbacks.Callback):
         """Looks for the counters of the optimizer."""
         self._unread.clear()
         self._counters = [variable for variable in self.model.optimizer.variables if variable.name == "iteration"]
+        self._first = keras.Variable(0, dtype="int64", trainable=False)  # counter of the first step that was followed
         # Under JAX the variables are not up to date inside an epoch.
         self._every = self.EVERY if keras.config.backend() == "tensorflow" else 1
 
+    def follow(self, model: keras.Model, metrics: Mapping[str, Any]) -> None:
+        """Keeps the counter of the first step whose loss is not finite."""
+        is_first = keras.ops.logical_and(self._first == 0, ~keras.ops.isfinite(metrics["loss"]))
+        iterations = keras.ops.cast(model.optimizer.iterations, "int64")
+        self._first.assign(keras.ops.where(is_first, iterations, self._first))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begins to count the batches, which Keras numbers from 0."""
+        self._batch = self._read = -1
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Keeps the mean loss of the epoch so far, which a single NaN makes NaN."""
-        self.progress.steps += 1
+        self.progress.steps += batch - self._batch
+        self._batch = batch
         counters = [keras.ops.add(counter, 0) for counter in self._counters] if self._every > 1 else []
         self._unread.append(((logs or {}).get("loss", math.nan), counters))
-        if len(self._unread) >= self._every:
+        if batch - self._read >= self._every:
+            self._read = batch
             self.check()
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -118,8 +131,9 @@ class FiniteLoss(keras.callbacks.Callback):
             for loss, counters in unread:
                 if not math.isfinite(float(loss)):
                     # As they were after that step, for the message.
+                    first = int(self._first)
                     for variable, value in zip(self._counters, counters, strict=False):
-                        variable.assign(value)
+                        variable.assign(first or value)
                     self._stop(f"The loss is {float(loss)}")
                 self.last_finite = float(loss)
         self.last_finite = float(unread[-1][0])

@@ -14,7 +14,7 @@ from keras_resnet.arguments import choose
 from keras_resnet.data import Dataset
 from keras_resnet.data.examples.batches import transforms_of
 from keras_resnet.distribution import ALONE, Group
-from keras_resnet.distribution.step import StepPart, with_step_parts
+from keras_resnet.distribution.step import StepPart, in_executions, with_step_parts
 from keras_resnet.distribution.together import check_parts, parts_of_step, shard_of, synchronize_norms
 from keras_resnet.preprocessing.batch_transforms import BatchOperation
 from keras_resnet.tasks import TASKS
@@ -114,7 +114,8 @@ class Experiment:
             )
         if pretrained is None:
             recipe = recipe.replace({"data.normalization": recipe.data.normalization_for(dataset)})
-        recipe.quantize.check(recipe)
+        for title in SECTIONS:
+            getattr(recipe, title).check(recipe)
         steps = dataset.steps_per_epoch(recipe.train.batch_size)  # which refuses a batch larger than the split
         outputs = recipe.loss.outputs(dataset.spec, dataset.num_outputs, dataset.class_names)
         absent = _absent_labels(dataset) if recipe.loss.choice.task.has_thresholds else []
@@ -378,6 +379,11 @@ class Experiment:
             for end, size in fit_segments(stages, start_epoch, start_batch, last):
                 # Compiled anew for each size: shapes that are known make the fastest forms of convolutions possible.
                 network.train_function = None
+                steps, most = self.steps_per_epoch - start_batch, self.recipe.train.steps_per_execution
+                if most > 1:
+                    network.steps_per_execution = most
+                    network.train_function = in_executions(network, most, steps)
+                    network.followers = tuple(each.follow for each in callbacks if hasattr(each, "follow"))
                 if hasattr(network, "transforms"):
                     network.transforms = self.transforms_in_step(size)
                     network.next_step.assign(start_epoch * self.steps_per_epoch + start_batch)

@@ -195,6 +195,9 @@ class Section:
         readers = tuple(choice for choice, row in cls.table.items() if name in row.reads)
         return readers or None
 
+    def check(self, recipe: Any) -> None:
+        """Raises ValueError where the recipe has another part that does not go with the section."""
+
     def step_parts(self, experiment: Any) -> list[Any]:
         """Returns what the section adds to the training step: `keras_resnet.distribution.step.StepPart`."""
         return []

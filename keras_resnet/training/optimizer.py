@@ -242,6 +242,10 @@ class WeightAverage(keras.callbacks.Callback):
             self.build(self.model)
         self._counted.assign(int(self.model.optimizer.iterations))
 
+    def follow(self, model: keras.Model, metrics: Any) -> None:
+        """Takes the weights in inside the graph, where one call takes several steps."""
+        self._update(model.optimizer.iterations)
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Takes the weights in, if the optimizer took a step."""
         _synchronize(self.model)

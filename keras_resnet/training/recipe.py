@@ -14,6 +14,7 @@ import tomli_w
 
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
+from keras_resnet.distribution.step import StepPart, several_steps
 from keras_resnet.distribution.together import DATA_PARALLEL, MIRRORED, MULTIWORKER, NONE
 from keras_resnet.errors import BadType, BadValue
 from keras_resnet.suggestions import suggestion
@@ -58,6 +59,9 @@ class Defaults(fields.Section):
     data_dir: str = fields.text("")
 
 
+JIT: dict[str, Any] = {"auto": "auto", "on": True, "off": False}
+
+
 @dataclasses.dataclass(frozen=True)
 class Train(fields.Section):
     """How long, how many at once, in which precision; `early_stopping_patience` in epochs, 0 for never.
@@ -74,6 +78,9 @@ class Train(fields.Section):
     state with half the learning rate, three times at most.
 
     `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
+
+    `steps_per_execution` is how many steps TensorFlow takes in one call, without Python between them: for small
+    networks, whose steps are short. `jit_compile` compiles the step with XLA; "auto" leaves it to Keras.
     """
 
     title = "train"
@@ -87,6 +94,27 @@ class Train(fields.Section):
     keep_states: int = fields.integer(2, minimum=1)
     on_divergence: str = fields.choice("stop", {"stop": "stop", "back": "back"})
     recompute: bool = fields.flag(False)
+    steps_per_execution: int = fields.integer(1, minimum=1)
+    jit_compile: str = fields.choice("auto", JIT)
+
+    def check(self, recipe: Any) -> None:
+        """Raises ValueError where the recipe has another part that does not go with it."""
+        kind, backend = recipe.distribution.kind, keras.config.backend()
+        if self.steps_per_execution > 1 and (kind != NONE or backend != "tensorflow"):
+            raise BadValue(
+                f"train.steps_per_execution={self.steps_per_execution} was given with distribution.kind={kind!r} on "
+                f"{backend}. Allowed is one device of TensorFlow. Set it to 1."
+            )
+        if self.jit_compile == "on" and kind != NONE:
+            raise BadValue(
+                f"train.jit_compile='on' was given with distribution.kind={kind!r}. XLA has no collective operations "
+                "there. Set it to 'auto'."
+            )
+
+    def step_parts(self, experiment: Any) -> list[StepPart]:
+        """Returns what counts and averages inside a call of several steps."""
+        wrap: Any = several_steps
+        return [StepPart(wrap, {})] if self.steps_per_execution > 1 else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,6 +367,7 @@ class Recipe:
         return {
             "optimizer": self.optimizer.build(learning_rate, self.train.precision, steps_per_epoch),
             "loss": loss,
+            "jit_compile": JIT[self.train.jit_compile],
             "weighted_metrics" if facts is not None and facts.are_weighted else "metrics": [*metrics, *further],
         }
 

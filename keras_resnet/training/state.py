@@ -421,7 +421,7 @@ class SaveState(keras.callbacks.Callback):
     def begin_epoch(self, epoch: int) -> None:
         """Puts in the metrics of an epoch that was left in its middle, and starts the clock."""
         self._epoch, self._before = epoch, self.progress.seconds
-        self._begun = time.perf_counter()
+        self._begun, self._done = time.perf_counter(), self.progress.batches
         if self.metrics:
             for variable, value in zip(self.model.metrics_variables, self.metrics, strict=True):
                 variable.assign(value)
@@ -436,6 +436,7 @@ class SaveState(keras.callbacks.Callback):
         if done >= steps:
             return
         is_due, is_to_stop = self._decide(done)
+        self._done = done
         if is_to_stop:
             self._save_inside(done)
             self.finish()
@@ -495,7 +496,7 @@ class SaveState(keras.callbacks.Callback):
     def _is_due(self, done: int) -> bool:
         interval = self.interval
         if interval.steps is not None:
-            return done % interval.steps == 0
+            return done // interval.steps > self._done // interval.steps  # one call may have taken several
         if interval.seconds is None:
             return False
         least = interval.seconds if interval.share is None else max(interval.seconds, self._cost / interval.share)

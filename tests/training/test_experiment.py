@@ -127,6 +127,8 @@ UNSEEN = {
         ("distill.teacher", "distill.kind", "distill.temperature", "distill.alpha"), "tests of distillation"
     ),
     "quantize.int8": "of trained weights; tests of quantization",
+    "train.steps_per_execution": "how many steps a call takes; tests of steps",
+    "train.jit_compile": "how a step is compiled; tests of steps",
     "train.keep_states": "how many states stay, not what is trained; tests of states",
     "distribution.kind": "who trains together; tests of distribution",
     "distribution.synchronize_norms": "of several processes; tests of distribution",

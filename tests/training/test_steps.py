@@ -182,3 +182,73 @@ def test_an_example_repeats_itself_in_a_batch_and_an_epoch_sees_fewer(tmp_path):
     assert len(set(np.concatenate(seen))) == 10
     once = [batch for batch, _ in dataset.training_batches(8, seed=0).take(5).as_numpy_iterator()]
     assert len(set(np.concatenate(once)[:, 0, 0, 0])) == 40
+
+
+class NanAtStep(keras.Model):
+    """Its loss is NaN in the thirteenth step, and from then on."""
+
+    def compute_loss(self, *args, **options):
+        loss = super().compute_loss(*args, **options)
+        return keras.ops.where(self.optimizer.iterations == 12, np.nan, 1.0) * loss
+
+
+EXECUTIONS = {"train.steps_per_execution": 8, "optimizer.ema_momentum": 0.9}
+
+
+@pytest.fixture(scope="module")
+def in_executions(tmp_path_factory):
+    return fitted(tmp_path_factory.mktemp("executions"), **EXECUTIONS)
+
+
+def test_several_steps_in_one_call_are_the_steps_one_by_one(in_executions, tmp_path):
+    """20 steps are calls of 8, 8 and 4: Keras's own third call would take 8, four of them of the next epoch."""
+    one_by_one = fitted(tmp_path, **{"optimizer.ema_momentum": 0.9})
+    assert in_executions.description["optimizer_steps"] == 40
+    for name, values in one_by_one.history.items():
+        if name not in ("epoch_seconds", "images_per_second"):
+            assert in_executions.history[name] == pytest.approx(values, rel=1e-5), name
+    assert all(np.array_equal(*pair) for pair in zip(weights_of(one_by_one), weights_of(in_executions), strict=True))
+
+
+@pytest.mark.parametrize("executions", [1, 8])
+def test_the_step_whose_loss_is_not_finite_is_named(tmp_path, executions):
+    words = {**SMALL, "train.steps_per_execution": executions}
+    with pytest.raises(training.TrainingDiverged, match="at optimizer step 13,"):
+        training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, model_class=NanAtStep, verbose=0)
+
+
+def test_a_run_stopped_between_two_calls_goes_on_with_the_same_bits(in_executions, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 15 and self.model.optimizer.iterations > 20:
+                raise KeyboardInterrupt
+
+    words = {**SMALL, **EXECUTIONS, "train.save_every": "5"}
+    options = {"model": "resnet10", "out": tmp_path / "run", "overrides": words, "verbose": 0, "score": ()}
+    with pytest.raises(KeyboardInterrupt):
+        training.fit("quick", callbacks=[Stop()], **options)
+    assert list((tmp_path / "run" / "last").glob("epoch-000001-*"))  # every fifth step is passed inside a call
+    again = training.fit("quick", resume=True, **options)
+    assert all(np.array_equal(*pair) for pair in zip(weights_of(in_executions), weights_of(again), strict=True))
+
+
+def test_what_cannot_take_several_steps_is_refused():
+    for words, message in (
+        ({"train.steps_per_execution": 2}, "Allowed is one device of TensorFlow"),
+        ({"train.jit_compile": "on"}, "XLA has no collective operations"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            training.fit("quick", model="resnet10", overrides={**words, "distribution.kind": "mirrored"}, dry_run=True)
+    with pytest.raises(ValueError, match="train.steps_per_execution"):
+        training.Recipe().replace({"train.steps_per_execution": 0})
+
+
+@pytest.mark.slow
+def test_a_step_compiled_with_xla_resumes_bit_for_bit(tmp_path):
+    whole = fitted(tmp_path, **{"train.jit_compile": "on"})
+    assert whole.history["loss"][1] < whole.history["loss"][0]
+    words = {**SMALL, "train.jit_compile": "on"}
+    options = {"model": "resnet10", "out": tmp_path / "two", "overrides": words, "verbose": 0, "score": ()}
+    training.fit("quick", report=lambda epoch, figures: True, **options)
+    again = training.fit("quick", resume=True, **options)
+    assert all(np.array_equal(*pair) for pair in zip(weights_of(whole), weights_of(again), strict=True))
