@@ -22,13 +22,14 @@ FOLDER = importlib.resources.files("keras_resnet.weights")
 PACKAGED = [row for row in list_weights() if row.publisher == "keras_resnet"]
 
 
-@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: row.model)
+@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: f"{row.model}-{row.tag}")
 def test_the_file_is_the_one_that_the_card_and_the_table_describe(row):
     content = (FOLDER / row.file).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     card = (FOLDER / row.file.replace(".safetensors", ".md")).read_text("utf-8")
     assert digest in card and f"{row.top1 / 100:.4f}" in card
-    assert (row.tag, row.file, row.hash) == ("cifar10", f"{row.model}_cifar10.safetensors", f"sha256 {digest}")
+    name = f"{row.model}_{row.tag.replace('-', '_')}.safetensors"
+    assert row.tag in ("cifar10", "cifar10-int8") and (row.file, row.hash) == (name, f"sha256 {digest}")
 
 
 def test_the_files_are_small_enough_for_a_package():
@@ -107,7 +108,7 @@ print(keras_resnet.ResNet18(weights="cifar10").count_params())
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: row.model)
+@pytest.mark.parametrize("row", PACKAGED, ids=lambda row: f"{row.model}-{row.tag}")
 def test_the_accuracy_is_that_of_the_card(real_data, row):
     name = f"{row.model}:{row.tag}"
     scores = evaluation.evaluate(name, "tfds:cifar10", data_dir=real_data / "tfds", split="test")
