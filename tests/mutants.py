@@ -353,7 +353,7 @@ MUTANTS = [
         "export/formats.py",
         "record.crop_fraction, record.interpolation",
         "1.0, record.interpolation",
-        "export/test_export.py",
+        "data/test_pillow.py",
     ),
     Mutant(
         "pixels: evaluation resizes without antialiasing",
