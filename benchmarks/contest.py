@@ -21,6 +21,10 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+# Contestants on other Keras backends than TensorFlow.
+BACKENDS = {"keras_resnet_torch": "torch", "keras_resnet_jax": "jax"}
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A network and a mode of a contest.
@@ -63,12 +67,11 @@ class Contestant:
         self.name = name
         self.seconds: list[float] = []
         self.failure = ""
-        ours = name.startswith("keras_resnet")
         environment = {
             **os.environ,
             "TF_CPP_MIN_LOG_LEVEL": "3",
             "PYTHONPATH": str(ROOT),
-            "KERAS_BACKEND": "tensorflow",
+            "KERAS_BACKEND": BACKENDS.get(name, "tensorflow"),
         }
         if options.isa == "avx2":
             environment |= {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -76,6 +79,7 @@ class Contestant:
                 environment["TF_ENABLE_ONEDNN_OPTS"] = "0"  # TensorFlow's default on a CPU with AVX2 alone
         if name == "keras_resnet_stock":
             environment["KERAS_RESNET_KERNELS"] = "0"
+        ours = name.startswith("keras_resnet") and BACKENDS.get(name) != "torch"  # which the peers have
         command = [options.python if ours else options.peers, "-m", "benchmarks.contestants", name]
         command += ["--warm-up", str(warm_up)]
         for field in ("mode", "model", "size", "width", "batch"):

@@ -171,7 +171,8 @@ def keras_steps(build: Callable[[argparse.Namespace], Any], options: argparse.Na
 
         return predict
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=options.xla)
+    is_compiled = options.xla or keras.config.backend() == "jax"  # where steps are slow operation by operation
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=is_compiled)
 
     def fit(steps: int) -> list[float]:
         clock = Clock()
@@ -230,7 +231,81 @@ def timm_steps(form: str, options: argparse.Namespace) -> Steps:
     return clocked(once)
 
 
+def flax_network(options: argparse.Namespace) -> Any:
+    """Returns a plain ResNet in Flax, with the stem of this package for the size."""
+    from functools import partial
+
+    import flax.linen as nn
+
+    depths, is_bottleneck = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}[options.model]
+    conv = partial(nn.Conv, use_bias=False)
+
+    class Block(nn.Module):
+        filters: int
+        strides: int
+
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            norm = partial(nn.BatchNorm, use_running_average=False, momentum=0.9)
+            steps, out = (self.strides, self.strides), self.filters * (4 if is_bottleneck else 1)
+            if is_bottleneck:
+                y = nn.relu(norm()(conv(self.filters, (1, 1))(x)))
+                y = nn.relu(norm()(conv(self.filters, (3, 3), steps)(y)))
+                y = norm(scale_init=nn.initializers.zeros)(conv(out, (1, 1))(y))
+            else:
+                y = nn.relu(norm()(conv(self.filters, (3, 3), steps)(x)))
+                y = norm(scale_init=nn.initializers.zeros)(conv(out, (3, 3))(y))
+            if x.shape != y.shape:
+                x = norm()(conv(out, (1, 1), steps)(x))
+            return nn.relu(x + y)
+
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, x: Any) -> Any:
+            small = options.size < 64
+            x = conv(options.width, (3, 3) if small else (7, 7), (1, 1) if small else (2, 2))(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x))
+            x = x if small else nn.max_pool(x, (3, 3), (2, 2), padding="SAME")
+            for stage, depth in enumerate(depths):
+                for number in range(depth):
+                    x = Block(options.width * 2**stage, 2 if stage and not number else 1)(x)
+            return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+    return Network()
+
+
+def flax_steps(options: argparse.Namespace) -> Steps:
+    """Returns training steps of the usual loop in JAX."""
+    import jax
+    import optax
+
+    model, optimizer = flax_network(options), optax.sgd(0.01, momentum=0.9)
+    images = jax.random.uniform(jax.random.key(0), (options.batch, options.size, options.size, 3))
+    labels = jax.random.randint(jax.random.key(1), (options.batch,), 0, CLASSES)
+    variables = model.init(jax.random.key(2), images)
+    state = [variables["params"], variables["batch_stats"], optimizer.init(variables["params"])]
+
+    @jax.jit
+    def step(weights: Any, moving: Any, slots: Any) -> Any:
+        def loss_of(weights: Any) -> Any:
+            held = {"params": weights, "batch_stats": moving}
+            logits, moved = model.apply(held, images, mutable=["batch_stats"])
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), moved["batch_stats"]
+
+        (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights)
+        changes, slots = optimizer.update(gradients, slots, weights)
+        return optax.apply_updates(weights, changes), moved, slots, loss
+
+    def once() -> None:
+        *state[:], loss = step(*state)
+        loss.block_until_ready()
+
+    return clocked(once)
+
+
 KERAS_CONTESTANTS = {
+    "keras_resnet_torch": keras_resnet,  # on other backends, by their environment
+    "keras_resnet_jax": keras_resnet,
     "keras_resnet": keras_resnet,
     "keras_resnet_stock": keras_resnet,  # its environment turns the kernels off
     "keras_resnet_fused": keras_resnet_fused,
@@ -240,7 +315,7 @@ KERAS_CONTESTANTS = {
     "keras_hub": keras_hub,
 }
 TIMM_CONTESTANTS = {"timm_eager": "eager", "timm_channels_last": "channels_last", "timm_compiled": "compiled"}
-NAMES = (*KERAS_CONTESTANTS, *TIMM_CONTESTANTS, *EXPORTED)
+NAMES = (*KERAS_CONTESTANTS, *TIMM_CONTESTANTS, *EXPORTED, "flax")
 
 
 def peak_memory() -> float:
@@ -252,6 +327,7 @@ def peak_memory() -> float:
 def versions() -> dict[str, str]:
     """Returns the versions of what this process has loaded."""
     names = ("tensorflow", "keras", "keras_hub", "torch", "timm", "numpy", "onnxruntime", "openvino", "ai_edge_litert")
+    names = (*names, "jax", "flax")
     loaded = [name for name in names if name in sys.modules]
     return {name: str(getattr(importlib.import_module(name), "__version__", "?")) for name in loaded}
 
@@ -275,6 +351,8 @@ def main() -> None:
     elif options.name in EXPORTED:
         steps = export_steps(options.name, options)
         product = torch_product if options.name == "timm_onnx" else tensorflow_product
+    elif options.name == "flax":
+        steps, product = flax_steps(options), tensorflow_product
     else:
         steps, product = timm_steps(TIMM_CONTESTANTS[options.name], options), torch_product
     empty = peak_memory()

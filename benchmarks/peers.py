@@ -23,6 +23,7 @@ STEPS = (
     ["huggingface_hub", "safetensors", "pyyaml", "pillow"],
     ["onnx>=1.23,<2", "onnxscript", "onnxruntime>=1.31,<2"],
     ["transformers==5.24.0"],
+    ["jax", "flax", "optax"],
     ["keras>=3.15.1,<3.16", "tensorflow>=2.21,<2.22", "keras-hub==0.32.0"],
 )
 

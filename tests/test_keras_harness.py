@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from keras.src.testing import TestCase
 
-import keras_resnet.blocks  # noqa: F401
-import keras_resnet.models.stages  # noqa: F401
-import keras_resnet.preprocessing  # noqa: F401
+import keras_resnet.blocks
+import keras_resnet.models.stages
+import keras_resnet.preprocessing
+from keras_resnet.blocks import kernels
 
 # Keras's harness trains from a generator, about which Keras warns.
 pytestmark = [
@@ -96,3 +97,37 @@ def test_an_augmentation_passes_as_its_layers_do():
     layers = [keras_resnet.preprocessing.FlipAxis(), keras_resnet.preprocessing.Gain(0.2)]
     images = keras.ops.convert_to_tensor(np.random.default_rng(0).uniform(0, 255, PICTURES).astype("float32"))
     TestCase().run_layer_test(keras_resnet.preprocessing.Augmentation, {"layers": layers}, input_data=images)
+
+
+@pytest.mark.parametrize(
+    "shape, options",
+    [
+        ((16, 16, 3), {}),
+        ((16, 16, 3), {"dtype": "mixed_bfloat16"}),
+        pytest.param((32, 2), {}, marks=pytest.mark.slow),
+        pytest.param((8, 8, 8, 1), {}, marks=pytest.mark.slow),
+    ],
+    ids=["pictures", "bfloat16", "signals", "volumes"],
+)
+def test_a_layer_in_its_own_form_trains_as_in_that_of_keras(shape, options):
+    """Outputs, moving averages and what two steps of training learn, with our operations and with Keras's own."""
+    images = np.random.default_rng(0).normal(size=(6, *shape)).astype("float32")
+    labels = np.arange(6) % 3
+    results = []
+    for on in (True, False):
+        kernels.use(on)
+        try:
+            keras.utils.set_random_seed(0)
+            model = keras_resnet.ResNet10(input_shape=shape, stem="small", width=8, classes=3, **options)
+            model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+            losses = [float(model.train_on_batch(images, labels)) for _ in range(2)]
+            outputs = keras.ops.convert_to_numpy(model(images, training=False))
+            results.append((losses, outputs, [keras.ops.convert_to_numpy(weight) for weight in model.weights]))
+        finally:
+            kernels.use(True)
+    ours, theirs = results
+    tolerance = 0.05 if options else 2e-4
+    assert ours[0] == pytest.approx(theirs[0], rel=tolerance)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=tolerance)
+    for weight, one, other in zip(model.weights, ours[2], theirs[2], strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance, err_msg=weight.path)

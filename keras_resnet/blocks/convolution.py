@@ -244,6 +244,8 @@ class Convolution(keras.layers.Layer):
         if kernels.enabled() and self.data_format == "channels_last" and (training or not self.is_plain):
             outputs = kernels.convolve(inputs, kernel, self.strides, training=bool(training))
             return outputs if bias is None else kernels.add_bias(outputs, bias)
+        if kernels.on_pytorch():
+            return kernels.convolve_on_pytorch(inputs, kernel, bias, self.strides, channel_axis(self.data_format))
         padding = "same"
         if self.strides > 1:
             # At stride 1 and an odd window "same" is already symmetric, and padding inside the op saves a copy.
@@ -278,7 +280,7 @@ class Convolution(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Keras's batch normalization, computed by TensorFlow's fused operation where kernels are on.
+    """Keras's batch normalization, computed by TensorFlow's or PyTorch's fused operation where kernels are on.
 
     It returns the numbers of its parent, learns and saves the same weights, and takes the same arguments.
 
@@ -291,7 +293,7 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Returns `inputs` normalized by the batch's statistics in training, by their moving averages otherwise."""
-        if mask is None and kernels.enabled():
+        if mask is None:
             outputs = kernels.normalize(self, inputs, training=bool(training))
             if outputs is not None:
                 return outputs

@@ -79,8 +79,8 @@ class Train(fields.Section):
 
     `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
 
-    `steps_per_execution` is how many steps TensorFlow takes in one call, without Python between them: for small
-    networks, whose steps are short. `jit_compile` compiles the step with XLA; "auto" leaves it to Keras.
+    `steps_per_execution` is how many steps TensorFlow takes in one call, without Python between them: for short steps
+    where Python is slow or has no core of its own. `jit_compile` compiles the step with XLA; "auto" leaves it to Keras.
     """
 
     title = "train"

@@ -1,4 +1,4 @@
-"""Faster TensorFlow forms of what the layers compute; JAX and PyTorch fall through to Keras's own.
+"""Faster TensorFlow forms of what the layers compute, and PyTorch's own batch norm; JAX takes Keras's operations.
 
 Nothing here changes what a layer returns, beyond the order of its float additions, or what it saves. The forms are for
 CPUs: beside a visible GPU only the fused batch norm is used. The environment variable `KERAS_RESNET_KERNELS=0`, or
@@ -19,8 +19,10 @@ _SWITCH: dict[str, bool] = {}
 
 def enabled() -> bool:
     """Returns whether layers that are called from now on use the faster forms."""
-    if keras.backend.backend() != "tensorflow":
-        return False
+    return keras.backend.backend() == "tensorflow" and _is_on()
+
+
+def _is_on() -> bool:
     if "on" not in _SWITCH:
         _SWITCH["on"] = choose(VARIABLE, os.environ.get(VARIABLE, "1"), {"0": False, "1": True})
     return _SWITCH["on"]
@@ -46,6 +48,18 @@ def convolve(inputs: Any, kernel: Any, strides: int, *, training: bool) -> Any:
     return convolution.convolve(inputs, kernel, strides, training=training)
 
 
+def on_pytorch() -> bool:
+    """Returns whether layers that are called from now on use PyTorch's own operations."""
+    return keras.backend.backend() == "torch" and _is_on()
+
+
+def convolve_on_pytorch(inputs: Any, kernel: Any, bias: Any, strides: int, axis: int) -> Any:
+    """Returns the symmetrically padded convolution of `inputs`, as `kernels.pytorch.convolve`."""
+    from keras_resnet.blocks.kernels import pytorch
+
+    return pytorch.convolve(inputs, kernel, bias, strides, axis)
+
+
 def add_bias(inputs: Any, bias: Any) -> Any:
     """Returns channels-last `inputs` plus `bias`, as an operation that TensorFlow fuses with the convolution before."""
     import tensorflow as tf
@@ -54,7 +68,13 @@ def add_bias(inputs: Any, bias: Any) -> Any:
 
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
-    """Returns the batch norm of `inputs`, as `kernels.normalization.normalize`; None where it has no form for them."""
+    """Returns the batch norm of `inputs` as one operation; None where there is no form for them, or none is wanted."""
+    if on_pytorch():
+        from keras_resnet.blocks.kernels import pytorch
+
+        return pytorch.normalize(layer, inputs, training=training)
+    if not enabled():
+        return None
     from keras_resnet.blocks.kernels import convolution
 
     return convolution.normalize(layer, inputs, training=training)
