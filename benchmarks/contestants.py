@@ -288,8 +288,8 @@ def flax_steps(options: argparse.Namespace) -> Steps:
     @jax.jit
     def step(weights: Any, moving: Any, slots: Any) -> Any:
         def loss_of(weights: Any) -> Any:
-            held = {"params": weights, "batch_stats": moving}
-            logits, moved = model.apply(held, images, mutable=["batch_stats"])
+            variables = {"params": weights, "batch_stats": moving}
+            logits, moved = model.apply(variables, images, mutable=["batch_stats"])
             return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), moved["batch_stats"]
 
         (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(weights)

@@ -1061,7 +1061,7 @@ MUTANTS = [
     Mutant(
         "executions: the last call of an epoch takes steps of the next",
         "distribution/step.py",
-        "count = min(most, left)",
+        "count = min(most, steps_left)",
         "count = most",
         "training/test_steps.py",
     ),

@@ -86,12 +86,12 @@ def in_executions(model: keras.Model, most: int, steps: int) -> Callable[[Any], 
     Keras takes as many in every call: in the last one of an epoch those of the next epoch too.
     """
     functions: dict[int, Callable[[Any], Any]] = {}
-    left = steps
+    steps_left = steps
 
     def train_function(iterator: Any) -> Any:
-        nonlocal left
-        count = min(most, left)
-        left = left - count or steps
+        nonlocal steps_left
+        count = min(most, steps_left)
+        steps_left = steps_left - count or steps
         model.steps_per_execution = count  # which is read when the function is traced
         try:
             if count not in functions:

@@ -80,7 +80,8 @@ class Train(fields.Section):
     `recompute` saves memory for time: blocks keep their input alone (`keras_resnet.models.recompute`).
 
     `steps_per_execution` is how many steps TensorFlow takes in one call, without Python between them: for short steps
-    where Python is slow or has no core of its own. `jit_compile` compiles the step with XLA; "auto" leaves it to Keras.
+    where Python is slow or other work has the cores. `jit_compile` compiles the step with XLA; "auto" leaves it to
+    Keras.
     """
 
     title = "train"
@@ -112,7 +113,7 @@ class Train(fields.Section):
             )
 
     def step_parts(self, experiment: Any) -> list[StepPart]:
-        """Returns what counts and averages inside a call of several steps."""
+        """Returns the step that is followed inside a call of several."""
         wrap: Any = several_steps
         return [StepPart(wrap, {})] if self.steps_per_execution > 1 else []
 

@@ -68,7 +68,7 @@ def add_bias(inputs: Any, bias: Any) -> Any:
 
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
-    """Returns the batch norm of `inputs` as one operation; None where there is no form for them, or none is wanted."""
+    """Returns the batch norm of `inputs` as one operation; None for inputs that Keras normalizes."""
     if on_pytorch():
         from keras_resnet.blocks.kernels import pytorch
 

@@ -1,4 +1,4 @@
-"""What the layers compute on PyTorch in one operation of its own, where Keras takes several over the whole tensor."""
+"""PyTorch's batch norm and convolution, in place of several operations of Keras over the whole tensor."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
-    """Returns the batch norm of `inputs` and moves the layer's averages, as Keras's layer does; None for no form.
+    """Returns the batch norm of `inputs` and moves the layer's averages, as Keras's layer does; None for others.
 
     16-bit inputs are read and written in 16 bits; the statistics are computed in float32.
     """

@@ -91,7 +91,7 @@ def _resize(images: Any, full: Any, kept: tuple[int, int], corner: Any, interpol
 
 
 def _weights(length: Any, size: Any, first: Any, count: int, interpolation: str) -> tuple[Any, Any]:
-    """Returns where each output begins to read, and the weights of what it reads, in units of 2**-22.
+    """Returns the first input of each output, and the weights of the inputs from there on, in units of 2**-22.
 
     Args:
         length: of the input.
