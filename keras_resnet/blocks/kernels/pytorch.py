@@ -32,7 +32,7 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
         return None
     channels_first = inputs.movedim(layer.axis, 1)  # a view, whose order in memory stays
     if not (training and layer.trainable):
-        outputs, *_ = torch.native_batch_norm(channels_first, gamma, beta, mean, variance, False, 0.0, layer.epsilon)
+        outputs = torch.nn.functional.batch_norm(channels_first, mean, variance, gamma, beta, eps=layer.epsilon)
         return outputs.movedim(1, layer.axis)
     outputs, batch_mean, inverse = torch.native_batch_norm(
         channels_first, gamma, beta, None, None, True, 0.0, layer.epsilon
