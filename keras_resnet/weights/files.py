@@ -182,7 +182,12 @@ def _open_safetensors(path: pathlib.Path) -> TensorFile:
     shapes = {name: tuple(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118  # not a dict
     dtypes = {name: FLOATS.get(kind := str(handle.get_slice(name).get_dtype()), kind) for name in shapes}
 
-    integers = [name for name in shapes if dtypes[name] == INTEGERS and f"{name}{SCALE}" in shapes]
+    scales = {name: f"{name}{SCALE}" for name in shapes if dtypes[name] == INTEGERS}
+    integers = [
+        name
+        for name, scale in scales.items()
+        if dtypes.get(scale) == "float32" and shapes[scale] in ((), shapes[name][-1:])
+    ]
     for name in integers:
         dtypes[name] = "float32"
         del shapes[f"{name}{SCALE}"]

@@ -365,7 +365,8 @@ def test_what_was_rounded_for_one_network_is_refused_for_another(rounded, tmp_pa
         weights.save_weights(rounded, tmp_path / "timm.safetensors", names="timm")
     tensors = safetensors.load_file(path)
     metadata = weights.open_tensors(path).metadata
-    del tensors["stem/conv1/kernel/scale"]
-    safetensors.save_file(tensors, path, metadata)
-    with pytest.raises(ValueError, match="stem/conv1/kernel is I8"):
-        ResNet18(weights=path)
+    scale = tensors.pop("stem/conv1/kernel/scale")
+    for wrong in ({}, {"stem/conv1/kernel/scale": scale[:, None]}, {"stem/conv1/kernel/scale": scale.astype("int8")}):
+        safetensors.save_file({**tensors, **wrong}, path, metadata)
+        with pytest.raises(ValueError, match="stem/conv1/kernel is I8|unexpected: stem/conv1/kernel/scale"):
+            ResNet18(weights=path)

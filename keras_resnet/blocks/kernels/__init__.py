@@ -1,9 +1,9 @@
 """Faster TensorFlow forms of what the layers compute, and PyTorch's own operations; JAX takes Keras's.
 
 Nothing here changes what a layer returns, beyond the order of its float additions, or what it saves. The forms of
-TensorFlow are for CPUs: beside a visible GPU only the fused batch norm is used. The environment variable `KERAS_RESNET_KERNELS=0`, or
-`use(False)`, leaves Keras's own operations. Compiled functions keep what held when they were traced, so that the
-switch is for the start of a program.
+TensorFlow are for CPUs: beside a visible GPU only the fused batch norm is used. The environment variable
+`KERAS_RESNET_KERNELS=0`, or `use(False)`, leaves Keras's own operations. Compiled functions keep what held when they
+were traced, so that the switch is for the start of a program.
 """
 
 import os
