@@ -210,13 +210,13 @@ def test_several_steps_in_one_call_are_the_steps_one_by_one(in_executions, tmp_p
     assert all(np.array_equal(*pair) for pair in zip(weights_of(one_by_one), weights_of(in_executions), strict=True))
 
 
-@pytest.mark.parametrize("executions", [1, 8])
-def test_the_step_whose_loss_is_not_finite_is_named(tmp_path, executions):
-    words = {**SMALL, "train.steps_per_execution": executions}
+def test_the_step_whose_loss_is_not_finite_is_named_inside_a_call(tmp_path):
+    words = {**SMALL, "train.steps_per_execution": 8}
     with pytest.raises(training.TrainingDiverged, match="at optimizer step 13,"):
         training.fit("quick", model="resnet10", out=tmp_path / "run", overrides=words, model_class=NanAtStep, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_calls_goes_on_with_the_same_bits(in_executions, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
