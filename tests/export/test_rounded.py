@@ -35,7 +35,7 @@ def export(model, format, tmp_path, **options):
 
 
 @pytest.mark.parametrize("format", PACKAGES)
-@pytest.mark.parametrize("shortcut", ["conv", pytest.param("pad", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("shortcut", ["conv", pytest.param("pad", marks=pytest.mark.exhaustive)])
 def test_answers_are_within_one_level_of_the_network(format, shortcut, tmp_path):
     model = rounded_network(shortcut=shortcut)
     exported = export(model, format, tmp_path)

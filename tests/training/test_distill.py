@@ -242,7 +242,7 @@ def test_multi_label_targets_and_values_have_teachers_too(tmp_path):
         assert np.isfinite(run.history["loss"]).all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_devices_and_processes_give_the_run_of_one(digits_run, tmp_path):
     """Two processes and two devices, each compared with one: about two minutes, most of it importing TensorFlow."""
     words = {"distill.teacher": str(digits_run.path), "distill.alpha": 0.5, "train.epochs": 2, "augment.mixup": 0.2}

@@ -243,7 +243,7 @@ def test_what_cannot_take_several_steps_is_refused():
         training.Recipe().replace({"train.steps_per_execution": 0})
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_step_compiled_with_xla_resumes_bit_for_bit(tmp_path):
     whole = fitted(tmp_path, **{"train.jit_compile": "on"})
     assert whole.history["loss"][1] < whole.history["loss"][0]
