@@ -69,12 +69,30 @@ def add_bias(inputs: Any, bias: Any) -> Any:
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
     """Returns the batch norm of `inputs` as one operation; None for inputs that Keras normalizes."""
+    if not (on_pytorch() or enabled()) or not _is_one_operation(layer, inputs):
+        return None
     if on_pytorch():
         from keras_resnet.blocks.kernels import pytorch
 
         return pytorch.normalize(layer, inputs, training=training)
-    if not enabled():
-        return None
     from keras_resnet.blocks.kernels import convolution
 
     return convolution.normalize(layer, inputs, training=training)
+
+
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+def _is_one_operation(layer: keras.layers.BatchNormalization, inputs: Any) -> bool:
+    """Returns whether a batch norm is plain: with scale and offset, on one device, in the dtype of its inputs."""
+    dtype = keras.backend.standardize_dtype(inputs.dtype)
+    is_renormalized = getattr(layer, "renorm", False)  # Keras has it since 3.12
+    return (
+        dtype in DTYPES
+        and layer.compute_dtype == dtype
+        and inputs.shape[0] != 0
+        and layer.gamma is not None
+        and layer.beta is not None
+        and not layer.synchronized
+        and not is_renormalized
+    )

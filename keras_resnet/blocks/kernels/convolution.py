@@ -98,9 +98,6 @@ def _with_fast_gradients(inputs: Any, kernel: Any, geometry: Geometry) -> Any:
     return convolution(inputs, kernel)
 
 
-DTYPES = ("float16", "bfloat16", "float32")
-
-
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
     """Returns the batch norm of `inputs` and moves the layer's averages, as Keras's layer does.
 
@@ -108,16 +105,7 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
     """
     inputs = tf.convert_to_tensor(inputs)
     rank = len(inputs.shape)
-    if (
-        inputs.dtype.name not in DTYPES
-        or layer.compute_dtype != inputs.dtype.name
-        or layer.axis not in (-1, rank - 1)
-        or inputs.shape[0] == 0
-        or layer.gamma is None
-        or layer.beta is None
-        or layer.synchronized
-        or getattr(layer, "renorm", False)  # Keras has it since 3.12
-    ):
+    if layer.axis not in (-1, rank - 1):
         return None
     gamma, beta, mean, variance = (
         tf.convert_to_tensor(weight) for weight in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)

@@ -4,8 +4,6 @@ from typing import Any
 
 import keras
 
-DTYPES = ("float32", "bfloat16", "float16")
-
 
 def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: bool) -> Any:
     """Returns the batch norm of `inputs` and moves the layer's averages, as Keras's layer does; None for others.
@@ -15,17 +13,6 @@ def normalize(layer: keras.layers.BatchNormalization, inputs: Any, *, training: 
     import torch
 
     inputs = keras.ops.convert_to_tensor(inputs)
-    dtype = keras.backend.standardize_dtype(inputs.dtype)
-    if (
-        dtype not in DTYPES
-        or layer.compute_dtype != dtype
-        or inputs.shape[0] == 0
-        or layer.gamma is None
-        or layer.beta is None
-        or layer.synchronized
-        or getattr(layer, "renorm", False)  # Keras has it since 3.12
-    ):
-        return None
     weights = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
     gamma, beta, mean, variance = (keras.ops.convert_to_tensor(weight) for weight in weights)
     if gamma.dtype != torch.float32:
