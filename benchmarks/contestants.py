@@ -193,7 +193,7 @@ def timm_network(options: argparse.Namespace) -> Any:
     block, depths = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet50": (Bottleneck, (3, 4, 6, 3))}[options.model]
     model = ResNet(block, depths, num_classes=CLASSES, channels=tuple(options.width * 2**stage for stage in range(4)))
     if options.size < 64:
-        model.conv1 = torch.nn.Conv2d(3, options.width, 3, 1, 1, bias=False)
+        model.conv1 = torch.nn.Conv2d(getattr(options, "channels", 3), options.width, 3, 1, 1, bias=False)
         model.bn1, model.maxpool = torch.nn.BatchNorm2d(options.width), torch.nn.Identity()
         if options.width != 64:  # timm's stem has 64 channels, which its first block would have to project
             model.layer1[0] = block(options.width, options.width)

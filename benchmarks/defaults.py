@@ -1,19 +1,24 @@
-"""What `train` gives without a recipe, against the old default, a linear classifier and a random forest.
+r"""What `train` gives without a recipe, against the old default, a linear classifier and a random forest.
 
-    python -m benchmarks.defaults --cifar FOLDER [--minutes 3] [--seeds 0] [--rows NAME ...] [--json FILE]
+    python -m benchmarks.defaults --cifar FOLDER [--minutes 3] [--seeds 0] [--rows NAME ...] [--columns NAME ...] \
+        [--peers PYTHON] [--json FILE]
 
 FOLDER holds CIFAR-10 as class folders in `train/` and `test/`. Rows: 500 and 5,000 of its pictures; digits, 100 of them
 and all; 2,000 pictures made gray with 16 bits, between 200 and 8,000; classes from 500 pictures down to 10; pictures of
 patients, of whom none is in two splits, each with its own brightness; digits read as signals of 64 values, and as
-volumes. Each network is trained for the same minutes by `train --minutes`; the classifiers of scikit-learn see the
-pixels of the training and validation splits. The figure is the accuracy on the same test split. With `--json` what was
-measured is kept after every row, and a second start goes on.
+volumes. Columns: `quick`, the default of earlier versions, and `default`, today's, both by `train --minutes`; `auto` in
+as many minutes; `linear` and `forest`, scikit-learn's logistic regression and random forest on the pixels of the
+training and validation splits; `timm`, a ResNet-18 of width 16 in PyTorch by the defaults of timm's script, for images
+(with PyTorch and timm in the interpreter of `--peers`). The figure is the accuracy on the same test split. With
+`--json` what was measured is kept after every cell, and a second start goes on.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,10 +32,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.contest import machine
+from benchmarks.contest import ROOT, machine
 from keras_resnet import data, files, training
+from keras_resnet.auto import train_best
 
-COLUMNS = ("quick", "default", "linear", "forest")
+COLUMNS = ("quick", "default", "auto", "linear", "forest", "timm")
 TEST_PER_CLASS = 200
 Arrays = dict[str, np.ndarray]
 
@@ -147,23 +153,45 @@ def by_pixels(column: str, dataset: data.Dataset, seed: int) -> float:
         dataset: of a run, whose splits are taken.
         seed: of the forest.
     """
-    parts = {
-        split: [np.concatenate(each) for each in zip(*arrays_of(dataset, split), strict=True)]
-        for split in dataset.sizes
-    }
-    train = [np.concatenate([parts[split][place] for split in parts if split != "test"]) for place in (0, 1)]
+    train, test = learned_and_tested(dataset)
     classifier = (
         make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
         if column == "linear"
         else RandomForestClassifier(500, n_jobs=-1, random_state=seed)
     )
-    return float(classifier.fit(*train).score(*parts["test"]))
+    (x, y), (x_test, y_test) = ((images.reshape(len(images), -1).astype("float32"), y) for images, y in (train, test))
+    return float(classifier.fit(x, y).score(x_test, y_test))
 
 
-def arrays_of(dataset: data.Dataset, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns flat pixels and labels of a split, batch by batch."""
-    batches = dataset.batches(split, 256).as_numpy_iterator()
-    return [(images.reshape(len(images), -1).astype("float32"), labels.reshape(-1)) for images, labels, *_ in batches]
+def learned_and_tested(dataset: data.Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images and labels of the training and validation splits together, and those of the test split."""
+    batches: dict[bool, list[tuple[np.ndarray, np.ndarray]]] = {False: [], True: []}
+    for split in dataset.sizes:
+        for images, labels, *_ in dataset.batches(split, 256).as_numpy_iterator():
+            batches[split == "test"].append((images, labels.reshape(-1)))
+    pairs = (zip(*part, strict=True) for part in batches.values())
+    return [(np.concatenate(images), np.concatenate(labels)) for images, labels in pairs]
+
+
+def by_timm(dataset: data.Dataset, seed: int, options: argparse.Namespace, out: pathlib.Path) -> tuple[float, int]:
+    """Returns the test accuracy and the epochs of timm's defaults; NaN for what is no image.
+
+    Args:
+        dataset: of a run, whose splits are taken.
+        seed: of the network.
+        options: those of the command line.
+        out: a folder for the images and the result.
+    """
+    train, test = learned_and_tested(dataset)
+    if train[0].ndim != 4:
+        return float("nan"), 0
+    np.savez(out / "images.npz", x_train=train[0], y_train=train[1], x_test=test[0], y_test=test[1])
+    command = [options.peers, "-m", "benchmarks.accuracy_peers", "timm", "--images", out / "images.npz"]
+    command += ["--minutes", str(options.minutes), "--seed", str(seed), "--json", out / "timm.json"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    result = json.loads((out / "timm.json").read_text("utf-8"))
+    return result["metrics"]["test"]["accuracy"], result["epochs"]
 
 
 def measure(row: str, column: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -172,9 +200,16 @@ def measure(row: str, column: str, seed: int, options: argparse.Namespace) -> di
         out = pathlib.Path(place)
         spec, words = spec_of(row, options.cifar, out)
         start = time.perf_counter()
-        if column in ("linear", "forest"):
-            dataset = training.resolve("quick", data=spec, overrides=words).dataset
-            accuracy, recipe, epochs = by_pixels(column, dataset, seed), "", 0
+        recipe, epochs = "", 0
+        if column in ("linear", "forest", "timm"):
+            dataset = training.resolve(data=spec, overrides=words).dataset
+            if column == "timm":
+                accuracy, epochs = by_timm(dataset, seed, options, out)
+            else:
+                accuracy = by_pixels(column, dataset, seed)
+        elif column == "auto":
+            run = train_best(spec, out / "auto", minutes=options.minutes, overrides=words, seed=seed, verbose=0).run
+            accuracy, recipe, epochs = run.metrics["test"]["accuracy"], run.recipe.name, run.recipe.train.epochs
         else:
             recipe_name = "quick" if column == "quick" else None
             run = training.fit(
@@ -193,6 +228,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="NAME")
+    parser.add_argument("--columns", nargs="+", choices=COLUMNS, default=["quick", "default", "linear", "forest"])
+    parser.add_argument("--peers", default=str(ROOT / ".venv-peers" / "bin" / "python"), metavar="PYTHON")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE")
     options = parser.parse_args()
     if options.cifar is None and not {*options.rows} <= OFFLINE:
@@ -200,10 +237,10 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine(), "minutes": options.minutes, "cells": {}}
     if options.json and options.json.is_file():
         report = json.loads(options.json.read_text("utf-8"))
-    print(f"{'':<18}" + "".join(f"{name:>10}" for name in COLUMNS))
+    print(f"{'':<18}" + "".join(f"{name:>10}" for name in options.columns))
     for row in options.rows:
         means = []
-        for column in COLUMNS:
+        for column in options.columns:
             for seed in options.seeds:
                 key = f"{row}|{column}|{seed}"
                 if key not in report["cells"]:
