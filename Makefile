@@ -74,6 +74,13 @@ OLDEST_EXTRA := 'tensorflow-metadata<1.17.2'
 	@.venv-oldest/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
+.venv-trackio/complete: .venv/complete-dev  # Trackio, which holds Pillow below 13, before the packages of the tests
+	$(call environment,.venv-trackio)
+	@.venv-trackio/bin/python -m pip install --quiet 'trackio>=0.43,<1'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-trackio/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/tests.pth"
+	@touch $@
+
 .venv-mlflow/complete:  # MLflow's server, whose requirements are not those of the tests
 	$(call environment,.venv-mlflow)
 	@.venv-mlflow/bin/python -m pip install --quiet 'mlflow>=3.17,<4'
@@ -97,7 +104,7 @@ test: .venv/complete-dev  ## the default tier, offline, 6 minutes on two cores
 test-slow: .venv/complete-dev  ## the slow tier
 	$(PYTEST) -m "slow and not exhaustive and not data"
 
-test-all: .venv/complete-dev .venv-mlflow/complete  ## the exhaustive tier and whole folders on JAX and PyTorch, before a release
+test-all: .venv/complete-dev .venv-mlflow/complete .venv-trackio/complete  ## the exhaustive tier and whole folders on JAX and PyTorch, before a release
 	$(PYTEST) -m "exhaustive and not data"
 	$(MAKE) test-all-jax test-all-torch
 

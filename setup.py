@@ -40,12 +40,14 @@ EXTRAS: dict[str, list[str]] = {
     "hf": ["pyarrow>=21,<27"],  # reads parquet
     "hub": ["huggingface-hub>=2.0,<3"],  # `publish`: the card, and repositories
     "mlflow": ["mlflow-skinny>=3.5,<4"],  # the client; a server is `pip install mlflow`
+    "wandb": ["wandb>=0.31,<1"],
     "inspect": ["imagehash>=4.3,<5"],  # near copies
     "medical": ["pydicom>=3,<4", "nibabel>=5.3,<6"],  # DICOM and NIfTI in tables
     "audio": ["soundfile>=0.13,<1"],  # sound in tables
     "ray": ["ray>=2.60,<3"],  # searches and trainings on a cluster
 }
 EXTRAS["all"] = [requirement for extra in EXTRAS.values() for requirement in extra]
+EXTRAS["trackio"] = ["trackio>=0.43,<1"]  # not in "all": it holds Pillow below 13
 EXTRAS["docs"] = ["sphinx>=9.0,<10", "myst-parser>=5.2,<6", "furo>=2025.12.19,<2027"]  # the site
 EXTRAS["jax"] = ["jax>=0.10.2,<0.11"]
 EXTRAS["torch"] = ["torch>=2.13,<2.14"]
@@ -55,7 +57,7 @@ EXTRAS["dev"] = [
     "ruff>=0.17.6,<0.18",
     "mypy>=2.4,<3",
     "build>=1.6,<2",
-    *("sqlalchemy>=2,<3", "alembic>=1.18,<2"),  # MLflow's store, for its tests
+    *("sqlalchemy>=2,<3", "alembic>=1.18,<2", "pandas>=3,<4"),  # MLflow's store and its models, for the tests
     "selenium>=4.40,<5",  # drives a browser, where there is one, through the pages of `report`
     "kubernetes-validate>=1.37,<2",  # the schema of the manifest in examples/
     "setuptools>=84,<85",  # builds the wheel that the packaging tests read, without a network

@@ -1,6 +1,7 @@
-"""Runs, searches and cross-validations in MLflow: sent from their folders, as often as one likes, each figure once.
+"""Runs, searches and cross-validations in MLflow, W&B or Trackio: sent from their folders, each figure once.
 
-The server and the experiment are those of MLflow's own variables, MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
+Where they are sent is said by the variables of the trackers themselves: MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME;
+WANDB_API_KEY, WANDB_PROJECT, WANDB_MODE; TRACKIO_DIR, TRACKIO_SPACE_ID.
 
 Example:
     >>> from keras_resnet import tracking
@@ -13,17 +14,24 @@ Example:
 import contextlib
 import csv
 import dataclasses
+import functools
+import hashlib
+import importlib.util
 import json
 import math
 import os
 import pathlib
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_resnet import files, training, tuning
+import keras
+import numpy as np
+
+from keras_resnet import __version__, files, training, tuning
 from keras_resnet.arguments import choose
 from keras_resnet.errors import BadValue, require
 from keras_resnet.terminal import one_line
@@ -32,9 +40,9 @@ from keras_resnet.training.recipe import Recipe, compare_recipes, list_recipes
 from keras_resnet.training.run import RUNNING
 from keras_resnet.tuning.ledger import ENDED
 
-TRACKERS = ("mlflow",)
+TRACKERS = ("mlflow", "wandb", "trackio")
 IDENTITY = "tracking.json"  # in the folder, so that a copy is still the same run
-EXPERIMENT = "keras_resnet"
+EXPERIMENT = "keras_resnet"  # of MLflow; the project of the others
 TAG = "keras_resnet.id"
 ARTIFACTS = ("recipe.toml", "history.csv", "curves.png", "confusion.png", "run.json", "best.keras", "best.toml")
 TIMINGS = ("images_per_second", "epoch_seconds")  # of an epoch that is trained again, these alone differ
@@ -45,7 +53,7 @@ POLL_SECONDS, RETRY_SECONDS, PATIENCE_SECONDS = 2.0, 30.0, 30.0
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """What MLflow shall hold of one run, or of a search or cross-validation with its runs as children."""
+    """What a tracker shall hold of one run, or of a search or cross-validation with its runs as children."""
 
     id: str
     name: str
@@ -61,27 +69,32 @@ class _Entry:
 
 
 def track(folder: str | os.PathLike, to: str = "mlflow") -> str:
-    """Sends to MLflow what it does not have yet of a run, a search or a cross-validation.
+    """Sends to a tracker what it does not have yet of a run, a search or a cross-validation.
 
     Parameters are the fields of the recipe; metrics the rows of history.csv, with the epoch as the step, and the
     scores; artifacts the recipe, the curves, run.json and the best model, once the run is over. Of a search and of a
-    cross-validation each run is a child. tracking.json in the folder holds the identity, so that a resumed or copied
-    folder goes on in the same run of MLflow.
+    cross-validation each run is a child (MLflow) or in the parent's group (W&B, Trackio). tracking.json in the folder
+    holds the identity, so that a resumed or copied folder goes on in the same run of the tracker.
 
     Args:
         folder: of a run, finished or not, a search or a cross-validation.
-        to: "mlflow".
+        to: "mlflow", "wandb" or "trackio".
 
     Returns:
-        The id of MLflow's run.
+        The id of the tracker's run.
 
     Raises:
         ValueError: the folder holds none of them, or the server refuses or does not answer.
-        ImportError: mlflow is not installed.
+        ImportError: the tracker is not installed.
     """
     choose("to", to, dict.fromkeys(TRACKERS))
-    entry = _entry_of(pathlib.Path(folder).expanduser())  # a wrong path is said before a missing package
-    return _Sender().send(entry)
+    path = pathlib.Path(folder).expanduser()
+    entry = _entry_of(path)  # a wrong path is said before a missing package
+    sender = _sender_of(to)
+    try:
+        return sender.send(path, entry)
+    finally:
+        sender.close()
 
 
 @contextlib.contextmanager
@@ -93,13 +106,13 @@ def follow(folder: str | os.PathLike, to: str = "mlflow") -> Iterator[None]:
 
     Args:
         folder: where the run is trained; it need not exist yet.
-        to: "mlflow".
+        to: "mlflow", "wandb" or "trackio".
 
     Raises:
-        ImportError: mlflow is not installed.
+        ImportError: the tracker is not installed.
     """
     choose("to", to, dict.fromkeys(TRACKERS))
-    path, sender, is_over = pathlib.Path(folder).expanduser(), _Sender(), threading.Event()
+    path, sender, is_over = pathlib.Path(folder).expanduser(), _sender_of(to), threading.Event()
     # A daemon: a server that never answers does not keep the process.
     thread = threading.Thread(target=_keep_sending, args=(path, sender, is_over), name=THREAD, daemon=True)
     thread.start()
@@ -115,7 +128,7 @@ def follow(folder: str | os.PathLike, to: str = "mlflow") -> Iterator[None]:
             )
 
 
-def _keep_sending(path: pathlib.Path, sender: "_Sender", is_over: threading.Event) -> None:
+def _keep_sending(path: pathlib.Path, sender: "_MLflow | _RowByRow", is_over: threading.Event) -> None:
     seen, was_told = None, False
     while True:
         ends = is_over.wait(RETRY_SECONDS if sender.fault else POLL_SECONDS)
@@ -123,7 +136,9 @@ def _keep_sending(path: pathlib.Path, sender: "_Sender", is_over: threading.Even
         if times[0] and (times != seen or sender.fault or ends):
             try:
                 entry = _entry_of(path)
-                sender.send(dataclasses.replace(entry, is_stopped=ends and not entry.is_over))
+                sender.send(path, dataclasses.replace(entry, is_stopped=ends and not entry.is_over))
+                if ends:
+                    sender.close()
                 seen, sender.fault = times, ""
             except Exception as error:  # whatever the tracker does, the training goes on
                 sender.fault = one_line(error)
@@ -145,7 +160,11 @@ def _warn(message: str) -> None:
     print(f"Tracking: {message}", file=sys.stderr)
 
 
-class _Sender:
+def _sender_of(to: str) -> "_MLflow | _RowByRow":
+    return _MLflow() if to == "mlflow" else _RowByRow(to)
+
+
+class _MLflow:
     """A connection to MLflow, which knows what was sent."""
 
     def __init__(self) -> None:
@@ -155,7 +174,9 @@ class _Sender:
         self._runs: dict[str, Any] = {}
         self._known: dict[str, dict[tuple[str, int], float]] = {}
 
-    def send(self, entry: _Entry) -> str:
+    def send(self, path: pathlib.Path, entry: _Entry) -> str:
+        """Sends what is new; returns the id of MLflow's run."""
+        del path
         try:
             client = self._mlflow.MlflowClient()
             return self._send(client, self._experiment(client), entry)
@@ -165,6 +186,9 @@ class _Sender:
                 f"MLflow at {self._mlflow.get_tracking_uri()!r} did not take the run: {error}. Check "
                 "MLFLOW_TRACKING_URI and the server."
             ) from error
+
+    def close(self) -> None:
+        """Does nothing: each request is answered when it is made."""
 
     def _experiment(self, client: Any) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
@@ -189,12 +213,31 @@ class _Sender:
             sent = {file.path: file.file_size for file in client.list_artifacts(run_id)}
             for path in entry.paths:
                 if sent.get(path.name) != path.stat().st_size:
+                    if path.name == "best.keras" and importlib.util.find_spec("pandas"):
+                        self._send_model(client, run_id, path)
                     client.log_artifact(run_id, os.fspath(path))
         status = "FINISHED" if entry.is_over else "KILLED" if entry.is_stopped else "RUNNING"
         if status != run.info.status:
             client.update_run(run_id, status=status)
             self._runs[entry.id] = client.get_run(run_id)
         return run_id
+
+    def _send_model(self, client: Any, run_id: str, path: pathlib.Path) -> None:
+        """Sends a model with its signature, for `mlflow.keras.load_model`; this part of MLflow needs pandas."""
+        flavor = importlib.import_module("mlflow.keras")
+        types = importlib.import_module("mlflow.types")
+        model = keras.models.load_model(path, compile=False)
+
+        def schema_of(tensors: Sequence[Any]) -> Any:
+            shapes = [tuple(-1 if size is None else size for size in tensor.shape) for tensor in tensors]
+            pairs = zip(tensors, shapes, strict=True)
+            return types.Schema([types.TensorSpec(np.dtype(tensor.dtype), shape) for tensor, shape in pairs])
+
+        signature = self._mlflow.models.ModelSignature(schema_of(model.inputs), schema_of(model.outputs))
+        with tempfile.TemporaryDirectory() as folder:
+            needs = [f"keras-resnet-zoo=={__version__}"]  # MLflow would find them by loading the model once more
+            flavor.save_model(model, os.path.join(folder, "model"), signature=signature, pip_requirements=needs)
+            client.log_artifacts(run_id, os.path.join(folder, "model"), "model")
 
     def _run_of(self, client: Any, experiment: str, entry: _Entry, parent: str | None) -> Any:
         """Returns MLflow's run of an entry, found by its tag: an answer that was lost makes no second one."""
@@ -249,6 +292,121 @@ class _Sender:
         if new:
             client.log_batch(run_id, [self._entities.Metric(name, value, when, step) for name, value in new.items()])
             known.update({(name, step): value for name, value in new.items()})
+
+
+@dataclasses.dataclass
+class _Open:
+    """A run of W&B or Trackio to which rows are being written."""
+
+    run: Any
+    path: pathlib.Path  # of its folder
+    step: int  # the next one
+    digest: str = ""  # of what was written
+    is_over: bool = False
+
+
+class _RowByRow:
+    """W&B and Trackio: one call for each epoch, in turn, from the step after the last that the tracker has.
+
+    W&B in its offline mode has no memory of earlier processes; there tracking.json holds the last step. What arrived
+    whole is not sent again.
+    """
+
+    def __init__(self, tracker: str) -> None:
+        self._tracker = tracker
+        self._module = require(tracker, "Tracking", tracker)
+        self.fault = ""  # why the last attempt failed
+        self._open: dict[str, _Open] = {}
+        if tracker == "trackio":  # it prints, and stdout is for results
+            for module in (self._module, self._module.utils, self._module.run):
+                vars(module)["print"] = functools.partial(print, file=sys.stderr)
+
+    def send(self, path: pathlib.Path, entry: _Entry) -> str:
+        """Sends what is new; returns the id of the tracker's run."""
+        try:
+            identity = self._send(path, entry, None)
+            for child in entry.children:
+                self._send(path, child, entry)
+            return identity
+        except BadValue:
+            raise
+        except Exception as error:  # of many kinds, of the network and of the tracker
+            self._open.clear()
+            raise BadValue(f"{self._tracker} did not take the run: {one_line(error)}. Check its settings.") from error
+
+    def close(self) -> None:
+        """Waits until the tracker has everything, and ends its runs."""
+        while self._open:
+            identity, each = self._open.popitem()
+            if self._tracker == "wandb":
+                each.run.finish(exit_code=0 if each.is_over else 1)
+            else:
+                each.run.finish()
+            _record(each.path, self._tracker, identity, {"last": each.step - 1, "digest": each.digest})
+
+    def _send(self, path: pathlib.Path, entry: _Entry, parent: _Entry | None) -> str:
+        identity, digest = entry.id.replace("/", "-"), _digest(entry)
+        if identity not in self._open:
+            sent = _content(path).get("sent", {}).get(self._tracker, {}).get(identity, {})
+            if sent.get("digest") == digest:
+                return identity
+            self._open[identity] = self._start(path, identity, entry, parent, sent.get("last", 0))
+        each = self._open[identity]
+        for row in entry.rows:
+            if (epoch := int(row["epoch"])) >= each.step:
+                each.run.log({name: value for name, value in row.items() if name != "epoch"}, step=epoch)
+                each.step = epoch + 1
+        if self._tracker == "wandb":
+            each.run.summary.update(entry.scores)
+            if each.run.offline and each.run.step >= each.step:  # it answers in turn, so it has the rows
+                _record(path, self._tracker, identity, {"last": each.step - 1})
+        elif entry.scores:
+            each.run.log(dict(entry.scores), step=each.step - 1)
+        if entry.is_over and entry.paths:
+            artifact = self._module.Artifact(f"run-{identity}", type="model")
+            for file in entry.paths:
+                artifact.add_file(os.fspath(file))
+            each.run.log_artifact(artifact)
+        each.digest, each.is_over = digest, entry.is_over
+        if entry.is_over:
+            self.close()
+        return identity
+
+    def _start(self, path: pathlib.Path, identity: str, entry: _Entry, parent: _Entry | None, last: int) -> _Open:
+        words: dict[str, Any] = {
+            "project": os.environ.get(f"{self._tracker.upper()}_PROJECT") or EXPERIMENT,
+            "group": None if parent is None else parent.name,
+            "config": {**entry.params, **entry.tags},
+            "resume": "allow",
+        }
+        if self._tracker == "trackio":  # which knows a run by its name, and has no public name for its next step
+            run = self._module.init(**words, name=f"{entry.name}-{identity[:8]}", embed=False)
+            return _Open(run, path, run._next_step)
+        settings = self._module.Settings(console="off", silent=True, disable_git=True, save_code=False)
+        is_online = self._module.setup().settings.mode not in ("offline", "disabled")
+        if is_online and not self._module.login(prompt=False):  # a question would wait for ever
+            raise BadValue("wandb has no API key. Run: wandb login; or set WANDB_API_KEY, or WANDB_MODE=offline.")
+        run = self._module.init(**words, name=entry.name, id=identity, reinit="create_new", settings=settings)
+        return _Open(run, path, last + 1 if run.offline else run.step)
+
+
+def _content(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads((path / IDENTITY).read_text("utf-8"))
+
+
+def _record(path: pathlib.Path, tracker: str, identity: str, values: Mapping[str, Any]) -> None:
+    """Writes into tracking.json what a tracker has of a run."""
+    content = _content(path)
+    content.setdefault("sent", {}).setdefault(tracker, {})[identity] = dict(values)
+    files.write_text(path / IDENTITY, json.dumps(content) + "\n")
+
+
+def _digest(entry: _Entry) -> str:
+    """Returns what changes with anything that is sent."""
+    content = [dict(entry.params), dict(entry.tags), [dict(row) for row in entry.rows], dict(entry.scores)]
+    sizes = [(path.name, path.stat().st_size) for path in entry.paths]
+    text = json.dumps([content, sizes, entry.is_over], default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_same(one: float, other: float) -> bool:

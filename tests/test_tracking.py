@@ -1,7 +1,9 @@
-"""What MLflow holds of a folder: each figure once, after resumes, kills and servers that do not answer."""
+"""What MLflow, W&B and Trackio hold of a folder: each figure once, after resumes, kills and silent servers."""
 
 import contextlib
 import csv
+import importlib.util
+import json
 import os
 import pathlib
 import random
@@ -9,12 +11,14 @@ import shutil
 import signal
 import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
 import time
 
 import keras
+import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
@@ -24,9 +28,13 @@ pytest.importorskip("sqlalchemy")  # MLflow's store
 from keras_resnet import tracking, training, tuning  # noqa: E402
 from keras_resnet.cli import main  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's use of SQLAlchemy
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of MLflow's use of SQLAlchemy
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred"),  # of MLflow's own code
+]
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SERVER = ROOT / ".venv-mlflow" / "bin" / "mlflow"
+IN_TRACKIO = ROOT / ".venv-trackio" / "bin" / "python"
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 
 
@@ -95,8 +103,16 @@ def test_a_run_is_in_mlflow_as_it_is_in_its_folder_however_often_it_is_sent(stor
     assert sent.data.params["optimizer.learning_rate"] == str(loaded.recipe.optimizer.learning_rate)
     assert "model.width=4" in sent.data.tags["keras_resnet.changed"]
     assert sent.data.tags["keras_resnet.fingerprint"] == loaded.about.fingerprint and sent.info.status == "FINISHED"
-    artifact = tmp_path / "artifacts" / run_id / "artifacts" / "best.keras"
-    assert artifact.read_bytes() == (tmp_path / "copy" / "best.keras").read_bytes()
+    artifacts = tmp_path / "artifacts" / run_id / "artifacts"
+    assert (artifacts / "best.keras").read_bytes() == (tmp_path / "copy" / "best.keras").read_bytes()
+    if importlib.util.find_spec("pandas"):
+        mlflow_keras = importlib.import_module("mlflow.keras")
+        images = np.random.default_rng(0).random((3, 8, 8, 1), "float32")
+        expected = keras.models.load_model(tmp_path / "copy" / "best.keras").predict(images, verbose=0)
+        model = mlflow_keras.load_model(f"runs:/{run_id}/model")
+        np.testing.assert_array_equal(model.predict(images, verbose=0), expected)
+        signature = importlib.import_module("mlflow.models").get_model_info(f"runs:/{run_id}/model").signature
+        assert signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 8, 8, 1)}
 
 
 @pytest.mark.slow
@@ -181,8 +197,8 @@ def test_a_server_that_refuses_is_told_once_while_a_run_is_trained(run, monkeypa
         monkeypatch.setattr(tracking, name, 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    calls, send = [], tracking._Sender.send
-    monkeypatch.setattr(tracking._Sender, "send", lambda self, entry: (calls.append(entry), send(self, entry)))
+    calls, send = [], tracking._MLflow.send
+    monkeypatch.setattr(tracking._MLflow, "send", lambda self, *words: (calls.append(words), send(self, *words)))
     with tracking.follow(run):
         while len(calls) < 3:
             time.sleep(0.01)
@@ -194,8 +210,8 @@ def test_a_server_that_refuses_is_told_once_while_a_run_is_trained(run, monkeypa
 def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
     with pytest.raises(ValueError, match="holds neither a run, a cross-validation nor a search"):
         tracking.track(tmp_path)
-    with pytest.raises(ValueError, match="to='wandb' is not known"):
-        tracking.track(run, "wandb")
+    with pytest.raises(ValueError, match="to='neptune' is not known"):
+        tracking.track(run, "neptune")
     (run / "tracking.json").write_text("{}")
     with pytest.raises(ValueError, match=r"tracking.json' cannot be read .* Remove it"):
         tracking.track(run)
@@ -208,6 +224,117 @@ def test_what_cannot_be_tracked_is_refused(tmp_path, run, capsys, monkeypatch):
         tracking.track(run)
     with pytest.raises(ValueError, match="holds neither a run"):  # said first
         tracking.track(tmp_path)
+
+
+def records_of_wandb(folder):
+    """Returns what W&B wrote offline, in the order of its folders, by the format of LevelDB's logs."""
+    from wandb.proto import wandb_internal_pb2
+
+    records = []
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_ctime_ns):
+        content, place, parts = path.read_bytes(), 7, b""
+        while place + 7 <= len(content):
+            if 32768 - place % 32768 < 7:  # the rest of a block
+                place += 32768 - place % 32768
+            size, kind = struct.unpack("<xxxxHB", content[place : place + 7])
+            parts, place = parts + content[place + 7 : place + 7 + size], place + 7 + size
+            if kind in (1, 4):  # whole, or the last part
+                records.append(wandb_internal_pb2.Record.FromString(parts))
+                parts = b""
+    return records
+
+
+def values_of(items):
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """W&B without a network."""
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # what an earlier test set
+    for name, value in {"MODE": "offline", "DIR": tmp_path, "DATA_DIR": tmp_path, "CACHE_DIR": tmp_path}.items():
+        monkeypatch.setenv(f"WANDB_{name}", str(value))
+    return tmp_path
+
+
+def rows_of_wandb(folder):
+    rows = [values_of(record.history.item) for record in records_of_wandb(folder) if record.HasField("history")]
+    return [{name: value for name, value in row.items() if name == "_step" or name[0] != "_"} for row in rows]
+
+
+@pytest.mark.slow
+def test_a_run_is_in_wandb_as_it_is_in_its_folder_however_often_it_is_sent(offline, run, capsys):
+    identity = tracking.track(run, "wandb")
+    assert main(["track", str(run), "--to", "wandb"]) == 0 and capsys.readouterr().out == f"run {identity}\n"
+    expected = [{("_step" if name == "epoch" else name): value for name, value in row.items()} for row in rows_of(run)]
+    assert rows_of_wandb(offline) == expected
+    records, loaded = records_of_wandb(offline), training.Run.load(run)
+    (sent,) = [record.run for record in records if record.HasField("run")]
+    assert (sent.run_id, sent.project, sent.display_name) == (identity, "keras_resnet", "run")
+    config = values_of(sent.config.update)
+    assert config["model"] == "resnet10" and config["optimizer.learning_rate"] == loaded.recipe.optimizer.learning_rate
+    summary = {}
+    for record in records:
+        summary |= values_of(record.summary.update) if record.HasField("summary") else {}
+    low, high = loaded.metrics["test"]["accuracy_interval"]
+    assert (summary["test_accuracy_low"], summary["test_accuracy_high"]) == (low, high)
+    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
+    (artifact,) = [r.request.log_artifact.artifact for r in records if r.request.HasField("log_artifact")] or [
+        record.artifact for record in records if record.HasField("artifact")
+    ]
+    assert {"best.keras", "recipe.toml", "curves.png"} <= {entry.path for entry in artifact.manifest.contents}
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_adds_its_new_epochs_to_wandb(offline, tmp_path):
+    words = {"recipe": "quick", "model": "resnet10", "out": tmp_path / "run", "verbose": 0}
+    with tracking.follow(tmp_path / "run", "wandb"):
+        training.fit(**words, overrides={**SMALL, "train.epochs": 1})
+    with tracking.follow(tmp_path / "run", "wandb"):
+        training.fit(**words, overrides=SMALL, resume=True)
+    rows = rows_of_wandb(offline)
+    assert [row["_step"] for row in rows] == [1, 2]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in rows_of(tmp_path / "run")]
+    assert len({record.run.run_id for record in records_of_wandb(offline) if record.HasField("run")}) == 1
+
+
+def test_without_a_key_wandb_is_refused_with_what_to_do(offline, run, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("NETRC", str(offline / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(offline))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    importlib.import_module("wandb").teardown()
+    with pytest.raises(ValueError, match="wandb has no API key. Run: wandb login; or set WANDB_API_KEY"):
+        tracking.track(run, "wandb")
+
+
+TRACKIO = """
+import os, sqlite3, sys
+from keras_resnet import tracking
+first = tracking.track(sys.argv[1], "trackio")
+assert tracking.track(sys.argv[1], "trackio") == first
+(path,) = [name for name in os.listdir(os.environ["TRACKIO_DIR"]) if name.endswith(".db")]
+with sqlite3.connect(os.path.join(os.environ["TRACKIO_DIR"], path)) as database:
+    for step, metrics in database.execute("select step, metrics from metrics order by id"):
+        print(step, metrics.decode() if isinstance(metrics, bytes) else metrics)
+"""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not IN_TRACKIO.exists(), reason="needs Trackio: make .venv-trackio/complete")
+def test_a_run_is_in_the_sqlite_of_trackio_each_epoch_once(run, tmp_path):
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [IN_TRACKIO, "-c", TRACKIO, run], env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    sent = [(int(step), json.loads(text)) for step, text in (line.split(" ", 1) for line in answer.stdout.splitlines())]
+    rows = rows_of(run)
+    assert sent[: len(rows)] == [(int(row.pop("epoch")), row) for row in rows]
+    (step, scores) = sent[-1]
+    assert len(sent) == len(rows) + 1 and step == len(rows)
+    assert scores["test_accuracy"] == training.Run.load(run).metrics["test"]["accuracy"]
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ ADDRESS = _option("--address", metavar="HOST:PORT", help="of the Ray cluster (de
 IMAGES = _option("images", metavar="IMAGE", nargs="+", help="image files or arrays (.npy, .npz), or folders of them")
 TASKS = _words("tasks/*.py", r'^    name = "(\w+)"')
 TASK = _option("--task", choices=TASKS, help="what a model is for that does not say it itself")
-TRACKERS = ["mlflow"]
+TRACKERS = ["mlflow", "wandb", "trackio"]
 VIEWS = _keys("training/folds.py", "VIEWS")
 FORMATS = _keys("export/formats.py", "FORMATS")
 TTA = _option("--tta", choices=VIEWS, default="none", help="views whose answers are averaged (default: %(default)s)")
@@ -125,7 +125,9 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
             ADDRESS,
             _option("--dry-run", action="store_true", help="resolve and build everything, print it, take no step"),
             _option(
-                "--track", choices=TRACKERS, help="send the run there while it trains; MLFLOW_TRACKING_URI says where"
+                "--track",
+                choices=TRACKERS,
+                help="send the run there while it trains; its own variables, as MLFLOW_TRACKING_URI, say where",
             ),
         ],
         ("photos/ --minutes 30 --out runs/photos", "--data labels.csv --weights imagenet --out runs/tuned"),
@@ -326,7 +328,10 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         [
             _option("folder", metavar="RUN|FOLDS|SEARCH", help="the folder, finished or not"),
             _option(
-                "--to", choices=TRACKERS, default="mlflow", help="MLFLOW_TRACKING_URI says where (default: %(default)s)"
+                "--to",
+                choices=TRACKERS,
+                default="mlflow",
+                help="its own variables, as MLFLOW_TRACKING_URI, say where (default: %(default)s)",
             ),
         ],
         ("runs/photos", "searches/photos --to mlflow"),
