@@ -1165,6 +1165,56 @@ MUTANTS = [
         "[api.create_commit(repository, [change], commit_message=message) for change in changes]",
         "publishing/test_hub.py",
     ),
+    # Answers by an export in the run folder.
+    Mutant(
+        "answers: an export answers for another model",
+        "cli/answers.py",
+        'parts = {"best.keras": facts["model_sha256"], **facts["sha256"]}',
+        'parts = {**facts["sha256"]}',
+        "cli/test_answers.py",
+    ),
+    Mutant(
+        "answers: an export that is cut answers",
+        "cli/answers.py",
+        'parts = {"best.keras": facts["model_sha256"], **facts["sha256"]}',
+        'parts = {"best.keras": facts["model_sha256"]}',
+        "cli/test_answers.py",
+    ),
+    Mutant(
+        "answers: a model of 16 bits is answered for in 32",
+        "cli/answers.py",
+        ' or facts["model_dtype"] != "float32"',
+        "",
+        "cli/test_answers.py",
+    ),
+    Mutant(
+        "answers: pictures with a palette are read as gray ones",
+        "cli/answers.py",
+        "is_plain = image.format == SUFFIXES[path.suffix.lower()] and image.mode in MODES",
+        "is_plain = image.format == SUFFIXES[path.suffix.lower()]",
+        "cli/test_answers.py",
+    ),
+    Mutant(
+        "answers: the least probable class first",
+        "cli/answers.py",
+        "key=lambda place: -values[place]",
+        "key=lambda place: values[place]",
+        "cli/test_answers.py",
+    ),
+    Mutant(
+        "tracking: W&B gets every epoch again",
+        "tracking.py",
+        "return _Open(run, path, last + 1 if run.offline else run.step)",
+        "return _Open(run, path, 0)",
+        "test_tracking.py",
+    ),
+    Mutant(
+        "tracking: what was sent whole is sent again",
+        "tracking.py",
+        'if sent.get("digest") == digest:',
+        "if False:",
+        "test_tracking.py",
+    ),
 ]
 
 

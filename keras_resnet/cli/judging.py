@@ -8,6 +8,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import keras
+
+from keras_resnet.cli.answers import print_answers
 from keras_resnet.cli.words import given, overrides_of
 from keras_resnet.errors import BadValue
 from keras_resnet.terminal import one_line
@@ -188,27 +191,7 @@ def predict(options: argparse.Namespace) -> None:
     if options.csv:
         print(report.write_answers(predictions, options.csv))
         return
-    if options.json:
-        print(json.dumps(list(predictions)))
-        return
-    for prediction in predictions:
-        if options.json_lines:
-            print(json.dumps(prediction), flush=True)
-            continue
-        print(one_line(prediction["image"]))
-        if "labels" in prediction:
-            print(f"  labels: {one_line(', '.join(prediction['labels'])) or 'none'}")
-        for best in prediction.get("classes", []):
-            print(f"  {best['probability']:7.2%}  {one_line(best['name'])}")
-        if "set" in prediction:
-            text = one_line(", ".join(prediction["set"])) or "none"
-            print(f"  {prediction['coverage']:.0%} set: {text}")
-        if "values" in prediction:
-            units = prediction.get("units") or [""] * len(prediction["values"])
-            values = zip(prediction["values"], units, strict=True)
-            print("  " + "  ".join(f"{value:g} {one_line(unit)}".rstrip() for value, unit in values))
-        if "error" in prediction:
-            print(f"  skipped: {one_line(prediction['error'])}")
+    print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions), one_line)
 
 
 def compare(options: argparse.Namespace) -> None:

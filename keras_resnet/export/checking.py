@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import data as datasets
+from keras_resnet import files
 from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Predictor
@@ -113,6 +114,7 @@ def check_export(
     agreement = _agreement(got["answers"], expected, predictor) if served.has_classes else None
     facts: dict[str, Any] = {
         **about(predictor),
+        "record": served.about_record(),
         "format": format,
         "compute_dtype": dtype,
         "quantize": quantize,
@@ -122,7 +124,8 @@ def check_export(
         "largest_difference": difference,
         "largest_difference_of_two_calls": float(got["repeated"]),
         "agreement": agreement,
-        "bytes": sum(file.stat().st_size for file in _files_of(made)),
+        "bytes": sum(file.stat().st_size for file in files_of(made)),
+        "model_sha256": None if predictor.run is None else files.sha256_of(predictor.run.path / "best.keras"),
         "ms_1": float(got["ms_1"]),
         "ms_8": float(got["ms_8"]),
     }
@@ -158,7 +161,8 @@ def _scale(served: Served, predictor: Predictor, images: np.ndarray, expected: n
     return max(1.0, float(np.abs(predictor.read(outputs).outputs).max()) / 10)
 
 
-def _files_of(made: pathlib.Path) -> list[pathlib.Path]:
+def files_of(made: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files of an export that was just written."""
     if made.is_dir():
         return [path for path in made.rglob("*") if path.is_file()]
     return [path for path in (made, made.with_suffix(".bin")) if path.is_file()]

@@ -15,7 +15,7 @@ from keras_resnet.data import Dataset
 from keras_resnet.errors import BadValue
 from keras_resnet.evaluation import Predictor, open_predictor
 from keras_resnet.evaluation.predictor import check_channels
-from keras_resnet.export.checking import about, check_export, images_of, script_of
+from keras_resnet.export.checking import about, check_export, files_of, images_of, script_of
 from keras_resnet.export.formats import FORMATS, Format, Served
 from keras_resnet.models.precision import HALF_PRECISION, compute_dtype, to_float32
 from keras_resnet.models.quantization import is_quantized
@@ -141,7 +141,8 @@ def export(
             f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
             "as calibration, on the command line --calibration. Name the training data."
         )
-    if not row.half_precision and compute_dtype(predictor.model) in HALF_PRECISION:
+    dtype = compute_dtype(predictor.model)
+    if not row.half_precision and dtype in HALF_PRECISION:
         predictor = dataclasses.replace(predictor, model=to_float32(predictor.model))
     path.absolute().parent.mkdir(parents=True, exist_ok=True)
     with files.explaining_no_room(path), locks.temporary_folder(path) as aside:
@@ -153,6 +154,9 @@ def export(
         row.write(served, saved, artifact, images, quantize)
         script = script_of(row, path.name, served)
         facts = check_export(format, artifact, script, served, predictor, dataset, quantize, aside)
+        facts["model_dtype"] = dtype
+        if row.suffix:
+            facts["sha256"] = {f"{path.stem}{file.suffix}": files.sha256_of(file) for file in files_of(artifact)}
         text = json.dumps(facts, indent=1) + "\n"
         if format == "openvino":
             _move_openvino(artifact, path)

@@ -21,6 +21,7 @@ SCRIPTS = {
     "bad_calls": [],
     "bad_images": [],
     "defaults": ["--rows", "digits, 100", "--minutes", "0.2"],
+    "commands": ["--rounds", "1", "--model", "resnet10"],
     "decode_crop": ["--images", "64", "--batches", "2"],
     "backends": ["--quick", "--rounds", "1", "--steps", "2"],
     "distribution": ["--quick"],
