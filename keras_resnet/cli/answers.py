@@ -45,6 +45,8 @@ def print_answers(options: argparse.Namespace, answers: Iterable[dict[str, Any]]
             units = answer.get("units") or [""] * len(answer["values"])
             values = zip(answer["values"], units, strict=True)
             print("  " + "  ".join(f"{value:g} {one_line(unit)}".rstrip() for value, unit in values))
+        if "novelty" in answer:
+            print(f"  more unlike the examples of the index than {answer['novelty']:.1%} of them are")
         if "error" in answer:
             print(f"  skipped: {one_line(answer['error'])}")
 
@@ -56,7 +58,7 @@ def answer_by_export(options: argparse.Namespace, read_module: Callable[[str], A
         options: of `predict`.
         read_module: returns a module of the package by its path.
     """
-    asks_more = options.csv or options.page or options.task or options.tta != "none" or options.top < 1
+    asks_more = options.csv or options.page or options.task or options.index or options.tta != "none" or options.top < 1
     if asks_more or not 0 < len(options.images) <= MAX_PICTURES:
         return None
     try:

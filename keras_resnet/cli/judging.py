@@ -116,9 +116,19 @@ def embed(options: argparse.Namespace) -> None:
 
 
 def similar(options: argparse.Namespace) -> None:
-    """Prints the nearest examples of each picture, and how unlike all of them it is."""
+    """Prints the nearest examples of each picture, and how unlike all of them it is; else the closest pairs."""
     from keras_resnet import evaluation
 
+    if not options.images:
+        for pair in evaluation.Embeddings.load(options.index).closest_pairs(options.top):
+            if options.json_lines:
+                print(json.dumps(pair), flush=True)
+                continue
+            both = zip(pair["names"], pair["labels"], strict=True)
+            print(
+                f"{pair['distance']:.4f}  " + "  ".join(f"{one_line(name)} ({one_line(label)})" for name, label in both)
+            )
+        return
     for answer in evaluation.similar(options.index, options.images, top=options.top, run_or_model=options.network):
         if options.json_lines:
             print(json.dumps(answer), flush=True)
@@ -191,6 +201,10 @@ def predict(options: argparse.Namespace) -> None:
     if options.csv:
         print(report.write_answers(predictions, options.csv))
         return
+    if options.index:
+        asked = evaluation.similar(options.index, options.images, top=1, run_or_model=options.trained)
+        novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in asked}
+        predictions = ({**each, **novelty.get(each["image"], {})} for each in predictions)
     print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions), one_line)
 
 

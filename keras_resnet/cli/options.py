@@ -176,6 +176,7 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
             _option("--json-lines", action="store_true", help="print one JSON object per image, as they come"),
             _option("--csv", metavar="FILE", help="write a table: file, class, probability"),
             _option("--page", metavar="FILE.html", help="write a page of the pictures, the least sure first"),
+            _option("--index", metavar="FILE.parquet", help="say how unlike the examples of `embed` each picture is"),
         ],
         ("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
     ),
@@ -261,7 +262,9 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
         "the nearest examples of an index for each picture, and how unlike all of them it is",
         [
             _option("index", metavar="INDEX", help="a file that `embed` wrote"),
-            IMAGES,
+            _option(
+                "images", metavar="IMAGE", nargs="*", help="as for `predict`; none for the closest pairs of the index"
+            ),
             _option("--top", type=int, default=10, metavar="N", help="examples to print (default: %(default)s)"),
             _option("--network", metavar="RUN|MODEL", help="where the network of the index is now"),
             _option("--json-lines", action="store_true", help="print one JSON object per image"),

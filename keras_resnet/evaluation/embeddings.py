@@ -110,6 +110,30 @@ class Embeddings:
         _, distances = self.nearest(vectors, NEIGHBORS)
         return np.searchsorted(np.sort(self.distances), distances[:, -1], side="left") / len(self.distances)
 
+    def closest_pairs(self, top: int = 100) -> list[dict[str, Any]]:
+        """Returns the pairs of examples that are most alike, the closest first: near copies, if there are any.
+
+        Each example is paired with its nearest neighbor. Mirrored copies are as close where the network was trained
+        with flips.
+
+        Args:
+            top: how many pairs at most, >= 1.
+
+        Returns:
+            For each pair `{"distance", "names", "labels"}`: the cosine distance in [0, 2], and two of each.
+        """
+        check_int("top", top)
+        indices, distances = self.nearest(self.vectors, 2)
+        others = np.where(indices[:, 0] == np.arange(len(indices)), 1, 0)  # a copy may come before the example itself
+        rows = np.arange(len(indices))
+        found = zip(rows.tolist(), indices[rows, others].tolist(), distances[rows, others].tolist(), strict=True)
+        pairs = {(min(row, other), max(row, other)): distance for row, other, distance in found}
+        closest = sorted(pairs.items(), key=lambda pair: (pair[1], pair[0]))[:top]
+        return [
+            {"distance": distance, "names": [self.names[i] for i in pair], "labels": [self.labels[i] for i in pair]}
+            for pair, distance in closest
+        ]
+
 
 def _nearest(vectors: np.ndarray, queries: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
     distances = np.maximum(1 - queries @ vectors.T, 0)

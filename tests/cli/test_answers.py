@@ -61,7 +61,7 @@ def pictures(tmp_path_factory):
 
 
 def options_of(folder, images, **changes):
-    words = {"csv": None, "page": None, "task": None, "tta": "none", "top": 5, "trained": str(folder)}
+    words = {"csv": None, "page": None, "index": None, "task": None, "tta": "none", "top": 5, "trained": str(folder)}
     return argparse.Namespace(**{**words, "images": list(images), **changes})
 
 
@@ -114,7 +114,15 @@ def test_json_says_that_keras_answered(digits_run, pictures, capsys):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"csv": "a.csv"}, {"page": "a.html"}, {"task": "classification"}, {"tta": "flip"}, {"top": 0}]
+    "changes",
+    [
+        {"csv": "a.csv"},
+        {"page": "a.html"},
+        {"index": "a.parquet"},
+        {"task": "classification"},
+        {"tta": "flip"},
+        {"top": 0},
+    ],
 )
 def test_other_questions_are_left_to_keras(run, pictures, changes):
     assert answer(run, pictures) is not None

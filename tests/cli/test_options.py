@@ -52,6 +52,7 @@ OPTIONS = {
         "--json-lines",
         "--csv",
         "--page",
+        "--index",
     },
     "explain": {"trained", "images", "--out", "--task"},
     "lr-find": {"path", "--data", "--data-dir", "--model", "--recipe", "--out", "--seed", "--set"},

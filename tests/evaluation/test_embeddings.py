@@ -106,6 +106,44 @@ def test_the_network_of_an_index_may_have_been_moved(index, digits_run, tmp_path
     assert main([*words, "--network", str(digits_run.path)]) == 0
 
 
+def test_the_closest_pairs_are_those_of_scikit_learn(index):
+    distances, indices = NearestNeighbors(n_neighbors=2, metric="cosine").fit(index.vectors).kneighbors(index.vectors)
+    pairs = {
+        tuple(sorted((row, int(near[1])))): far[1]
+        for row, (near, far) in enumerate(zip(indices, distances, strict=True))
+    }
+    best = sorted(pairs.items(), key=lambda pair: pair[1])[:20]
+    got = index.closest_pairs(20)
+    assert [pair["distance"] for pair in got] == pytest.approx([distance for _, distance in best], abs=1e-5)
+    by_names = {tuple(pair["names"]) for pair in got[:5]}
+    assert by_names == {(index.names[first], index.names[second]) for (first, second), _ in best[:5]}
+    assert all(pair["labels"] == [index.labels[index.names.index(name)] for name in pair["names"]] for pair in got)
+
+
+def test_a_copy_among_the_examples_is_the_first_pair(index):
+    vectors = index.vectors.copy()
+    vectors[[7, 900]] = vectors[400]
+    copied = dataclasses.replace(index, vectors=vectors)
+    pairs = copied.closest_pairs(2)
+    assert {name for pair in pairs for name in pair["names"]} == {index.names[place] for place in (7, 400, 900)}
+    assert [pair["distance"] for pair in pairs] == pytest.approx([0, 0], abs=1e-6)
+    with pytest.raises(ValueError, match="top must be an int >= 1, got 0"):
+        index.closest_pairs(0)
+
+
+def test_predict_says_how_unlike_the_index_each_picture_is(index, digits_run, tmp_path, capsys):
+    images, _ = data.load("digits").arrays("test", 2)
+    np.save(tmp_path / "x.npy", images)
+    index.save(tmp_path / "index.parquet")
+    arrays, where = str(tmp_path / "x.npy"), str(tmp_path / "index.parquet")
+    assert main(["predict", str(digits_run.path), arrays, "--index", where, "--json"]) == 0
+    got = json.loads(capsys.readouterr().out)
+    assert [answer["novelty"] for answer in got] == [each["novelty"] for each in evaluation.similar(index, arrays)]
+    assert main(["similar", where, "--top", "3", "--json-lines"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == index.closest_pairs(3)
+    assert main(["similar", where, "--top", "3"]) == 0 and len(capsys.readouterr().out.splitlines()) == 3
+
+
 def test_the_commands_give_what_python_gives(digits_run, tmp_path, capsys):
 
     images, _ = data.load("digits").arrays("test", 2)
