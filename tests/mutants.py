@@ -1165,6 +1165,28 @@ MUTANTS = [
         "[api.create_commit(repository, [change], commit_message=message) for change in changes]",
         "publishing/test_hub.py",
     ),
+    # The plan.
+    Mutant(
+        "plan: characters are flipped",
+        "training/experiment.py",
+        "mirrored.mean() > own.mean() - error)",
+        "mirrored.mean() >= 0)",
+        "training/test_plan.py",
+    ),
+    Mutant(
+        "plan: gray scenes are not flipped",
+        "training/experiment.py",
+        "right(images[:, :, ::-1])",
+        "right(images[:, ::-1])",
+        "training/test_plan.py",
+    ),
+    Mutant(
+        "plan: the settings of a rule win over what was asked for",
+        "training/experiment.py",
+        'fitting = fill({"recipe": Recipe.load(rule.recipe).replace(rule.settings)})[0]',
+        'fitting = fill({"recipe": rule.recipe})[0].replace(rule.settings)',
+        "training/test_plan.py",
+    ),
     # Answers by an export in the run folder.
     Mutant(
         "answers: an export answers for another model",

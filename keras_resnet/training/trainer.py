@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -555,10 +555,13 @@ def fit(
                 print(f"{folder}: already complete, nothing to do. More epochs, as in --epochs N, extend it.")
                 return Run(folder, state, dataset=experiment.dataset)
         planned_steps = experiment.recipe.train.epochs * experiment.steps_per_epoch
-        is_planned = recipe is None and group.count == 1 and not dry_run and planned_steps >= MEASURED_FROM_STEPS
+        is_long = minutes is not None or (not dry_run and planned_steps >= MEASURED_FROM_STEPS)
+        is_planned = recipe is None and group.count == 1 and is_long
         if state is None and (minutes is not None or is_planned):
-            may_change = is_planned and "train.precision" not in overrides
-            experiment = _by_measurement(experiment, model_class, minutes, start, may_change, verbose)
+            free = {"train.precision", "model.width"} - {*overrides} if is_planned else set()
+            if experiment.recipe.model.weights or experiment.recipe.model.widths:
+                free.discard("model.width")
+            experiment = _by_measurement(experiment, model_class, minutes, start, free, verbose)
         keras.utils.set_random_seed(experiment.recipe.train.seed)
         network = experiment.build_model(model_class)
         batch_size = experiment.recipe.train.batch_size // count_of_parts(experiment.recipe.distribution.kind, group)
@@ -634,6 +637,8 @@ MEASURED_FROM_STEPS = 2000
 POLICY_EPOCHS = 120
 # A precision is changed where it makes a step faster by that factor: less may be noise.
 WORTHWHILE = 0.85
+# Where fewer epochs fit, half the width learns more in the same time, down to the least (docs/recipes.md).
+ENOUGH_EPOCHS, WIDTH, LEAST_WIDTH = 30, 64, 16
 
 
 def _by_measurement(
@@ -641,48 +646,66 @@ def _by_measurement(
     model_class: type[keras.Model],
     minutes: float | None,
     start: float,
-    may_change: bool,
+    free: Collection[str],
     verbose: Any,
 ) -> Experiment:
-    """Returns the experiment in the precision that is fast here, with the epochs that fit the minutes, one or more."""
+    """Returns the experiment in the precision that is fast here, with the epochs that fit the minutes, one or more.
+
+    Args:
+        experiment: as it was resolved.
+        model_class: of the network.
+        minutes: that the whole may take; None for the epochs of the recipe.
+        start: when it began, by `time.perf_counter`.
+        free: those of "train.precision" and "model.width" that may be changed.
+        verbose: whether the time is printed.
+    """
     if experiment.group.count > 1:
         raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
-    candidates = [experiment]
-    if may_change and experiment.recipe.train.precision == "float32" and is_fast("bfloat16"):
-        candidates.append(experiment.for_recipe(experiment.recipe.replace({"train.precision": "mixed_bfloat16"})))
-    measured = []
-    for candidate in candidates:
+    dataset, end = experiment.dataset, math.inf if minutes is None else start + 60 * minutes
+
+    def measured(candidate: Experiment) -> tuple[float, float, float]:
+        """Returns the seconds of an epoch, of the scores, and of building and compiling."""
         keras.utils.set_random_seed(experiment.recipe.train.seed)
         began = time.perf_counter()
-        measured.append(
-            (*seconds_per_epoch(candidate, candidate.build_model(model_class)), time.perf_counter() - began)
-        )
+        return *seconds_per_epoch(candidate, candidate.build_model(model_class)), time.perf_counter() - began
+
+    def epochs_in(times: tuple[float, float, float]) -> int:
+        """Returns how many epochs fit the time that is left; the training itself builds and compiles once more."""
+        return int((end - time.perf_counter() - times[2] - times[1]) / times[0])
+
+    times = measured(experiment)
+    if "train.precision" in free and experiment.recipe.train.precision == "float32" and is_fast("bfloat16"):
+        candidate = experiment.for_recipe(experiment.recipe.replace({"train.precision": "mixed_bfloat16"}))
+        others = measured(candidate)
+        if others[0] < WORTHWHILE * times[0]:
+            dataset.report.append(
+                f"train.precision mixed_bfloat16, because an epoch takes {others[0] / times[0]:.2f} of float32's time"
+            )
+            experiment, times = candidate, others
+    width = experiment.recipe.model.width
+    width = int(models.VARIANTS[experiment.model].defaults.get("width", WIDTH) if width == "auto" else width)
+    while minutes is not None and "model.width" in free and width > LEAST_WIDTH and epochs_in(times) < ENOUGH_EPOCHS:
+        width = max(LEAST_WIDTH, width // 2)
+        experiment = experiment.for_recipe(experiment.recipe.replace({"model.width": width}))
+        before, times = epochs_in(times), measured(experiment)
+        dataset.report.append(f"model.width {width}, because {max(before, 0)} epochs fit with twice the width")
     keras.utils.set_random_seed(experiment.recipe.train.seed)
-    best = len(measured) - 1 if measured[-1][0] < WORTHWHILE * measured[0][0] else 0
-    experiment, (epoch, scores, building) = candidates[best], measured[best]
-    if best:
-        experiment.dataset.report.append(
-            f"train.precision mixed_bfloat16, because an epoch takes {epoch / measured[0][0]:.2f} of float32's time"
-        )
+    epoch, scores, _ = times
     epochs = experiment.recipe.train.epochs
     if minutes is not None:
-        # The training itself builds and compiles once more.
-        seconds_left = minutes * 60 - (time.perf_counter() - start) - building - scores
-        epochs = max(1, int(seconds_left / epoch))
-        if seconds_left < epoch:
+        epochs = max(1, epochs_in(times))
+        if epochs_in(times) < 1:
             warnings.warn(
                 f"minutes={minutes:g} is less than one epoch takes, {duration(epoch)}, beside the start. One is "
                 "trained.",
                 stacklevel=3,
             )
     recipe = experiment.recipe.replace({"train.epochs": epochs})
-    if may_change and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
+    if free and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
         plain = type(recipe.augment)()
         fields = [field.name for field in dataclasses.fields(plain) if field.name.startswith("policy")]
         recipe = recipe.replace({f"augment.{name}": getattr(plain, name) for name in fields})
-        experiment.dataset.report.append(
-            f"augment.policy none, because it pays in long trainings, and {epochs} epochs fit"
-        )
+        dataset.report.append(f"augment.policy none, because it pays in long trainings, and {epochs} epochs fit")
     if verbose:
         print(
             f"time       {epochs} epochs of {duration(epoch)}, as measured: about {duration(epochs * epoch + scores)}"

@@ -55,6 +55,49 @@ def test_a_recipe_is_chosen_by_the_data(tmp_path, shape, count, recipe):
     assert asked.recipe.name == "quick"
 
 
+def gray_spec_of(folder, images, labels):
+    np.savez(folder / "gray.npz", x=images.astype("uint16"), y=labels)
+    return f"npz:{folder}/gray.npz"
+
+
+def noisy_bars(axis, count=400):
+    """Gray pictures of a bar whose place along an axis is the class, under noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, count)
+    images = rng.normal(1000, 200, (count, 16, 16, 1))
+    for image, label in zip(images, labels, strict=True):
+        np.moveaxis(image, axis, 0)[3 * label : 3 * label + 3] += 300
+    return images, labels
+
+
+def test_small_gray_pictures_are_flipped_where_their_mirror_images_are_recognized_as_well(tmp_path):
+    """Rows of a picture stay where they are when it is mirrored, columns and characters do not."""
+    planned = training.resolve(data=gray_spec_of(tmp_path, *noisy_bars(axis=0)))
+    recipe = planned.recipe
+    assert (recipe.name, recipe.augment.flip) == ("cifar", True)
+    assert (recipe.model.width, recipe.train.batch_size, recipe.train.epochs) == (32, 64, 60)
+    (line,) = [line for line in planned.dataset.report if "--recipe names another" in line]
+    assert "as well recognized when mirrored" in line
+    asked = training.resolve(data=planned.dataset.spec, overrides={"model.width": 4}).recipe
+    assert (asked.name, asked.model.width, asked.train.epochs) == ("cifar", 4, 60)
+    assert training.resolve(data=gray_spec_of(tmp_path, *noisy_bars(axis=1))).recipe.name == "quick"
+    digits = data.load("digits").arrays("train")
+    assert training.resolve(data=gray_spec_of(tmp_path, *digits)).recipe.name == "quick"
+
+
+@pytest.mark.slow
+def test_few_minutes_make_a_planned_network_narrower(tmp_path):
+    spec = spec_of(tmp_path, (8, 8, 3), 2700)
+    words = {"model": "resnet10", "data": spec, "minutes": 0.01, "dry_run": True, "verbose": 0}
+    with pytest.warns(UserWarning, match="less than one epoch takes"):
+        planned = training.fit(**words)
+    assert planned.recipe.name == "cifar" and planned.recipe.model.width == 16
+    widths = [line.split(",")[0] for line in planned.dataset.report if line.startswith("model.width")]
+    assert widths == ["model.width 32", "model.width 16"]
+    with pytest.warns(UserWarning, match="less than one epoch takes"):
+        assert training.fit(**words, overrides={"model.width": 24}).recipe.model.width == 24
+
+
 def test_the_plan_of_photographs_names_crops_and_flips(tmp_path):
     planned = training.fit(data=spec_of(tmp_path, (96, 96, 3)), overrides={"train.batch_size": 8}, dry_run=True)
     images, *_ = plan_lines(planned.about)
