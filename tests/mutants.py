@@ -1187,6 +1187,20 @@ MUTANTS = [
         'fitting = fill({"recipe": rule.recipe})[0].replace(rule.settings)',
         "training/test_plan.py",
     ),
+    Mutant(
+        "page: the map shows directions that are not centered",
+        "report/run_page.py",
+        'centered = features.astype("float64") - features.mean(axis=0)',
+        'centered = features.astype("float64")',
+        "report/test_run_page.py",
+    ),
+    Mutant(
+        "embeddings: an example is its own nearest copy",
+        "evaluation/embeddings.py",
+        "others = np.where(indices[:, 0] == np.arange(len(indices)), 1, 0)",
+        "others = np.where(indices[:, 0] == np.arange(len(indices)), 0, 0)",
+        "evaluation/test_embeddings.py",
+    ),
     # Answers by an export in the run folder.
     Mutant(
         "answers: an export answers for another model",

@@ -123,10 +123,16 @@ def feature_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.get_layer("head_pool").output)
 
 
-def features_of(network: keras.Model, predictor: Predictor, dataset: datasets.Dataset, split: str) -> Any:
-    """Returns features and labels of the examples of a split."""
+def features_of(
+    network: keras.Model, predictor: Predictor, dataset: datasets.Dataset, split: str, most: int | None = None
+) -> Any:
+    """Returns features and labels of the examples of a split; of at most so many, evenly from the whole."""
     sizing = datasets.sizing(predictor.record, dataset.image_shape)
-    batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)
+    if most is None:
+        batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)
+    else:
+        step = -(-dataset.sizes[split] // most)
+        batches = dataset.batches(split, 1, **sizing).shard(step, 0).unbatch().batch(BATCH_SIZE)
     if _is_gray(predictor, dataset):
         batches = ((np.repeat(images, 3, axis=-1), *rest) for images, *rest in batches)
     features, labels = predict_all(network, batches)

@@ -211,6 +211,30 @@ def scatter(points: Sequence[Point], labels: tuple[str, str], note: str) -> str:
     return figure(floor + 46, "".join(elements), note, "scatter")
 
 
+MAX_COLORS = 8
+
+
+def class_map(points: Sequence[Point], labels: Sequence[int], names: Sequence[str], note: str) -> str:
+    """Returns points in the color of their class: each of the most frequent ones has its own, all others are gray."""
+    order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")
+    shown = sorted(order[:MAX_COLORS].tolist())
+    colors = {index: f"c{place}" for place, index in enumerate(shown)}
+    across, up = ([point[axis] for point in points] for axis in (0, 1))
+    place, axes = frame((min(across), max(across)), (min(up), max(up)), "first direction", whole=False)
+    circles = [
+        f'<circle class="dot {colors.get(label, "axis")}" cx="{x:.1f}" cy="{y:.1f}" r="3" opacity="0.7">'
+        f"<title>{escape(names[label])}</title></circle>"
+        for (x, y), label in zip((place(*point) for point in points), labels, strict=True)
+    ]
+    keys = [
+        f'<li><svg class="key" viewBox="0 0 30 10"><circle class="dot {color}" cx="15" cy="5" r="4"/></svg>'
+        f"{escape(names[index])}</li>"
+        for index, color in colors.items()
+    ]
+    note += f" Other classes than these {MAX_COLORS} are gray." if len(names) > MAX_COLORS else ""
+    return figure(HEIGHT, axes + "".join(circles), note, "map", f'<ul class="legend">{"".join(keys)}</ul>')
+
+
 # Beyond that many classes lines cannot be told apart; those of the lowest areas are drawn.
 MAX_LINES = 6
 MAX_POINTS = 200

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resnet.evaluation import Predictor, open_predictor, reliability
 from keras_resnet.evaluation.mistakes import Mistake, mistakes_of
+from keras_resnet.evaluation.probes import feature_model, features_of
 from keras_resnet.explain import explain, overlay
 from keras_resnet.explain.overlays import as_rgb, blend
 from keras_resnet.report import chart
@@ -83,6 +84,7 @@ def _embed(png: bytes, alternative: str) -> str:
 
 
 MISTAKES = 12
+MAX_MAPPED = 1000
 MAX_CONFUSION_CLASSES = 40
 MAX_PAIRS = 20
 Section = tuple[str, str]
@@ -276,6 +278,36 @@ def _mistakes(scored: Scored) -> str:
     )
 
 
+def principal_components(features: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns features along their two directions of largest variance, `(examples, 2)`, and its share of the whole.
+
+    Args:
+        features: `(examples, features)`, two or more of each.
+    """
+    centered = features.astype("float64") - features.mean(axis=0)
+    _, lengths, directions = np.linalg.svd(centered, full_matrices=False)
+    first = directions[:2]
+    signs = np.sign(first[np.arange(2), np.abs(first).argmax(axis=1)])  # either sign is right
+    squares = lengths**2
+    return centered @ (first * signs[:, None]).T, float(squares[:2].sum() / max(squares.sum(), 1e-12))
+
+
+def _map(scored: Scored) -> str:
+    run, model = scored.run, scored.predictor.model
+    if "head_pool" not in [layer.name for layer in model.layers]:
+        return "<p>The network has no pooled features.</p>"
+    features, labels = features_of(feature_model(model), scored.predictor, run.dataset, scored.split, MAX_MAPPED)
+    if min(features.shape) < 2:
+        return "<p>There are too few examples or features.</p>"
+    places, share = principal_components(features)
+    note = (
+        f"The pooled features of at most {MAX_MAPPED:,} examples of the {scored.split} split along their two "
+        f"directions of largest variance (PCA), which hold {share:.0%} of it. What lies together looks alike to the "
+        "network."
+    )
+    return chart.class_map([(float(x), float(y)) for x, y in places], labels.tolist(), run.class_names, note)
+
+
 def _agreement(scored: Scored) -> str:
     outputs, targets = scored.predictions.outputs, scored.predictions.labels
     step = -(-len(outputs) // 500)
@@ -294,6 +326,7 @@ SECTIONS: dict[str, Callable[[Scored], str]] = {
     "Curves of the classes": _curves_of_classes,
     "Calibration": _calibration,
     "Most confident errors": _mistakes,
+    "Map of the examples": _map,
     "Predicted and true": _agreement,
 }
 

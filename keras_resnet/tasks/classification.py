@@ -138,7 +138,14 @@ class Classification(Task):
         Metric("specificity", _specificity, cases=lambda predictions: ~predictions.truth),
     )
     curves = {"loss": "Loss as minimized", "cross_entropy": "Cross-entropy", "accuracy": "Accuracy"}
-    sections = ("Confusion", "Class by class", "Curves of the classes", "Calibration", "Most confident errors")
+    sections = (
+        "Confusion",
+        "Class by class",
+        "Curves of the classes",
+        "Calibration",
+        "Most confident errors",
+        "Map of the examples",
+    )
 
     def check_labels(self, labels: Any, num_classes: int | None = None, *, where: str = "labels") -> np.ndarray:
         return check_labels(labels, num_classes, where=where)

@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.decomposition import PCA
 
 from keras_resnet import evaluation, report, training
 from keras_resnet.cli import main
+from keras_resnet.report.run_page import principal_components
 
 SMALL = {"model.width": 4, "train.epochs": 2, "train.batch_size": 64}
 
@@ -58,6 +61,23 @@ def test_the_surest_mistakes_are_there_with_maps_over_them(page, run):
     plain = mistakes[0].image[..., 0]
     assert np.abs(pictures[0][8::16, 8::16, 0].astype(float) - plain).max() <= 1  # 8 px, each 16 times
     assert any(not np.array_equal(first, second) for first, second in zip(pictures[::2], pictures[1::2], strict=True))
+
+
+def test_the_map_has_the_principal_components_of_the_features(page, run):
+    features = keras.Model(run.model.input, run.model.get_layer("head_pool").output)
+    images, labels = run.dataset.arrays("test")
+    pooled = features.predict(images.astype("float32"), verbose=0)
+    expected = PCA(2, svd_solver="full").fit(pooled)
+    places, share = principal_components(pooled)
+    np.testing.assert_allclose(np.abs(places), np.abs(expected.transform(pooled)), rtol=1e-3, atol=1e-3)
+    assert share == pytest.approx(expected.explained_variance_ratio_.sum(), abs=1e-5)
+    drawn = section(page.read_text("utf-8"), "Map of the examples")
+    dots = re.findall(r'<circle class="dot (\w+)" cx="([\d.]+)" cy="([\d.]+)" r="3"[^>]*><title>(\d)</title>', drawn)
+    assert [int(name) for *_, name in dots] == labels.tolist() and len({color for color, *_ in dots}) == 9
+    for axis, sign in ((0, 1), (1, -1)):  # the page counts downwards
+        drawn_places = [float(dot[1 + axis]) for dot in dots]
+        assert np.corrcoef(drawn_places, places[:, axis])[0, 1] * sign == pytest.approx(1, abs=1e-4)
+    assert f"hold {share:.0%} of it" in drawn
 
 
 @pytest.mark.slow
