@@ -267,7 +267,7 @@ def publish(options: argparse.Namespace) -> None:
     """Prints what was written, and which libraries read it."""
     from keras_resnet.publishing import publish
 
-    words = {"license": options.license, "private": options.private, "dry_run": options.dry_run}
+    words = {name: getattr(options, name) for name in ("license", "private", "dry_run", "mistakes")}
     print(publish(options.run, options.to, **words))
 
 

@@ -322,6 +322,7 @@ COMMANDS: dict[str, tuple[str, list[Option], tuple[str, str]]] = {
             _option("--to", metavar="folder:DIR|hf://ORG/NAME", required=True, help="the folder, or the repository"),
             _option("--license", metavar="NAME", help="such as apache-2.0 (default: that of the first weights)"),
             _option("--private", action="store_true", help="a new repository is private"),
+            _option("--mistakes", action="store_true", help="show the most confident errors: pictures of your data"),
             _option("--dry-run", action="store_true", help="write and check in a temporary folder, publish nothing"),
         ],
         ("runs/photos --to folder:published", "runs/photos --to hf://me/flowers --license apache-2.0"),

@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import __version__, files, models, weights
+from keras_resnet import __version__, evaluation, files, models, weights
 from keras_resnet.errors import BadValue, require
+from keras_resnet.explain import explain
+from keras_resnet.explain.overlays import as_rgb, blend
+from keras_resnet.figures import draw_examples
 from keras_resnet.publishing import readers
-from keras_resnet.publishing.card import card
+from keras_resnet.publishing.card import card, split_of
 from keras_resnet.publishing.hub import upload
+from keras_resnet.tasks import CLASSIFICATION, TASKS
 from keras_resnet.training import Recipe, Run
 from keras_resnet.weights.adaptation import HEAD, architecture_of
 from keras_resnet.weights.sources import HUB, IMAGENET, default_of, repository_of
@@ -28,6 +32,7 @@ MANIFEST, CARD, MODEL, WEIGHTS, CONFIG, RECIPE = (
     *("keras_resnet.json", "README.md", "model.keras", "model.safetensors", "config.json", "recipe.toml"),
 )
 PICTURES = ("confusion.png", "curves.png")
+MISTAKES_PICTURE, MISTAKES, MISTAKES_IN_A_ROW = "mistakes.png", 12, 6
 # By how much the logits of a library may differ from ours, in units of the largest.
 TOLERANCE = 1e-5
 IMAGES = 8
@@ -68,7 +73,13 @@ class Published:
 
 
 def publish(
-    run: str | os.PathLike | Run, to: str, *, license: str | None = None, private: bool = False, dry_run: bool = False
+    run: str | os.PathLike | Run,
+    to: str,
+    *,
+    license: str | None = None,
+    private: bool = False,
+    dry_run: bool = False,
+    mistakes: bool = False,
 ) -> Published:
     """Writes a run as a folder that other libraries read, and proves for each installed one that it does.
 
@@ -85,6 +96,8 @@ def publish(
         license: such as "apache-2.0"; None for that of the weights that the run began with, if there is one.
         private: whether a new repository is private.
         dry_run: write and prove in a temporary folder, and publish nothing.
+        mistakes: whether the card shows the most confident errors of a classifier of pictures, with what the network
+            sees in them. These are pictures of your data, and become as public as the card.
 
     Raises:
         ValueError: there is no finished run, the folder holds something else, a library gives other logits, or the Hub
@@ -107,7 +120,9 @@ def publish(
         contents = _write(run, folder)
         checked, untried = _check_readers(run, folder, contents)
         facts = _facts(run, contents, checked, untried, license)
-        pictures = [name for name in PICTURES if (folder / name).is_file()]
+        if mistakes:
+            _draw_mistakes(run, folder / MISTAKES_PICTURE)
+        pictures = [name for name in (*PICTURES, MISTAKES_PICTURE) if (folder / name).is_file()]
         (folder / CARD).write_text(card(run, facts, to if target is None else None, pictures), "utf-8")
         sizes = _seal(folder, facts)
         if not dry_run and target is None:
@@ -115,6 +130,25 @@ def publish(
         elif not dry_run and target is not None:
             _replace(folder, target)
     return Published(to if target is None else os.fspath(target), sizes, checked, untried)
+
+
+def _draw_mistakes(run: Run, path: pathlib.Path) -> None:
+    """Draws the most confident errors on the split of the card, each above what the network sees in it; if any."""
+    if not TASKS[run.record.task or CLASSIFICATION.name].is_exclusive or len(run.about.image_shape) != 3:
+        raise BadValue(
+            f"mistakes=True was given for {run.record.task} of examples of the shape {run.about.image_shape}. Allowed "
+            "are classifiers of pictures. Leave it out."
+        )
+    wrong = evaluation.mistakes(run, split=split_of({"scores": run.metrics}), top=MISTAKES)
+    if not wrong:
+        return
+    guesses = [run.class_names.index(mistake.guess) for mistake in wrong]
+    maps = explain(run.model, np.stack([mistake.image for mistake in wrong]), classes=guesses).maps
+    shown = [as_rgb(mistake.image, run.record) for mistake in wrong]
+    seen = [blend(image, heat) for image, heat in zip(shown, maps, strict=True)]
+    plain = [blend(image, np.zeros_like(heat)) for image, heat in zip(shown, maps, strict=True)]
+    titles = [f"{mistake.guess} {mistake.confidence:.0%}, labeled {mistake.label}" for mistake in wrong]
+    draw_examples(np.stack(plain), np.stack(seen), titles, MISTAKES_IN_A_ROW, path)
 
 
 def _target_of(to: str) -> pathlib.Path | None:

@@ -558,9 +558,7 @@ def fit(
         is_long = minutes is not None or (not dry_run and planned_steps >= MEASURED_FROM_STEPS)
         is_planned = recipe is None and group.count == 1 and is_long
         if state is None and (minutes is not None or is_planned):
-            free = {"train.precision", "model.width"} - {*overrides} if is_planned else set()
-            if experiment.recipe.model.weights or experiment.recipe.model.widths:
-                free.discard("model.width")
+            free = _fields_to_fit(experiment.recipe, overrides) if is_planned else set()
             experiment = _by_measurement(experiment, model_class, minutes, start, free, verbose)
         keras.utils.set_random_seed(experiment.recipe.train.seed)
         network = experiment.build_model(model_class)
@@ -584,6 +582,12 @@ def fit(
             run_folder = place if group.is_first else folder
             loop = TrainingLoop(place, experiment, network, tuple(score), extended, rollbacks, model_class, run_folder)
             return loop.run(callbacks, report, verbose)
+
+
+def _fields_to_fit(recipe: Recipe, overrides: Mapping[str, Any]) -> set[str]:
+    """Returns which fields a plan may fit to the machine: those that were not given, and no width of weights."""
+    has_weights = bool(recipe.model.weights or recipe.model.widths)
+    return {"train.precision", *(() if has_weights else ("model.width",))} - {*overrides}
 
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.

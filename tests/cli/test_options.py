@@ -81,7 +81,7 @@ OPTIONS = {
         *("trained", "--format", "--quantize", "--calibration", "--data-dir", "--out", "--model-version", "--task"),
     },
     "convert": {"source", "--model", "--out", "--names"},
-    "publish": {"run", "--to", "--license", "--private", "--dry-run"},
+    "publish": {"run", "--to", "--license", "--private", "--mistakes", "--dry-run"},
     "track": {"folder", "--to"},
     "verify": {"folder", "--data", "--data-dir"},
     "report": {"source", "--out"},

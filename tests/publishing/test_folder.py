@@ -15,6 +15,7 @@ pytest.importorskip("tensorflow")
 pytest.importorskip("huggingface_hub")
 
 from huggingface_hub import ModelCard  # noqa: E402
+from PIL import Image  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 import keras_resnet  # noqa: E402
@@ -92,6 +93,26 @@ def test_the_card_is_one_that_the_hub_reads_and_says_what_the_run_says(original,
     for row in figures["per_class"]:
         assert f"| {row['name']} | {row['support']} | {row['precision']:.4g} |" in card.text
     assert digits_run.about.fingerprint in card.text and "`model.width = 4`" in card.text
+
+
+def test_the_card_shows_mistakes_where_one_asks_for_them_alone(original, digits_run, quick_reader, tmp_path, capsys):
+    assert "mistakes.png" not in content(original)
+    assert main(["publish", str(digits_run.path), "--to", f"folder:{tmp_path / 'digits'}", "--mistakes"]) == 0
+    assert "![mistakes.png](mistakes.png)" in (tmp_path / "digits" / "README.md").read_text("utf-8")
+    with Image.open(tmp_path / "digits" / "mistakes.png") as picture:
+        assert picture.width > 600 and len(np.unique(np.asarray(picture))) > 50
+    facts = json.loads((tmp_path / "digits" / "keras_resnet.json").read_text("utf-8"))
+    assert facts["sha256"]["mistakes.png"] == digest(tmp_path / "digits" / "mistakes.png")
+
+
+def test_mistakes_are_of_classifiers_of_pictures(quick_reader, tmp_path):
+    labels = np.linspace(0, 1, 40).astype("float32")
+    np.savez(tmp_path / "a.npz", x=IMAGES.repeat(10, axis=0), y=labels)
+    words = {"model.width": 4, "train.epochs": 1, "loss.name": "mean_squared_error"}
+    run = training.fit("regression", data=f"npz:{tmp_path}/a.npz", out=tmp_path / "run", overrides=words, verbose=0)
+    with pytest.raises(ValueError, match="mistakes=True was given for regression"):
+        publishing.publish(run, f"folder:{tmp_path / 'out'}", mistakes=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
