@@ -20,6 +20,8 @@ CANDIDATES_SHARE, LONG_SHARE = 0.35, 0.55
 # What the plan is compared with: the learning rate matters most, and the plan knows it least.
 CHANGES: dict[str, float] = {"planned": 1.0, "low-rate": 1 / 3, "high-rate": 3.0}
 FINE_TUNED = "fine-tuned"
+# What a plan fits to the minutes, beside epochs and precision.
+FITTED = ("model.width", "augment.policy", "augment.policy_strength", "augment.policy_ops", "augment.policy_std")
 AUTO_FILE = "auto.json"
 CIFAR10 = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}
 
@@ -103,7 +105,7 @@ def train_best(
     for name, (recipe, words) in settings.items():
         if verbose:
             print(f"candidate  {name}")
-        # The candidates of a recipe are compared after as many epochs, in one precision: those of the first of them.
+        # The candidates of a recipe are compared as the first of them fits its time and this machine.
         share = None if recipe in settled else minutes * CANDIDATES_SHARE / len(settings)
         run = training.fit(
             recipe,
@@ -114,8 +116,11 @@ def train_best(
             score=("validation",),
             **shared,
         )
-        train = run.recipe.train
-        settled[recipe] = {"train.epochs": train.epochs, "train.precision": train.precision}
+        if recipe not in settled:
+            settled[recipe] = {"train.epochs": run.recipe.train.epochs, "train.precision": run.recipe.train.precision}
+            if recipe is None:
+                changed = {field: after for field, _, after in training.compare_recipes(planned.recipe, run.recipe)}
+                settled[recipe] |= {field: changed[field] for field in FITTED if field in changed}
         values[name] = _figure(run)
     best = (min if _monitor(planned).direction == "min" else max)(values, key=values.__getitem__)
     recipe, words = settings[best]

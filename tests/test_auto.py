@@ -36,6 +36,17 @@ def test_the_best_candidate_is_trained_longest_and_a_second_call_trains_nothing(
     assert main(["report", str(tmp_path / "auto" / "best"), "--out", str(tmp_path / "r.html")]) == 0
 
 
+@pytest.mark.exhaustive
+@SHORT
+def test_candidates_are_of_the_width_that_fits_the_minutes(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (2700, 8, 8, 3)).astype("uint8")
+    np.savez(tmp_path / "set.npz", x=images, y=np.arange(2700) % 3)
+    train_best(f"npz:{tmp_path}/set.npz", tmp_path / "auto", minutes=0.1, model="resnet10", verbose=0)
+    recipes = [training.Run.load(tmp_path / "auto" / name).recipe for name in CHANGES]
+    assert [recipe.model.width for recipe in recipes] == [16, 16, 16]
+    assert len({(recipe.train.epochs, recipe.train.precision, recipe.augment.policy) for recipe in recipes}) == 1
+
+
 def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path):
     with pytest.raises(ValueError, match="minutes=0 is not a time"):
         train_best("digits", tmp_path / "a", minutes=0)
