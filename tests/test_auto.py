@@ -19,7 +19,7 @@ SMALL = {"model.width": 4, "train.batch_size": 32}
 @pytest.mark.slow
 @SHORT
 def test_the_best_candidate_is_trained_longest_and_a_second_call_trains_nothing(tmp_path, capsys):
-    first = train_best("digits", tmp_path / "auto", minutes=2.0, overrides=SMALL, verbose=0)
+    first = train_best("digits", tmp_path / "auto", minutes=1.0, overrides=SMALL, verbose=0)
     assert set(first.candidates) == set(CHANGES)
     assert first.chosen == max(first.candidates, key=first.candidates.__getitem__)
     runs = {name: training.Run.load(tmp_path / "auto" / name) for name in (*CHANGES, "best")}
@@ -31,7 +31,7 @@ def test_the_best_candidate_is_trained_longest_and_a_second_call_trains_nothing(
     written = json.loads((tmp_path / "auto" / "auto.json").read_text("utf-8"))
     assert written["chosen"] == first.chosen and (tmp_path / "auto" / "report.html").is_file()
     best = (tmp_path / "auto" / "best" / "best.keras").read_bytes()
-    again = train_best("digits", tmp_path / "auto", minutes=2.0, overrides=SMALL, verbose=0)
+    again = train_best("digits", tmp_path / "auto", minutes=1.0, overrides=SMALL, verbose=0)
     assert again.candidates == first.candidates and (tmp_path / "auto" / "best" / "best.keras").read_bytes() == best
     assert main(["report", str(tmp_path / "auto" / "best"), "--out", str(tmp_path / "r.html")]) == 0
 

@@ -104,12 +104,8 @@ def check_equal(alone, together):
         )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "overrides"),
-    [(2, MIXED), pytest.param(4, SHARP, marks=pytest.mark.exhaustive)],
-    ids=["mixed", "in the step"],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("count", "overrides"), [(2, MIXED), (4, SHARP)], ids=["mixed", "in the step"])
 def test_processes_give_the_run_of_one(tmp_path, count, overrides):
     overrides = {**overrides, "train.epochs": 2}
     (alone,) = train(1, tmp_path / "alone", overrides)

@@ -154,7 +154,7 @@ def test_a_run_on_a_table_with_unknown_labels_is_judged_by_the_known_ones(table,
         data.load(f"csv:{root}/t.csv", task="multilabel")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_unknown_labels_of_folds_are_no_label_issues(table, tmp_path):
     root, rows = table
     overrides = {"data.uncertain": "ignore", "loss.name": "multilabel_cross_entropy", "train.batch_size": 16}
