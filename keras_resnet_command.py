@@ -76,10 +76,10 @@ def _main() -> int:
             print(f"keras-resnet {options.command}: {problem}", file=sys.stderr)
             return USERS_MISTAKE
         if options.command == "predict":
-            answers = _read("cli/answers")
-            found = answers.answer_by_export(options, _read)
-            if found is not None:
-                answers.print_answers(options, found, _read("terminal").one_line)
+            module = _read("cli/answers")
+            answers = module.answer_by_export(options, _read)
+            if answers is not None:
+                module.print_answers(options, answers, _read("terminal").one_line)
                 return DONE
         _read("standard_error").load_quietly()
         from keras_resnet import cli

@@ -174,7 +174,7 @@ def learned_and_tested(dataset: data.Dataset) -> list[tuple[np.ndarray, np.ndarr
 
 
 def by_timm(dataset: data.Dataset, seed: int, options: argparse.Namespace, out: pathlib.Path) -> tuple[float, int]:
-    """Returns the test accuracy and the epochs of timm's defaults; NaN for what is no image.
+    """Returns the test accuracy and the epochs of timm's defaults; NaN where examples are not images.
 
     Args:
         dataset: of a run, whose splits are taken.

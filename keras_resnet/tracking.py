@@ -402,7 +402,7 @@ def _record(path: pathlib.Path, tracker: str, identity: str, values: Mapping[str
 
 
 def _digest(entry: _Entry) -> str:
-    """Returns what changes with anything that is sent."""
+    """Returns a hash of everything that is sent."""
     content = [dict(entry.params), dict(entry.tags), [dict(row) for row in entry.rows], dict(entry.scores)]
     sizes = [(path.name, path.stat().st_size) for path in entry.paths]
     text = json.dumps([content, sizes, entry.is_over], default=str, sort_keys=True)

@@ -52,7 +52,7 @@ def print_answers(options: argparse.Namespace, answers: Iterable[dict[str, Any]]
 
 
 def answer_by_export(options: argparse.Namespace, read_module: Callable[[str], Any]) -> list[dict[str, Any]] | None:
-    """Returns what `predict` answers by the export in a run folder; None where TensorFlow has to answer.
+    """Returns the answers of `predict` by the export in a run folder; None where TensorFlow has to answer.
 
     Args:
         options: of `predict`.

@@ -202,8 +202,8 @@ def predict(options: argparse.Namespace) -> None:
         print(report.write_answers(predictions, options.csv))
         return
     if options.index:
-        asked = evaluation.similar(options.index, options.images, top=1, run_or_model=options.trained)
-        novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in asked}
+        answers = evaluation.similar(options.index, options.images, top=1, run_or_model=options.trained)
+        novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in answers}
         predictions = ({**each, **novelty.get(each["image"], {})} for each in predictions)
     print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions), one_line)
 

@@ -126,8 +126,8 @@ class Embeddings:
         indices, distances = self.nearest(self.vectors, 2)
         others = np.where(indices[:, 0] == np.arange(len(indices)), 1, 0)  # a copy may come before the example itself
         rows = np.arange(len(indices))
-        found = zip(rows.tolist(), indices[rows, others].tolist(), distances[rows, others].tolist(), strict=True)
-        pairs = {(min(row, other), max(row, other)): distance for row, other, distance in found}
+        neighbors = zip(rows.tolist(), indices[rows, others].tolist(), distances[rows, others].tolist(), strict=True)
+        pairs = {(min(row, other), max(row, other)): distance for row, other, distance in neighbors}
         closest = sorted(pairs.items(), key=lambda pair: (pair[1], pair[0]))[:top]
         return [
             {"distance": distance, "names": [self.names[i] for i in pair], "labels": [self.labels[i] for i in pair]}

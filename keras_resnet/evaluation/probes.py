@@ -126,7 +126,7 @@ def feature_model(model: keras.Model) -> keras.Model:
 def features_of(
     network: keras.Model, predictor: Predictor, dataset: datasets.Dataset, split: str, most: int | None = None
 ) -> Any:
-    """Returns features and labels of the examples of a split; of at most so many, evenly from the whole."""
+    """Returns features and labels of the examples of a split; of `most` at most, evenly from the whole."""
     sizing = datasets.sizing(predictor.record, dataset.image_shape)
     if most is None:
         batches: Any = dataset.batches(split, BATCH_SIZE, **sizing)

@@ -144,9 +144,9 @@ def _draw_mistakes(run: Run, path: pathlib.Path) -> None:
         return
     guesses = [run.class_names.index(mistake.guess) for mistake in wrong]
     maps = explain(run.model, np.stack([mistake.image for mistake in wrong]), classes=guesses).maps
-    shown = [as_rgb(mistake.image, run.record) for mistake in wrong]
-    seen = [blend(image, heat) for image, heat in zip(shown, maps, strict=True)]
-    plain = [blend(image, np.zeros_like(heat)) for image, heat in zip(shown, maps, strict=True)]
+    images = [as_rgb(mistake.image, run.record) for mistake in wrong]
+    seen = [blend(image, heat) for image, heat in zip(images, maps, strict=True)]
+    plain = [blend(image, np.zeros_like(heat)) for image, heat in zip(images, maps, strict=True)]
     titles = [f"{mistake.guess} {mistake.confidence:.0%}, labeled {mistake.label}" for mistake in wrong]
     draw_examples(np.stack(plain), np.stack(seen), titles, MISTAKES_IN_A_ROW, path)
 

@@ -217,8 +217,8 @@ MAX_COLORS = 8
 def class_map(points: Sequence[Point], labels: Sequence[int], names: Sequence[str], note: str) -> str:
     """Returns points in the color of their class: each of the most frequent ones has its own, all others are gray."""
     order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")
-    shown = sorted(order[:MAX_COLORS].tolist())
-    colors = {index: f"c{place}" for place, index in enumerate(shown)}
+    colored = sorted(order[:MAX_COLORS].tolist())
+    colors = {index: f"c{place}" for place, index in enumerate(colored)}
     across, up = ([point[axis] for point in points] for axis in (0, 1))
     place, axes = frame((min(across), max(across)), (min(up), max(up)), "first direction", whole=False)
     circles = [

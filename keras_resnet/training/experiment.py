@@ -473,15 +473,15 @@ def _is_small_gray_scene(dataset: Dataset, shape: tuple[int, ...]) -> bool:
     images, labels, *_ = next(batches.take(1).as_numpy_iterator())
     images, half = images.astype("float32"), count // 2
     classes = np.unique(labels[:half])
-    asked = np.isin(labels[half:], classes)
-    if len(classes) < 2 or not asked.any():
+    in_both = np.isin(labels[half:], classes)
+    if len(classes) < 2 or not in_both.any():
         return False
     means = np.stack([images[:half][labels[:half] == each].mean(axis=0).ravel() for each in classes])
 
     def right(pictures: np.ndarray) -> np.ndarray:
-        flat = pictures[half:][asked].reshape(asked.sum(), -1)
+        flat = pictures[half:][in_both].reshape(in_both.sum(), -1)
         distances = (means**2).sum(axis=1) - 2 * flat @ means.T
-        return classes[distances.argmin(axis=1)] == labels[half:][asked]
+        return classes[distances.argmin(axis=1)] == labels[half:][in_both]
 
     own, mirrored = right(images), right(images[:, :, ::-1])
     error = 2 * math.sqrt(0.25 / len(own))  # two standard errors of a share, at most

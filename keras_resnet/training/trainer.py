@@ -585,15 +585,15 @@ def fit(
 
 
 def _fields_to_fit(recipe: Recipe, overrides: Mapping[str, Any]) -> set[str]:
-    """Returns which fields a plan may fit to the machine: those that were not given, and no width of weights."""
+    """Returns the fields that a plan may fit to the machine: those that were not given, and no width of weights."""
     has_weights = bool(recipe.model.weights or recipe.model.widths)
     return {"train.precision", *(() if has_weights else ("model.width",))} - {*overrides}
 
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
 WARM_STEPS, LEAST_STEPS, MEASURED_SECONDS = 4, 10, 5.0
-# Seconds of an epoch beside its steps, for saving the best model and a state.
-SECONDS_BESIDE = 0.5
+# Seconds of an epoch beside its steps, and more for each parameter: saving the best model and a state.
+SECONDS_BESIDE, SECONDS_OF_PARAMETER = 0.1, 2e-8
 
 
 def seconds_per_epoch(experiment: Experiment, network: keras.Model) -> tuple[float, float]:
@@ -623,7 +623,8 @@ def seconds_per_epoch(experiment: Experiment, network: keras.Model) -> tuple[flo
         example = (time.perf_counter() - start) / experiment.dataset.sizes["validation"]
     sizes = experiment.dataset.sizes
     scores = example * (sizes.get("validation", 0) + sizes.get("test", 0))
-    return step * experiment.steps_per_epoch + example * sizes.get("validation", 0) + SECONDS_BESIDE, scores
+    beside = SECONDS_BESIDE + SECONDS_OF_PARAMETER * network.count_params()
+    return step * experiment.steps_per_epoch + example * sizes.get("validation", 0) + beside, scores
 
 
 def _check_minutes(minutes: float | None, overrides: Mapping[str, Any]) -> None:
@@ -667,7 +668,7 @@ def _by_measurement(
         raise BadValue("minutes was given for several processes. Steps are timed in one alone. Give the epochs.")
     dataset, end = experiment.dataset, math.inf if minutes is None else start + 60 * minutes
 
-    def measured(candidate: Experiment) -> tuple[float, float, float]:
+    def measure(candidate: Experiment) -> tuple[float, float, float]:
         """Returns the seconds of an epoch, of the scores, and of building and compiling."""
         keras.utils.set_random_seed(experiment.recipe.train.seed)
         began = time.perf_counter()
@@ -677,10 +678,10 @@ def _by_measurement(
         """Returns how many epochs fit the time that is left; the training itself builds and compiles once more."""
         return int((end - time.perf_counter() - times[2] - times[1]) / times[0])
 
-    times = measured(experiment)
+    times = measure(experiment)
     if "train.precision" in free and experiment.recipe.train.precision == "float32" and is_fast("bfloat16"):
         candidate = experiment.for_recipe(experiment.recipe.replace({"train.precision": "mixed_bfloat16"}))
-        others = measured(candidate)
+        others = measure(candidate)
         if others[0] < WORTHWHILE * times[0]:
             dataset.report.append(
                 f"train.precision mixed_bfloat16, because an epoch takes {others[0] / times[0]:.2f} of float32's time"
@@ -691,7 +692,7 @@ def _by_measurement(
     while minutes is not None and "model.width" in free and width > LEAST_WIDTH and epochs_in(times) < ENOUGH_EPOCHS:
         width = max(LEAST_WIDTH, width // 2)
         experiment = experiment.for_recipe(experiment.recipe.replace({"model.width": width}))
-        before, times = epochs_in(times), measured(experiment)
+        before, times = epochs_in(times), measure(experiment)
         dataset.report.append(f"model.width {width}, because {max(before, 0)} epochs fit with twice the width")
     keras.utils.set_random_seed(experiment.recipe.train.seed)
     epoch, scores, _ = times
