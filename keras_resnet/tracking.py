@@ -323,26 +323,33 @@ class _RowByRow:
 
     def send(self, path: pathlib.Path, entry: _Entry) -> str:
         """Sends what is new; returns the id of the tracker's run."""
-        try:
+        with self._explaining():
             identity = self._send(path, entry, None)
             for child in entry.children:
                 self._send(path, child, entry)
             return identity
-        except BadValue:
-            raise
-        except Exception as error:  # of many kinds, of the network and of the tracker
-            self._open.clear()
-            raise BadValue(f"{self._tracker} did not take the run: {one_line(error)}. Check its settings.") from error
 
     def close(self) -> None:
         """Waits until the tracker has everything, and ends its runs."""
-        while self._open:
-            identity, each = self._open.popitem()
-            if self._tracker == "wandb":
-                each.run.finish(exit_code=0 if each.is_over else 1)
-            else:
-                each.run.finish()
-            _record(each.path, self._tracker, identity, {"last": each.step - 1, "digest": each.digest})
+        with self._explaining():
+            while self._open:
+                identity, each = next(iter(self._open.items()))
+                if self._tracker == "wandb":
+                    each.run.finish(exit_code=0 if each.is_over else 1)
+                else:
+                    each.run.finish()
+                del self._open[identity]
+                _record(each.path, self._tracker, identity, {"last": each.step - 1, "digest": each.digest})
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Turns whatever the network or the tracker raises into one message."""
+        try:
+            yield
+        except BadValue:
+            raise
+        except Exception as error:  # what is open stays so, for the next attempt
+            raise BadValue(f"{self._tracker} did not take the run: {one_line(error)}. Check its settings.") from error
 
     def _send(self, path: pathlib.Path, entry: _Entry, parent: _Entry | None) -> str:
         identity, digest = entry.id.replace("/", "-"), _digest(entry)
@@ -361,7 +368,7 @@ class _RowByRow:
             if each.run.offline and each.run.step >= each.step:  # it answers in turn, so it has the rows
                 _record(path, self._tracker, identity, {"last": each.step - 1})
         elif entry.scores:
-            each.run.log(dict(entry.scores), step=each.step - 1)
+            each.run.log(dict(entry.scores), step=max(0, each.step - 1))
         if entry.is_over and entry.paths:
             artifact = self._module.Artifact(f"run-{identity}", type="model")
             for file in entry.paths:

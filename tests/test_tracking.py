@@ -153,7 +153,7 @@ def test_a_run_that_is_extended_goes_on_in_the_same_run(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_searches_and_cross_validations_are_parents_of_their_runs(store, tmp_path):
+def test_searches_and_cross_validations_are_parents_of_their_runs(store, offline, tmp_path):
     space = tuning.Space([tuning.Dimension("optimizer.learning_rate", low=0.01, high=0.3, scale="log")])
     search = tuning.search(
         "quick", space=space, trials=2, epochs=1, out=tmp_path / "search", overrides=SMALL, verbose=False
@@ -172,6 +172,10 @@ def test_searches_and_cross_validations_are_parents_of_their_runs(store, tmp_pat
         else:
             scores = {child.info.run_name: child.data.metrics["test_accuracy"] for child in children}
             assert scores == {f"fold-{number}": row["accuracy"] for number, row in enumerate(folds.rows, start=1)}
+    parent = tracking.track(tmp_path / "folds", "wandb")
+    sent = [record.run for record in records_of_wandb(offline) if record.HasField("run")]
+    expected = [(parent, ""), (f"{parent}-fold-1", "folds"), (f"{parent}-fold-2", "folds")]
+    assert [(each.run_id, each.run_group) for each in sent] == expected
 
 
 def test_a_server_that_refuses_or_hangs_costs_one_warning_and_no_training(run, tmp_path, monkeypatch, capsys):
@@ -297,6 +301,23 @@ def test_a_run_that_goes_on_adds_its_new_epochs_to_wandb(offline, tmp_path):
     assert [row["_step"] for row in rows] == [1, 2]
     assert [row["loss"] for row in rows] == [row["loss"] for row in rows_of(tmp_path / "run")]
     assert len({record.run.run_id for record in records_of_wandb(offline) if record.HasField("run")}) == 1
+
+
+@pytest.mark.slow
+def test_a_failure_of_wandb_is_one_message_and_the_next_call_sends_the_rest(offline, run, monkeypatch):
+    wandb = importlib.import_module("wandb")
+
+    def refuses(*words, **options):
+        raise wandb.errors.CommError("no answer")
+
+    sender, entry = tracking._RowByRow("wandb"), tracking._entry_of(run)
+    with monkeypatch.context() as broken:
+        broken.setattr(wandb.Run, "finish", refuses)
+        with pytest.raises(ValueError, match="wandb did not take the run: no answer. Check its settings."):
+            sender.send(run, entry)
+    identity = sender.send(run, entry)
+    assert json.loads((run / "tracking.json").read_text("utf-8"))["sent"]["wandb"][identity]["digest"]
+    assert [row["_step"] for row in rows_of_wandb(offline)] == [1, 2, 3]
 
 
 def test_without_a_key_wandb_is_refused_with_what_to_do(offline, run, monkeypatch):

@@ -105,6 +105,7 @@ def test_the_card_shows_mistakes_where_one_asks_for_them_alone(original, digits_
     assert facts["sha256"]["mistakes.png"] == digest(tmp_path / "digits" / "mistakes.png")
 
 
+@pytest.mark.slow
 def test_mistakes_are_of_classifiers_of_pictures(quick_reader, tmp_path):
     labels = np.linspace(0, 1, 40).astype("float32")
     np.savez(tmp_path / "a.npz", x=IMAGES.repeat(10, axis=0), y=labels)
