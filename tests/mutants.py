@@ -1210,7 +1210,7 @@ MUTANTS = [
         "cli/test_answers.py",
     ),
     Mutant(
-        "answers: an export that is cut answers",
+        "answers: another export answers",
         "cli/answers.py",
         'parts = {"best.keras": facts["model_sha256"], **facts["sha256"]}',
         'parts = {"best.keras": facts["model_sha256"]}',
