@@ -20,6 +20,10 @@ CANDIDATES_SHARE, LONG_SHARE = 0.35, 0.55
 # What the plan is compared with: the learning rate matters most, and the plan knows it least.
 CHANGES: dict[str, float] = {"planned": 1.0, "low-rate": 1 / 3, "high-rate": 3.0}
 FINE_TUNED = "fine-tuned"
+NOTICE = (
+    "notice     the weights of the candidate fine-tuned learned from CIFAR-10. If your pictures are of that set, what "
+    "they score on the validation split says nothing of new pictures."
+)
 # What a plan fits to the minutes, beside epochs and precision.
 FITTED = ("model.width", "augment.policy", "augment.policy_strength", "augment.policy_ops", "augment.policy_std")
 AUTO_FILE = "auto.json"
@@ -99,6 +103,9 @@ def train_best(
     if not planned.dataset.sizes.get("validation"):
         raise BadValue(f"data={data!r} has no validation split, on which candidates are compared. Add one.")
     settings = _settings(planned, dict(overrides or {}))
+    notice = NOTICE if settings.get(FINE_TUNED, ("", {}))[1].get("model.weights") == "cifar10" else ""
+    if verbose and notice:
+        print(notice)
     start = time.monotonic()
     values: dict[str, float] = {}
     settled: dict[str | None, dict[str, Any]] = {}
@@ -133,7 +140,7 @@ def train_best(
     _calibrate(run)
     outcome = Outcome(folder, values, best, run)
     report.write_report(run.path, folder / "report.html")
-    content = {"candidates": values, "chosen": best, "minutes": minutes, "scores": run.metrics}
+    content = {"candidates": values, "chosen": best, "minutes": minutes, "notice": notice, "scores": run.metrics}
     files.write_text(folder / AUTO_FILE, json.dumps(content, indent=1) + "\n")
     return outcome
 

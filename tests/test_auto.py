@@ -29,7 +29,9 @@ def test_the_best_candidate_is_trained_longest_and_a_second_call_trains_nothing(
     assert rates["best"] == rates[first.chosen] and rates["high-rate"] == pytest.approx(9 * rates["low-rate"])
     assert "test" not in runs["planned"].metrics and "test" in runs["best"].metrics
     written = json.loads((tmp_path / "auto" / "auto.json").read_text("utf-8"))
-    assert written["chosen"] == first.chosen and (tmp_path / "auto" / "report.html").is_file()
+    assert (
+        written["notice"] == "" and written["chosen"] == first.chosen and (tmp_path / "auto" / "report.html").is_file()
+    )
     best = (tmp_path / "auto" / "best" / "best.keras").read_bytes()
     again = train_best("digits", tmp_path / "auto", minutes=1.0, overrides=SMALL, verbose=0)
     assert again.candidates == first.candidates and (tmp_path / "auto" / "best" / "best.keras").read_bytes() == best
@@ -56,6 +58,23 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained(tmp_path)
     np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
     with pytest.raises(ValueError, match="has no validation split"):
         train_best(f"npz:{tmp_path}/set.npz", tmp_path / "a", overrides={**SMALL, "data.validation_fraction": 0.0})
+
+
+def test_weights_that_may_know_the_pictures_are_noticed(tmp_path, monkeypatch, capsys):
+    class Stop(Exception):
+        pass
+
+    def fit(*words, **options):
+        raise Stop
+
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype("uint8")
+    monkeypatch.setattr(training, "fit", fit)
+    for name, names in (("other", ["a", "b", "c"]), ("same", ["cat", "dog", "frog"])):
+        np.savez(tmp_path / f"{name}.npz", x=images, y=np.arange(60) % 3, class_names=names)
+        with pytest.raises(Stop):
+            train_best(f"npz:{tmp_path}/{name}.npz", tmp_path / name, model="resnet18", verbose=1)
+        # Of CIFAR-10's own classes they are not taken at all.
+        assert ("learned from CIFAR-10" in capsys.readouterr().out) == (name == "other")
 
 
 @pytest.mark.slow
