@@ -1165,6 +1165,28 @@ MUTANTS = [
         "[api.create_commit(repository, [change], commit_message=message) for change in changes]",
         "publishing/test_hub.py",
     ),
+    # Dilated networks.
+    Mutant(
+        "dilation: the window that would step is dilated too",
+        "models/stages.py",
+        "reach = [before if place <= strided else dilation",
+        "reach = [before if place < strided else dilation",
+        "models/test_dilation.py",
+    ),
+    Mutant(
+        "dilation: windows behind the step are not dilated",
+        "models/stages.py",
+        "reach = [before if place <= strided else dilation",
+        "reach = [before",
+        "models/test_dilation.py",
+    ),
+    Mutant(
+        "dilation: the fast kernels forget it",
+        "blocks/convolution.py",
+        "own_form = self.dilation == 1 and (",
+        "own_form = (",
+        "models/test_dilation.py",
+    ),
     # The plan.
     Mutant(
         "plan: characters are flipped",

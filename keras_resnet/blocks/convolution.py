@@ -143,12 +143,13 @@ class Convolution(keras.layers.Layer):
 
     Keras's `padding="same"` pads a strided convolution more on the far side, depending on the input size; PyTorch
     and keras.applications' ResNets pad both sides alike. Weights trained there give their numbers only with the
-    latter, so that is the only padding here: `kernel_size // 2` zeros on each side.
+    latter, so that is the only padding here: `kernel_size // 2` zeros on each side, times the dilation.
 
     Args:
         filters: output channels, >= 1.
         kernel_size: window size in pixels, the same along every axis; odd.
         strides: step in pixels, the same along every axis, >= 1.
+        dilation: pixels from one value of the window to the next, >= 1; above 1 with `strides=1` alone.
         groups: parts into which the channels are divided, each with its own filters; a divisor of both numbers of
             channels.
         use_bias: whether a bias is added.
@@ -184,6 +185,7 @@ class Convolution(keras.layers.Layer):
         kernel_size: int,
         *,
         strides: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         use_bias: bool = False,
         kernel_initializer: Any = "he_normal",
@@ -206,6 +208,12 @@ class Convolution(keras.layers.Layer):
                 f"Use {kernel_size - 1 or 1} or {kernel_size + 1}."
             )
         self.strides = check_int("strides", strides)
+        self.dilation = check_int("dilation", dilation)
+        if self.strides > 1 and self.dilation > 1:
+            raise BadValue(
+                f"strides={strides} and dilation={dilation} were given together. A dilated window makes no step. Leave "
+                "one of them at 1."
+            )
         self.use_bias = check_bool("use_bias", use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -241,10 +249,11 @@ class Convolution(keras.layers.Layer):
             # TensorFlow 2.21's oneDNN kernel gives an empty batch the shape of its input.
             return keras.ops.zeros(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
         kernel, bias = self.call_weights()
-        if kernels.enabled() and self.data_format == "channels_last" and (training or not self.is_plain):
+        own_form = self.dilation == 1 and (training or not self.is_plain)
+        if own_form and kernels.enabled() and self.data_format == "channels_last":
             outputs = kernels.convolve(inputs, kernel, self.strides, training=bool(training))
             return outputs if bias is None else kernels.add_bias(outputs, bias)
-        if kernels.on_pytorch():
+        if self.dilation == 1 and kernels.on_pytorch():
             return kernels.convolve_on_pytorch(inputs, kernel, bias, self.strides, channel_axis(self.data_format))
         padding = "same"
         if self.strides > 1:
@@ -252,7 +261,14 @@ class Convolution(keras.layers.Layer):
             padding = "valid"
             if self.kernel_size > 1:
                 inputs = pad_space(inputs, self.kernel_size // 2, self.data_format)
-        outputs = keras.ops.conv(inputs, kernel, strides=self.strides, padding=padding, data_format=self.data_format)
+        outputs = keras.ops.conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=padding,
+            data_format=self.data_format,
+            dilation_rate=self.dilation,
+        )
         if bias is not None:
             shape = [1] * len(outputs.shape)
             shape[channel_axis(self.data_format)] = self.filters
@@ -270,6 +286,7 @@ class Convolution(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "strides": self.strides,
+            "dilation": self.dilation,
             "groups": self.groups,
             "use_bias": self.use_bias,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

@@ -120,6 +120,7 @@ class ResidualBlock(Composite):
         inner_filters: channels of a bottleneck's window, a multiple of `groups`; None for `filters`.
         widths: channels of each convolution of the branch, the last of which the block returns, in place of what
             `filters` and `inner_filters` say, as `keras_resnet.models.prune` leaves them; None for these.
+        dilations: of each convolution of the branch, >= 1, as `keras_resnet.models.dilate` sets them; None for 1.
         version: "v1", "v1.5", "v2" or "v2-keras": where the stride, the norms and the biases stand (`VERSIONS`).
         shortcut: projection where one is needed: "conv", "pool" (ResNet-D) or "subsample" (see `Shortcut`).
         attention: at the end of the branch, a key of `keras_resnet.blocks.attention.ATTENTION`: None, "se" and
@@ -169,6 +170,7 @@ class ResidualBlock(Composite):
         groups: int = 1,
         inner_filters: int | None = None,
         widths: Sequence[int] | None = None,
+        dilations: Sequence[int] | None = None,
         version: str = "v1.5",
         shortcut: str = "conv",
         attention: str | None = None,
@@ -192,12 +194,8 @@ class ResidualBlock(Composite):
                 f"groups={groups} and inner_filters={inner_filters} were given to {type(self).__name__}, which has no "
                 "bottleneck. Only BottleneckBlock takes them. Leave them out."
             )
-        self.widths = None if widths is None else tuple(check_int("widths", width) for width in widths)
-        if self.widths is not None and len(self.widths) != len(self.branch):
-            raise BadValue(
-                f"widths={self.widths} was given to {type(self).__name__}, which has {len(self.branch)} convolutions. "
-                "Each of them has a width. Pass so many."
-            )
+        self.widths = self._one_each("widths", widths)
+        self.dilations = self._one_each("dilations", dilations)
         choose("version", version, VERSIONS)
         choose("shortcut", shortcut, SHORTCUTS)
         choose("attention", attention, ATTENTION)
@@ -212,11 +210,28 @@ class ResidualBlock(Composite):
         self.seed = seed if seed is None else check_int("seed", seed, minimum=0)
         self.fused = check_bool("fused", fused)
         self.quantized = check_quantized(quantized, fused)
+        if self.quantized and self.dilations is not None:
+            raise BadValue("quantized=True was given with dilations. Rounding them is not supported. Leave one out.")
         if self.quantized and (VERSIONS[version].preactivation or attention is not None):
             raise BadValue(
                 f"quantized=True was given with version={version!r} and attention={attention!r}. Allowed are 'v1' and "
                 "'v1.5' without attention, whose norms can all be folded. Use one of them."
             )
+
+    def _one_each(self, name: str, values: Sequence[int] | None) -> tuple[int, ...] | None:
+        """Returns a number for each convolution of the branch; None for None."""
+        numbers = None if values is None else tuple(check_int(name, value) for value in values)
+        if numbers is not None and len(numbers) != len(self.branch):
+            raise BadValue(
+                f"{name}={numbers} was given to {type(self).__name__}, which has {len(self.branch)} convolutions. "
+                "Pass one number for each."
+            )
+        return numbers
+
+    @property
+    def strided_convolution(self) -> int:
+        """Place of the convolution that makes the step, 0-based."""
+        return VERSIONS[self.version].bottleneck_stride if len(self.branch) == 3 else 0
 
     @property
     def output_filters(self) -> int:
@@ -278,7 +293,6 @@ class ResidualBlock(Composite):
         conventions = VERSIONS[self.version]
         last = index == len(self.branch) - 1
         normalized = not (last and conventions.preactivation)
-        strided_index = conventions.bottleneck_stride if len(self.branch) == 3 else 0
         initializer: Any = reseed(self.kernel_initializer, f"conv{index + 1}")
         if last and self.zero_init_residual and (conventions.preactivation or self.fused):
             # Without a last norm to start at zero the last kernel does (Kolesnikov et al. 2020, BiT).
@@ -287,7 +301,8 @@ class ResidualBlock(Composite):
         return kind(
             filters,
             kernel_size,
-            strides=self.strides if index == strided_index else 1,
+            strides=self.strides if index == self.strided_convolution else 1,
+            dilation=1 if self.dilations is None else self.dilations[index],
             groups=self.groups if len(self.branch) == 3 and kernel_size > 1 else 1,
             use_bias=self.fused or conventions.has_bias(normalized=normalized),
             kernel_initializer=initializer,
@@ -414,6 +429,7 @@ class ResidualBlock(Composite):
             "groups": self.groups,
             "inner_filters": self.inner_filters,
             "widths": self.widths,
+            "dilations": self.dilations,
             "version": self.version,
             "shortcut": self.shortcut_kind,
             "attention": self.attention_kind,

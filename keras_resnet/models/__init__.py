@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from keras_resnet.models.quantization import is_quantized as is_quantized
     from keras_resnet.models.quantization import quantize as quantize
     from keras_resnet.models.stages import activations as activations
+    from keras_resnet.models.stages import dilate as dilate
     from keras_resnet.models.stages import feature_info as feature_info
     from keras_resnet.models.stages import features as features
     from keras_resnet.models.stages import stage_outputs as stage_outputs
@@ -40,7 +41,7 @@ HOMES = {
         *(row.constructor for row in VARIANTS.values()),
         *("build", "decode_predictions", "preprocess_input"),
     ),
-    "stages": ("activations", "feature_info", "features", "stage_outputs"),
+    "stages": ("activations", "dilate", "feature_info", "features", "stage_outputs"),
     "drawing": ("diagram",),
     "freezing": ("freeze", "unfreeze"),
     "fusion": ("fuse", "inference_function"),

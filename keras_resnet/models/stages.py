@@ -7,10 +7,12 @@ from typing import Any
 
 import keras
 
-from keras_resnet.arguments import suggestion
+from keras_resnet.arguments import check_int, suggestion
 from keras_resnet.blocks.convolution import Composite, channel_axis
+from keras_resnet.blocks.residual import ResidualBlock
 from keras_resnet.blocks.stem import STEMS
 from keras_resnet.errors import BadType, BadValue
+from keras_resnet.weights.adaptation import architecture_of
 
 BLOCK_NAME = re.compile(r"(stage\d+)_block(\d+)")
 
@@ -114,6 +116,79 @@ def feature_info(model: keras.Model) -> list[dict[str, Any]]:
         channels = layer.output.shape[channel_axis(layer.data_format)]
         rows.append({"name": name, "channels": channels, "stride": stride})
     return rows
+
+
+def dilate(model: keras.Model, output_stride: int) -> keras.Model:
+    """Returns a copy of a network with finer feature maps: dilation takes the place of the last strides.
+
+    Segmentation wants larger maps than the 1/32 of the image that a ResNet ends with. Where a block would step beyond
+    the output stride, the copy does not step, and the windows behind it are dilated as much, so that they see what they
+    were trained to see: at every pixel where the original has a value, the copy has the same (but for attention, whose
+    means are over all pixels). Weights stay as they are, in number and names.
+
+    Args:
+        model: a flat functional network of this package, such as `ResNet50(include_top=False)`, whose shortcuts do not
+            pool ("conv", "subsample" or "pad"), and that does not round to 8 bits. It stays as it is.
+        output_stride: pixels of the input for one of the last feature map, such as 8 or 16.
+
+    Output shape:
+        Without the classifier `(batch, *sizes / output_stride, channels)`.
+
+    Returns:
+        A functional `keras.Model` named `<name of the model>_stride<output_stride>`, not compiled.
+
+    Raises:
+        TypeError: `model` is no Keras model.
+        ValueError: it is not such a network, or none of its stages has that stride.
+
+    Source:
+        Yu et al. 2017, "Dilated Residual Networks"; Chen et al. 2017, "Rethinking Atrous Convolution for Semantic Image
+        Segmentation"; the dilation of the block that would step is that of the one before, as in timm and torchvision.
+
+    Example:
+        >>> import keras_resnet
+        >>> from keras_resnet.models import dilate
+        >>> model = keras_resnet.ResNet18(include_top=False, input_shape=(64, 64, 3), width=8)
+        >>> dilate(model, 8).output_shape
+        (None, 8, 8, 64)
+    """
+    if not isinstance(model, keras.Model):
+        raise BadType(f"model must be a Keras model, got {type(model).__name__}. Pass for example ResNet50().")
+    facts = architecture_of(model)  # which refuses other models
+    if facts["shortcut"] == "pool" or facts["quantized"]:
+        raise BadValue(
+            f"model {model.name!r} pools in its shortcuts or rounds to 8 bits. Allowed are networks that do neither. "
+            "Use such a network."
+        )
+    check_int("output_stride", output_stride)
+    allowed = sorted({row["stride"] for row in feature_info(model)})
+    if output_stride not in allowed:
+        raise BadValue(
+            f"output_stride={output_stride} is not a stride of model {model.name!r}. Allowed are {allowed}. Use one."
+        )
+    stride, dilation, changes = STEMS[facts["stem"]].strides, 1, {}
+    for layer in model.layers:
+        if not isinstance(layer, ResidualBlock):
+            continue
+        before, steps = dilation, layer.strides
+        if stride * steps > output_stride:
+            dilation, steps = dilation * steps, 1
+        stride *= steps
+        if dilation > 1:
+            # Up to the convolution that would step, windows read what the block before left.
+            strided = layer.strided_convolution
+            reach = [before if place <= strided else dilation for place in range(len(layer.branch))]
+            windows = zip(layer.branch, reach, strict=True)
+            dilations = [each if kernel_size > 1 else 1 for (kernel_size, _), each in windows]
+            changes[layer.name] = {"strides": steps, "dilations": dilations}
+
+    def copy(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), **changes.get(layer.name, {})})
+
+    graph = keras.Model(model.input, model.output, name=f"{model.name}_stride{output_stride}")
+    dilated = keras.models.clone_model(graph, clone_function=copy)
+    dilated.set_weights(model.get_weights())
+    return dilated
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet", name="Opened")  # its name in saved models

@@ -63,7 +63,7 @@ def architecture_of(model: keras.Model, *, with_norms: bool = False) -> dict[str
         whether it rounds to 8 bits.
 
     Raises:
-        ValueError: the model holds no stem of keras_resnet, or `fuse` made it.
+        ValueError: the model holds no stem of keras_resnet, or `fuse` or `dilate` made it.
     """
     stems = [layer for layer in model.layers if isinstance(layer, Stem)]
     blocks = [layer for layer in model.layers if isinstance(layer, ResidualBlock)]
@@ -77,6 +77,11 @@ def architecture_of(model: keras.Model, *, with_norms: bool = False) -> dict[str
         raise BadValue(
             f"model {model.name!r} has its norms folded into its convolutions, by fuse() or quantize(). Allowed are "
             "networks that have them. Use the one that it was made of."
+        )
+    if any(block.dilations is not None for block in blocks):
+        raise BadValue(
+            f"model {model.name!r} has dilated convolutions, by dilate(). Allowed are networks with their own strides. "
+            "Use the one that it was made of: it has the same weights."
         )
     heads = [layer for layer in model.layers if layer.name == HEAD]
     stages: dict[str, list[int]] = {}
