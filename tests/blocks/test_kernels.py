@@ -37,7 +37,7 @@ SHAPES = [
     ((55, 56), 3, 2, 64, 2),
 ]
 # float32 sums of up to a few thousand products of order one.
-TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 4e-3, "bfloat16": 4e-2}
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 6e-3, "bfloat16": 4e-2}  # one thread sums in another order
 
 
 @pytest.fixture(autouse=True)
