@@ -1223,6 +1223,13 @@ MUTANTS = [
         "others = np.where(indices[:, 0] == np.arange(len(indices)), 0, 0)",
         "evaluation/test_embeddings.py",
     ),
+    Mutant(
+        "plan: a policy that was asked for is left out",
+        "training/trainer.py",
+        'if "augment.policy" in free and minutes is not None',
+        "if free and minutes is not None",
+        "training/test_plan.py",
+    ),
     # Answers by an export in the run folder.
     Mutant(
         "answers: an export answers for another model",

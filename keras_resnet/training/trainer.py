@@ -586,8 +586,10 @@ def fit(
 
 def _fields_to_fit(recipe: Recipe, overrides: Mapping[str, Any]) -> set[str]:
     """Returns the fields that a plan may fit to the machine: those that were not given, and no width of weights."""
-    has_weights = bool(recipe.model.weights or recipe.model.widths)
-    return {"train.precision", *(() if has_weights else ("model.width",))} - {*overrides}
+    fields = {"train.precision", "augment.policy"}
+    if not (recipe.model.weights or recipe.model.widths):
+        fields.add("model.width")
+    return {field for field in fields if not any(name.startswith(field) for name in overrides)}
 
 
 # Of a measurement: steps that are not counted, those that are at least, and the seconds after which it ends.
@@ -661,7 +663,7 @@ def _by_measurement(
         model_class: of the network.
         minutes: that the whole may take; None for the epochs of the recipe.
         start: when it began, by `time.perf_counter`.
-        free: those of "train.precision" and "model.width" that may be changed.
+        free: fields of `_fields_to_fit` that may be changed.
         verbose: whether the time is printed.
     """
     if experiment.group.count > 1:
@@ -706,7 +708,7 @@ def _by_measurement(
                 stacklevel=3,
             )
     recipe = experiment.recipe.replace({"train.epochs": epochs})
-    if free and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
+    if "augment.policy" in free and minutes is not None and recipe.augment.policy != "none" and epochs < POLICY_EPOCHS:
         plain = type(recipe.augment)()
         fields = [field.name for field in dataclasses.fields(plain) if field.name.startswith("policy")]
         recipe = recipe.replace({f"augment.{name}": getattr(plain, name) for name in fields})
