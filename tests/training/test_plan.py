@@ -96,7 +96,7 @@ def test_few_minutes_make_a_planned_network_narrower(tmp_path):
     assert widths == ["model.width 32", "model.width 16"]
     with pytest.warns(UserWarning, match="less than one epoch takes"):
         assert training.fit(**words, overrides={"model.width": 24}).recipe.model.width == 24
-    words["data"], settings = spec_of(tmp_path, (8, 8, 3)), {"model.width": 4, "train.precision": "float32"}
+    words["data"], settings = spec_of(tmp_path, (8, 8, 3)), {"model.width": 4}
     for policy in ("", "rand_augment"):
         named = {"augment.policy": policy} if policy else {}
         with pytest.warns(UserWarning, match="less than one epoch takes"):
