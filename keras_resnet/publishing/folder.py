@@ -117,11 +117,11 @@ def publish(
     require("huggingface_hub", "Publishing", "hub")
     target = _target_of(to)
     with _beside(None if dry_run else target) as folder:
+        if mistakes:  # first: what is refused costs no minute of readers
+            _draw_mistakes(run, folder / MISTAKES_PICTURE)
         contents = _write(run, folder)
         checked, untried = _check_readers(run, folder, contents)
         facts = _facts(run, contents, checked, untried, license)
-        if mistakes:
-            _draw_mistakes(run, folder / MISTAKES_PICTURE)
         pictures = [name for name in (*PICTURES, MISTAKES_PICTURE) if (folder / name).is_file()]
         (folder / CARD).write_text(card(run, facts, to if target is None else None, pictures), "utf-8")
         sizes = _seal(folder, facts)
