@@ -6,6 +6,7 @@ The names here are the public interface. Models, blocks and preprocessing run on
 
 import importlib
 import importlib.metadata
+import sys
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.models.variants import VARIANTS
@@ -28,13 +29,16 @@ def _refuse_namesake() -> None:
 
 _refuse_namesake()
 
-# The layers are registered with Keras here, for `keras.saving.load_model`; `keras_resnet.models` loads its modules when
-# they are first used.
-from keras_resnet import preprocessing as preprocessing  # noqa: E402  # after the check for the namesake
-from keras_resnet.blocks import BottleneckBlock as BottleneckBlock  # noqa: E402
-from keras_resnet.blocks import IdentityBlock as IdentityBlock  # noqa: E402
+# The layers are registered with Keras here, for `keras.saving.load_model`. Only the program `keras-resnet` leaves that
+# to the commands that load a model, because it answers without Keras too.
+if "keras_resnet_command" not in sys.modules or "keras" in sys.modules:
+    for _room in ("blocks", "preprocessing"):
+        importlib.import_module(f"keras_resnet.{_room}")
 
 if TYPE_CHECKING:
+    from keras_resnet import preprocessing as preprocessing
+    from keras_resnet.blocks import BottleneckBlock as BottleneckBlock
+    from keras_resnet.blocks import IdentityBlock as IdentityBlock
     from keras_resnet.models import activations as activations
     from keras_resnet.models import decode_predictions as decode_predictions
     from keras_resnet.models import diagram as diagram
@@ -73,8 +77,9 @@ NAMES = {
     **dict.fromkeys(("activations", "diagram", "feature_info", "features", "freeze", "fuse", "list_models"), "models"),
     **dict.fromkeys(("model_info", "unfreeze", "decode_predictions", "preprocess_input"), "models"),
     "list_weights": "weights",
+    **dict.fromkeys(("BottleneckBlock", "IdentityBlock"), "blocks"),
 }
-__all__ = ["BottleneckBlock", "IdentityBlock", "__version__", *ROOMS, *NAMES]
+__all__ = ["__version__", *ROOMS, *NAMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,4 @@
-"""Lines that C++ libraries write to standard error past Python, and that tell a user nothing.
-
-`keras-resnet` reads this file by its path, before it loads the package.
-"""
+"""Lines that C++ libraries write to standard error past Python, and that tell a user nothing."""
 
 import contextlib
 import logging
@@ -10,6 +7,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+
+from keras_resnet.errors import MissingPackage
 
 # What TensorFlow 2.21 writes while it loads, whatever TF_CPP_MIN_LOG_LEVEL says (tensorflow issue 100442): lines such
 # as "I0000 00:00:1795442865.472058 4733 port.cc:153] oneDNN custom operations are on", and one about these lines.
@@ -52,23 +51,38 @@ def load_quietly() -> None:
     Other lines are written when it has loaded. With TF_CPP_MIN_LOG_LEVEL at 0 or 1 the user asks for the lines, and
     nothing is held back.
 
+    Raises:
+        MissingPackage: the backend that KERAS_BACKEND names is unknown or not installed.
+
     Example:
         >>> from keras_resnet.standard_error import load_quietly
         >>> load_quietly()
     """
-    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET)
-    if level in ("0", "1") or "keras" in sys.modules:
+    if "keras" in sys.modules:
         return
-    with without_lines(CHATTER):
+    is_quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", QUIET) not in ("0", "1")
+    with without_lines(CHATTER) if is_quiet else contextlib.nullcontext():
         _load_backend()
+    if not is_quiet:
+        return
     for name in ("absl", "tensorflow"):  # deprecations inside TFDS, advice on retracing
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _load_backend() -> None:
-    import keras
+    try:
+        import keras
 
-    if keras.config.backend() == "tensorflow":
-        import tensorflow
+        if keras.config.backend() == "tensorflow":
+            import tensorflow
 
-        tensorflow.config.list_physical_devices()  # the search for a GPU writes its own lines
+            tensorflow.config.list_physical_devices()  # the search for a GPU writes its own lines
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        if getattr(error, "name", None) != backend and "backend" not in str(error):
+            raise
+        if backend in ("jax", "torch"):
+            advice = f"Run: pip install 'keras-resnet-zoo[{backend}]', or leave KERAS_BACKEND out."
+        else:
+            advice = "Run: pip install tensorflow. Allowed in KERAS_BACKEND are tensorflow, jax and torch."
+        raise MissingPackage(f"Keras cannot load its backend {backend!r}: {error}. {advice}") from error

@@ -105,10 +105,10 @@ def test_every_link_between_the_pages_leads_somewhere(page):
 
 def test_the_page_of_the_command_line_names_every_command_and_option():
     text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
-    for command, (_, options, _) in COMMANDS.items():
+    for command, row in COMMANDS.items():
         section = re.search(rf"(^## {command}\b.*?(?=^## )|^\| `{command}\b.*?$)", text, re.MULTILINE | re.DOTALL)
         assert section, f"no section about {command}"
-        for names, _ in options:
+        for names, _ in row.options:
             assert not names[0].startswith("-") or re.search(rf"`{names[0]}\b", section[0]), f"{command} {names[0]}"
 
 

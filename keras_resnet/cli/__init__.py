@@ -8,8 +8,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from keras_resnet.cli.options import parse
-from keras_resnet.cli.words import is_users_mistake
+# These fill the table of commands, in the order of `--help`.
+# isort: off
+from keras_resnet.cli import training as training
+from keras_resnet.cli import judging as judging
+from keras_resnet.cli import shipping as shipping
+
+# isort: on
+from keras_resnet.cli.names import find_problem
+from keras_resnet.cli.options import COMMANDS, parse
+from keras_resnet.errors import UserError
+from keras_resnet.standard_error import load_quietly
 from keras_resnet.terminal import guarded, told_of_output
 
 DONE, USERS_MISTAKE, INTERRUPTED = 0, 2, 130
@@ -53,9 +62,14 @@ def _run(options: argparse.Namespace) -> int:
     sys.stdout.goes_on = sys.stderr.goes_on = options.command in ("train", "tune")  # type: ignore[union-attr]
     program = f"keras-resnet {options.command}"
     try:
-        from keras_resnet.cli import commands
-
-        status = commands.COMMANDS[options.command](options)
+        problem = None if "keras" in sys.modules else find_problem(options)
+        if problem is not None:
+            print(f"{program}: {problem}", file=sys.stderr)
+            return USERS_MISTAKE
+        command = COMMANDS[options.command]
+        if command.needs_keras:
+            load_quietly()
+        status = command.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print(f"\n{str(interrupt) or 'Interrupted.'}", file=sys.stderr)
@@ -68,3 +82,12 @@ def _run(options: argparse.Namespace) -> int:
             print(f"{program}: {error}", file=sys.stderr)
         return USERS_MISTAKE if status is None else status
     return status or DONE
+
+
+def is_users_mistake(error: Exception) -> bool:
+    """Returns True for an error that was written for the user, and for the system's about a named file.
+
+    Args:
+        error: as caught.
+    """
+    return isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None)

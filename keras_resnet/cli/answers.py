@@ -1,6 +1,6 @@
 """What `predict` prints, and how it answers without TensorFlow, whose import alone takes seconds.
 
-It imports nothing of the package: the program `keras-resnet` reads this file by its path. An export in the run folder,
+An export in the run folder,
 named `best.onnx` or `best.xml`, answers for the model that it was made of, where this is the whole question: the most
 probable classes of JPEG and PNG files. Everything else, and whatever is odd about a file, is left to TensorFlow.
 """
@@ -13,19 +13,20 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from keras_resnet.terminal import one_line
+
 # Name of the export -> the package that runs it.
 EXPORTS = {"best.onnx": "onnxruntime", "best.xml": "openvino"}
 SUFFIXES, MODES = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}, ("RGB", "L")
 MAX_PIXELS, MAX_PICTURES, TOLERANCE = 40_000_000, 1000, 1e-5
 
 
-def print_answers(options: argparse.Namespace, answers: Iterable[dict[str, Any]], one_line: Callable) -> None:
+def print_answers(options: argparse.Namespace, answers: Iterable[dict[str, Any]]) -> None:
     """Prints predictions as they come, or as JSON.
 
     Args:
         options: of `predict`.
         answers: as `evaluation.predict_each` yields them, with the engine of each.
-        one_line: `keras_resnet.terminal.one_line`.
     """
     if options.json:
         print(json.dumps(list(answers)))
@@ -51,12 +52,11 @@ def print_answers(options: argparse.Namespace, answers: Iterable[dict[str, Any]]
             print(f"  skipped: {one_line(answer['error'])}")
 
 
-def answer_by_export(options: argparse.Namespace, read_module: Callable[[str], Any]) -> list[dict[str, Any]] | None:
+def answer_by_export(options: argparse.Namespace) -> list[dict[str, Any]] | None:
     """Returns the answers of `predict` by the export in a run folder; None where TensorFlow has to answer.
 
     Args:
         options: of `predict`.
-        read_module: returns a module of the package by its path.
     """
     asks_more = options.csv or options.page or options.task or options.index or options.tta != "none" or options.top < 1
     if asks_more or not 0 < len(options.images) <= MAX_PICTURES:
@@ -77,8 +77,7 @@ def answer_by_export(options: argparse.Namespace, read_module: Callable[[str], A
         parts = {"best.keras": facts["model_sha256"], **facts["sha256"]}
         if any(_sha256(folder / part) != digest for part, digest in parts.items()):
             return None  # the training went on, or a file is not whole
-        reader = read_module("export/predict_image")
-        reader.RECORD = record
+        reader = _reader(record)
         paths = [path for path in options.images if _is_plain_picture(pathlib.Path(path))]
         if len(paths) < len(options.images):
             return None
@@ -92,6 +91,17 @@ def answer_by_export(options: argparse.Namespace, read_module: Callable[[str], A
         return answers
     except Exception:  # whatever it is, TensorFlow answers or says what is wrong
         return None
+
+
+def _reader(record: dict[str, Any]) -> Any:
+    """Returns the module beside an export that reads pictures, by its path: its room loads TensorFlow."""
+    path = pathlib.Path(__file__).resolve().parents[1] / "export" / "predict_image.py"
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    module.RECORD = record  # type: ignore[attr-defined]
+    return module
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -1,144 +1,46 @@
-"""The commands that judge and use what was trained: evaluate, predict, compare, calibrate, average."""
+"""The commands that ask a trained model, judge it, and compare several.
+
+Nothing is imported at the top that loads Keras: `keras-resnet --help` reads this file.
+"""
 
 import argparse
-import dataclasses
 import json
-import pathlib
-import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import keras
-
-from keras_resnet.cli.answers import print_answers
-from keras_resnet.cli.words import given, overrides_of
+from keras_resnet.cli.answers import answer_by_export, print_answers
+from keras_resnet.cli.options import (
+    DATA_DIR,
+    IMAGES,
+    JSON,
+    OTHER_DATA,
+    TASK,
+    TRAINED,
+    TTA,
+    command,
+    option,
+)
 from keras_resnet.errors import BadValue
+from keras_resnet.standard_error import load_quietly
 from keras_resnet.terminal import one_line
 
-SHOWN = 20
 
-
-def inspect(options: argparse.Namespace) -> None:
-    """Prints what is found."""
-    from keras_resnet import data, evaluation
-    from keras_resnet.training.folds import FOLDS_FILE
-
-    if options.out is not None:
-        from keras_resnet.report.page import page_path
-
-        page_path(options.out)  # before anything is read
-    folder = pathlib.Path(options.spec).expanduser()
-    if (folder / FOLDS_FILE).is_file():
-        if options.out is not None:
-            from keras_resnet.report import write_label_issues
-
-            write_label_issues(folder, options.out)
-        issues = evaluation.label_issues(folder)
-        _print_labels(issues, options.json)
-        if not options.json:
-            print(evaluation.agreement(issues))
-        return
-    # Unreadable files are reported with the rest.
-    dataset = _load(options.spec, options, {"data.on_bad_image": "skip", "data.max_skipped_fraction": 1.0})
-    inspection = data.inspect_data(dataset)
-    if options.out is not None:
-        from keras_resnet.report import write_inspection
-
-        write_inspection(inspection, dataset, options.out)
-    if options.json:
-        print(json.dumps(inspection.to_dict()))
-        return
-    for line in str(inspection).splitlines():
-        print(one_line(line))
-
-
-def prepare(options: argparse.Namespace) -> None:
-    """Prints what was written."""
-    from keras_resnet import data
-
-    dataset = _load(options.spec, options, {"data.in_memory_limit": 0})
-    print(data.prepare(dataset, options.out, long_side=options.long_side))
-
-
-def _load(spec: str, options: argparse.Namespace, defaults: Mapping[str, Any] | None = None) -> Any:
-    """Returns a dataset as `--task`, `--data-dir` and `--set data...` say, and `defaults` where these say nothing."""
-    from keras_resnet import training
-
-    recipe = training.Recipe.load("quick").replace({**(defaults or {}), **overrides_of(options.set)})
-    return recipe.data.load(spec, options.data_dir, options.task or "classification")
-
-
-def _print_labels(found: list, is_json: bool) -> None:
-    if is_json:
-        print(json.dumps([dataclasses.asdict(issue) for issue in found]))
-        return
-    doubtful = sum(issue.is_issue for issue in found)
-    several = any(issue.several for issue in found)
-    what = (
-        "labels (examples times classes), of which {} are" if several else "examples, of which {} have a label that is"
-    )
-    print(f"{len(found):,} {what.format(f'{doubtful:,}')} probably wrong; the most doubtful first:")
-    for issue in found[:SHOWN]:
-        print(one_line(f"  {issue}"))
-    if doubtful > SHOWN:
-        print(f"  and {doubtful - SHOWN:,} more; --json has all")
-
-
-def probe(options: argparse.Namespace) -> None:
-    """Prints how well classifiers on frozen features do."""
-    from keras_resnet import evaluation, models
-
-    path = pathlib.Path(options.weights).expanduser()
-    if path.is_dir() or path.suffix == ".keras":
-        if options.model is not None:
-            raise BadValue(
-                f"--model {options.model} was given with --weights {options.weights}, which knows its own. Leave "
-                "it out."
-            )
-        network = path
-    else:
-        network = models.pretrained_model(options.model or "resnet18", options.weights)
-    result = evaluation.probe(network, _load(options.data, options))
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:<20}{value:>10,}" if isinstance(value, int) else f"{name:<20}{value:>10.4f}")
-
-
-def embed(options: argparse.Namespace) -> None:
-    """Writes the features of examples."""
-    from keras_resnet import evaluation
-
-    embeddings = evaluation.embed(options.trained, options.data, data_dir=options.data_dir, split=options.split)
-    embeddings.save(options.out)
-    print(f"{options.out}: {embeddings.vectors.shape[1]} features of {len(embeddings.vectors):,} examples")
-
-
-def similar(options: argparse.Namespace) -> None:
-    """Prints the nearest examples of each picture, and how unlike all of them it is; else the closest pairs."""
-    from keras_resnet import evaluation
-
-    if not options.images:
-        for pair in evaluation.Embeddings.load(options.index).closest_pairs(options.top):
-            if options.json_lines:
-                print(json.dumps(pair), flush=True)
-                continue
-            both = zip(pair["names"], pair["labels"], strict=True)
-            print(
-                f"{pair['distance']:.4f}  " + "  ".join(f"{one_line(name)} ({one_line(label)})" for name, label in both)
-            )
-        return
-    for answer in evaluation.similar(options.index, options.images, top=options.top, run_or_model=options.network):
-        if options.json_lines:
-            print(json.dumps(answer), flush=True)
-            continue
-        share = answer["novelty"]
-        print(f"{one_line(answer['image'])}: more unlike the others than {share:.1%} of the examples of the index")
-        for neighbor in answer["neighbors"]:
-            print(f"  {neighbor['distance']:.4f}  {one_line(neighbor['label'])}  {one_line(neighbor['name'])}")
-
-
+@command(
+    "evaluate",
+    "score a trained model; every example is counted once",
+    TRAINED,
+    OTHER_DATA,
+    DATA_DIR,
+    option("--split", help="train, validation, test or all (default: test; all of new data without one)"),
+    option("--on-bad-image", choices=["error", "skip"], help="of other data (default: as the run did)"),
+    option("--intervals", action="store_true", help="more scores, each with its 95 %% bootstrap interval"),
+    option("--at-specificity", type=float, metavar="S", help="the sensitivity at this specificity, in (0, 1)"),
+    option("--robustness", action="store_true", help="on corrupted pictures too, at five severities"),
+    TTA,
+    TASK,
+    JSON,
+    examples=("runs/photos --intervals", "runs/photos --data new_photos/"),
+)
 def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
     from keras_resnet import evaluation
@@ -189,8 +91,31 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
         print(f"{row['name']:<{width}}{row['support']:>10,}{figures}")
 
 
+@command(
+    "predict",
+    "the most probable classes of image files",
+    TRAINED,
+    IMAGES,
+    option("--top", type=int, default=5, metavar="N", help="classes to print (default: %(default)s)"),
+    option("--on-bad-image", choices=["error", "skip"], default="error", help="default: %(default)s"),
+    TTA,
+    TASK,
+    JSON,
+    option("--json-lines", action="store_true", help="print one JSON object per image, as they come"),
+    option("--csv", metavar="FILE", help="write a table: file, class, probability"),
+    option("--page", metavar="FILE.html", help="write a page of the pictures, the least sure first"),
+    option("--index", metavar="FILE.parquet", help="say how unlike the examples of `embed` each picture is"),
+    examples=("runs/photos picture.jpg", "runs/photos new/ --csv answers.csv --page answers.html"),
+    needs_keras=False,
+)
 def predict(options: argparse.Namespace) -> None:
     """Prints the most probable classes of images, or writes them as a table."""
+    if (by_export := answer_by_export(options)) is not None:
+        print_answers(options, by_export)
+        return
+    load_quietly()
+    import keras
+
     from keras_resnet import evaluation, report
 
     arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
@@ -205,9 +130,35 @@ def predict(options: argparse.Namespace) -> None:
         answers = evaluation.similar(options.index, options.images, top=1, run_or_model=options.trained)
         novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in answers}
         predictions = ({**each, **novelty.get(each["image"], {})} for each in predictions)
-    print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions), one_line)
+    print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions))
 
 
+@command(
+    "explain",
+    "class activation maps over images",
+    TRAINED,
+    IMAGES,
+    option("--out", metavar="DIR", required=True, help="where the PNG files go"),
+    TASK,
+    examples=("runs/photos picture.jpg --out maps", "resnet18:cifar10 pictures/ --out maps"),
+)
+def explain(options: argparse.Namespace) -> None:
+    """Writes overlays of class activation maps."""
+    from keras_resnet.explain import explain_files
+
+    for path in explain_files(options.trained, options.images, options.out, task=options.task):
+        print(path)
+
+
+@command(
+    "compare",
+    "figures, recipes and curves of several runs side by side",
+    option("runs", metavar="RUN", nargs="+", help="run folders, at least two"),
+    option("--out", metavar="FILE.html", help="write a page with the curves too"),
+    option("--paired", action="store_true", help="of two runs: whether they differ on the same examples"),
+    JSON,
+    examples=("runs/one runs/other", "runs/one runs/other --paired"),
+)
 def compare(options: argparse.Namespace) -> None:
     """Prints runs side by side."""
     from keras_resnet import evaluation
@@ -244,6 +195,15 @@ def _print_paired(found: dict[str, Any]) -> None:
     print(significant if found["differs"] else "Not significant: the interval includes 0.")
 
 
+@command(
+    "calibrate",
+    "calibrate the probabilities of a run, by a temperature that is saved with the model",
+    option("run", metavar="RUN", help="a run folder; the temperature is found on its validation split"),
+    option("--coverage", type=float, metavar="C", help="instead: sets that hold the class so often, as 0.9"),
+    option("--out", metavar="FILE.keras", help="default: RUN/calibrated.keras, or RUN/sets.keras"),
+    JSON,
+    examples=("runs/photos", "runs/photos --coverage 0.9"),
+)
 def calibrate(options: argparse.Namespace) -> None:
     """Finds a temperature and saves the model that has it."""
     from keras_resnet import evaluation
@@ -282,24 +242,68 @@ def _print_sets(done: Any, options: argparse.Namespace) -> None:
         )
 
 
-def prune(options: argparse.Namespace) -> None:
-    """Writes a network without some of its channels."""
+@command(
+    "embed",
+    "the features of a network for a set of examples, in a parquet file",
+    TRAINED,
+    OTHER_DATA,
+    DATA_DIR,
+    option("--split", help="train, validation, test or all (default: all; train of the run's own data)"),
+    option("--out", metavar="FILE.parquet", required=True, help="columns path, label, vector, distance"),
+    examples=("runs/photos --out photos.parquet", "resnet18:cifar10 --data photos/ --out photos.parquet"),
+)
+def embed(options: argparse.Namespace) -> None:
+    """Writes the features of examples."""
     from keras_resnet import evaluation
 
-    words = given(options, "data", "data_dir", "macs", "by", "multiple")
-    done = evaluation.prune(options.trained, options.out, **words)
-    if options.json:
-        print(json.dumps({**dataclasses.asdict(done), "path": str(done.path)}))
+    embeddings = evaluation.embed(options.trained, options.data, data_dir=options.data_dir, split=options.split)
+    embeddings.save(options.out)
+    print(f"{options.out}: {embeddings.vectors.shape[1]} features of {len(embeddings.vectors):,} examples")
+
+
+@command(
+    "similar",
+    "the nearest examples of an index for each picture, and how unlike all of them it is",
+    option("index", metavar="INDEX", help="a file that `embed` wrote"),
+    option("images", metavar="IMAGE", nargs="*", help="as for `predict`; none for the closest pairs of the index"),
+    option("--top", type=int, default=10, metavar="N", help="examples to print (default: %(default)s)"),
+    option("--network", metavar="RUN|MODEL", help="where the network of the index is now"),
+    option("--json-lines", action="store_true", help="print one JSON object per image"),
+    examples=("photos.parquet new.jpg", "photos.parquet new/ --top 3 --json-lines"),
+)
+def similar(options: argparse.Namespace) -> None:
+    """Prints the nearest examples of each picture, and how unlike all of them it is; else the closest pairs."""
+    from keras_resnet import evaluation
+
+    if not options.images:
+        for pair in evaluation.Embeddings.load(options.index).closest_pairs(options.top):
+            if options.json_lines:
+                print(json.dumps(pair), flush=True)
+                continue
+            both = zip(pair["names"], pair["labels"], strict=True)
+            print(
+                f"{pair['distance']:.4f}  " + "  ".join(f"{one_line(name)} ({one_line(label)})" for name, label in both)
+            )
         return
-    print(done)
-    train = f"keras-resnet train --model {done.model or 'MODEL'} --weights {shlex.quote(str(done.path))}"
-    teacher = f"--set distill.teacher={shlex.quote(options.trained)}"
-    print(f"next:\n  {train} {teacher} --data DATA --recipe RECIPE --out RUN")
+    for answer in evaluation.similar(options.index, options.images, top=options.top, run_or_model=options.network):
+        if options.json_lines:
+            print(json.dumps(answer), flush=True)
+            continue
+        share = answer["novelty"]
+        print(f"{one_line(answer['image'])}: more unlike the others than {share:.1%} of the examples of the index")
+        for neighbor in answer["neighbors"]:
+            print(f"  {neighbor['distance']:.4f}  {one_line(neighbor['label'])}  {one_line(neighbor['name'])}")
 
 
-def average(options: argparse.Namespace) -> None:
-    """Writes one model that answers with the mean of several."""
-    from keras_resnet import evaluation
+@command(
+    "report",
+    "one HTML page of a run, of a cross-validation or of a search",
+    option("source", metavar="RUN|FOLDS|SEARCH", help="a run folder, one of `train --folds`, or of a search"),
+    option("--out", metavar="FILE.html", required=True, help="the file to make"),
+    examples=("runs/photos --out report.html", "search --out search.html"),
+)
+def report(options: argparse.Namespace) -> None:
+    """Writes a page."""
+    from keras_resnet.report import write_report
 
-    evaluation.average_models(options.models, options.tta, options.out)
-    print(options.out)
+    print(write_report(options.source, options.out))

@@ -1,7 +1,6 @@
 """What a command line names and is not there, found before Keras is loaded: models, recipes, fields, files.
 
-It imports nothing of the package: the program `keras-resnet` reads this file by its path, so that a mistyped name is
-told at once. The messages are those of the library, which checks everything again.
+A mistyped name is told at once. The messages are those of the library, which checks everything again.
 """
 
 import argparse
@@ -11,10 +10,12 @@ import os
 import pathlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+
+from keras_resnet.models.variants import VARIANTS
+from keras_resnet.suggestions import suggestion
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-Suggestion = Callable[[str, Iterable[str]], str]
 
 
 # The rows of `keras_resnet.data.sources`, read from its files: importing them loads TensorFlow.
@@ -48,17 +49,21 @@ def weights_table(models: Iterable[str], package: pathlib.Path = PACKAGE) -> str
     return "\n".join(lines)
 
 
-def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion: Suggestion) -> str | None:
-    """Returns one message about the unknown names on a command line; None if all are known."""
+def find_problem(options: argparse.Namespace) -> str | None:
+    """Returns one message about the unknown names on a command line; None if all are known.
+
+    Args:
+        options: as `parse` returns them.
+    """
     arguments = vars(options)
     problems = [
-        _model(arguments.get("model"), list(models), options.command, suggestion),
-        _recipe(arguments.get("recipe"), suggestion) if options.command != "recipes" else None,
-        _data(arguments.get("data"), arguments.get("data_dir"), suggestion),
+        _model(arguments.get("model"), options.command),
+        _recipe(arguments.get("recipe")) if options.command != "recipes" else None,
+        _data(arguments.get("data"), arguments.get("data_dir")),
         *(
             _path(path, "a run folder, a .keras file, or NAME:TAG of weights")
             for path in [arguments.get("trained")]
-            if not path or path.partition(":")[0] not in (*models, "hf")
+            if not path or path.partition(":")[0] not in (*VARIANTS, "hf")
         ),
         *(_path(path, "a run folder") for path in [arguments.get("run"), *(arguments.get("runs") or ())]),
         *(
@@ -71,7 +76,7 @@ def find_problem(options: argparse.Namespace, models: Iterable[str], suggestion:
             for path in [arguments.get("source")]
         ),
         *(_path(path, "an image file or a folder of such") for path in arguments.get("images") or ()),
-        *(_setting(text, options.command, suggestion) for text in arguments.get("set") or ()),
+        *(_setting(text, options.command) for text in arguments.get("set") or ()),
     ]
     return next((message for message in problems if message), None)
 
@@ -100,15 +105,15 @@ def recipe_fields(package: pathlib.Path = PACKAGE) -> dict[str, tuple[str, ...]]
     return sections
 
 
-def _model(name: str | None, models: list[str], command: str, suggestion: Suggestion) -> str | None:
-    if name is None or name in models:
+def _model(name: str | None, command: str) -> str | None:
+    if name is None or name in VARIANTS:
         return None
-    if command == "info" and (os.path.exists(name) or name.partition(":")[0] in (*models, "hf")):
+    if command == "info" and (os.path.exists(name) or name.partition(":")[0] in (*VARIANTS, "hf")):
         return None
-    return _unknown("MODEL" if command == "info" else "model", name, models, suggestion)
+    return _unknown("MODEL" if command == "info" else "model", name, VARIANTS)
 
 
-def _recipe(name: str | None, suggestion: Suggestion) -> str | None:
+def _recipe(name: str | None) -> str | None:
     if name is None:
         return None
     if pathlib.Path(name).suffix == ".toml":
@@ -116,16 +121,16 @@ def _recipe(name: str | None, suggestion: Suggestion) -> str | None:
             return None
         return f"recipe={name!r} is not a file. Allowed is a TOML file. Check the path."
     names = sorted(path.stem for path in (PACKAGE / "training" / "recipes").glob("*.toml"))
-    return None if name in names else _unknown("recipe", name, names, suggestion)
+    return None if name in names else _unknown("recipe", name, names)
 
 
-def _data(spec: str | None, data_dir: str | None, suggestion: Suggestion) -> str | None:
+def _data(spec: str | None, data_dir: str | None) -> str | None:
     if spec is None:
         return None
     source, _, argument = spec.partition(":")
     sources = data_sources()
     if source not in sources:
-        return None if os.path.exists(spec) else _unknown("data source", source, sources, suggestion)
+        return None if os.path.exists(spec) else _unknown("data source", source, sources)
     path = pathlib.Path(data_dir or "", argument).expanduser()
     if sources[source] in ("csv:FILE", "folder:PATH", "npz:FILE") and argument and not path.exists():
         return f"data={spec!r}: {os.fspath(path)!r} is not there. Allowed is a path that exists. Check it."
@@ -138,7 +143,7 @@ def _path(path: str | None, allowed: str) -> str | None:
     return f"{path!r} is not there. Allowed is {allowed}. Check the path."
 
 
-def _setting(text: str, command: str, suggestion: Suggestion) -> str | None:
+def _setting(text: str, command: str) -> str | None:
     name, equals, _ = text.partition("=")
     title, dot, field = name.strip().partition(".")
     if not equals or not dot or command == "info":
@@ -154,6 +159,6 @@ def _setting(text: str, command: str, suggestion: Suggestion) -> str | None:
     )
 
 
-def _unknown(argument: str, value: str, names: Iterable[str], suggestion: Suggestion) -> str:
+def _unknown(argument: str, value: str, names: Iterable[str]) -> str:
     allowed = ", ".join(repr(name) for name in names)
     return f"{argument}={value!r} is not known. {suggestion(value, names)}Use one of: {allowed}."

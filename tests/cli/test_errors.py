@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from keras_resnet import arguments, suggestions
-from keras_resnet.cli.words import is_users_mistake
+from keras_resnet.cli import is_users_mistake
 
 
 def caught(function, *arguments_):

@@ -13,7 +13,7 @@ from keras_resnet.cli.options import COMMANDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = sorted([*(ROOT / "keras_resnet").rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
-OPTIONS = {name for _, options, _ in COMMANDS.values() for found, _ in options for name in found} | {
+OPTIONS = {name for row in COMMANDS.values() for found, _ in row.options for name in found} | {
     "--help",
     "--version",
 }

@@ -8,10 +8,9 @@ import sys
 import pytest
 
 import keras_resnet
-from keras_resnet import suggestions, training
+from keras_resnet import training
 from keras_resnet.cli import main, names, options
 from keras_resnet.cli.options import parse
-from keras_resnet.models.variants import VARIANTS
 from keras_resnet.tasks import TASKS
 from keras_resnet.training.recipe import TABLES
 from keras_resnet.tuning.definition import Settings
@@ -20,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def problem(words):
-    return names.find_problem(parse(words), VARIANTS, suggestions.suggestion)
+    return names.find_problem(parse(words))
 
 
 def test_the_fields_that_are_read_from_the_source_are_those_of_the_recipe():

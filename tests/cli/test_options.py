@@ -106,7 +106,7 @@ def refused(capsys, *words):
 
 
 def test_the_commands_and_options_are_those_of_the_table():
-    assert {name: {names[0] for names, _ in options} for name, (_, options, _) in COMMANDS.items()} == OPTIONS
+    assert {name: {names[0] for names, _ in row.options} for name, row in COMMANDS.items()} == OPTIONS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -114,7 +114,7 @@ def test_help_stands_in_groups_and_ends_with_two_commands_that_parse(capsys, com
     with pytest.raises(SystemExit):
         parse([command, "--help"])
     text = capsys.readouterr().out
-    if any(names[0] == "--data" for names, _ in COMMANDS[command][1]):
+    if any(names[0] == "--data" for names, _ in COMMANDS[command].options):
         assert re.search(r"^data:$", text, re.MULTILINE)
     examples = re.findall(r"^  keras-resnet (.*)$", text.partition("examples:")[2], re.MULTILINE)
     assert len(examples) == 2

@@ -58,9 +58,7 @@ def words_of(command, folder, out):
 
 
 def test_every_command_that_writes_is_tested():
-    writing = {
-        name for name, (_, options, _) in COMMANDS.items() if {"--out", "--svg"} & {n for o, _ in options for n in o}
-    }
+    writing = {name for name, row in COMMANDS.items() if {"--out", "--svg"} & {n for o, _ in row.options for n in o}}
     assert writing == set(WRITERS)
 
 

@@ -96,8 +96,8 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 def test_a_bug_shows_its_traceback(tmp_path):
     # A file of the package is shadowed by one that fails in a way that nobody foresaw.
     code = (
-        "import sys; from keras_resnet.cli import commands, main\n"
-        "commands.COMMANDS['list'] = lambda options: {}['missing']\n"
+        "import dataclasses; from keras_resnet.cli import main; from keras_resnet.cli.options import COMMANDS\n"
+        "COMMANDS['list'] = dataclasses.replace(COMMANDS['list'], run=lambda options: {}['missing'])\n"
         "main(['list'])"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
