@@ -3,7 +3,8 @@
     python -m benchmarks.commands [--rounds 5] [--model resnet18] [--json FILE]
 
 The run of `compare`, `report` and `predict` is a network of three epochs on scikit-learn's digits. `predict` answers
-for one JPEG file: by TensorFlow, and by an ONNX file in the run folder.
+for one JPEG file: by TensorFlow, and by an ONNX file in the run folder. A worker of a search is timed to its first own
+line: as a new process, and as a fork of one that has loaded TensorFlow.
 """
 
 import argparse
@@ -33,6 +34,30 @@ def seconds(words: list[str]) -> float:
     if done.returncode not in (0, 2):
         raise RuntimeError(done.stderr)
     return time.perf_counter() - start
+
+
+def worker_seconds(folder: pathlib.Path, rounds: int) -> dict[str, float]:
+    """Returns how long a worker of a search takes to begin: the median of some, the first fork left out."""
+    from keras_resnet.distribution.launch import module_paths
+    from keras_resnet.tuning.fork_server import ForkServer
+
+    script, mark, log = folder / "worker.py", folder / "mark", folder / "log"
+    script.write_text("import sys, time, keras_resnet.tuning.worker\nopen(sys.argv[1], 'w').write(repr(time.time()))\n")
+    environment = {**os.environ, "PYTHONPATH": module_paths(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    server = ForkServer(log, environment)
+    times: dict[str, list[float]] = {"a worker, a new process": [], "a worker, forked": []}
+    for _ in range(rounds + 1):
+        for title, begun in times.items():
+            start = time.time()
+            with open(log, "a", encoding="utf-8") as output:
+                if title.endswith("forked"):
+                    server.start([os.fspath(script), os.fspath(mark)], output).wait()
+                else:
+                    command = [sys.executable, "-P", os.fspath(script), os.fspath(mark)]
+                    subprocess.run(command, env=environment, stdout=output, stderr=output, check=True)
+            begun.append(float(mark.read_text()) - start)
+    server.close()
+    return {title: statistics.median(begun[1:]) for title, begun in times.items()}
 
 
 def commands(folder: pathlib.Path, model: str) -> dict[str, list[str]]:
@@ -73,9 +98,10 @@ def main() -> None:
             for title, words in rows.items():
                 times[title].append(seconds(words))
                 (pathlib.Path(place) / "page.html").unlink(missing_ok=True)
-    medians = {title: statistics.median(each) for title, each in times.items()}
+        workers = worker_seconds(pathlib.Path(place), options.rounds)
+    medians = {**{title: statistics.median(each) for title, each in times.items()}, **workers}
     for title, median in medians.items():
-        print(f"{title:<22}{median:>8.2f} s")
+        print(f"{title:<26}{median:>8.2f} s")
     if options.json:
         options.json.write_text(json.dumps({"machine": machine(), "seconds": medians}, indent=1) + "\n", "utf-8")
 

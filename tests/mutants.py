@@ -1230,6 +1230,28 @@ MUTANTS = [
         "if free and minutes is not None",
         "training/test_plan.py",
     ),
+    # Forked workers.
+    Mutant(
+        "fork server: a signal reaches every worker",
+        "tuning/fork_server.py",
+        'for pid in [pid for pid, number in children.items() if number == request["number"]]:',
+        "for pid in list(children):",
+        "tuning/test_fork_server.py",
+    ),
+    Mutant(
+        "fork server: workers outlive it",
+        "tuning/fork_server.py",
+        "                    if worker.pid is not None:\n                        os.kill(worker.pid, signal.SIGKILL)",
+        "                    pass",
+        "tuning/test_fork_server.py",
+    ),
+    Mutant(
+        "fork server: a driver of a GPU is forked",
+        "tuning/fork_server.py",
+        'has_gpu = any(DEVICES.glob("nvidia[0-9]*")) or (DEVICES / "kfd").exists()',
+        "has_gpu = False",
+        "tuning/test_fork_server.py",
+    ),
     # Answers by an export in the run folder.
     Mutant(
         "answers: an export answers for another model",

@@ -17,6 +17,7 @@ from keras_resnet.distribution.launch import module_paths
 from keras_resnet.errors import BadValue
 from keras_resnet.training.run import locked
 from keras_resnet.tuning.definition import Definition, check_same, define
+from keras_resnet.tuning.fork_server import Forked, ForkServer, can_fork
 from keras_resnet.tuning.ledger import ANOTHER, DONE, ENDED, Ledger
 from keras_resnet.tuning.outcome import Search, best_of
 from keras_resnet.tuning.ray_engine import ray_words
@@ -26,7 +27,8 @@ from keras_resnet.tuning.worker import read_sign
 POLL_SECONDS = 0.2
 ENGINES = {"local": "processes of this machine", "ray": "the nodes of a Ray cluster"}
 # By its path and with -P: what lies in the folder where the user works is not a module of ours.
-WORKER = ("-P", os.fspath(pathlib.Path(__file__).with_name("start_worker.py")))
+WORKER = os.fspath(pathlib.Path(__file__).with_name("start_worker.py"))
+Worker = subprocess.Popen | Forked
 JOIN_SECONDS = 60
 # A process that ends so often before it takes a trial will not do better the next time.
 MAX_STARTS = 3
@@ -158,7 +160,8 @@ class _Supervisor:
         self.verbose = verbose
         self.words = words
         self.prefix = os.environ.get("KERASTUNER_TUNER_ID", "worker")
-        self.processes: dict[str, subprocess.Popen] = {f"{self.prefix}-{index + 1}": None for index in range(workers)}  # type: ignore[misc]
+        self.processes: dict[str, Worker] = {f"{self.prefix}-{index + 1}": None for index in range(workers)}  # type: ignore[misc]
+        self.server: ForkServer | None = None
         self.starts, self.ran = dict.fromkeys(self.processes, 0), dict.fromkeys(self.processes, 0)
         self.settings = ledger.definition.settings
         self.begun = time.monotonic()
@@ -189,6 +192,8 @@ class _Supervisor:
             ) from None
         finally:
             self._stop(signal.SIGTERM)
+            if self.server is not None:
+                self.server.close()
         outcome = Search.load(self.ledger.path)
         outcome.write()
         if outcome.stopped:
@@ -219,13 +224,13 @@ class _Supervisor:
             report = sign.standstill(settings.stall_minutes, settings.stall_factor)
             if report:
 
-                def kill(process: subprocess.Popen = process) -> None:
+                def kill(process: Worker = process) -> None:
                     process.kill()
                     process.wait()
 
                 self.ledger.fail(name, sign.trial, report, kill)
 
-    def _start(self, name: str, ended: subprocess.Popen | None) -> None:
+    def _start(self, name: str, ended: "Worker | None") -> None:
         """Starts a worker in the place of one that ended."""
         ran = sum(trial.attempts for trial in self.ledger.trials if trial.worker == name)
         moved = ran != self.ran[name] or (ended is not None and ended.poll() == ANOTHER)
@@ -235,7 +240,7 @@ class _Supervisor:
         folder = self.ledger.path / "workers"
         folder.mkdir(exist_ok=True)
         log = folder / f"{name}.log"
-        files.check_no_links(folder, [log.name])
+        files.check_no_links(folder, [log.name, "fork_server.log"])
         if self.starts[name] > MAX_STARTS:
             tail = "\n".join(log.read_text("utf-8", errors="replace").splitlines()[-15:])
             raise RuntimeError(
@@ -248,9 +253,15 @@ class _Supervisor:
             **os.environ,
             "PYTHONPATH": module_paths(),
         }
+        if self.server is None and can_fork():
+            self.server = ForkServer(folder / "fork_server.log", environment)
+        words = [WORKER, os.fspath(self.ledger.path), name, *self.words]
         with open(log, "a", encoding="utf-8") as output:
+            if self.server is not None and self.server.is_alive:
+                self.processes[name] = self.server.start(words, output)
+                return
             self.processes[name] = subprocess.Popen(
-                [sys.executable, *WORKER, os.fspath(self.ledger.path), name, *self.words],
+                [sys.executable, "-P", *words],
                 stdin=subprocess.PIPE,  # its end tells the worker that this process has ended
                 stdout=output,
                 stderr=subprocess.STDOUT,
