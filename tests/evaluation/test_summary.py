@@ -1,6 +1,7 @@
 """What is said at the end of a run, against scikit-learn on the same pixels."""
 
 import dataclasses
+import importlib.util
 
 import numpy as np
 import pytest
@@ -104,3 +105,13 @@ def test_a_regression_has_its_error_with_an_interval(tmp_path):
     assert "score      test mae " in text and "interval" in text and "baselines" not in text
     low, high = run.metrics["test"]["mae_interval"]
     assert low < run.metrics["test"]["mae"] < high
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_export_is_advised_where_it_can_be_made(run, is_there, monkeypatch):
+    find = importlib.util.find_spec
+    known = {name: find("json") if is_there else None for name in ("onnxruntime", "tf2onnx")}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: known[name] if name in known else find(name, *rest)
+    )
+    assert (f"export {run.path} --format onnx --out {run.path}/best.onnx" in evaluation.summary(run)) is is_there
