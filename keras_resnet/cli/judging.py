@@ -45,15 +45,10 @@ def evaluate(options: argparse.Namespace) -> None:
     """Prints the scores of a trained model."""
     from keras_resnet import evaluation
 
-    arguments = {"data": options.data, "data_dir": options.data_dir, "split": options.split}
-    arguments |= {"on_bad_image": options.on_bad_image}
+    arguments = {name: getattr(options, name) for name in ("data", "data_dir", "split", "task", "on_bad_image")}
+    arguments["views"] = options.tta
     scores = evaluation.evaluate(
-        options.trained,
-        **arguments,
-        task=options.task,
-        intervals=options.intervals,
-        views=options.tta,
-        at_specificity=options.at_specificity,
+        options.trained, **arguments, intervals=options.intervals, at_specificity=options.at_specificity
     )
     if options.robustness:
         scores["robustness"] = evaluation.robustness(options.trained, **arguments)
@@ -110,6 +105,9 @@ def _print_classes(rows: list[dict[str, Any]]) -> None:
 )
 def predict(options: argparse.Namespace) -> None:
     """Prints the most probable classes of images, or writes them as a table."""
+    forms = [name for name in ("--json", "--json-lines", "--csv") if getattr(options, name[2:].replace("-", "_"))]
+    if len(forms) > 1:
+        raise BadValue(f"{forms[0]} was given with {forms[1]}. The answers have one form. Leave one of them out.")
     if (by_export := answer_by_export(options)) is not None:
         print_answers(options, by_export)
         return
@@ -120,16 +118,17 @@ def predict(options: argparse.Namespace) -> None:
 
     arguments = {"top": options.top, "task": options.task, "on_bad_image": options.on_bad_image, "views": options.tta}
     predictions: Iterable[dict[str, Any]] = evaluation.predict_each(options.trained, options.images, **arguments)
+    if options.index:
+        words = {"top": 1, "run_or_model": options.trained, "on_bad_image": options.on_bad_image}
+        answers = evaluation.similar(options.index, options.images, **words)
+        novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in answers}
+        predictions = ({**each, **novelty.get(each["image"], {})} for each in predictions)
     if options.page:
         predictor = evaluation.open_predictor(options.trained, options.task)
         predictions = report.answers_page(predictions, predictor, options.page)
     if options.csv:
         print(report.write_answers(predictions, options.csv))
         return
-    if options.index:
-        answers = evaluation.similar(options.index, options.images, top=1, run_or_model=options.trained)
-        novelty = {answer["image"]: {"novelty": answer["novelty"]} for answer in answers}
-        predictions = ({**each, **novelty.get(each["image"], {})} for each in predictions)
     print_answers(options, ({**each, "engine": keras.backend.backend()} for each in predictions))
 
 

@@ -165,6 +165,11 @@ def start(options: argparse.Namespace) -> int | None:
     from keras_resnet.distribution import run_on_ray, run_together
 
     if options.engine == "ray":
+        if options.processes is not None:
+            raise BadValue(
+                f"--processes {options.processes} was given with --engine ray. Processes on a Ray cluster are its "
+                "workers. Use --workers."
+            )
         count = check_int("--workers", 1 if options.workers is None else options.workers)
         words = without(options.words, ("--engine", "--workers", "--address"))
         return run_on_ray(count, [*words, GROUP], options.address)
@@ -413,6 +418,12 @@ def inspect(options: argparse.Namespace) -> None:
         page_path(options.out)  # before anything is read
     folder = pathlib.Path(options.spec).expanduser()
     if (folder / FOLDS_FILE).is_file():
+        for name in ("data_dir", "task", "set"):
+            if getattr(options, name):
+                raise BadValue(
+                    f"--{name.replace('_', '-')} was given with {options.spec!r}, a cross-validation, which knows its "
+                    "data. Leave it out."
+                )
         if options.out is not None:
             from keras_resnet.report import write_label_issues
 
@@ -494,7 +505,11 @@ def _load(spec: str, options: argparse.Namespace, defaults: Mapping[str, Any] | 
     """Returns a dataset as `--task`, `--data-dir` and `--set data...` say, and `defaults` where these say nothing."""
     from keras_resnet import training
 
-    recipe = training.Recipe.load("quick").replace({**(defaults or {}), **overrides_of(options.set)})
+    settings = overrides_of(options.set)
+    for name in settings:
+        if not name.startswith("data."):
+            raise BadValue(f"--set {name} has no effect here. Allowed is data.NAME=value. Leave it out.")
+    recipe = training.Recipe.load("quick").replace({**(defaults or {}), **settings})
     return recipe.data.load(spec, options.data_dir, options.task or "classification")
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from keras_resnet import data as datasets
 from keras_resnet import files
-from keras_resnet.arguments import check_int
+from keras_resnet.arguments import check_int, choose
+from keras_resnet.data.options import BAD_IMAGE_POLICIES
 from keras_resnet.errors import BadValue, require
 from keras_resnet.evaluation.predictor import Predictor, open_features
 from keras_resnet.evaluation.probes import dataset_for_features, feature_model, features_of
@@ -183,6 +184,7 @@ def similar(
     *,
     top: int = NEIGHBORS,
     run_or_model: Any = None,
+    on_bad_image: str = "error",
 ) -> list[dict[str, Any]]:
     """Returns the examples that are most similar to pictures, and how unlike all of them each picture is.
 
@@ -191,6 +193,7 @@ def similar(
         image_paths: as for `predict`.
         top: how many for each picture.
         run_or_model: the network that made the index; None for the one that it names.
+        on_bad_image: "error" stops at a file that cannot be read; "skip" leaves it out.
 
     Returns:
         For each picture `{"image", "novelty", "neighbors": [{"name", "label", "distance"}, ...]}`: cosine distances in
@@ -210,7 +213,15 @@ def similar(
             "compared. Make the index again, or give the network of before."
         )
     paths = example_files([image_paths] if isinstance(image_paths, (str, os.PathLike)) else image_paths)
-    return [answer for path in paths for answer in _answers(embeddings, network, predictor, path, top)]
+    choose("on_bad_image", on_bad_image, BAD_IMAGE_POLICIES)
+    answers: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            answers += _answers(embeddings, network, predictor, path, top)
+        except BadValue:
+            if on_bad_image == "error":
+                raise
+    return answers
 
 
 def _answers(

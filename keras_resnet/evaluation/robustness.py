@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_classifier
+from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_predictor, with_views
 from keras_resnet.training.scoring import with_labels
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -177,7 +177,9 @@ def robustness(
     split: str | None = None,
     limit: int = 1000,
     seed: int = 0,
+    task: str | None = None,
     on_bad_image: str | None = None,
+    views: str = "none",
 ) -> dict[str, Any]:
     """Returns the accuracy of a classifier on corrupted pictures.
 
@@ -188,19 +190,23 @@ def robustness(
         split: as for `evaluate`.
         limit: examples at most, spread evenly over the split; each is seen 51 times.
         seed: of the noise.
+        task: as for `evaluate`.
         on_bad_image: as for `evaluate`.
+        views: as for `evaluate`.
 
     Returns:
         `split`; `examples`; `clean`, the accuracy without corruption; `corruptions`, name -> accuracy at each of the 5
-        severities; `mean`, over all of them. For a run it is written to `robustness.json` in its folder too, where
-        `report` finds it.
+        severities; `mean`, over all of them. For a run, and without views, it is written to `robustness.json` in its
+        folder too, where `report` finds it.
 
     Raises:
         TypeError, ValueError: an argument is not what is allowed, or the data are not pictures with classes.
     """
     check_int("limit", limit)
-    predictor = open_classifier(run_or_model)
+    predictor = with_views(open_predictor(run_or_model, task), views)
     dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
+    if task is None and "task" in predictor.record.assumed:
+        predictor = predictor.for_task(dataset.task)  # what the labels are for
     if not predictor.task.has_classes:
         raise BadValue(
             f"data={dataset.spec!r} has {predictor.task.labels}. Robustness is the accuracy of a classifier. Use "
@@ -225,7 +231,7 @@ def robustness(
         "corruptions": accuracies,
         "mean": float(np.mean(list(accuracies.values()))),
     }
-    if predictor.run is not None:
+    if predictor.run is not None and views == "none":
         files.write_text(predictor.run.path / "robustness.json", json.dumps(facts, indent=1) + "\n")
     return facts
 

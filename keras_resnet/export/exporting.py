@@ -134,7 +134,8 @@ def export(
     row.check_packages(format, needs_ranges)
     samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
-    dataset = samples if predictor.run is None else predictor.run.dataset
+    run, is_moved = predictor.run, data_dir is not None and calibration is None
+    dataset = samples if run is None else run.load_data(None, data_dir) if is_moved else run.dataset
     ranges = dataset if samples is None else samples
     if needs_ranges and ranges is None:
         raise BadValue(

@@ -19,7 +19,7 @@ from keras_resnet.report.run_page import embed_picture
 
 # Pictures on a page, each some kB.
 MAX_PICTURES = 120
-COLUMNS = ("file", "class", "probability", "labels", "values", "units", "set", "is_sure", "error")
+COLUMNS = ("file", "class", "probability", "labels", "values", "units", "set", "is_sure", "novelty", "error")
 
 
 def table_path(out: str | os.PathLike) -> pathlib.Path:
@@ -42,7 +42,7 @@ def write_answers(answers: Iterable[Mapping[str, Any]], out: str | os.PathLike) 
     """Writes the answers of `predict` as a table, one row per file.
 
     Columns that no answer fills are left out. `is_sure` is there for models with prediction sets
-    (`evaluation.prediction_sets`): whether the set holds one class.
+    (`evaluation.prediction_sets`): whether the set holds one class; `novelty` for answers that have it.
 
     Args:
         answers: of `predict` or `predict_each`.
@@ -79,7 +79,7 @@ def _row(answer: Mapping[str, Any]) -> dict[str, Any]:
         row |= {"units": files.plain_cell("|".join(answer["units"]))} if answer.get("units") else {}
     if "set" in answer:
         row |= {"set": files.plain_cell("|".join(answer["set"])), "is_sure": len(answer["set"]) == 1}
-    return row
+    return row | ({"novelty": answer["novelty"]} if "novelty" in answer else {})
 
 
 def sureness(answer: Mapping[str, Any]) -> float:
@@ -130,7 +130,8 @@ def _figure(answer: Mapping[str, Any], predictor: Predictor) -> str:
         image = next(iter(read_batches(name, predictor)))[1][0]
         if image.ndim == 3:
             picture = embed_picture(blend(as_rgb(image, predictor.record), np.zeros(image.shape[:2])), name)
-    return f"<figure>{picture}<figcaption>{escape(name)}: {escape(answer_text(answer))}</figcaption></figure>"
+    unlike = f"; novelty {answer['novelty']:.1%}" if "novelty" in answer else ""
+    return f"<figure>{picture}<figcaption>{escape(name)}: {escape(answer_text(answer) + unlike)}</figcaption></figure>"
 
 
 def answer_text(answer: Mapping[str, Any]) -> str:

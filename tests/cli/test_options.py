@@ -3,6 +3,7 @@ import shlex
 
 import pytest
 
+from keras_resnet.cli import main
 from keras_resnet.cli.options import COMMANDS, parse
 
 TRAINING = {"--epochs", "--resume", "--seed", "--set"}
@@ -193,3 +194,25 @@ def test_every_command_explains_itself(capsys, command):
     text = capsys.readouterr().out
     assert text.startswith(f"usage: keras-resnet {command}")
     assert all(name in text for name in OPTIONS[command] if name.startswith("-"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["predict", ".", ".", "--csv", "a.csv", "--json"], "--json was given with --csv"),
+        (["predict", ".", ".", "--json-lines", "--json"], "--json was given with --json-lines"),
+        (["inspect-data", "digits", "--set", "train.epochs=3"], "--set train.epochs has no effect here"),
+        (["prepare", "digits", "--out", "small", "--set", "model.width=4"], "--set model.width has no effect here"),
+        (["probe", "--data", "digits", "--set", "optimizer.name=sgd"], "--set optimizer.name has no effect here"),
+        (["train", "--engine", "ray", "--processes", "2"], "--processes 2 was given with --engine ray"),
+        (["inspect-data", "folds", "--task", "ordinal"], "--task was given with 'folds', a cross-validation"),
+        (["inspect-data", "folds", "--set", "data.seed=1"], "--set was given with 'folds', a cross-validation"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_without_an_effect_is_refused(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folds").mkdir()
+    (tmp_path / "folds" / "folds.json").touch()
+    assert main(words) == 2
+    assert message in capsys.readouterr().err

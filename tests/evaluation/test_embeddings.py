@@ -1,5 +1,6 @@
 """Embeddings: neighbors against scikit-learn, novelty, files, and networks that are not those of the index."""
 
+import csv
 import dataclasses
 import json
 
@@ -142,6 +143,24 @@ def test_predict_says_how_unlike_the_index_each_picture_is(index, digits_run, tm
     assert main(["similar", where, "--top", "3", "--json-lines"]) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == index.closest_pairs(3)
     assert main(["similar", where, "--top", "3"]) == 0 and len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_table_and_a_page_say_how_unlike_each_picture_is(index, digits_run, tmp_path, capsys):
+    images, _ = data.load("digits").arrays("test", 2)
+    (tmp_path / "pictures").mkdir()
+    np.save(tmp_path / "pictures" / "x.npy", images)
+    (tmp_path / "pictures" / "y.png").write_bytes(b"no picture")
+    index.save(tmp_path / "index.parquet")
+    words = ["predict", str(digits_run.path), str(tmp_path / "pictures"), "--index", str(tmp_path / "index.parquet")]
+    words += ["--on-bad-image", "skip"]
+    expected = [each["novelty"] for each in evaluation.similar(index, tmp_path / "pictures" / "x.npy")]
+    assert main([*words, "--csv", str(tmp_path / "a.csv"), "--page", str(tmp_path / "a.html")]) == 0
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert [float(row["novelty"]) for row in rows[:2]] == expected and rows[2]["novelty"] == "" != rows[2]["error"]
+    page = (tmp_path / "a.html").read_text()
+    assert all(f"; novelty {share:.1%}" in page for share in expected)
+    with pytest.raises(ValueError, match="y.png"):
+        evaluation.similar(index, tmp_path / "pictures")
 
 
 def test_the_commands_give_what_python_gives(digits_run, tmp_path, capsys):

@@ -1,11 +1,12 @@
 import colorsys
 import io
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import evaluation
+from keras_resnet import data, evaluation
 from keras_resnet.evaluation import corrupt
 from keras_resnet.evaluation.robustness import CORRUPTIONS
 
@@ -91,6 +92,29 @@ def test_the_accuracy_falls_with_noise_and_the_clean_one_is_that_of_evaluate(dig
     assert found["corruptions"]["contrast"][4] < found["clean"]
     assert found["mean"] == pytest.approx(np.mean(list(found["corruptions"].values())))
     assert 80 <= evaluation.robustness(digits_run, limit=100)["examples"] <= 100
+
+
+@pytest.mark.slow
+def test_views_are_those_of_evaluate_and_the_run_keeps_the_figures_without(digits_run, digits_copy):
+    run = digits_copy
+    (run.path / "robustness.json").unlink(missing_ok=True)
+    flipped = evaluation.robustness(run, views="flip")
+    assert flipped["clean"] == pytest.approx(evaluation.evaluate(run, views="flip")["accuracy"])
+    assert flipped["clean"] != pytest.approx(digits_run.metrics["test"]["accuracy"])
+    assert not (run.path / "robustness.json").exists()
+
+
+def test_a_bare_network_is_asked_what_the_labels_are_for(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (30, 3))
+    images = np.where(labels[:, None, None, :], 230, 20).astype("uint8").repeat(8, 1).repeat(8, 2)
+    image = keras.Input((8, 8, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 10, -12.5)(image))
+    logits = keras.layers.Dense(3, kernel_initializer="identity")(pooled)
+    np.savez(tmp_path / "a.npz", x=images, y=labels)
+    dataset = data.load(f"npz:{tmp_path / 'a.npz'}", task="multilabel")
+    found = evaluation.robustness(keras.Model(image, logits), dataset, split="train")
+    assert found["clean"] == 1.0 == evaluation.evaluate(keras.Model(image, logits), dataset, split="train")["accuracy"]
 
 
 def test_what_is_no_picture_is_refused(pictures):
