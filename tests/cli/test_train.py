@@ -216,7 +216,8 @@ def test_training_prints_one_line_per_epoch_and_what_to_know_at_the_end(run, tmp
         r"^baselines +0\.\d{4} for one answer to all, 0\.9\d+ for a linear classifier on pixels$", out, re.M
     )
     commands = re.findall(r"^  keras-resnet (.*?)  ", out, re.M)
-    assert [parse(shlex.split(command)).command for command in commands] == ["report", "predict", "evaluate"]
+    named = [parse(shlex.split(command)).command for command in commands]
+    assert named[:3] == ["report", "predict", "evaluate"] and named[3:] in ([], ["export"])  # by what is installed
 
 
 def test_answers_are_written_as_a_table_and_as_a_page(trained, run, digit, tmp_path):
