@@ -132,6 +132,10 @@ def export(
         quantize = _check_rounded(quantize, row)
     needs_ranges = quantize in CALIBRATED and not rounds
     row.check_packages(format, needs_ranges)
+    if calibration is not None and predictor.run is not None and not needs_ranges:
+        raise BadValue(
+            f"calibration was given with quantize={quantize!r}, which has no ranges to set from images. Leave it out."
+        )
     samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
     # The accuracy is that on the run's own test split, whatever sets the ranges.
     run, is_moved = predictor.run, data_dir is not None and calibration is None

@@ -367,3 +367,5 @@ def test_calibration_data_set_the_ranges_and_leave_the_test_split_to_the_run(run
         np.savez(tmp_path / "rgb.npz", x=rng.integers(0, 256, (60, 8, 8, 3), "uint8"), y=labels, class_names=names)
         rgb = f"npz:{tmp_path / 'rgb.npz'}"
         keras_resnet.export(run, format="litert", quantize="int8", calibration=rgb, out=tmp_path / "rgb.tflite")
+    with pytest.raises(ValueError, match="quantize='float16', which has no ranges to set from images"):
+        keras_resnet.export(run, format="litert", quantize="float16", calibration=rgb, out=tmp_path / "rgb.tflite")
