@@ -1230,6 +1230,27 @@ MUTANTS = [
         "if free and minutes is not None",
         "training/test_plan.py",
     ),
+    Mutant(
+        "kernels: a narrow network is differentiated by what corrupts the memory",
+        "blocks/kernels/convolution.py",
+        "channels < 16 and geometry.rank == 2",
+        "channels < 8 and geometry.rank == 2",
+        "blocks/test_kernels.py",
+    ),
+    Mutant(
+        "robustness: views are left out",
+        "evaluation/robustness.py",
+        "predictor = with_views(open_predictor(run_or_model, task), views)",
+        "predictor = open_predictor(run_or_model, task)",
+        "evaluation/test_robustness.py",
+    ),
+    Mutant(
+        "answers: a table without novelty",
+        "report/answers.py",
+        'return row | ({"novelty": answer["novelty"]} if "novelty" in answer else {})',
+        "return row",
+        "evaluation/test_embeddings.py",
+    ),
     # Forked workers.
     Mutant(
         "fork server: a signal reaches every worker",

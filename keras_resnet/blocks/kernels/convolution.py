@@ -28,9 +28,23 @@ def _convolve(inputs: Any, kernel: Any, strides: tuple[int, ...], training: bool
         return tf.concat([gradients.convolve(*part, geometry) for part in parts], axis=-1)
     if groups > 1:
         return gradients.convolve_groups(inputs, kernel, geometry)
-    if not training:
-        return gradients.convolve(inputs, kernel, geometry)
-    return _with_fast_gradients(inputs, kernel, geometry)
+    if training:
+        return _with_fast_gradients(inputs, kernel, geometry)
+    if _is_differentiated_wrongly(kernel, geometry):
+        down, right = geometry.strides
+        return gradients.convolve(inputs[:, ::down, ::right], kernel, Geometry((1, 1), geometry.pads))
+    return gradients.convolve(inputs, kernel, geometry)
+
+
+def _is_differentiated_wrongly(kernel: Any, geometry: Geometry) -> bool:
+    """Returns whether the gradient of the filters by oneDNN writes outside its memory, and ends the process.
+
+    TensorFlow 2.21 on AVX-512, for an odd number of images: a window of one pixel that takes steps, below 16 channels.
+    A gradient of this package would not be saved with a SavedModel.
+    """
+    window, channels = kernel.shape[: geometry.rank].as_list(), kernel.shape[-2]
+    is_narrow = math.prod(window) == 1 < max(geometry.strides) and channels < 16 and geometry.rank == 2
+    return is_narrow and selection.engine().startswith("onednn")
 
 
 def _has_groups(inputs: Any, geometry: Geometry, training: bool) -> bool:
