@@ -271,17 +271,17 @@ def define(
     base = Settings() if known is None else known.settings
     values = {**_plain(base), **{name: fields.parse(Settings, name, value) for name, value in own.items()}}
     settings = fields.make(Settings, values)
+    changes = {key: value for key, value in overrides.items() if not key.startswith("search.")}
+    changes |= {} if epochs is None else {"train.epochs": epochs}
+    changes |= {} if seed is None else {"train.seed": seed}
     if known is None or recipe is not None or "recipe" in own:
         source = settings.recipe if recipe is None else recipe
         if recipe is None and "recipe" not in own:  # what fits the data, as `training.fit` takes it
             named_data = {name: value for name, value in arguments.items() if name in ("model", "data", "data_dir")}
-            source = training.resolve(**named_data).recipe
+            source = training.resolve(**named_data, overrides=changes).recipe
         recipe = source if isinstance(source, training.Recipe) else training.Recipe.load(source)
     else:
         recipe = known.recipe
-    changes = {key: value for key, value in overrides.items() if not key.startswith("search.")}
-    changes |= {} if epochs is None else {"train.epochs": epochs}
-    changes |= {} if seed is None else {"train.seed": seed}
     recipe = settings.with_objective(recipe.replace(changes))
     if known is None:
         remembered = {**remembered, **defaults_of(recipe, "data" in arguments)}

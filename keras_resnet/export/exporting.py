@@ -132,20 +132,7 @@ def export(
         quantize = _check_rounded(quantize, row)
     needs_ranges = quantize in CALIBRATED and not rounds
     row.check_packages(format, needs_ranges)
-    if calibration is not None and predictor.run is not None and not needs_ranges:
-        raise BadValue(
-            f"calibration was given with quantize={quantize!r}, which has no ranges to set from images. Leave it out."
-        )
-    samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
-    # The accuracy is that on the run's own test split, whatever sets the ranges.
-    run, is_moved = predictor.run, data_dir is not None and calibration is None
-    dataset = samples if run is None else run.load_data(None, data_dir) if is_moved else run.dataset
-    ranges = dataset if samples is None else samples
-    if needs_ranges and ranges is None:
-        raise BadValue(
-            f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
-            "as calibration, on the command line --calibration. Name the training data."
-        )
+    dataset, ranges = _datasets(predictor, calibration, data_dir, quantize, needs_ranges)
     dtype = compute_dtype(predictor.model)
     if not row.half_precision and dtype in HALF_PRECISION:
         predictor = dataclasses.replace(predictor, model=to_float32(predictor.model))
@@ -174,6 +161,31 @@ def export(
         if row.suffix and served.takes_files:
             files.write_text(_script_path(path), script)
     return Exported(path if version is None else path / version, facts)
+
+
+def _datasets(
+    predictor: Predictor,
+    calibration: str | Dataset | None,
+    data_dir: str | os.PathLike | None,
+    quantize: str | None,
+    needs_ranges: bool,
+) -> tuple[Dataset | None, Dataset | None]:
+    """Returns the data whose test split is scored, the run's own where there is one, and those that set the ranges."""
+    run = predictor.run
+    if calibration is not None and run is not None and not needs_ranges:
+        raise BadValue(
+            f"calibration was given with quantize={quantize!r}, which has no ranges to set from images. Leave it out."
+        )
+    samples = None if calibration is None else _load_calibration(predictor, calibration, data_dir)
+    is_moved = data_dir is not None and calibration is None
+    dataset = samples if run is None else run.load_data(None, data_dir) if is_moved else run.dataset
+    ranges = dataset if samples is None else samples
+    if needs_ranges and ranges is None:
+        raise BadValue(
+            f"quantize={quantize!r} needs images that set its ranges, and the model knows no data. Allowed is a spec "
+            "as calibration, on the command line --calibration. Name the training data."
+        )
+    return dataset, ranges
 
 
 def _check_rounded(quantize: str | None, row: Format) -> str | None:

@@ -432,6 +432,19 @@ def test_a_search_is_not_shortened_and_its_trials_keep_their_length(found):
         tuning.search(out=found.path, resume=True, epochs=4)
 
 
+def test_the_recipe_that_fits_the_data_is_found_with_what_else_was_said_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (40, 2))
+    np.savez(tmp_path / "a.npz", x=rng.integers(0, 256, (40, 8, 8, 3), "uint8"), y=labels)
+    asked = {"data": f"npz:{tmp_path / 'a.npz'}"}
+    several = {"loss.name": "multilabel_cross_entropy", "model.width": "8"}
+    definition = define(None, None, None, asked, 3, 5, several)
+    planned = training.resolve(**asked, seed=5, overrides={**several, "train.epochs": 3})
+    assert definition.recipe == planned.recipe and definition.recipe.model.width == 8
+    with pytest.raises(ValueError, match="multilabel"):
+        define(None, None, None, asked, None, None, {})
+
+
 def test_an_objective_that_runs_do_not_report_by_themselves_is_reported(tmp_path):
     asked = {"model": None, "data": None, "data_dir": None, "algorithm": None, "trials": None}
     definition = define(None, None, None, asked, None, None, {"search.objective": "recall:3"})
