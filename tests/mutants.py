@@ -1205,7 +1205,7 @@ MUTANTS = [
     Mutant(
         "plan: the settings of a rule win over what was asked for",
         "training/experiment.py",
-        'fitting = fill({"recipe": Recipe.load(rule.recipe).replace(rule.settings)})[0]',
+        'fitting = fill({"recipe": chosen})[0]',
         'fitting = fill({"recipe": rule.recipe})[0].replace(rule.settings)',
         "training/test_plan.py",
     ),
@@ -1250,6 +1250,27 @@ MUTANTS = [
         'return row | ({"novelty": answer["novelty"]} if "novelty" in answer else {})',
         "return row",
         "evaluation/test_embeddings.py",
+    ),
+    Mutant(
+        "plan: weights of signals are tuned as photographs",
+        "training/experiment.py",
+        "Recipe.load(FOR_WEIGHTS), augment=chosen.augment, loss=chosen.loss)",
+        "Recipe.load(FOR_WEIGHTS), loss=chosen.loss)",
+        "training/test_plan.py",
+    ),
+    Mutant(
+        "tuning: the recipe is found without what was said of the data",
+        "tuning/definition.py",
+        "training.resolve(**named_data, overrides=changes).recipe",
+        "training.resolve(**named_data).recipe",
+        "tuning/test_search.py",
+    ),
+    Mutant(
+        "data: quantities are classes",
+        "data/sources/table.py",
+        "if any(float(name) % 1 for name in names):",
+        "if False:",
+        "data/sources/test_cells.py",
     ),
     # Forked workers.
     Mutant(

@@ -134,15 +134,15 @@ class Settings(fields.Section):
     """`--set search.NAME=VALUE`.
 
     `recipe` and `space` are where a search starts and what it varies: names or TOML files. `objective` is a metric of
-    the validation split: "accuracy", "loss" (the plain loss of the task, without smoothing and regularization), or
-    another that the runs report, "balanced_accuracy" or "recall:CLASS", by which the best epoch of a trial is then
-    chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms` are limits, 0 for none; a
-    trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far is worse than the median
-    that other trials had reached at that epoch. `folds` judges a trial by that many folds of the training split: it is
-    trained once for each, on the others, and its score is the mean; it takes that many times as long, and the
-    differences between trials are less those of one small validation split. 0 for the validation split alone. A
-    trial that is pruned is so in its first fold. `max_retries` counts further attempts after a trial that took its
-    process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
+    the validation split: "auto" for the accuracy, of regressions the mean absolute error; "loss" (the plain loss of the
+    task, without smoothing and regularization), or another that the runs report; "balanced_accuracy" or "recall:CLASS",
+    by which the best epoch of a trial is then chosen too. `max_parameters`, `max_multiply_adds` and `max_latency_ms`
+    are limits, 0 for none; a trial over a limit is not trained. `prune_trials` ends a trial whose best objective so far
+    is worse than the median that other trials had reached at that epoch. `folds` judges a trial by that many folds of
+    the training split: it is trained once for each, on the others, and its score is the mean; it takes that many times
+    as long, and the differences between trials are less those of one small validation split. 0 for the validation split
+    alone. A trial that is pruned is so in its first fold. `max_retries` counts further attempts after a trial that took
+    its process down; `max_failures` in a row end the search. A trial stands still, and fails, when no batch ended for
     `stall_minutes`, or for `stall_factor` times its usual step and a minute; 0 for never. `keep` says whose models
     stay; `factor` is that of Hyperband's halving. `trial_cpus` and `trial_gpus` are what a trial takes of a node of
     a Ray cluster.
@@ -151,7 +151,7 @@ class Settings(fields.Section):
     title = "search"
     recipe: str = fields.text("quick")
     space: str = fields.text(DEFAULT_SPACE)
-    objective: str = fields.text("accuracy")
+    objective: str = fields.text(AUTO)
     max_parameters: int = fields.integer(0)
     max_multiply_adds: int = fields.integer(0)
     max_latency_ms: float = fields.number(0.0)
@@ -185,7 +185,7 @@ class Settings(fields.Section):
         names = ["loss", *(metric if isinstance(metric, str) else metric.name for metric in metrics)]
         if recipe.train.monitor != AUTO:
             names.append(recipe.train.monitor)
-        name = self.objective.removeprefix("val_")
+        name = recipe.loss.choice.task.paired[0] if self.objective == AUTO else self.objective.removeprefix("val_")
         if name not in names:
             raise BadValue(
                 f"search.objective={self.objective!r} is not reported with loss.name={recipe.loss.name!r}. Allowed are "

@@ -535,6 +535,8 @@ def rule_for(dataset: Dataset, shape: tuple[int, ...], model: str = "") -> Rule 
 
 # The recipe for weights where none is named: a rate for random weights would destroy them.
 FOR_WEIGHTS = "finetune"
+# Recipes of data whose augmentation and loss that one does not have.
+UNLIKE_PICTURES = ("regression", "signals", "volumes")
 DEFAULTS: dict[str, Any] = {"recipe": "quick", "model": "resnet18", "data": "digits", "data_dir": None}
 
 
@@ -614,7 +616,7 @@ def resolve(
     else:
         spec, root = absolute_spec(str(data), root)
         dataset = recipe.data.load(spec, root, recipe.loss.choice.task.data_task)
-    if arguments["recipe"] is None and run_file is None and recipe.name == DEFAULTS["recipe"]:
+    if arguments["recipe"] is None and run_file is None and recipe.name in (DEFAULTS["recipe"], FOR_WEIGHTS):
         fill = partial(fill_from_run, seed=seed, overrides=overrides)
         # Another width, stem or shortcut is not that of published weights.
         own = "" if any(name.startswith("model.") for name in overrides or ()) else model
@@ -632,11 +634,16 @@ def _fitting(
 ) -> tuple[Recipe, datasets.Dataset]:
     """Returns the recipe that fits the data, where none was named, and the data as it takes them."""
     rule = rule_for(dataset, recipe.data.shape_for(dataset), model)
-    if rule is None or rule.recipe == recipe.name:
+    is_for_weights = recipe.name == FOR_WEIGHTS
+    if rule is None or rule.recipe == recipe.name or (is_for_weights and rule.recipe not in UNLIKE_PICTURES):
         return recipe, dataset
-    fitting = fill({"recipe": Recipe.load(rule.recipe).replace(rule.settings)})[0]
+    chosen, name = Recipe.load(rule.recipe).replace(rule.settings), rule.recipe
+    if is_for_weights:
+        chosen = dataclasses.replace(Recipe.load(FOR_WEIGHTS), augment=chosen.augment, loss=chosen.loss)
+        name = f"{FOR_WEIGHTS} with the augmentation and the loss of {rule.recipe}"
+    fitting = fill({"recipe": chosen})[0]
     if may_load and fitting.data.load_options() != recipe.data.load_options():
         dataset = fitting.data.load(dataset.spec, root, dataset.task)
-    note = f"recipe {rule.recipe}, because {rule.reason}; --recipe names another"
+    note = f"recipe {name}, because {rule.reason}; --recipe names another"
     dataset.report = [*(line for line in dataset.report if line != note), note]
     return fitting, dataset

@@ -127,6 +127,18 @@ def test_published_weights_in_the_cache_are_taken_for_photographs(tmp_path, cach
     assert training.resolve(data=spec_of(tmp_path / "small", (32, 32, 3))).recipe.name == "few-images"
 
 
+@pytest.mark.parametrize(("shape", "recipe"), [((16, 2), "signals"), ((8, 8, 8, 1), "volumes")])
+def test_weights_of_signals_and_volumes_are_tuned_with_their_augmentation(shape, recipe, tmp_path):
+    spec, named = spec_of(tmp_path, shape), training.Recipe.load(recipe)
+    network = keras_resnet.models.build("resnet10", input_shape=shape, width=4, stem="small", classes=2)
+    path = weights.save_weights(network, tmp_path / "w.safetensors")
+    planned = training.resolve(model="resnet10", data=spec, overrides={"model.weights": str(path)}).recipe
+    assert (planned.name, planned.optimizer) == ("finetune", training.Recipe.load("finetune").optimizer)
+    assert (planned.augment, planned.loss) == (named.augment, named.loss)
+    asked = {"model.weights": str(path), "augment.gain": 0.3}
+    assert training.resolve(model="resnet10", data=spec, overrides=asked).recipe.augment.gain == 0.3
+
+
 def test_the_size_that_the_network_takes_counts(tmp_path):
     words = {"model.width": 4, "train.batch_size": 8, "data.image_size": 32}
     planned = training.fit(data=spec_of(tmp_path, (96, 96, 3)), overrides=words, dry_run=True)

@@ -445,6 +445,20 @@ def test_the_recipe_that_fits_the_data_is_found_with_what_else_was_said_of_them(
         define(None, None, None, asked, None, None, {})
 
 
+@pytest.mark.parametrize(
+    ("loss", "metric", "direction"),
+    [
+        ("cross_entropy", "val_accuracy", "max"),
+        ("mean_squared_error", "val_mae", "min"),
+        ("ordinal", "val_accuracy", "max"),
+    ],
+)
+def test_the_objective_is_that_of_the_task(loss, metric, direction):
+    recipe = training.Recipe.load("quick").replace({"loss.name": loss})
+    definition = define(None, recipe, None, {}, None, None, {})
+    assert (definition.metric, definition.direction) == (metric, direction)
+
+
 def test_an_objective_that_runs_do_not_report_by_themselves_is_reported(tmp_path):
     asked = {"model": None, "data": None, "data_dir": None, "algorithm": None, "trials": None}
     definition = define(None, None, None, asked, None, None, {"search.objective": "recall:3"})

@@ -72,10 +72,7 @@ def load_table(spec: str, argument: str, options: LoadOptions) -> Dataset:
     report += _repeated(path, header, cells, unread) if "group" not in columns and options.group_pattern is None else []
     names, labels = read_labels(spec, rows, columns["label"], options)
     if options.task.is_exclusive and len(names) > MANY_NUMBERS and all(map(is_number, names)):
-        report.append(
-            f"warning: the column {columns['label'][0]!r} has {len(names)} different numbers, and each is a class. "
-            "For a quantity, such as an age, train a regression: in a recipe loss.name='mean_squared_error'"
-        )
+        report.append(_many_numbers(spec, columns["label"][0], names))
     if options.task.has_thresholds and not are_yes_and_no(rows) and not are_lists(rows):
         report.append(f"labels of one cell are divided by {divider_of(rows)!r}")
     is_array = {_is_array(row.path) for row in rows}
@@ -223,6 +220,15 @@ def _repeated(
                 f"columns='group={name}', in a recipe data.columns"
             )
     return lines
+
+
+def _many_numbers(spec: str, column: str, names: Sequence[str]) -> str:
+    """Returns a warning about classes that are numbers; raises ValueError where these are no whole ones."""
+    text = f"the column {column!r} has {len(names)} different numbers"
+    advice = "For a quantity, such as an age, train a regression: in a recipe loss.name='mean_squared_error'"
+    if any(float(name) % 1 for name in names):
+        raise BadValue(f"{spec}: {text}, not all whole, and each would be a class. {advice}.")
+    return f"warning: {text}, and each is a class. {advice}"
 
 
 def _is_array(path: str) -> bool:

@@ -171,6 +171,9 @@ def test_ages_are_said_to_be_a_quantity(root):
     found = load(root, [str(age) for age in range(30, 54)])
     assert any("has 24 different numbers" in line and "mean_squared_error" in line for line in found.report)
     assert not any("different numbers" in line for line in load(root, ("0", "1", "2")).report)
+    with pytest.raises(ValueError, match="24 different numbers, not all whole.*mean_squared_error"):
+        load(root, [f"{age}.5" for age in range(30, 54)])
+    assert load(root, ("0.5", "1.0", "1.5")).class_names == ("0.5", "1.0", "1.5")
 
 
 def test_findings_without_a_label_point_to_several_labels(root):
