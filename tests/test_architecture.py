@@ -19,7 +19,7 @@ PACKAGE = ROOT / "keras_resnet"
 
 # A room may import from those with a lower number, never from its neighbors.
 ORDER = (
-    ("errors", "suggestions", "terminal"),
+    ("errors", "terminal"),
     ("arguments", "files", "locks", "memory", "needs_tensorflow", "processor", "standard_error"),
     ("blocks", "figures", "tasks"),
     ("preprocessing",),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_resnet import arguments, suggestions
+from keras_resnet import arguments
 
 
 def test_a_choice_is_looked_up():
@@ -18,7 +18,7 @@ def test_a_miss_lists_what_exists(value):
 def test_a_miss_names_the_closest():
     with pytest.raises(ValueError, match="Did you mean 'apple'"):
         arguments.choose("fruit", "aple", {"apple": 1, "pear": 2})
-    assert suggestions.closest("zzz", ["apple"]) is None
+    assert arguments.closest("zzz", ["apple"]) is None
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, np.nan])

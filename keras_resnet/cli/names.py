@@ -12,8 +12,8 @@ import re
 import tomllib
 from collections.abc import Iterable
 
+from keras_resnet.arguments import suggestion
 from keras_resnet.models.variants import VARIANTS
-from keras_resnet.suggestions import suggestion
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 

@@ -5,14 +5,14 @@ Nothing here loads Keras, so that `--help` and what only lists are quick.
 
 import argparse
 import dataclasses
-import difflib
 import pathlib
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from keras_resnet.arguments import suggestion
 from keras_resnet.errors import BadValue
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
@@ -130,7 +130,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
-        hint = _closest(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
+        hint = suggestion(choice[1], re.findall(r"[\w-]+", choice[2])) if choice else ""
         self.exit(2, f"{self.prog}: {message}. {hint}Run `{self.prog} --help`.\n")
 
 
@@ -162,11 +162,6 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _closest(word: str, names: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(names), n=1)
-    return f"Did you mean {matches[0]!r}? " if matches else ""
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses a command line.
 
@@ -189,11 +184,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     top = parser()
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         commands = ", ".join(COMMANDS)
-        top.error(f"there is no command {words[0]!r}. {_closest(words[0], COMMANDS)}The commands are: {commands}")
+        top.error(f"there is no command {words[0]!r}. {suggestion(words[0], COMMANDS)}The commands are: {commands}")
     options, unknown = top.parse_known_args(words)
     if unknown:
         names = [name for names, _ in COMMANDS[options.command].options for name in names if name.startswith("-")]
-        hint = _closest(unknown[0], names) if unknown[0].startswith("-") else ""
+        hint = suggestion(unknown[0], names) if unknown[0].startswith("-") else ""
         takes = ", ".join(names) or "no options"
         top.error(f"{options.command} does not take {unknown[0]!r}. {hint}It takes: {takes}")
     options.words = words

@@ -13,11 +13,10 @@ import numpy as np
 import tomli_w
 
 from keras_resnet import files
-from keras_resnet.arguments import check_int, choose
+from keras_resnet.arguments import check_int, choose, suggestion
 from keras_resnet.distribution.step import StepPart, several_steps
 from keras_resnet.distribution.together import DATA_PARALLEL, MIRRORED, MULTIWORKER, NONE
 from keras_resnet.errors import BadType, BadValue
-from keras_resnet.suggestions import suggestion
 from keras_resnet.training import fields
 from keras_resnet.training.callbacks import recording_callbacks
 from keras_resnet.training.distill import Distill

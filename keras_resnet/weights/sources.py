@@ -9,8 +9,8 @@ import os
 import pathlib
 import re
 
+from keras_resnet.arguments import suggestion
 from keras_resnet.errors import BadValue
-from keras_resnet.suggestions import suggestion
 from keras_resnet.weights.download import cache_folder, check_whole, fetch
 from keras_resnet.weights.files import READERS
 

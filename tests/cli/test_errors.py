@@ -3,7 +3,7 @@ import pathlib
 import keras
 import pytest
 
-from keras_resnet import arguments, suggestions
+from keras_resnet import arguments
 from keras_resnet.cli import is_users_mistake
 
 
@@ -22,7 +22,7 @@ def test_what_the_package_raises_on_purpose_is_the_users_mistake():
 
 def test_what_an_operator_inside_the_package_raises_is_a_bug():
     # closest() iterates over its names: a number there is a fault of the caller inside the package.
-    assert not is_users_mistake(caught(suggestions.closest, "a", 3))
+    assert not is_users_mistake(caught(arguments.closest, "a", 3))
 
 
 def test_what_keras_raises_is_a_bug():
