@@ -1272,6 +1272,13 @@ MUTANTS = [
         "if False:",
         "data/sources/test_cells.py",
     ),
+    Mutant(
+        "folds: the mean model reads other data by default",
+        "evaluation/predictor.py",
+        "reader = run or predictor.fold",
+        "reader = run",
+        "training/test_folds.py",
+    ),
     # Forked workers.
     Mutant(
         "fork server: a signal reaches every worker",

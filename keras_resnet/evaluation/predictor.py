@@ -37,11 +37,13 @@ class Predictor:
         model: images to logits, probabilities or numbers.
         record: what it takes and gives.
         run: None for a model alone.
+        fold: of the mean of a cross-validation one of its runs, which says how other data are read.
     """
 
     model: keras.Model
     record: InputRecord
     run: Run | None
+    fold: Run | None = None
 
     @property
     def task(self) -> Task:
@@ -214,7 +216,9 @@ def open_features(run_or_model: Any) -> Predictor:
         model = models.pretrained_model(name, tag)
         return Predictor(model, preprocessing.for_model(model), None)
     if (path / FOLDS_FILE).is_file():
-        path /= MEAN_MODEL
+        first = path / "fold-1"
+        fold = Run.load(first) if (first / "run.json").is_file() else None
+        return dataclasses.replace(open_features(path / MEAN_MODEL), fold=fold)
     if (path / PUBLISHED_MODEL).is_file() and not (path / "run.json").exists():
         path /= PUBLISHED_MODEL
     if path.is_dir():
@@ -253,8 +257,9 @@ def dataset_of(
     elif data is None:
         raise BadValue("data=None was given with a model that has no run. A run knows its data. Pass a spec as data.")
     else:
-        options: dict[str, Any] = {} if run is None else run.recipe.data.load_options()
-        if run is not None and datasets.split_spec(str(data))[0] != datasets.split_spec(run.about.data)[0]:
+        reader = run or predictor.fold
+        options: dict[str, Any] = {} if reader is None else reader.recipe.data.load_options()
+        if reader is not None and datasets.split_spec(str(data))[0] != datasets.split_spec(reader.about.data)[0]:
             for name in ("label_key", "columns", "group_pattern"):  # of the run's kind of data
                 options[name] = None
         options["fold"] = options["validation_fold"] = None

@@ -283,3 +283,21 @@ def test_folds_of_several_labels_have_thresholds_of_their_own_and_the_mean_has_t
         assert issue.quality == pytest.approx(
             chances[rows.index(row), index] if there else 1 - chances[rows.index(row), index]
         )
+
+
+@pytest.mark.slow
+def test_the_mean_model_reads_other_data_as_its_folds_did(tmp_path):
+    lines = ["picture,height,weight"]
+    for index in range(30):
+        (tmp_path / f"{index}.png").write_bytes(picture(index, "PNG", (8, 8)))
+        lines.append(f"{index}.png,{index % 3},{index % 5}")
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    (tmp_path / "b.csv").write_text("\n".join([lines[0], *lines[11:]]))
+    columns = "path=picture,label=height+weight,weight=none"
+    settings = {**SMALL, "train.batch_size": 8, "loss.name": "mean_squared_error", "data.columns": columns}
+    words = {"folds": 2, "out": tmp_path / "cv", "overrides": settings, "verbose": 0}
+    training.cross_validate("quick", model="resnet10", data=f"csv:{tmp_path / 'a.csv'}", **words)
+    found = evaluation.evaluate(tmp_path / "cv", f"csv:{tmp_path / 'b.csv'}")
+    dataset = data.load(f"csv:{tmp_path / 'b.csv'}", task="regression", columns=columns)
+    expected = evaluation.evaluate(keras.saving.load_model(tmp_path / "cv" / "mean.keras"), dataset, split="all")
+    assert found["examples"] == 20 and found["mae"] == pytest.approx(expected["mae"])
