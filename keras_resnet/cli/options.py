@@ -5,7 +5,6 @@ Nothing here loads Keras, so that `--help` and what only lists are quick.
 
 import argparse
 import dataclasses
-import pathlib
 import re
 import sys
 import tomllib
@@ -13,9 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from keras_resnet.arguments import suggestion
+from keras_resnet.cli.names import PACKAGE, data_sources
 from keras_resnet.errors import BadValue
-
-PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 
 
 def _words(files: str, pattern: str) -> list[str]:
@@ -34,7 +32,7 @@ def _keys(file: str, table: str) -> list[str]:
     return re.findall(r'^    "([\w-]+)":', body[1] if body else "", re.MULTILINE)
 
 
-SPECS = sorted(_words("data/sources/*.py", r' = Source\("\w+", \w+, "([^"]+)"'))
+SPECS = sorted(data_sources().values())
 SPEC = f"{', '.join(SPECS[:-1])} or {SPECS[-1]}"
 DESCRIPTION = "Residual networks for Keras: train them, evaluate them, predict with them."
 EPILOG = """\
