@@ -170,8 +170,8 @@ def test_float16_halves_the_file(run, name, tmp_path):
         for quantize in (None, "float16")
     ]
     assert 0 < exported[1].facts["largest_difference"] < checking.TOLERANCES["float16"]
-    # OpenVINO keeps the graph in its own file; in LiteRT's it is a third of so small a network.
-    suffix, most = (".bin", 0.55) if name == "openvino" else (".tflite", 0.75)
+    # OpenVINO keeps the graph in its own file; in LiteRT's it is half of so small a network.
+    suffix, most = (".bin", 0.55) if name == "openvino" else (".tflite", 0.8)
     whole, half = (one.path.with_suffix(suffix).stat().st_size for one in exported)
     assert half < most * whole
 
