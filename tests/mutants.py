@@ -1240,8 +1240,8 @@ MUTANTS = [
     Mutant(
         "robustness: views are left out",
         "evaluation/robustness.py",
-        "predictor = with_views(open_predictor(run_or_model, task), views)",
-        "predictor = open_predictor(run_or_model, task)",
+        "split, task, on_bad_image, views)",
+        'split, task, on_bad_image, "none")',
         "evaluation/test_robustness.py",
     ),
     Mutant(

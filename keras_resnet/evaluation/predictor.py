@@ -275,6 +275,23 @@ def dataset_of(
     return dataset, split or "test"
 
 
+def open_with_data(
+    run_or_model: Any,
+    data: Any,
+    data_dir: Any,
+    split: str | None,
+    task: str | None,
+    on_bad_image: str | None,
+    views: str,
+) -> tuple[Predictor, datasets.Dataset, str]:
+    """Returns a model that is to be scored, the data and the split; one without a task is for what the labels are."""
+    predictor = with_views(open_predictor(run_or_model, task), views)
+    dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
+    if task is None and "task" in predictor.record.assumed:
+        predictor = predictor.for_task(dataset.task)
+    return predictor, dataset, split
+
+
 def check_not_trained_on(run_or_model: Any, dataset: datasets.Dataset) -> None:
     """Raises ValueError where the members of a cross-validation were trained on the examples of a dataset."""
     if not isinstance(run_or_model, (str, os.PathLike)):

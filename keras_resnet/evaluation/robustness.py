@@ -13,7 +13,7 @@ from keras_resnet import data as datasets
 from keras_resnet import files
 from keras_resnet.arguments import check_int, choose
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_predictor, with_views
+from keras_resnet.evaluation.predictor import Predictor, open_with_data
 from keras_resnet.training.scoring import with_labels
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -203,10 +203,7 @@ def robustness(
         TypeError, ValueError: an argument is not what is allowed, or the data are not pictures with classes.
     """
     check_int("limit", limit)
-    predictor = with_views(open_predictor(run_or_model, task), views)
-    dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
-    if task is None and "task" in predictor.record.assumed:
-        predictor = predictor.for_task(dataset.task)  # what the labels are for
+    predictor, dataset, split = open_with_data(run_or_model, data, data_dir, split, task, on_bad_image, views)
     if not predictor.task.has_classes:
         raise BadValue(
             f"data={dataset.spec!r} has {predictor.task.labels}. Robustness is the accuracy of a classifier. Use "

@@ -20,7 +20,7 @@ from keras_resnet.data.options import BAD_IMAGE_POLICIES, MAX_PIXELS
 from keras_resnet.data.sources.listing import EXTENSIONS
 from keras_resnet.data.sources.npz import UNREADABLE
 from keras_resnet.errors import BadValue
-from keras_resnet.evaluation.predictor import Predictor, dataset_of, open_predictor, with_views
+from keras_resnet.evaluation.predictor import Predictor, open_predictor, open_with_data, with_views
 from keras_resnet.tasks import Predictions
 from keras_resnet.tasks.metrics import sensitivity_at
 from keras_resnet.training import Run
@@ -193,10 +193,7 @@ def evaluate(
         360
     """
     check_int("batch_size", batch_size)
-    predictor = with_views(open_predictor(run_or_model, task), views)
-    dataset, split = dataset_of(predictor, data, data_dir, split, on_bad_image)
-    if task is None and "task" in predictor.record.assumed:
-        predictor = predictor.for_task(dataset.task)  # what the labels are for
+    predictor, dataset, split = open_with_data(run_or_model, data, data_dir, split, task, on_bad_image, views)
     predictions = predictor.predict(dataset, split, batch_size)
     figures = predictions.score()
     if at_specificity is not None:
